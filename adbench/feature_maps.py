@@ -1,0 +1,53 @@
+"""Feature maps of one or several layers over a set of images, read from disk in batches and joined on the finest grid."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+Shape = tuple[int, int, int]  # (channels, height, width) of one layer
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """N images' maps of L layers. layers: one (N, C_l, h_l, w_l) array each, memory-mapped float16 or float32."""
+
+    layers: tuple[NDArray[np.floating], ...]
+
+    def __len__(self) -> int:
+        return len(self.layers[0])
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """(C_l, h_l, w_l) of each layer."""
+        return tuple((s[1], s[2], s[3]) for s in (layer.shape for layer in self.layers))
+
+    @property
+    def joined_shape(self) -> Shape:
+        """(sum of the channels, h, w of the finest grid)."""
+        finest = max(self.shapes, key=lambda shape: shape[1] * shape[2])
+        return (sum(shape[0] for shape in self.shapes), finest[1], finest[2])
+
+    def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
+        """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""
+        return [torch.from_numpy(np.ascontiguousarray(layer[rows])).to(device).float() for layer in self.layers]
+
+    def batches(self, size: int, device: torch.device) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yield (rows, maps) over all images in order, `size` images at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            yield rows, self.read(rows, device)
+
+
+def join(maps: Sequence[Tensor]) -> Tensor:
+    """Return (B, sum C_l, h, w): all maps resized bilinearly (half-pixel centres) to the finest grid and concatenated.
+
+    PatchCore (Roth et al., CVPR 2022, section 3.1) joins layers so; here the finest grid counts whatever the order.
+    """
+    grid = max((m.shape[-2:] for m in maps), key=lambda shape: shape[0] * shape[1])
+    resized = [m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in maps]
+    return torch.cat(resized, dim=1) if len(resized) > 1 else resized[0]

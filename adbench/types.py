@@ -1,0 +1,139 @@
+"""The values that stages hand to each other: samples in, scores and truth between, one Result per Job out.
+
+N images, H x W evaluation grid. Numpy only: importing this module loads no torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Status = Literal["done", "skipped", "failed"]
+Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
+Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+Size = int | Literal["native"]
+OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
+
+
+def ignore_step(done: int, total: int, note: str) -> None:
+    """Take a progress report and do nothing with it: the default wherever progress can be listened to."""
+
+
+def digest(value: Any) -> str:
+    """Return 20 hex digits (80 bits) of the SHA-256 of `value` written as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: where it lies, its name within the dataset, its defect kind ("good" = nominal) and its mask files.
+
+    `masks` holds no file for a nominal image, one for most datasets, several where each defect has its own
+    (their union counts); None means that the dataset labels the image as anomalous but has no masks at all.
+    """
+
+    path: Path
+    name: str
+    defect: str = "good"
+    masks: tuple[Path, ...] | None = ()
+
+    @property
+    def anomalous(self) -> bool:
+        return self.defect != "good"
+
+
+@dataclass(frozen=True)
+class Category:
+    """The training and test images of one product. `test` may be empty: good images alone are enough to train."""
+
+    dataset: str
+    name: str
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a detector says of N images; higher = more anomalous.
+
+    image: (N,) float32. maps: (N, H, W) float32, or N maps of differing sizes when evaluated at native resolution.
+    """
+
+    image: NDArray[np.float32]
+    maps: Maps
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of N images. anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabelled."""
+
+    anomalous: NDArray[np.bool_]
+    masks: Masks | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides one number; `key` is the hash of all of it."""
+
+    dataset: str
+    fingerprint: str  # content of the category's images and masks
+    category: str
+    backbone: str
+    weights: str
+    weights_sha256: str
+    layers: tuple[str, ...]  # several are joined
+    image_size: int
+    eval_size: Size
+    detector: str
+    params: dict[str, Any]  # every parameter, defaults included
+    revision: int  # of the detector's method
+    seed: int
+    dtype: str = "float16"  # of the cached features
+    pro_limit: float = 0.3
+
+    @property
+    def layer(self) -> str:
+        return "+".join(self.layers)
+
+    @property
+    def key(self) -> str:
+        return digest(asdict(self))
+
+    @property
+    def group(self) -> tuple[str, str, str, str, str, str, int, str]:
+        """What one forward pass over a category is shared by."""
+        return (self.dataset, self.fingerprint, self.category, self.backbone, self.weights, self.weights_sha256,
+                self.image_size, self.dtype)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one Job. Metrics are fractions of 1 or None; `reason` says why a metric or the whole job is missing."""
+
+    job: Job
+    status: Status
+    reason: str | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)  # what a detector reports of its fit
+
+    def record(self) -> dict[str, Any]:
+        """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""
+        record = asdict(self.job) | {"layer": self.job.layer, "layers": list(self.job.layers), "key": self.job.key}
+        outcome = asdict(self)
+        del outcome["job"]
+        return record | outcome
+
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> "Result":
+        """Return the Result that `record()` wrote; raise KeyError or TypeError if keys are missing or of the wrong kind."""
+        job = {f.name: record[f.name] for f in fields(Job)} | {"layers": tuple(record["layers"])}
+        rest = {f.name: record[f.name] for f in fields(Result) if f.name != "job"}
+        return Result(Job(**job), **rest)
