@@ -1,0 +1,102 @@
+"""Datasets by folder layout; one file each, found by import. Opening one lists files, it decodes nothing."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adbench.errors import DataError
+from adbench.registry import Registry, match
+from adbench.types import Category, OnStep, ignore_step
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The contract: one folder layout. `name` is the word it is registered under.
+
+    `root` is an existing folder, absolute. Where several layouts match, the most derived class wins. A generated
+    dataset matches no folder; it is asked for by its name, and `generate` makes its folder in the cache.
+    """
+
+    name: str
+    generated = False
+
+    def matches(self, root: Path) -> bool:
+        """Return whether `root` has this layout, as a dataset of several categories or as one category."""
+        raise NotImplementedError
+
+    def categories(self, root: Path) -> list[str]:
+        """Return the categories' names, sorted."""
+        raise NotImplementedError
+
+    def load(self, root: Path, category: str) -> Category:
+        """Return the samples of one of `categories(root)`, sorted by name; DataError if its files contradict the layout."""
+        raise NotImplementedError
+
+    def generate(self, cache: Path, on_step: OnStep = ignore_step) -> Path:
+        """Return the root of a generated dataset below `cache`, made at the first call."""
+        raise NotImplementedError
+
+
+DATASETS: Registry[type[Dataset]] = Registry("dataset", __name__)
+register = DATASETS.register
+
+
+def open_dataset(data: str, cache: Path, names: Sequence[str] = (), on_step: OnStep = ignore_step) -> list[Category]:
+    """Return the categories called `names` (all when empty) of the folder or generated dataset `data`.
+
+    `on_step` hears of generated images. Raises UsageError for an unknown category, with the nearest name; DataError if
+    the folder is missing, has no known layout, or a chosen category has no training image.
+    """
+    dataset, root = _generated(data, cache, on_step) or _existing(data)
+    known = dataset.categories(root)
+    chosen = dict.fromkeys(match("category", name, known, where=f" in {data}") for name in names)
+    return [_with_training(dataset.load(root, name), root) for name in chosen or known]
+
+
+def _generated(data: str, cache: Path, on_step: OnStep) -> tuple[Dataset, Path] | None:
+    kind = DATASETS.items().get(data)
+    if kind is None or not kind.generated:
+        return None
+    return kind(data), kind(data).generate(cache, on_step)
+
+
+def _existing(data: str) -> tuple[Dataset, Path]:
+    root = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100  keeps the name of a folder that is a link
+    if not root.is_dir():
+        raise DataError(f"no data in {data}: {'not a folder' if root.exists() else 'no such folder'}; {_REMEDY}")
+    layouts = [kind(name) for name, kind in DATASETS.items().items() if not kind.generated]
+    found = [layout for layout in layouts if layout.matches(root)]
+    if not found:
+        raise DataError(f"no data in {data}: neither it nor a folder in it has train/good; {_REMEDY}")
+    return max(found, key=lambda layout: len(type(layout).__mro__)), root
+
+
+def _with_training(category: Category, root: Path) -> Category:
+    if not category.train:
+        raise DataError(
+            f"category '{category.name}' in {root} has no training image; put good images into its train/good"
+        )
+    return category
+
+
+def folders(parent: Path) -> list[Path]:
+    """Return the folders in `parent` that are not hidden, sorted by name; none if `parent` is missing."""
+    return [path for path in _visible(parent) if path.is_dir()]
+
+
+def image_files(parent: Path) -> list[Path]:
+    """Return the image files in `parent` that are not hidden, sorted by name; none if `parent` is missing."""
+    return [path for path in _visible(parent) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+def _visible(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(f"cannot list {parent}: {error.strerror}; make it readable") from error
