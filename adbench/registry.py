@@ -17,7 +17,7 @@ def squeeze(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def unknown(kind: str, name: str, names: Iterable[str], see: str = "") -> UsageError:
+def unknown(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> UsageError:
     """Return the error for a name that is not among `names`, with the nearest one or, for a short list, all of them."""
     names = sorted(names)
     near = difflib.get_close_matches(squeeze(name), [squeeze(n) for n in names], n=1, cutoff=0.6)
@@ -26,11 +26,11 @@ def unknown(kind: str, name: str, names: Iterable[str], see: str = "") -> UsageE
     elif len(names) <= 12:
         hint = f"choose from: {', '.join(names) or '(none)'}"
     else:
-        hint = f"'adbench list {see or kind + 's'}' shows all"
-    return UsageError(f"unknown {kind} '{name}'; {hint}")
+        hint = f"'adbench list {see or kind.removesuffix('s') + 's'}' shows all"
+    return UsageError(f"unknown {kind} '{name}'{where}; {hint}")
 
 
-def match(kind: str, name: str, names: Iterable[str], see: str = "") -> str:
+def match(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> str:
     """Return the member of `names` that a user meant by `name`; raise UsageError if there is none."""
     names = list(names)
     if name in names:
@@ -38,11 +38,11 @@ def match(kind: str, name: str, names: Iterable[str], see: str = "") -> str:
     same = [n for n in names if squeeze(n) == squeeze(name)]
     if len(same) == 1:
         return same[0]
-    raise unknown(kind, name, names, see)
+    raise unknown(kind, name, names, see, where)
 
 
 class Registry(Generic[T]):
-    """Items of one kind by name. The package's modules are imported at the first lookup, so a new item is one new file."""
+    """Items of one kind by name. The package's modules are imported at the first lookup: a new item is one new file."""
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind, self.package = kind, package

@@ -1,0 +1,276 @@
+"""The command line: each command parses, calls one core function, and prints. No torch before a command needs it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from adbench import __version__, console
+from adbench import options as o
+from adbench.errors import AdbenchError, UsageError
+
+app = typer.Typer(
+    name="adbench",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Which pretrained backbone, layer, input size, pretraining and detector to use for visual anomaly detection.",
+    epilog="Exit codes: 0 done; 1 some jobs failed or were skipped; 2 wrong usage; 3 data or weights missing or unreadable.",
+)
+
+
+@app.callback()
+def common(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print what went on inside a failed job.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Options for every command; they may stand before or behind its name."""
+    console.set_up(quiet, verbose)
+    if version:
+        console.answer(f"adbench {__version__}")
+        raise typer.Exit
+
+
+def _setting(
+    data: str, cache: Path | None, categories: list[str] | None, device: str, offline: bool, on_step: Any
+) -> Any:
+    from adbench.tasks import Setting
+
+    return Setting(data, o.cache_folder(cache), tuple(categories or ()), device, offline, on_step)
+
+
+@app.command()
+def extract(
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE")],
+    layers: Annotated[list[str], typer.Argument(metavar="LAYER...")],
+    data: o.Data = None,
+    category: o.Categories = None,
+    weights: o.WeightsName = "imagenet",
+    image_size: o.ImageSize = 256,
+    dtype: o.Dtype = "float16",
+    cache: o.Cache = None,
+    device: o.Device = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+) -> None:
+    """Extract layers of all images into the cache, in one forward pass per image."""
+    from adbench.tasks import extract_layers
+
+    with console.progress() as (on_step, _):
+        setting = _setting(o.data_folder(data), cache, category, device, offline, on_step)
+        found = extract_layers(setting, backbone, layers, weights, image_size, o.feature_dtype(dtype))
+    if json:
+        return console.answer_json(found)
+    rows = [[e["category"], e["split"], e["layer"], "x".join(map(str, e["shape"])), e["dtype"], "cached" if e["cached"] else "new"]
+            for e in found["entries"]]  # fmt: skip
+    console.answer(console.table(["category", "split", "layer", "shape", "dtype", ""], rows))
+    if found["images_per_second"]:
+        console.say(f"{found['images_per_second']:.1f} images per second")
+
+
+@app.command()
+def train(
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR")],
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE")],
+    layer: Annotated[str, typer.Argument(metavar="LAYER[+LAYER]")],
+    model: Annotated[Path, typer.Option("--model", metavar="FILE.safetensors", help="Where the fitted detector goes.")],
+    data: o.Data = None,
+    category: o.Categories = None,
+    weights: o.WeightsName = "imagenet",
+    image_size: o.ImageSize = 256,
+    eval_size: o.EvalSize = "256",
+    param: o.Param = None,
+    seed: o.Seed = 0,
+    dtype: o.Dtype = "float16",
+    cache: o.Cache = None,
+    device: o.Device = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+) -> None:
+    """Fit a detector to a category's good images and save it."""
+    from adbench.tasks import Choices, train_model
+
+    with console.progress() as (on_step, _):
+        setting = _setting(o.data_folder(data), cache, category, device, offline, on_step)
+        choices = Choices(
+            detector,
+            backbone,
+            layer,
+            weights,
+            image_size,
+            o.evaluation_size(eval_size),
+            o.feature_dtype(dtype),
+            seed=seed,
+        )
+        trained = train_model(setting, choices, o.parameters(param), model)
+    if json:
+        return console.answer_json(trained)
+    facts = ", ".join(
+        f"{name} {value}" for name, value in trained["details"].items() if isinstance(value, (int, float, str))
+    )
+    console.answer(
+        f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB"
+    )
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="File written by 'adbench train'.")],
+    data: o.Data = None,
+    category: o.Categories = None,
+    heatmaps: Annotated[
+        Path | None, typer.Option("--heatmaps", metavar="DIR", help="Draw image, mask and map of each image here.")
+    ] = None,
+    pro_limit: Annotated[
+        float | None, typer.Option("--pro-limit", metavar="F", help="AU-PRO up to this false-positive rate [0.3].")
+    ] = None,
+    cache: o.Cache = None,
+    device: o.Device = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+) -> None:
+    """Measure a saved detector on a category's test images."""
+    from adbench.tasks import evaluate_model
+
+    with console.progress() as (on_step, _):
+        setting = _setting(o.data_folder(data), cache, category, device, offline, on_step)
+        result = evaluate_model(setting, model, heatmaps, pro_limit)
+    if json:
+        return console.answer_json(result.record())
+    rows = [[name, "-" if value is None else f"{value:.4f}"] for name, value in result.metrics.items()]
+    console.answer(console.table([result.job.category, ""], rows))
+    if result.reason:
+        console.say(f"note: {result.reason}")
+
+
+@app.command()
+def sweep(
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="Your own study, a YAML file.")] = None,
+    data: o.Data = None,
+    category: o.Categories = None,
+    out: o.Out = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Worker processes.")] = 1,
+    executor: Annotated[str, typer.Option("--executor", metavar="E", help="Where groups run.")] = "local",
+    cache: o.Cache = None,
+    device: o.Device = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+) -> None:
+    """Run a grid of jobs; what has a result already is not run again, so a stopped sweep goes on."""
+    from adbench.tasks import plan_sweep
+
+    study = _study(preset, spec, set_ or [])
+    chosen = category or list(study.categories)
+    with console.progress() as (on_step, _):
+        setting = _setting(o.data_folder(data, study.data), cache, chosen, device, offline, on_step)
+        planned = plan_sweep(setting, study, o.results_folder(out), limit)
+    if dry_run:
+        return _print_forecast(planned.forecast(), json)
+    summary = _run(planned, jobs, executor)
+    if json:
+        console.answer_json(summary)
+    else:
+        console.answer(
+            ", ".join(f"{name} {summary[name]}" for name in ("planned", "done", "cached", "skipped", "failed"))
+        )
+        console.say(f"results are in {summary['out']}; see them with: adbench report {summary['out']}")
+    if summary["failed"] or summary["skipped"]:
+        raise typer.Exit(1)
+
+
+def _study(preset: str | None, spec: Path | None, overrides: list[str]) -> Any:
+    from adbench.spec import parse, preset_text, read_spec
+
+    if (preset is None) == (spec is None):
+        raise UsageError("sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names")
+    if preset is not None:
+        return parse(preset_text(preset), overrides, f"preset '{preset}'")
+    assert spec is not None  # noqa: S101  one of the two is given
+    return parse(read_spec(spec), overrides, f"spec {spec}")
+
+
+def _run(planned: Any, jobs: int, executor: str) -> dict[str, Any]:
+    """Run a planned sweep, telling of each result as it comes."""
+    from dataclasses import replace
+
+    total = sum(len(group.jobs) for group in planned.todo.groups)
+    new = []
+    with console.progress(total) as (on_step, advance):
+        live = replace(planned, setting=replace(planned.setting, on_step=on_step))
+        for result in live.run(jobs, executor):
+            new.append(result)
+            advance()
+            console.say(_told(result, len(new), total + len(planned.plan.skipped)))
+    return dict(planned.summary(new))
+
+
+def _told(result: Any, index: int, total: int) -> str:
+    job = result.job
+    cell = (
+        f"[{index}/{total}] {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
+    )
+    if result.status != "done":
+        return f"{cell}: {result.status}: {result.reason}"
+    shown = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
+    return f"{cell}: " + ", ".join(
+        f"{name} {'-' if result.metrics[key] is None else format(result.metrics[key], '.3f')}"
+        for name, key in shown.items()
+    )
+
+
+def _print_forecast(forecast: dict[str, Any], json: bool) -> None:
+    if json:
+        return console.answer_json(forecast)
+    text = "{planned} jobs planned, {cached} have results, {skipped} cannot run; {jobs} to run in {groups} groups, {forward_passes} forward passes"
+    console.answer(text.format(**forecast) + f", {console.size(forecast['cache_bytes'])} of cache")
+
+
+def _front(arguments: list[str]) -> list[str]:
+    """Return the arguments with the options for every command in front, where the parser wants them."""
+    common_options = ("--quiet", "-q", "--verbose", "-v")
+    front = [argument for argument in arguments if argument in common_options]
+    return front + [argument for argument in arguments if argument not in common_options]
+
+
+def _terminated(signal_number: int, frame: object) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every mistake of a user ends in one line and the documented exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    console.set_up()
+    run: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        code = run(
+            args=_front(sys.argv[1:] if arguments is None else arguments), prog_name="adbench", standalone_mode=False
+        )
+    except AdbenchError as error:
+        console.error(str(error))
+        code = error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        console.error(f"{error.format_message()} See '{context.command_path if context else 'adbench'} --help'.")
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        console.error("interrupted; run the same command again to go on")
+        code = 130
+    raise SystemExit(code or 0)

@@ -1,0 +1,144 @@
+"""Commands around the main job: report, list, cache, eval-maps. Each parses, calls one core function, and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adbench import console
+from adbench import options as o
+from adbench.errors import UsageError
+
+KINDS = ("backbones", "layers", "weights", "detectors", "datasets", "presets", "metrics", "formats", "executors")
+cache_app = typer.Typer(no_args_is_help=True, help="List or prune the feature cache.", rich_markup_mode=None)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the commands of this module."""
+    app.command()(report)
+    app.command("list")(list_names)
+    app.command("eval-maps")(eval_maps)
+    app.add_typer(cache_app, name="cache")
+
+
+def report(
+    results: Annotated[
+        Path | None, typer.Argument(metavar="[RESULTS]", help="Default: $ADBENCH_RESULTS, else ./results.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json.")] = "table",
+    rows: Annotated[
+        list[str] | None, typer.Option("--rows", metavar="K", help="Keys that make a row; may be repeated.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="K", help="Key that makes the columns, e.g. category.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="M", help="The metric of those columns.")] = None,
+    json: o.Json = False,
+) -> None:
+    """Print the table of a results folder, also of a sweep that still runs."""
+    from adbench.reports import render
+
+    keys = [key for text in rows or [] for key in text.split(",") if key]
+    name = "json" if json else format_
+    console.answer(render(o.results_folder(results), name, keys, columns, metric, bold=console.colour()))
+
+
+def list_names(
+    kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))],
+    backbone: Annotated[str | None, typer.Argument(metavar="[BACKBONE]", help="For layers and weights.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every layer, not only the last of each main stage.")] = False,
+    cache: o.Cache = None,
+    json: o.Json = False,
+) -> None:
+    """Print the names that other commands accept."""
+    from adbench.listing import names
+    from adbench.registry import match
+
+    kind = match("list", kind, KINDS)
+    if kind == "layers":
+        return _layers(backbone, every, o.cache_folder(cache), json)
+    found = names(kind, backbone)
+    if json:
+        return console.answer_json({kind: found})
+    return console.answer("\n".join(found) or f"no {kind}")
+
+
+def _layers(backbone: str | None, every: bool, cache: Path, json: bool) -> None:
+    from adbench.listing import layers
+
+    if backbone is None:
+        raise UsageError("list layers: name a backbone, e.g. adbench list layers resnet50")
+    found = layers(backbone, every, cache / "backbones")
+    if json:
+        return console.answer_json(found)
+    rows = [[layer["layer"], layer["channels"], layer["stride"]] for layer in found["layers"]]
+    return console.answer(console.table([f"layer of {found['backbone']}", "channels", "stride"], rows))
+
+
+def eval_maps(
+    maps: Annotated[
+        Path, typer.Option("--maps", metavar="DIR", help="Maps as DIR/CATEGORY/test/KIND/NAME.npy, .tiff or .png.")
+    ],
+    data: o.Data = None,
+    category: o.Categories = None,
+    eval_size: o.EvalSize = "256",
+    pro_limit: o.ProLimit = 0.3,
+    cache: o.Cache = None,
+    json: o.Json = False,
+) -> None:
+    """Measure anomaly maps that any other program made."""
+    from adbench.foreign_maps import evaluate_maps
+    from adbench.tasks import Setting
+
+    with console.progress() as (on_step, _):
+        setting = Setting(o.data_folder(data), o.cache_folder(cache), tuple(category or ()), on_step=on_step)
+        found = evaluate_maps(setting.inputs(), maps, o.evaluation_size(eval_size), pro_limit)
+    if json:
+        return console.answer_json(found)
+    rows = [[item["category"], *("-" if v is None else f"{v:.4f}" for v in item["metrics"].values())] for item in found]
+    console.answer(console.table(["category", *(found[0]["metrics"] if found else ())], rows))
+    for item in found:
+        if item["reason"]:
+            console.say(f"note: {item['category']}: {item['reason']}")
+
+
+@cache_app.command("list")
+def cache_list(cache: o.Cache = None, json: o.Json = False) -> None:
+    """Print the entries of the feature cache, the least recently used first."""
+    from adbench.store import FeatureStore
+
+    entries = FeatureStore(o.cache_folder(cache) / "features").describe()
+    if json:
+        return console.answer_json({"entries": entries, "bytes": sum(e["bytes"] for e in entries)})
+    rows: list[list[Any]] = [
+        [
+            e["backbone"],
+            e["layer"],
+            e["image_size"],
+            e["split"],
+            "x".join(map(str, e["shape"])),
+            console.size(e["bytes"]),
+        ]
+        for e in entries
+    ]
+    console.answer(console.table(["backbone", "layer", "px", "split", "shape", "size"], rows))
+    console.say(f"{len(entries)} entries, {console.size(sum(e['bytes'] for e in entries))}, in {o.cache_folder(cache)}")
+
+
+@cache_app.command("prune")
+def cache_prune(
+    max_size: Annotated[
+        str, typer.Option("--max-size", metavar="SIZE", help="What may stay, e.g. 50GB; 0 empties the cache.")
+    ],
+    cache: o.Cache = None,
+    json: o.Json = False,
+) -> None:
+    """Delete the least recently used entries until the rest fits."""
+    from adbench.store import FeatureStore, parse_size
+
+    count, freed = FeatureStore(o.cache_folder(cache) / "features").prune(parse_size(max_size))
+    if json:
+        return console.answer_json({"deleted": count, "bytes": freed})
+    console.answer(f"deleted {count} entries, {console.size(freed)}")

@@ -1,0 +1,134 @@
+"""PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022) on any layers.
+
+Deviations from the paper and its official code, for the sake of a study of single layers:
+- a patch is the 3 x 3 average of its neighbourhood (zero padded) with the layer's own channels: the official adaptive
+  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere;
+- the coreset is the exact greedy one (section 3.2, algorithm 1), its random start is part of the bank;
+- points are projected before the selection only where that shrinks them (paper: always, to 128);
+- distances are L2 (the official code reports squared L2);
+- the image score is the maximum patch distance; the paper's reweighting (equation 7) is the option `reweight`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from adbench.detectors import Detector, register
+from adbench.detectors.coreset import greedy_coreset, project
+from adbench.detectors.neighbours import NearestNeighbours
+from adbench.errors import UsageError
+from adbench.feature_maps import FeatureMaps, Shape, join
+from adbench.types import OnStep, Scores, ignore_step
+
+_BATCH = 16  # images whose patches are held at once
+
+
+@register("patchcore")
+@dataclass
+class PatchCore(Detector):
+    """Memory bank of nominal patches; a patch's score is its distance to the nearest of them.
+
+    coreset_fraction: share of the patches kept (1 = all, no selection). coreset_max: at most so many, 0 = no limit.
+    projection: dimensions in which the selection measures distances, 0 = all. neighbourhood: side of the average, in
+    cells, odd. reweight: equation 7 of the paper, over the `neighbours` patches of the bank nearest to the winner.
+    """
+
+    revision: ClassVar[int] = 1
+    smoothing: ClassVar[float] = 4.0
+
+    coreset_fraction: float = 0.1
+    coreset_max: int = 0
+    projection: int = 128
+    neighbourhood: int = 3
+    reweight: bool = False
+    neighbours: int = 9
+    bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coreset_fraction <= 1:
+            raise UsageError(f"patchcore: coreset_fraction={self.coreset_fraction:g} must be above 0 and at most 1")
+        if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
+            raise UsageError(f"patchcore: neighbourhood={self.neighbourhood} must be an odd number of cells, e.g. 3")
+        for name in ("coreset_max", "projection", "neighbours"):
+            if getattr(self, name) < (name == "neighbours"):
+                raise UsageError(
+                    f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)"
+                )
+
+    def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "PatchCore":
+        """Keep a coreset of all nominal patches."""
+        patches = self._all_patches(features, device)
+        kept = max(1, int(len(patches) * self.coreset_fraction))
+        kept = min(kept, self.coreset_max or kept)
+        if kept < len(patches):
+            points = project(patches, self.projection or patches.shape[1], self.seed)
+            start = int(np.random.default_rng(self.seed).integers(len(patches)))
+            patches = patches[greedy_coreset(points, kept, start, device=device, on_step=on_step)]
+        self.bank_ = np.ascontiguousarray(patches)
+        return self
+
+    def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
+        """Return the largest patch distance of each image (N,) and all of them as maps (N, h, w), L2."""
+        nearest = NearestNeighbours(self.bank_)
+        _, height, width = features.joined_shape
+        images, maps = [], []
+        for _, layers in features.batches(_BATCH, device):
+            patches = self._patches(layers).cpu().numpy()
+            distances, winners = nearest.query(patches, 1)
+            grid = distances.reshape(-1, height * width)
+            maps.append(grid.reshape(-1, height, width))
+            images.append(
+                self._image_scores(patches.reshape(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest)
+            )
+        return Scores(np.concatenate(images), np.concatenate(maps))
+
+    def _image_scores(
+        self,
+        patches: NDArray[np.float32],
+        distances: NDArray[np.float32],
+        winners: NDArray[np.int64],
+        nearest: NearestNeighbours,
+    ) -> NDArray[np.float32]:
+        rows, worst = np.arange(len(distances)), distances.argmax(axis=1)
+        top: NDArray[np.float32] = distances[rows, worst]
+        if not self.reweight:
+            return top
+        count = min(self.neighbours, len(self.bank_))
+        _, around = nearest.query(self.bank_[winners[rows, worst]], count)  # m* and its neighbours in the bank
+        to_around = np.linalg.norm(patches[rows, worst][:, None] - self.bank_[around], axis=2).astype(np.float64)
+        # exp(s*) / sum(exp(d)), written so that nothing overflows
+        share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
+        return np.asarray((1 - share) * top, dtype=np.float32)
+
+    def _all_patches(self, features: FeatureMaps, device: torch.device) -> NDArray[np.float32]:
+        channels, height, width = features.joined_shape
+        patches = np.empty((len(features) * height * width, channels), np.float32)
+        for rows, layers in features.batches(_BATCH, device):
+            patches[rows.start * height * width : rows.stop * height * width] = self._patches(layers).cpu().numpy()
+        return patches
+
+    def _patches(self, layers: Sequence[Tensor]) -> Tensor:
+        """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
+        side = self.neighbourhood
+        pooled = [F.avg_pool2d(layer, side, 1, side // 2) for layer in layers]
+        return join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
+
+    def unsupported(self, shapes: Sequence[Shape]) -> str | None:
+        """PatchCore takes any shapes."""
+        return None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"bank": torch.from_numpy(self.bank_)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> "PatchCore":
+        self.bank_ = state["bank"].numpy()
+        return self
+
+    def details(self) -> dict[str, object]:
+        return {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}

@@ -1,0 +1,34 @@
+"""What a reader needs to compare numbers and timings of two machines."""
+
+import os
+import platform
+import resource
+import sys
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from adbench import __version__
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+@lru_cache(maxsize=1)
+def library_versions() -> dict[str, str]:
+    """Return the versions of everything that can move a number."""
+    packages = ("torch", "torchvision", "timm", "numpy", "scipy", "faiss-cpu", "pillow")
+    return {"adbench": __version__} | {package: version(package) for package in packages}
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict[str, Any]:
+    """Return what a reader needs to compare timings: versions, processor, accelerator, threads."""
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    return library_versions() | system | {"accelerator": accelerator, "threads": torch.get_num_threads()}

@@ -1,0 +1,87 @@
+"""Pictures of anomaly maps: the image, the outline of its mask, and the map laid over it, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from adbench.anomaly_maps import resize_maps
+from adbench.files import replacing
+from adbench.images import read_image
+from adbench.truth import read_union
+from adbench.types import OnStep, Sample, Scores, ignore_step
+
+_SIDE, _GAP, _CAPTION = 320, 8, 26  # px of a panel's longer side, between panels, above them
+_OPACITY = 0.55
+_OUTLINE = (255, 32, 160)
+
+
+def draw_heatmaps(
+    folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
+) -> list[Path]:
+    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths.
+
+    All maps of a call share one colour scale, from the median to the maximum of all smoothed maps, so that a good
+    image looks calm beside a defective one.
+    """
+    maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
+    low, high = float(np.median(maps)), float(maps.max())
+    heat = np.clip((maps - low) / max(high - low, 1e-12), 0, 1)
+    written = []
+    for index, sample in enumerate(samples):
+        target = folder / sample.defect / f"{sample.path.stem}.png"
+        with replacing(target) as temporary:
+            _panels(sample, heat[index], float(scores.image[index])).save(temporary, format="PNG")
+        written.append(target)
+        on_step(index + 1, len(samples), "drawing heatmaps")
+    return written
+
+
+def _panels(sample: Sample, heat: NDArray[np.float32], score: float) -> Image.Image:
+    full = read_image(sample.path)
+    mask = read_union(sample, full.shape[:2])
+    scale = _SIDE / max(full.shape[:2])
+    size = (max(1, round(full.shape[1] * scale)), max(1, round(full.shape[0] * scale)))
+    image = np.asarray(Image.fromarray(full).resize(size, Image.Resampling.BILINEAR))
+    outlined = _outlined(image, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
+    values = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    overlay = ((1 - _OPACITY) * image + _OPACITY * _colours()[(values * 255).round().astype(np.uint8)]).astype(np.uint8)
+    panels = [("image", image), (_mask_caption(sample, mask), outlined), (f"anomaly map, score {score:.3g}", overlay)]
+    return _beside(panels, size)
+
+
+def _mask_caption(sample: Sample, mask: NDArray[np.bool_]) -> str:
+    if not sample.anomalous:
+        return "good: no defect"
+    return f"{sample.defect}: {mask.mean():.1%} of the image" if mask.any() else f"{sample.defect}: no mask"
+
+
+def _outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    edge = ndimage.binary_dilation(mask, iterations=2) & ~mask
+    result = image.copy()
+    result[edge] = _OUTLINE
+    return result
+
+
+def _beside(panels: Sequence[tuple[str, NDArray[np.uint8]]], size: tuple[int, int]) -> Image.Image:
+    width, height = size
+    sheet = Image.new("RGB", (len(panels) * (width + _GAP) + _GAP, height + _CAPTION + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (caption, panel) in enumerate(panels):
+        left = _GAP + index * (width + _GAP)
+        sheet.paste(Image.fromarray(panel), (left, _CAPTION))
+        draw.text((left, 6), caption, fill="black", font=ImageFont.load_default(13))
+    return sheet
+
+
+@lru_cache(maxsize=1)
+def _colours() -> NDArray[np.float64]:
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255)

@@ -1,0 +1,59 @@
+"""Names that the commands accept, by kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adbench.layers import describe
+
+
+def names(kind: str, backbone: str | None = None) -> list[str]:
+    """Return the sorted names of one kind; `backbone` narrows weights down to those that fit it."""
+    if kind == "weights":
+        return weights(backbone)
+    if kind == "backbones":
+        return backbones()
+    if kind == "presets":
+        from adbench.spec import preset_names
+
+        return preset_names()
+    return _plugins(kind)
+
+
+def _plugins(kind: str) -> list[str]:
+    from importlib import import_module
+
+    registry = getattr(import_module(f"adbench.{kind}"), kind.upper())
+    return list(registry.names())
+
+
+def backbones() -> list[str]:
+    """Return every family's names, with the prefix where the bare name would be another family's network."""
+    from adbench.backbones import FAMILIES, find
+
+    found = set()
+    for family in FAMILIES.items().values():
+        own = {name: find(name)[0] for name in family.names()}
+        found |= {name if holder is family else f"{family.prefix}/{name}" for name, holder in own.items()}
+    return sorted(found)
+
+
+def weights(backbone: str | None) -> list[str]:
+    """Return weights labels: the general ones, or all that the library publishes for one backbone."""
+    from adbench.backbones import bare, find
+
+    if backbone is None:
+        return ["imagenet", "random"]
+    family, name = find(backbone)
+    return ["imagenet", "random", *family.labels(bare(name))]
+
+
+def layers(backbone: str, every: bool, memo: Path) -> dict[str, Any]:
+    """Return the last layer of each main stage, or every layer, with channels and stride."""
+    description = describe(backbone, memo)
+    chosen = description.layers if every else [description.layer(name) for name in description.stages]
+    return {
+        "backbone": description.backbone,
+        "layers": [{"layer": layer.name, "channels": layer.channels, "stride": layer.stride} for layer in chosen],
+    }

@@ -1,0 +1,105 @@
+"""Options that several commands share, each spelt, explained and checked in one place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adbench.errors import DataError, UsageError
+
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIR", help="Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data."),
+]
+Categories = Annotated[
+    list[str] | None, typer.Option("--category", metavar="C", help="Category; may be repeated. Default: all.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Feature cache. Default: $ADBENCH_CACHE, else the platform's folder."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Results. Default: $ADBENCH_RESULTS, else ./results.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
+WeightsName = Annotated[
+    str,
+    typer.Option(
+        "--weights", metavar="W", help="imagenet, random, a name from 'adbench list weights', or a checkpoint's path."
+    ),
+]
+ImageSize = Annotated[
+    int, typer.Option("--image-size", metavar="N", min=32, max=4096, help="Side of the square input, in pixels.")
+]
+EvalSize = Annotated[
+    str, typer.Option("--eval-size", metavar="N", help="Side of the evaluation grid in pixels, or 'native'.")
+]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="T", help="Of the cached features: float16 or float32.")]
+ProLimit = Annotated[
+    float, typer.Option("--pro-limit", metavar="F", help="False-positive rate up to which AU-PRO integrates.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides all randomness.")]
+Param = Annotated[
+    list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="Parameter of the detector; may be repeated.")
+]
+
+
+def data_folder(value: str | None, preset: str | None = None) -> str:
+    """Return the data to work on: the option, else the specification's, else ADBENCH_DATA, else ./data."""
+    chosen = value or preset or os.environ.get("ADBENCH_DATA")
+    if chosen:
+        return chosen
+    if not Path("data").is_dir():
+        raise DataError("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
+    return "data"
+
+
+def results_folder(value: Path | None) -> Path:
+    """Return the results folder: the option, else ADBENCH_RESULTS, else ./results."""
+    return value or Path(os.environ.get("ADBENCH_RESULTS") or "results")
+
+
+def cache_folder(value: Path | None) -> Path:
+    """Return the cache folder: the option, else ADBENCH_CACHE, else the platform's."""
+    from platformdirs import user_cache_path
+
+    return value or Path(os.environ.get("ADBENCH_CACHE") or user_cache_path("adbench", appauthor=False))
+
+
+def parameters(texts: list[str] | None) -> dict[str, Any]:
+    """Return {name: value} of `name=value` texts; values are read as YAML scalars."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--param '{text}': write name=value, e.g. --param coreset_fraction=0.01")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(
+                f"--param '{text}': the value cannot be read; write a number, true, false or a word"
+            ) from None
+    return found
+
+
+def evaluation_size(text: str) -> Any:
+    """Return `native` or a number of pixels."""
+    if text == "native":
+        return text
+    if not text.isdigit() or not 32 <= int(text) <= 4096:
+        raise UsageError(f"--eval-size '{text}': write pixels from 32 to 4096, or 'native'")
+    return int(text)
+
+
+def feature_dtype(text: str) -> str:
+    """Return a dtype of the cache."""
+    from adbench.registry import match
+
+    return match("dtype", text, ["float16", "float32"])

@@ -1,0 +1,200 @@
+"""The stages as plain functions: features of a split, fit, score, evaluate. `train`, `eval` and `sweep` all call these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from adbench.anomaly_maps import upsample
+from adbench.datasets.check import FileFacts, category_fingerprint, split_fingerprint
+from adbench.detectors import Detector
+from adbench.environment import environment, library_versions, peak_memory_mb
+from adbench.errors import DataError, UsageError
+from adbench.extraction import Network, extract
+from adbench.feature_maps import FeatureMaps
+from adbench.metrics import evaluate
+from adbench.models import detector_params, make_detector
+from adbench.store import Entry, EntryKey, FeatureStore
+from adbench.truth import Labels, read_labels
+from adbench.types import Category, Job, OnStep, Result, Sample, Scores, Size, ignore_step
+
+Facts = dict[Path, FileFacts]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called auto, cpu, cuda, cuda:N or mps; raise UsageError if this machine lacks it."""
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    present = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count)), *(["mps"] if has_mps else [])]
+    if name not in present:
+        raise UsageError(f"device '{name}' is not on this machine; choose from: auto, {', '.join(present)}")
+    return torch.device(name)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where features are kept, which device computes, and who listens."""
+
+    store: FeatureStore
+    device: torch.device
+    on_step: OnStep = ignore_step
+
+
+@dataclass
+class Inputs:
+    """A category with the facts about its files (digest, size), and what was read of its labels so far."""
+
+    category: Category
+    facts: Facts
+    _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        return category_fingerprint(self.category, self.facts)
+
+    def split(self, name: str) -> tuple[Sample, ...]:
+        """Return the samples of "train" or "test"."""
+        return self.category.train if name == "train" else self.category.test
+
+    def native_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each test image."""
+        return [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
+
+    def labels(self, size: Size) -> Labels:
+        """Return the test labels at the evaluation grid, read once."""
+        if size not in self._labels:
+            self._labels[size] = read_labels(self.category.test, size, self.native_sizes())
+        return self._labels[size]
+
+
+def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> EntryKey:
+    """Return the cache key of one layer's features over the images with this fingerprint."""
+    weights = network.weights
+    return EntryKey(images, network.backbone, weights.sha256, weights.mean, weights.std, image_size, layer, dtype)
+
+
+def features(
+    place: Workplace, network: Network, inputs: Inputs, split: str, layers: Sequence[str], image_size: int, dtype: str
+) -> dict[str, tuple[Entry, bool]]:
+    """Return {layer: (cache entry, was it there)}; what is missing is made in ONE forward pass over the split."""
+    samples = inputs.split(split)
+    images = split_fingerprint(samples, inputs.facts)
+    keys = {layer: entry_key(network, images, layer, image_size, dtype) for layer in dict.fromkeys(layers)}
+    found = {layer: place.store.read(key) for layer, key in keys.items()}
+    missing = {layer: key for layer, key in keys.items() if found[layer] is None}
+    if missing:
+        paths = [sample.path for sample in samples]
+        sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
+        with place.store.writing(missing, len(paths), sidecar) as writers:
+            for batch in extract(network, paths, list(missing), image_size, place.device, place.on_step):
+                for layer, maps in batch.items():
+                    writers.append(layer, maps)
+    entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
+    return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}
+
+
+def _present(entry: Entry | None, layer: str) -> Entry:
+    if entry is None:
+        raise DataError(f"the cache entry of layer '{layer}' vanished while it was used; run the command again")
+    return entry
+
+
+def job_features(
+    place: Workplace, network: Network, inputs: Inputs, split: str, job: Job
+) -> tuple[FeatureMaps, list[Entry]]:
+    """Return the joined view of a job's layers over one split, and the cache entries behind it."""
+    found = features(place, network, inputs, split, job.layers, job.image_size, job.dtype)
+    entries = [found[layer][0] for layer in job.layers]
+    return FeatureMaps(tuple(entry.array for entry in entries)), entries
+
+
+def fit(place: Workplace, network: Network, inputs: Inputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
+    """Return the job's detector fitted to the category's training images, and the cost of it."""
+    maps, entries = job_features(place, network, inputs, "train", job)
+    detector = make_detector(job.detector, job.params, job.seed)
+    reason = detector.unsupported(maps.shapes)
+    if reason:
+        raise UnsupportedError(reason)
+    started = time.perf_counter()
+    detector.fit(maps, device=place.device, on_step=place.on_step)
+    seconds = time.perf_counter() - started
+    size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
+    return detector, {"extract_s": _extract_seconds(entries), "fit_s": seconds, "state_mb": size / 1e6}
+
+
+def score(
+    place: Workplace, network: Network, inputs: Inputs, job: Job, detector: Detector
+) -> tuple[Scores, dict[str, Any]]:
+    """Return scores of the test images, maps on the feature grid, and the cost of it."""
+    maps, entries = job_features(place, network, inputs, "test", job)
+    started = time.perf_counter()
+    scores = detector.score(maps, device=place.device)
+    seconds = time.perf_counter() - started
+    per_image = (seconds + _extract_seconds(entries)) / len(maps)
+    cost = {"extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image}
+    if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
+        raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
+    return scores, cost
+
+
+def evaluate_scores(
+    scores: Scores, inputs: Inputs, job: Job, smoothing: float
+) -> tuple[dict[str, float | None], list[str]]:
+    """Return metrics of scores whose maps lie on the feature grid, and remarks on what is missing of them."""
+    labels = inputs.labels(job.eval_size)
+    maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
+    return evaluate(Scores(scores.image, maps), labels.truth, job.pro_limit), labels.remarks
+
+
+def assess(
+    place: Workplace, network: Network, inputs: Inputs, job: Job, detector: Detector, fit_cost: dict[str, Any]
+) -> Result:
+    """Return the Result of a fitted detector on the category's test images; without any, metrics are None with a reason."""
+    if not inputs.category.test:
+        metrics: dict[str, float | None] = dict.fromkeys(METRIC_KEYS)
+        return _result(job, metrics, ["no labelled test images: nothing to measure"], fit_cost, detector)
+    scores, cost = score(place, network, inputs, job, detector)
+    metrics, remarks = evaluate_scores(scores, inputs, job, detector.smoothing)
+    total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
+    return _result(job, metrics, remarks, fit_cost | cost | total, detector)
+
+
+METRIC_KEYS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
+COST_KEYS = ("extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb")
+
+
+def run(place: Workplace, network: Network, inputs: Inputs, job: Job) -> Result:
+    """Return the Result of one job from features to metrics."""
+    detector, cost = fit(place, network, inputs, job)
+    return assess(place, network, inputs, job, detector, cost)
+
+
+class UnsupportedError(UsageError):
+    """A detector that cannot take features of these shapes: the job is skipped, with the reason."""
+
+
+def _result(job: Job, metrics: dict[str, Any], remarks: list[str], cost: dict[str, Any], detector: Detector) -> Result:
+    cost = {key: cost.get(key) for key in COST_KEYS} | {"peak_memory_mb": peak_memory_mb()}
+    return Result(job, "done", "; ".join(remarks) or None, metrics, cost, environment(), detector.details())
+
+
+def _extract_seconds(entries: Sequence[Entry]) -> float:
+    """Seconds of the pass that made the entries; layers of one pass share its cost."""
+    return float(sum(entry.sidecar["seconds"] / entry.sidecar["layers_in_pass"] for entry in entries))
+
+
+def job_for(inputs: Inputs, network: Network, layers: Sequence[str], detector: Detector, kind: str, **rest: Any) -> Job:
+    """Return the Job of one cell; `rest` holds image_size, eval_size, dtype and pro_limit."""
+    category, weights = inputs.category, network.weights
+    return Job(
+        category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, tuple(layers),
+        detector=kind, params=detector_params(detector), revision=type(detector).revision, seed=detector.seed, **rest,
+    )  # fmt: skip

@@ -1,0 +1,219 @@
+"""The feature cache: one array file and one JSON sidecar per entry, whole or not there, checked before use."""
+
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.errors import DataError, UsageError
+from adbench.files import replacing, write_text
+from adbench.types import digest
+
+log = logging.getLogger("adbench")
+REVISION = 1  # of the extraction: grows when the same inputs give other features
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class EntryKey:
+    """Everything that decides the features of one layer over one split."""
+
+    images: str  # fingerprint of the split's images
+    backbone: str
+    weights_sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    layer: str
+    dtype: str
+    revision: int = REVISION
+
+    @property
+    def name(self) -> str:
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Features on disk. array: (N, C, h, w) memory map; sidecar: what the entry was made from and at what cost."""
+
+    path: Path
+    array: NDArray[np.floating]
+    sidecar: dict[str, Any]
+
+
+class Writer:
+    """Appends batches (B, C, h, w) to one array file; a layer that float16 cannot hold is widened to float32."""
+
+    def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int], dtype: str) -> None:
+        self.shape, self.dtype = (count, *shape), np.dtype(dtype)
+        self.rows, self.crc, self._file = 0, 0, file
+        self._write_header()
+
+    def append(self, batch: NDArray[np.float32]) -> None:
+        """Add the features of the next images; raise DataError if they are not finite."""
+        if not np.isfinite(batch).all():
+            raise DataError("features are not finite; choose other weights or another layer")
+        if self.dtype == np.float16 and np.abs(batch).max(initial=0) > np.finfo(np.float16).max:
+            self._widen()
+        self._write(np.ascontiguousarray(batch, dtype=self.dtype))
+
+    def _write_header(self) -> None:
+        self._file.seek(0)
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def _write(self, batch: NDArray[np.floating]) -> None:
+        block = batch.tobytes()
+        self._file.write(block)
+        self.crc, self.rows = zlib.crc32(block, self.crc), self.rows + len(batch)
+
+    def _widen(self) -> None:
+        self._file.flush()
+        start = self._file.seek(0, os.SEEK_END) - self.rows * int(np.prod(self.shape[1:])) * 2
+        self._file.seek(start)
+        written = np.frombuffer(self._file.read(), np.float16).reshape(self.rows, *self.shape[1:])
+        self.dtype, self.rows, self.crc = np.dtype(np.float32), 0, 0
+        self._write_header()
+        self._write(written.astype(np.float32))
+
+
+class FeatureStore:
+    """Entries in one folder. Two processes may share it: each writes beside and renames, the last one wins with equal bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._verified: set[tuple[str, int]] = set()
+
+    def path(self, key: EntryKey) -> Path:
+        """Return where the array of `key` lies or will lie."""
+        return self.folder / f"{key.name}.npy"
+
+    def read(self, key: EntryKey) -> Entry | None:
+        """Return the entry, or None if it is not there or was damaged: that is reported and deleted, to be made again."""
+        path, side = self.path(key), self.path(key).with_suffix(".json")
+        if not side.is_file():
+            return None
+        try:
+            sidecar = json.loads(side.read_text(encoding="utf-8"))
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            self._verify(path, array, sidecar, key)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("cache entry %s is damaged (%s); it is deleted and made again", path.name, error)
+            side.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            return None
+        os.utime(side)  # the time of last use, for prune
+        return Entry(path, array, sidecar)
+
+    def _verify(self, path: Path, array: NDArray[np.floating], sidecar: dict[str, Any], key: EntryKey) -> None:
+        if EntryKey(**_tuples(sidecar["key"])) != key or list(array.shape) != sidecar["shape"]:
+            raise ValueError("made from something else")
+        stamp = (path.name, path.stat().st_mtime_ns)
+        if stamp not in self._verified and _checksum(array) != sidecar["crc32"]:
+            raise ValueError("checksum differs")
+        self._verified.add(stamp)
+
+    @contextmanager
+    def writing(self, keys: dict[str, EntryKey], count: int, facts: dict[str, Any]) -> Iterator["Writers"]:
+        """Yield writers for several layers of one pass; each entry appears, whole, at the end of the block."""
+        with ExitStack() as stack:
+            writers = Writers(stack, self, keys, count)
+            started = time.perf_counter()
+            yield writers
+            seconds = time.perf_counter() - started
+            writers.finish()
+        for layer, key in keys.items():
+            writer = writers.by_layer[layer]
+            self._write_sidecar(key, writer, facts | {"seconds": seconds, "layers_in_pass": len(keys)})
+
+    def _write_sidecar(self, key: EntryKey, writer: Writer, facts: dict[str, Any]) -> None:
+        shape, dtype = list(writer.shape), writer.dtype.name
+        sidecar = {"key": asdict(key), "shape": shape, "dtype": dtype, "crc32": writer.crc, **facts}
+        write_text(self.path(key).with_suffix(".json"), json.dumps(sidecar, indent=1))
+        self._verified.add((self.path(key).name, self.path(key).stat().st_mtime_ns))
+
+    def entries(self) -> list[tuple[Path, int, float]]:
+        """Return (sidecar, bytes of both files, time of last use) of every entry, the least recently used first."""
+        found = []
+        for side in self.folder.glob("*.json"):
+            array = side.with_suffix(".npy")
+            if array.is_file():
+                found.append((side, side.stat().st_size + array.stat().st_size, side.stat().st_mtime))
+        return sorted(found, key=lambda entry: (entry[2], entry[0].name))
+
+    def prune(self, max_bytes: int) -> tuple[int, int]:
+        """Delete the least recently used entries until the rest fits `max_bytes`; return (entries, bytes) deleted."""
+        entries = self.entries()
+        excess, count, freed = sum(size for _, size, _ in entries) - max_bytes, 0, 0
+        for side, size, _ in entries:
+            if freed >= excess:
+                break
+            side.unlink(missing_ok=True)
+            side.with_suffix(".npy").unlink(missing_ok=True)
+            count, freed = count + 1, freed + size
+        return count, freed
+
+
+class Writers:
+    """The open array files of one pass, made when the first batch tells the shapes."""
+
+    def __init__(self, stack: ExitStack, store: FeatureStore, keys: dict[str, EntryKey], count: int) -> None:
+        self._stack, self._store, self._keys, self._count = stack, store, keys, count
+        self.by_layer: dict[str, Writer] = {}
+        self._files: list[IO[bytes]] = []
+
+    def append(self, layer: str, batch: NDArray[np.float32]) -> None:
+        """Add the features (B, C, h, w) of the next images at `layer`."""
+        if layer not in self.by_layer:
+            key = self._keys[layer]
+            temporary = self._stack.enter_context(replacing(self._store.path(key)))
+            file = self._stack.enter_context(temporary.open("wb+"))
+            self._files.append(file)
+            self.by_layer[layer] = Writer(file, self._count, batch.shape[1:], key.dtype)
+        try:
+            self.by_layer[layer].append(batch)
+        except DataError as error:
+            raise DataError(f"layer '{layer}' of {self._keys[layer].backbone}: {error}") from error
+
+    def finish(self) -> None:
+        """Flush all files and check that every image has its features."""
+        for layer, writer in self.by_layer.items():
+            if writer.rows != self._count:
+                raise ValueError(f"layer '{layer}': {writer.rows} of {self._count} images written")
+        for file in self._files:
+            file.flush()
+
+
+def _checksum(array: NDArray[np.floating]) -> int:
+    flat, crc = array.reshape(-1), 0
+    for start in range(0, flat.size, _BLOCK):
+        crc = zlib.crc32(memoryview(np.ascontiguousarray(flat[start : start + _BLOCK])), crc)
+    return crc
+
+
+def _tuples(key: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in key.items()}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as `50GB`, `500 MB` or `1024` stands for; UsageError if it is none."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    digits = text.strip().rstrip("kKmMgGtTbB ")
+    unit = text.strip()[len(digits) :].strip().lower()
+    try:
+        size = float(digits) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes") from None
+    if not 0 <= size < 1 << 63:
+        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")
+    return int(size)

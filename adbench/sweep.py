@@ -1,0 +1,174 @@
+"""A sweep: a specification becomes jobs, jobs become groups that share a forward pass, groups become results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any
+
+from adbench.errors import AdbenchError, WeightsError
+from adbench.extraction import Network
+from adbench.layers import Description, describe
+from adbench.models import make_detector
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, entry_key, features, job_for, run, split_fingerprint
+from adbench.results import ResultStore
+from adbench.spec import Spec
+from adbench.types import Job, Result, digest
+from adbench.weights import Weights, resolve
+
+log = logging.getLogger("adbench")
+NO_WEIGHTS = "missing"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs that share one backbone with its weights, one category and one input size: one forward pass per image."""
+
+    inputs: Inputs
+    network: Network
+    jobs: tuple[Job, ...]
+
+    @property
+    def title(self) -> str:
+        job = self.jobs[0]
+        return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All groups of a sweep, and the jobs that cannot run, each with its reason and remedy."""
+
+    name: str
+    groups: tuple[Group, ...]
+    skipped: tuple[Result, ...]
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [job for group in self.groups for job in group.jobs] + [result.job for result in self.skipped]
+
+    def pending(self, results: ResultStore, limit: int | None = None) -> Plan:
+        """Return the plan without jobs that have a result, cut to the first `limit` jobs."""
+        left, groups = limit, []
+        for group in self.groups:
+            jobs = tuple(job for job in group.jobs if results.read(job.key) is None)[:left]
+            left = None if left is None else left - len(jobs)
+            if jobs:
+                groups.append(replace(group, jobs=jobs))
+        return replace(self, groups=tuple(groups))
+
+
+def make_plan(spec: Spec, inputs: Sequence[Inputs], memo: Path, offline: bool = False) -> Plan:
+    """Return all jobs of `spec` over the categories; `memo` is the folder that remembers traced backbones.
+
+    Raises UsageError for unknown backbones, layers, weights, detectors and parameters. Missing weights skip their jobs.
+    """
+    groups: list[Group] = []
+    skipped: list[Result] = []
+    detectors = [(c, make_detector(c.name, c.params, seed)) for c, seed in product(spec.detectors, spec.seeds)]
+    for choice, label in product(spec.backbones, spec.weights):
+        description = describe(choice.name, memo)
+        layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
+        network, reason = _network(description, label, offline)
+        for item, size in product(inputs, spec.image_sizes):
+            rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
+            cells = product(detectors, dict.fromkeys(layers))
+            jobs = tuple(job_for(item, network, cell, d, canonical(c.name), **rest) for (c, d), cell in cells)
+            if reason:
+                skipped += [Result(job, "skipped", reason) for job in jobs]
+            else:
+                groups.append(Group(item, network, jobs))
+    return Plan(digest(asdict(spec)), tuple(sorted(groups, key=_order)), tuple(skipped))
+
+
+def canonical(detector: str) -> str:
+    """Return a detector's registered name."""
+    from adbench.detectors import DETECTORS
+
+    return DETECTORS.canonical(detector)
+
+
+def _order(group: Group) -> tuple[str, str]:
+    """Categories one after the other: decoded files stay in the system's cache."""
+    return (group.inputs.category.dataset, group.inputs.category.name)
+
+
+def parse_layers(text: str, description: Description) -> tuple[str, ...]:
+    """Return the layers that `A` or `A+B` names, in the order of the graph; raise UsageError for an unknown one."""
+    names = {description.layer(part.strip()).name for part in text.split("+")}
+    return tuple(layer.name for layer in description.layers if layer.name in names)
+
+
+def _network(description: Description, label: str, offline: bool) -> tuple[Network, str | None]:
+    try:
+        return Network(description.backbone, resolve(description.backbone, label, offline=offline)), None
+    except WeightsError as error:
+        return Network(description.backbone, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
+
+
+def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[Result]:
+    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result."""
+    layers = list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
+    try:
+        for split in ("train", "test"):
+            if group.inputs.split(split):
+                features(
+                    place, group.network, group.inputs, split, layers, group.jobs[0].image_size, group.jobs[0].dtype
+                )
+    except Exception as error:
+        log.debug("extraction failed", exc_info=True)
+        yield from (_written(results, _failure(job, error)) for job in group.jobs)
+        return
+    for index, job in enumerate(group.jobs):
+        place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
+        yield _written(results, _attempt(place, group, job))
+
+
+def _attempt(place: Workplace, group: Group, job: Job) -> Result:
+    try:
+        return run(place, group.network, group.inputs, job)
+    except UnsupportedError as error:
+        return Result(job, "skipped", str(error))
+    except Exception as error:  # one job's failure is a record, and the others go on
+        log.debug("job failed", exc_info=True)
+        return _failure(job, error)
+
+
+def _failure(job: Job, error: Exception) -> Result:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
+
+
+def _written(results: ResultStore, result: Result) -> Result:
+    results.write(result)
+    return result
+
+
+def forecast(plan: Plan, place: Workplace, memo: Path) -> dict[str, Any]:
+    """Return what a plan will cost: jobs, groups, forward passes (images through a network), bytes of cache to be written."""
+    passes, written = 0, 0
+    for group in plan.groups:
+        description, size = describe(group.network.backbone, memo), group.jobs[0].image_size
+        layers = dict.fromkeys(layer for job in group.jobs for layer in job.layers)
+        for split in ("train", "test"):
+            samples = group.inputs.split(split)
+            images = split_fingerprint(samples, group.inputs.facts)
+            keys = {n: entry_key(group.network, images, n, size, group.jobs[0].dtype) for n in layers}
+            missing = [n for n, key in keys.items() if samples and not place.store.path(key).is_file()]
+            passes += len(samples) if missing else 0
+            width = 4 if group.jobs[0].dtype == "float32" else 2
+            written += sum(len(samples) * _cells(description, name, size) * width for name in missing)
+    return {"groups": len(plan.groups), "forward_passes": passes, "cache_bytes": written}
+
+
+def _cells(description: Description, name: str, size: int) -> int:
+    layer = description.layer(name)
+    return layer.channels * (-(-size // layer.stride)) ** 2
+
+
+def by_status(results: Sequence[Result]) -> dict[str, int]:
+    """Return how many results are done, skipped and failed."""
+    counts = {status: len(list(group)) for status, group in groupby(sorted(r.status for r in results))}
+    return {status: counts.get(status, 0) for status in ("done", "skipped", "failed")}

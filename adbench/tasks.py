@@ -1,0 +1,192 @@
+"""What each command does, as one function from plain values to a plain answer. The command line only parses and prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adbench.datasets import open_dataset
+from adbench.datasets.check import check
+from adbench.errors import DataError, UsageError
+from adbench.executors import EXECUTORS, Site
+from adbench.extraction import Network
+from adbench.heatmaps import draw_heatmaps
+from adbench.layers import describe
+from adbench.models import load_model, make_detector, save_model
+from adbench.pipeline import Inputs, Workplace, assess, choose_device, features, fit, job_for, score
+from adbench.results import ResultStore
+from adbench.spec import Spec
+from adbench.store import FeatureStore
+from adbench.sweep import Plan, by_status, canonical, forecast, make_plan, parse_layers
+from adbench.types import Job, OnStep, Result, Size, ignore_step
+from adbench.weights import resolve
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a command works: data (a folder or `demo`), its categories (none = all), cache folder, device, listener."""
+
+    data: str
+    cache: Path
+    categories: tuple[str, ...] = ()
+    device: str = "auto"
+    offline: bool = False
+    on_step: OnStep = ignore_step
+
+    @property
+    def memo(self) -> Path:
+        return self.cache / "backbones"
+
+    def workplace(self) -> Workplace:
+        """Return where features go and what computes."""
+        return Workplace(FeatureStore(self.cache / "features"), choose_device(self.device), self.on_step)
+
+    def inputs(self) -> list[Inputs]:
+        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong."""
+        categories = open_dataset(self.data, self.cache, self.categories)
+        facts = check(categories, self.cache / "files.json", self.on_step)
+        return [Inputs(category, facts) for category in categories]
+
+    def single(self) -> Inputs:
+        """Return the one category that the command works on."""
+        if len(self.categories) > 1:
+            raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
+        categories = open_dataset(self.data, self.cache, self.categories)
+        if len(categories) > 1:
+            names = ", ".join(category.name for category in categories)
+            raise UsageError(f"--category is missing: '{self.data}' has {names}")
+        return Inputs(categories[0], check(categories, self.cache / "files.json", self.on_step))
+
+    def network(self, backbone: str, weights: str) -> Network:
+        """Return a backbone with its weights, fetched if need be."""
+        name = describe(backbone, self.memo).backbone
+        return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
+
+
+def extract_layers(
+    setting: Setting, backbone: str, layers: Sequence[str], weights: str, image_size: int, dtype: str
+) -> dict[str, Any]:
+    """Extract layers of all images of the categories into the cache; return the entries and the speed of what was not there."""
+    description = describe(backbone, setting.memo)
+    names = [name for text in layers for name in parse_layers(text, description)]
+    network, place, inputs = setting.network(backbone, weights), setting.workplace(), setting.inputs()
+    entries: list[dict[str, Any]] = []
+    images, started = 0, time.perf_counter()
+    for item in inputs:
+        for split in ("train", "test"):
+            if not item.split(split):
+                continue
+            found = features(place, network, item, split, names, image_size, dtype)
+            images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
+            for layer, (entry, cached) in found.items():
+                facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}
+                entries.append(
+                    {"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached}
+                )
+    speed = images / (time.perf_counter() - started) if images else None
+    return {"entries": entries, "images_per_second": speed}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One cell of the grid as a user names it."""
+
+    detector: str
+    backbone: str
+    layer: str
+    weights: str = "imagenet"
+    image_size: int = 256
+    eval_size: Size = 256
+    dtype: str = "float16"
+    pro_limit: float = 0.3
+    seed: int = 0
+
+
+def train_model(setting: Setting, choices: Choices, params: dict[str, Any], model: Path) -> dict[str, Any]:
+    """Fit a detector on a category's good images and write it; return what was trained and its cost."""
+    detector = make_detector(choices.detector, params, choices.seed)
+    layers = parse_layers(choices.layer, describe(choices.backbone, setting.memo))
+    network, inputs = setting.network(choices.backbone, choices.weights), setting.single()
+    rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
+    job = job_for(inputs, network, layers, detector, canonical(choices.detector), **rest)
+    fitted, cost = fit(setting.workplace(), network, inputs, job)
+    save_model(model, job, fitted, cost)
+    return {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+
+
+def evaluate_model(
+    setting: Setting, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None
+) -> Result:
+    """Score a category's test images with a saved detector; `heatmaps` is a folder for one picture per image."""
+    job, detector, cost = load_model(model)
+    network = setting.network(job.backbone, job.weights)
+    if network.weights.sha256 != job.weights_sha256:
+        raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
+    inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single()
+    category = inputs.category
+    job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
+    job = replace(job, pro_limit=pro_limit or job.pro_limit)
+    place = setting.workplace()
+    result = assess(place, network, inputs, job, detector, cost)
+    if heatmaps and category.test:
+        scores, _ = score(place, network, inputs, job, detector)
+        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, setting.on_step)
+    return result
+
+
+def _only(setting: Setting, job: Job) -> tuple[str, ...]:
+    """The category that the model was trained on, if the data has it."""
+    names = [category.name for category in open_dataset(setting.data, setting.cache)]
+    return (job.category,) if job.category in names else ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A planned sweep: what is to be done, and what has a result already."""
+
+    setting: Setting
+    plan: Plan
+    todo: Plan
+    results: ResultStore
+    limit: int | None = None
+
+    @property
+    def cached(self) -> int:
+        """Jobs that have a result."""
+        return (
+            len(self.plan.jobs)
+            - len(self.plan.skipped)
+            - sum(len(g.jobs) for g in self.plan.pending(self.results).groups)
+        )
+
+    def forecast(self) -> dict[str, Any]:
+        """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
+        left = forecast(self.todo, self.setting.workplace(), self.setting.memo)
+        counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
+        return counts | {"jobs": sum(len(group.jobs) for group in self.todo.groups)} | left
+
+    def run(self, workers: int = 1, executor: str = "local") -> Iterator[Result]:
+        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped."""
+        start = EXECUTORS.get(executor)
+        self.results.write_plan(self.plan.name, self.plan.jobs)
+        for result in self.plan.skipped:
+            self.results.write(result)
+            yield result
+        yield from start(self.todo.groups, Site(self.results.folder, self.setting.workplace(), workers))
+
+    def summary(self, new: Sequence[Result]) -> dict[str, Any]:
+        """Return the counts of a run that gave the results `new`."""
+        counts = by_status(new)
+        cached = self.cached - counts["done"]
+        return {"planned": len(self.plan.jobs), "done": counts["done"], "cached": cached} | {
+            "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
+
+
+def plan_sweep(setting: Setting, spec: Spec, out: Path, limit: int | None = None) -> Sweep:
+    """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
+    results = ResultStore(out)
+    plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline)
+    return Sweep(setting, plan, plan.pending(results, limit), results, limit)

@@ -1,0 +1,168 @@
+"""Weights of a backbone: found by label, checked to the last key, loaded without running any code of theirs."""
+
+from __future__ import annotations
+
+import pickle
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adbench.backbones import IMAGENET_MEAN, IMAGENET_STD, Family, WeightsFile, bare, find
+from adbench.errors import WeightsError
+from adbench.files import replacing, sha256
+from adbench.types import OnStep, ignore_step
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+RANDOM_SEED = 0
+_TIMEOUT_S, _BLOCK = 15, 1 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that a job uses: label, SHA-256 of the file ("random-0" for none), preprocessing, file."""
+
+    label: str
+    sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    path: Path | None
+
+
+def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> Weights:
+    """Return the weights called `label` ("imagenet", "random", a library's name, or a checkpoint's path), fetched if need be.
+
+    "random" is the library's own initialisation under a fixed seed. (Table 1 of the supplement of Heckler et al. prints
+    weights='DEFAULT' in its row "random"; that would be the pretrained network.)
+    Raises UsageError for an unknown label, WeightsError if the file is missing and cannot be fetched or is damaged.
+    """
+    family, name = find(backbone)
+    if label == "random":
+        return Weights(label, f"random-{RANDOM_SEED}", IMAGENET_MEAN, IMAGENET_STD, None)
+    file = _own_file(label) or family.weights_file(bare(name), label)
+    if not file.path.is_file():
+        _fetch(name, label, file, offline, on_step)
+    digest = sha256(file.path)
+    if not digest.startswith(file.sha256_prefix):
+        raise WeightsError(f"weights of {name}: {file.path} is damaged (SHA-256 {digest[:8]}, not {file.sha256_prefix}); "
+                           "delete it and run again")  # fmt: skip
+    return Weights(label, digest, file.mean, file.std, file.path)
+
+
+def _own_file(label: str) -> WeightsFile | None:
+    if not ("/" in label or "\\" in label or Path(label).suffix in (".pth", ".pt", ".safetensors", ".tar", ".bin")):
+        return None
+    if not Path(label).is_file():
+        raise WeightsError(
+            f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'"
+        )
+    return WeightsFile(Path(label))
+
+
+def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnStep) -> None:
+    remedy = f"get it from {file.url} and put it there" if file.url else "put it there"
+    missing = f"weights '{label}' of {name}: {file.path} is not there"
+    if offline or not file.url:
+        raise WeightsError(f"{missing}; {remedy}")
+    try:
+        with replacing(file.path) as temporary:
+            _download(file.url, temporary, on_step)
+            if not sha256(temporary).startswith(file.sha256_prefix):
+                raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")
+    except _UnreachableError as error:
+        raise WeightsError(f"{missing} and cannot be downloaded ({error}); {remedy}") from error
+
+
+class _UnreachableError(Exception):
+    """The network's side of a failed download, apart from the disk's."""
+
+
+def _download(url: str, target: Path, on_step: OnStep) -> None:
+    done, total = 0, 0
+    with target.open("wb") as file:
+        for block, total in _blocks(url):
+            file.write(block)
+            done += len(block)
+            on_step(done, total, f"downloading {url.rpartition('/')[2]}")
+    if done < total:
+        raise _UnreachableError(f"ended after {done} of {total} bytes")
+
+
+def _blocks(url: str) -> Iterator[tuple[bytes, int]]:
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  addresses are the project's own
+            total = int(answer.headers.get("Content-Length") or 0)
+            while block := answer.read(_BLOCK):
+                yield block, total
+    except (OSError, HTTPException) as error:
+        raise _UnreachableError(str(getattr(error, "reason", None) or error).splitlines()[0]) from error
+
+
+def load(backbone: str, weights: Weights) -> nn.Module:
+    """Return the network with its weights, frozen and in evaluation mode.
+
+    Raises WeightsError, with the difference, unless the file's keys and shapes are exactly the network's.
+    """
+    import torch
+
+    family, name = find(backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        module = family.build(bare(name))
+    if weights.path is not None:
+        state = _converted(family, name, weights.path)
+        _check_fit(name, weights.path, module.state_dict(), state)
+        module.load_state_dict(state, strict=False)
+    return module.eval().requires_grad_(False)
+
+
+def _converted(family: Family, name: str, path: Path) -> dict[str, Tensor]:
+    state = family.convert(bare(name), read_checkpoint(path))
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint: a state dict, or a dict that holds one under `state_dict` or `model`.
+
+    Raises WeightsError for a damaged file and for one that would run code when loaded.
+    """
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"weights {path}: refused, holds more than tensors or is no checkpoint; "
+                           "save its state dict alone") from error  # fmt: skip
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        raise WeightsError(
+            f"weights {path}: damaged or no checkpoint ({type(error).__name__}); get it again"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise WeightsError(f"weights {path}: holds no state dict of tensors; save 'model.state_dict()'")
+    return content
+
+
+def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    keys = {key for key in wanted if not key.endswith("num_batches_tracked")}
+    shapes = [k for k in sorted(keys & set(given)) if given[k].shape != wanted[k].shape]
+    problems = [
+        ("missing", sorted(keys - set(given))),
+        ("unexpected", sorted(set(given) - keys)),
+        ("of another shape", shapes),
+    ]
+    texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems if k]
+    if texts:
+        raise WeightsError(
+            f"weights {path} do not fit {name}: keys {'; '.join(texts)}; choose the checkpoint of {name}"
+        )
