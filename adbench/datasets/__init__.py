@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adbench.errors import DataError
+from adbench.images import SUFFIXES
 from adbench.registry import Registry, match
 from adbench.types import Category, OnStep, ignore_step
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
 
 
@@ -90,7 +90,7 @@ def folders(parent: Path) -> list[Path]:
 
 def image_files(parent: Path) -> list[Path]:
     """Return the image files in `parent` that are not hidden, sorted by name; none if `parent` is missing."""
-    return [path for path in _visible(parent) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    return [path for path in _visible(parent) if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def _visible(parent: Path) -> list[Path]:

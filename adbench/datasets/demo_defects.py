@@ -9,7 +9,17 @@ import numpy as np
 from scipy.ndimage import binary_erosion
 
 from adbench.datasets.demo_drawing import (
-    SIZE, Field, Rng, blend, blob, curve, distance_from, relief, smooth_noise, step, stroke,
+    SIZE,
+    Field,
+    Rng,
+    blend,
+    blob,
+    curve,
+    distance_from,
+    relief,
+    smooth_noise,
+    step,
+    stroke,
 )  # fmt: skip
 from adbench.datasets.demo_parts import SOCKETS, Part
 

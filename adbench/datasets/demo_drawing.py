@@ -3,13 +3,15 @@
 Fields are (SIZE, SIZE) float32, images (SIZE, SIZE, 3) float32 with values around [0, 1].
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 SIZE = 256
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Rng = np.random.Generator
 
 ROWS, COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) - (SIZE - 1) / 2  # pixels from the centre

@@ -4,9 +4,8 @@ CAT/test_public/ground_truth/bad/STEM_mask.png. The private test images carry no
 from pathlib import Path
 from typing import ClassVar
 
-from adbench.datasets import folders, register
+from adbench.datasets import register
 from adbench.datasets.mvtec import MVTec
-from adbench.types import Category
 
 
 @register("mvtec2")
