@@ -1,0 +1,160 @@
+"""The results folder: one immutable JSON file per done job, failures kept apart, and the plans that say what is to come.
+
+FOLDER/KEY.json is a done job, FOLDER/failed/KEY.json one that failed or was skipped, FOLDER/plans/NAME.json the jobs of a
+sweep. Every file is written whole or not at all, so the folder can be read while sweeps write to it.
+"""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adbench.errors import DataError
+from adbench.files import write_text
+from adbench.types import Job, Result
+
+T = TypeVar("T")
+SCHEMA = 1  # of every file in the folder
+_NAME = re.compile(r"[0-9a-f]{20}\.json")  # anything else in the folder belongs to the user
+_LOG = logging.getLogger("adbench")
+
+
+class ResultStore:
+    """The results of all jobs that were run into one folder; made at the first write."""
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"cannot use {folder} for results: it is a file; name a folder")
+        self.folder = folder
+        self._failed = folder / "failed"
+        self._plans = folder / "plans"
+
+    def write(self, result: Result) -> None:
+        """Store a result. A valid done one that is there already is kept; failures give way to a later success."""
+        key = result.job.key
+        if self.read(key) is None:
+            folder = self.folder if result.status == "done" else self._failed
+            write_text(folder / f"{key}.json", _dump(_plain(result)))
+            if result.status != "done":
+                return
+        with suppress(FileNotFoundError):
+            (self._failed / f"{key}.json").unlink()
+
+    def read(self, key: str) -> Result | None:
+        """Return the done result of the job `key`; a damaged file is reported, deleted and counts as missing."""
+        return _read(self.folder / f"{key}.json", done=True)
+
+    def all(self) -> list[Result]:
+        """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
+        done, failed = _keys(self.folder), _keys(self._failed)
+        found = [(key, _read(self.folder / f"{key}.json", done=True)) for key in done]
+        found += [(key, _read(self._failed / f"{key}.json", done=False)) for key in failed - done]
+        return [result for _, result in sorted(((_order(k, r), r) for k, r in found if r), key=itemgetter(0))]
+
+    def write_plan(self, name: str, jobs: Sequence[Job]) -> None:
+        """Store what the sweep `name` is going to run, in place of its earlier plan."""
+        record = {"schema": SCHEMA, "jobs": {job.key: asdict(job) for job in jobs}}
+        write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
+
+    def planned(self) -> list[Job]:
+        """Return the jobs of all plans, each once."""
+        plans = [_load(path, _parse_plan) or {} for path in sorted(self._plans.glob("*.json"))]
+        return list({key: job for plan in plans for key, job in plan.items()}.values())
+
+
+def _keys(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.json") if _NAME.fullmatch(path.name)}
+
+
+def _order(key: str, result: Result) -> tuple[str | int, ...]:
+    job = result.job
+    return (
+        job.dataset,
+        job.category,
+        job.backbone,
+        job.weights,
+        job.image_size,
+        job.layer,
+        job.detector,
+        job.seed,
+        key,
+    )
+
+
+def _read(path: Path, done: bool) -> Result | None:
+    return _load(path, lambda record: _parse(record, path.stem, done))
+
+
+def _load(path: Path, parse: Callable[[Any], T]) -> T | None:
+    """Return what `parse` makes of the JSON in `path`, or None if there is no such file or it had to be deleted."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; make it readable or delete it") from error
+    try:
+        return parse(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _LOG.warning("deleted the damaged file %s (%s); its job counts as not run", path, error)
+        with suppress(OSError):  # a folder that is only readable can still be reported on
+            path.unlink()
+        return None
+
+
+def _parse(record: Any, key: str, done: bool) -> Result:
+    _check_schema(record)
+    result = Result.from_record(record)
+    if result.job.key != key:
+        raise ValueError("its content does not belong to its name")
+    if (result.status == "done") != done or not _sound(result):
+        raise ValueError("its outcome is not valid")
+    return result
+
+
+def _sound(result: Result) -> bool:
+    """Return whether the outcome has the types that it is annotated with."""
+    maps = (result.metrics, result.cost, result.environment, result.details)
+    return (
+        result.status in ("done", "skipped", "failed")
+        and isinstance(result.reason, str | None)
+        and all(isinstance(m, dict) for m in maps)
+        and all(v is None or isinstance(v, float | int) for m in maps[:2] for v in m.values())
+    )
+
+
+def _parse_plan(record: Any) -> dict[str, Job]:
+    _check_schema(record)
+    return {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
+
+
+def _check_schema(record: Any) -> None:
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"schema version {record['schema']}, not {SCHEMA}")
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    """Return the record as JSON can hold it: numpy values as Python's, infinities and NaN as null. Never the job's part."""
+    record = result.record()
+    outcome = {name: _simple(record[name]) for name in ("metrics", "cost", "environment", "details")}
+    return record | outcome | {"schema": SCHEMA}
+
+
+def _simple(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _simple(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_simple(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _simple(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _dump(record: dict[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True) + "\n"

@@ -1,0 +1,204 @@
+"""The results folder: whole files, failures apart, damage reported, plans joined."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adbench.errors import DataError
+from adbench.results import ResultStore
+from adbench.types import Job, Result
+
+JOB = Job("demo", "f0", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"neighbours": 5}, 1, 0)
+DONE = Result(
+    JOB, "done", None, {"image_auroc": 0.1 + 0.2, "aupro": None}, {"fit_s": 1.5}, {"torch": "2"}, {"bank": [3, 4]}
+)
+FAILED = Result(JOB, "failed", "out of memory")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+def path_of(store: ResultStore, job: Job = JOB) -> Path:
+    return store.folder / f"{job.key}.json"
+
+
+def test_a_done_result_round_trips_exactly(store: ResultStore) -> None:
+    store.write(DONE)
+    assert store.read(JOB.key) == DONE
+    assert store.all() == [DONE]
+
+
+def test_an_unknown_key_is_no_result(store: ResultStore) -> None:
+    assert store.read("0" * 20) is None
+    assert store.all() == [] == store.planned()
+
+
+def test_the_file_is_one_line_of_sorted_json(store: ResultStore) -> None:
+    store.write(DONE)
+    text = path_of(store).read_text()
+    record = json.loads(text)
+    assert text == json.dumps(record, sort_keys=True) + "\n"
+    assert (
+        record["schema"] == 1
+        and record["layer"] == "layer2"
+        and record["metrics"]["image_auroc"] == 0.30000000000000004
+    )
+
+
+def test_a_done_result_is_immutable(store: ResultStore) -> None:
+    store.write(DONE)
+    store.write(replace(DONE, cost={"fit_s": 99.0}))
+    store.write(FAILED)
+    assert store.all() == [DONE]
+
+
+def test_failures_lie_apart_until_the_job_is_done(store: ResultStore) -> None:
+    store.write(FAILED)
+    assert store.read(JOB.key) is None
+    assert store.all() == [FAILED]
+    assert [p.relative_to(store.folder) for p in store.folder.rglob("*.json")] == [Path("failed", f"{JOB.key}.json")]
+    store.write(DONE)
+    assert store.all() == [DONE] and not list((store.folder / "failed").iterdir())
+
+
+def test_a_later_failure_replaces_an_earlier_one(store: ResultStore) -> None:
+    store.write(FAILED)
+    store.write(Result(JOB, "skipped", "weights missing"))
+    assert [r.reason for r in store.all()] == ["weights missing"]
+
+
+def test_an_interrupted_success_over_a_failure_counts_once(store: ResultStore) -> None:
+    store.write(DONE)
+    (store.folder / "failed").mkdir()
+    failed = json.dumps(FAILED.record() | {"schema": 1})
+    (store.folder / "failed" / f"{JOB.key}.json").write_text(failed)
+    assert store.all() == [DONE]
+
+
+def damaged(record: dict) -> dict[str, str]:
+    """Every way in which a file can be wrong, and what the warning calls it."""
+    return {
+        "Expecting value: line 1 column 1 (char 0)": "",
+        "schema version 2, not 1": json.dumps(record | {"schema": 2}),
+        "'environment'": json.dumps({k: v for k, v in record.items() if k != "environment"}),
+        "its content does not belong to its name": json.dumps(record | {"seed": 7}),
+        "its outcome is not valid": json.dumps(record | {"metrics": {"aupro": "0.9"}}),
+        "list indices must be integers or slices, not str": "[]",
+    }
+
+
+@pytest.mark.parametrize("why", list(damaged({})))
+def test_a_damaged_file_is_reported_once_and_deleted(store: ResultStore, caplog, why: str) -> None:
+    store.write(DONE)
+    path = path_of(store)
+    path.write_text(damaged(json.loads(path.read_text()))[why])
+    with caplog.at_level(logging.WARNING, "adbench"):
+        assert store.read(JOB.key) is None
+    assert [r.getMessage() for r in caplog.records] == [
+        f"deleted the damaged file {path} ({why}); its job counts as not run"
+    ]
+    assert not path.exists()
+
+
+def test_a_damaged_file_does_not_stop_a_rewrite(store: ResultStore) -> None:
+    store.write(DONE)
+    path_of(store).write_bytes(b"\xff\x00 half a file")
+    store.write(DONE)
+    assert store.read(JOB.key) == DONE
+
+
+def test_a_failure_among_the_done_is_damage(store: ResultStore) -> None:
+    store.write(DONE)
+    path_of(store).write_text(json.dumps(FAILED.record() | {"schema": 1}))
+    assert store.read(JOB.key) is None
+
+
+def test_files_of_the_user_are_left_alone(store: ResultStore) -> None:
+    store.write(DONE)
+    others = ["report.json", f".{JOB.key}.json.x1.tmp", f"{JOB.key}.json.tmp"]
+    for name in others:
+        (store.folder / name).write_text("mine")
+    assert store.all() == [DONE]
+    assert all((store.folder / name).read_text() == "mine" for name in others)
+
+
+def test_a_folder_may_be_called_failed(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "failed")
+    store.write(DONE)
+    assert store.all() == [DONE]
+
+
+def test_numpy_values_are_stored_and_numbers_that_json_lacks_are_null(store: ResultStore) -> None:
+    store.write(replace(DONE, details={"loss": [np.float32(0.5), float("nan")], "n": np.int64(3), "v": np.zeros(2)}))
+    read = store.read(JOB.key)
+    assert read is not None and read.details == {"loss": [0.5, None], "n": 3, "v": [0.0, 0.0]}
+
+
+def test_the_order_of_all_is_stable(store: ResultStore) -> None:
+    jobs = [replace(JOB, category=c, seed=s) for c in ("bolt", "axle") for s in (10, 9)]
+    for job in jobs:
+        store.write(replace(DONE, job=job))
+    store.write(replace(FAILED, job=replace(JOB, category="cable")))
+    order = [(r.job.category, r.job.seed) for r in store.all()]
+    assert order == [("axle", 9), ("axle", 10), ("bolt", 9), ("bolt", 10), ("cable", 0)]
+
+
+def test_metrics_are_the_same_bytes_whatever_the_cost(tmp_path: Path) -> None:
+    metrics = []
+    for name, cost in (("a", 1.0), ("b", 2.0)):
+        store = ResultStore(tmp_path / name)
+        store.write(replace(DONE, cost={"fit_s": cost}))
+        metrics.append(path_of(store).read_text().split('"metrics": ')[1])
+    assert metrics[0] == metrics[1]
+
+
+def test_plans_are_joined(store: ResultStore) -> None:
+    second = replace(JOB, seed=1)
+    store.write_plan("layers", [JOB])
+    store.write_plan("../image size", [JOB, second])
+    assert sorted(job.seed for job in store.planned()) == [0, 1]
+    assert sorted(p.name for p in (store.folder / "plans").iterdir()) == ["_image_size.json", "layers.json"]
+
+
+def test_a_plan_replaces_its_earlier_form(store: ResultStore) -> None:
+    store.write_plan("layers", [JOB, replace(JOB, seed=1)])
+    store.write_plan("layers", [JOB])
+    assert store.planned() == [JOB]
+
+
+def test_a_damaged_plan_is_reported_and_deleted(store: ResultStore, caplog) -> None:
+    store.write_plan("layers", [JOB])
+    (store.folder / "plans" / "layers.json").write_text('{"schema": 1, "jobs": {"a": {"layers": []}}}')
+    assert store.planned() == []
+    assert len(caplog.records) == 1 and not (store.folder / "plans" / "layers.json").exists()
+
+
+def test_a_file_is_no_results_folder(tmp_path: Path) -> None:
+    path = tmp_path / "results"
+    path.write_text("")
+    with pytest.raises(DataError) as caught:
+        ResultStore(path)
+    assert str(caught.value) == f"cannot use {path} for results: it is a file; name a folder"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "results"
+    with pytest.raises(DataError) as caught:
+        ResultStore(target).write_plan("layers", [JOB])
+    assert str(caught.value) == (
+        f"cannot write {target / 'plans' / 'layers.json'}: Not a directory; choose another folder or free it"
+    )
+
+
+def test_an_unreadable_result_is_not_deleted(store: ResultStore) -> None:
+    path_of(store).mkdir(parents=True)
+    with pytest.raises(DataError) as caught:
+        store.read(JOB.key)
+    assert str(caught.value) == f"cannot read {path_of(store)}: Is a directory; make it readable or delete it"
