@@ -1,0 +1,90 @@
+"""From a detector's grid to the evaluation grid: maps are enlarged and smoothed, masks resized.
+
+h x w feature grid, H x W evaluation grid. Numpy only: importing this module loads neither torch nor scipy.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.metrics.regions import label
+from adbench.types import Maps, Size
+
+SIGMA_GRID = 256  # the grid on which a sigma is given
+
+
+@lru_cache(maxsize=64)
+def bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:
+    """Return the (outputs, inputs) matrix of linear interpolation, as torch's with align_corners=False."""
+    source = np.maximum((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0)
+    low = np.minimum(source.astype(int), inputs - 1)
+    high = np.minimum(low + 1, inputs - 1)
+    matrix, rows = np.zeros((outputs, inputs)), np.arange(outputs)
+    np.add.at(matrix, (rows, low), 1 - (source - low))
+    np.add.at(matrix, (rows, high), source - low)
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def resizer(inputs: int, outputs: int, sigma: float) -> NDArray[np.float32]:
+    """Return the (outputs, inputs) matrix that interpolates along one axis, then smooths by `sigma` output pixels.
+
+    Made in float64. The Gaussian is scipy's: mode "reflect", cut off at 4 sigma.
+    """
+    matrix = bilinear(inputs, outputs)
+    if sigma > 0:
+        from scipy.ndimage import gaussian_filter1d
+
+        matrix = gaussian_filter1d(matrix, sigma, axis=0, mode="reflect", truncate=4.0)
+    return matrix.astype(np.float32)
+
+
+def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) -> NDArray[np.float32]:
+    """Return (N, h, w) maps bilinearly resized to `size` = (H, W), then smoothed by a Gaussian, as (N, H, W) float32.
+
+    `sigma` is in pixels of a 256 grid and grows with the evaluation grid: sigma * H / 256 down, sigma * W / 256 across
+    (PatchCore's sigma of 4 was chosen near that size); 0 = no smoothing. Both steps are linear and separable, so
+    together they are one small matrix per axis. An image's result does not depend on the others.
+    """
+    height, width = size
+    down = resizer(maps.shape[1], height, sigma * height / SIGMA_GRID)
+    across = resizer(maps.shape[2], width, sigma * width / SIGMA_GRID)
+    resized: NDArray[np.float32] = np.matmul(down, np.matmul(maps.astype(np.float32, copy=False), across.T))
+    return resized
+
+
+def upsample(maps: Maps, size: Size, native_sizes: Sequence[tuple[int, int]], sigma: float = 0.0) -> Maps:
+    """Return N maps (h, w) on the evaluation grid: (N, size, size), or for "native" a list of maps (H_i, W_i).
+
+    `native_sizes` are the N images' original (H_i, W_i); only "native" reads them. `sigma` as in `resize_maps`.
+    """
+    if size != "native":
+        return resize_maps(np.asarray(maps), (size, size), sigma)
+    return [resize_maps(m[None], hw, sigma)[0] for m, hw in zip(maps, native_sizes, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def nearest(inputs: int, outputs: int) -> NDArray[np.intp]:
+    """Return for each output pixel the input pixel under its centre; positions add up in the same floats as Pillow's."""
+    steps = np.full(outputs, inputs / outputs)
+    steps[0] /= 2
+    return np.minimum(np.cumsum(steps).astype(np.intp), inputs - 1)
+
+
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a (H, W) mask resized to `size` by nearest neighbour, the same pixels as Pillow's NEAREST."""
+    return mask[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
+
+
+def count_components(mask: NDArray[np.bool_]) -> int:
+    """Return the number of 8-connected regions of a (H, W) mask."""
+    return label(mask)[1]
+
+
+def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
+    """Return how many regions of a (H, W) mask have no pixel left after `resize_mask` (regions that merge are not lost)."""
+    labels, count = label(mask)
+    kept = labels[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
+    return count - np.unique(kept[kept > 0]).size

@@ -1,0 +1,23 @@
+"""Average precision: the step-wise area under the precision-recall curve."""
+
+import numpy as np
+
+from adbench.metrics import Case, Curves, register
+
+
+def average_precision(curves: Curves) -> float:
+    """Return sum_k (R_k - R_(k-1)) P_k, as scikit-learn; no interpolation (Davis and Goadrich, ICML 2006, section 4)."""
+    gains = np.diff(curves.true_at, prepend=0) / curves.anomalous
+    return min(float(gains @ (curves.true_at / (curves.true_at + curves.false_at))), 1.0)
+
+
+@register("image_ap")
+def image_ap(case: Case) -> float | None:
+    """Return the average precision of image scores."""
+    return average_precision(case.image) if case.image else None
+
+
+@register("pixel_ap")
+def pixel_ap(case: Case) -> float | None:
+    """Return the average precision over all pixels of all images."""
+    return average_precision(case.pixel) if case.pixel else None

@@ -1,0 +1,31 @@
+"""AU-PRO: area under the per-region overlap curve (Bergmann et al., IJCV 2021, "The MVTec Anomaly Detection Dataset")."""
+
+import numpy as np
+
+from adbench.metrics import Case, Curves, register
+
+
+def area(curves: Curves, limit: float) -> float:
+    """Return the mean per-region overlap (PRO) over false positive rates from 0 to `limit`, a fraction of 1.
+
+    PRO = mean over regions of the share of their pixels found, each region with weight 1 (section 5, equation 2 there).
+    The curve runs from (0, 0) to (1, 1) with one point per distinct score, hence a straight line where good and
+    defective pixels tie; PRO at exactly `limit` is interpolated. The same curve as in MVTec's evaluation code.
+    """
+    rate = np.concatenate(([0], np.stack((curves.false_above, curves.false_at), axis=1).ravel(), [curves.good]))
+    rate = rate / curves.good
+    overlap = np.concatenate(([0.0, 0.0], np.repeat(curves.weight_at, 2)[:-1], [1.0]))
+    end = int(np.searchsorted(rate, limit, side="right"))
+    if end < rate.size:
+        slope = (overlap[end] - overlap[end - 1]) / (rate[end] - rate[end - 1])
+        overlap[end] = overlap[end - 1] + slope * (limit - rate[end - 1])
+        rate[end] = limit
+    rate, overlap = rate[: end + 1], overlap[: end + 1]
+    total = np.diff(rate) @ (overlap[1:] + overlap[:-1]) / 2
+    return float(np.clip(total / limit, 0.0, 1.0))
+
+
+@register("aupro")
+def aupro(case: Case) -> float | None:
+    """Return AU-PRO up to the false positive rate `case.pro_limit`, over all good pixels of all images."""
+    return area(case.pixel, case.pro_limit) if case.pixel else None
