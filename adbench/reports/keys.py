@@ -1,0 +1,90 @@
+"""The keys of a record that can name the rows or the columns of a table, their order, and which of them vary."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adbench.errors import UsageError
+from adbench.registry import match
+from adbench.types import Job, Result
+
+ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params")
+KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit")
+# Results that differ in one of these never share a cell; for those below, within an equal value of the others.
+NEVER_MIXED: dict[str, tuple[str, ...]] = {
+    "dataset": (),
+    "eval_size": (),
+    "pro_limit": (),
+    "dtype": (),
+    "revision": ("detector",),
+    "weights_sha256": ("backbone", "weights"),
+    "fingerprint": ("dataset", "category"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job that is planned or has run, with its result if there is one, and its value of every key."""
+
+    job: Job
+    result: Result | None
+    values: dict[str, Any]
+
+    @property
+    def done(self) -> Result | None:
+        """The result, unless the job failed or was skipped."""
+        return self.result if self.result and self.result.status == "done" else None
+
+
+def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
+    """Return one entry per job; `params` is worded as the parameters in which jobs of the same detector differ."""
+    label = _params_label([job for job, _ in jobs])
+    names = [key for key in dict.fromkeys((*KEYS, *NEVER_MIXED)) if key != "params"]
+    return [Entry(job, res, {key: getattr(job, key) for key in names} | {"params": label(job)}) for job, res in jobs]
+
+
+def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
+    seen: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # detector -> params as text -> params
+    for job in jobs:
+        seen[job.detector].setdefault(json.dumps(job.params, sort_keys=True), job.params)
+    labels = {}
+    for detector, variants in seen.items():
+        names = sorted({name for params in variants.values() for name in params})
+        varying = [n for n in names if len({json.dumps(p.get(n)) for p in variants.values()}) > 1]
+        for text, params in variants.items():
+            labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in varying if n in params)
+    return lambda job: labels[job.detector, json.dumps(job.params, sort_keys=True)]
+
+
+def varies(found: Iterable[Entry], key: str, within: Sequence[str] = ()) -> bool:
+    """Return whether entries that agree in the keys `within` differ in `key`."""
+    first: dict[tuple[Any, ...], Any] = {}
+    return any(first.setdefault(tuple(e.values[k] for k in within), e.values[key]) != e.values[key] for e in found)
+
+
+def parse_key(kind: str, name: str) -> str:
+    """Return the record key that a user meant."""
+    return match(kind, name, KEYS)
+
+
+def choose_rows(found: Sequence[Entry], rows: Sequence[str], columns: str | None) -> list[str]:
+    """Return the keys that name a row: those asked for, else those that vary, and always those never to be mixed."""
+    named = [parse_key("row key", name.strip()) for item in rows for name in item.split(",") if name.strip()]
+    if columns in named:
+        raise UsageError(f"'{columns}' cannot be both a row and a column; take it out of one of them")
+    named = named or [key for key in ROW_KEYS if key != columns and varies(found, key)]
+    named = named or ["backbone" if columns == "layer" else "layer"]
+    forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(found, key, within)]
+    return list(dict.fromkeys([*named, *forced]))
+
+
+def natural(key: str, value: object) -> tuple[Any, ...]:
+    """Return what sorts values of a key as people count: 256 < 1024 < native, layer2.9 < layer2.10."""
+    if isinstance(value, int | float):
+        return ((0, value, ""),)
+    number = r"(\d+(?:\.\d+)?)" if key == "params" else r"(\d+)"
+    parts = re.split(number, str(value))
+    return tuple((0, float(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p)

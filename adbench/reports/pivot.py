@@ -1,0 +1,133 @@
+"""The table that every format for people prints: which jobs it is about, what its rows and columns are."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from adbench.errors import DataError
+from adbench.registry import match
+from adbench.reports import Cell, Report
+from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, natural, parse_key, varies
+from adbench.reports.means import Column, count, mean_of, ranked
+from adbench.reports.missing import missing_notes, partial_note
+from adbench.types import Job, Result
+
+METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
+COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
+PIVOT_METRIC = "image_auroc"
+
+
+def build(
+    results: Sequence[Result],
+    planned: Sequence[Job] = (),
+    rows: Sequence[str] = (),
+    columns: str | None = None,
+    metric: str | None = None,
+    folder: Path | str = "results",
+) -> Report:
+    """Return the report on `results`, out of the jobs `planned`.
+
+    `rows`: record keys (or comma lists of them) that name a row, default those that vary. `columns`: a record key to
+    pivot one metric on, default one column per metric. `folder` is only for the message when there is nothing to report.
+    """
+    if not results:
+        raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
+    found, superseded = current(results, planned)
+    column_key = parse_key("column key", columns) if columns else None
+    row_keys = choose_rows(found, rows, column_key)
+    metrics = _metrics(results, metric or (PIVOT_METRIC if columns else None))
+    wanted = _pivot_columns(found, column_key, metrics[0]) if column_key else _metric_columns(found, metrics)
+    groups = _grouped(found, row_keys)
+    means = [[mean_of(group, column) for column in wanted] for group in groups.values()]
+    table = zip(groups.items(), ranked(means, wanted), strict=True)
+    return Report(
+        caption=_caption(found, row_keys, column_key, metrics),
+        headers=[*row_keys, "categories", *(column.header for column in wanted)],
+        table=[[*(Cell(str(n)) for n in names), Cell(count(group)), *cells] for (names, group), cells in table],
+        num_labels=len(row_keys),
+        notes=[*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)],
+        results=results,
+    )
+
+
+def current(results: Iterable[Result], planned: Sequence[Job]) -> tuple[list[Entry], int]:
+    """Return planned and run jobs, each once, without those that a plan repeats on newer data, weights or methods.
+
+    Also returns how many results were left out for that.
+    """
+    jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
+    repeated = {_choices(job) for job in planned}
+    superseded = 0
+    for result in results:
+        key = result.job.key
+        if key in jobs or _choices(result.job) not in repeated:
+            jobs[key] = (result.job, result)
+        else:
+            superseded += 1
+    return entries(list(jobs.values())), superseded
+
+
+def _choices(job: Job) -> str:
+    """Return what a user chose of a job, without what follows from the state of the disk and the program."""
+    state = ("fingerprint", "weights_sha256", "revision")
+    return json.dumps({key: value for key, value in vars(job).items() if key not in state}, sort_keys=True)
+
+
+def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
+    """Return the metrics to show: the one asked for, or all that any result has."""
+    present = {name for result in results for name in result.metrics} or set(METRICS)
+    known = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
+    return [match("metric", metric, known, see="metrics")] if metric else known
+
+
+def _metric_columns(found: Iterable[Entry], metrics: Iterable[str]) -> list[Column]:
+    """Return one column per metric, then the costs that are known."""
+    known = {name for entry in found if entry.done for name, value in entry.done.cost.items() if value is not None}
+    costs = [Column(header, _cost(name), digits=1, ranked=False) for name, header in COSTS.items() if name in known]
+    return [Column(name, _metric(name)) for name in metrics] + costs
+
+
+def _pivot_columns(found: Iterable[Entry], key: str, metric: str) -> list[Column]:
+    """Return one column per value of `key`, all for one metric; over categories, their mean too."""
+    values = sorted({entry.values[key] for entry in found}, key=lambda value: natural(key, value))
+    columns = [Column(str(value), _metric(metric), _having(key, value)) for value in values]
+    return [*columns, Column("mean", _metric(metric))] if key == "category" else columns
+
+
+def _metric(name: str) -> Callable[[Result], float | None]:
+    return lambda result: result.metrics.get(name)
+
+
+def _cost(name: str) -> Callable[[Result], float | None]:
+    return lambda result: result.cost.get(name)
+
+
+def _having(key: str, value: object) -> Callable[[Entry], bool]:
+    return lambda entry: bool(entry.values[key] == value)
+
+
+def _grouped(found: Iterable[Entry], row_keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
+    """Return the entries of each row by the values that name it, rows in natural order."""
+    groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
+    for entry in found:
+        groups[tuple(entry.values[key] for key in row_keys)].append(entry)
+    return dict(
+        sorted(groups.items(), key=lambda item: [natural(k, v) for k, v in zip(row_keys, item[0], strict=True)])
+    )
+
+
+def _caption(found: Sequence[Entry], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
+    """Return what the numbers are and what all rows share."""
+    what = f"{metrics[0]} by {columns}" if columns else "Mean over categories"
+    keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, "params") and not varies(found, key)]
+    shared = ", ".join(f"{key} {found[0].values[key]}" for key in keys)
+    return f"{what}; all rows: {shared}" if shared else what
+
+
+def _mixed_note(found: Sequence[Entry], rows: Sequence[str], columns: str | None) -> list[str]:
+    """Return a note if cells mix values of keys that neither rows nor columns tell apart."""
+    apart = [*rows, columns] if columns else list(rows)
+    mixed = [key for key in ROW_KEYS if key not in apart and varies(found, key, apart)]
+    return [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
