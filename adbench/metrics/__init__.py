@@ -42,7 +42,7 @@ def evaluate(
     """Return every registered metric by name, those of `ORDER` first, as fractions of 1, or None where undefined.
 
     scores.image (N,), scores.maps and truth.masks (N, H, W) or N arrays (H_i, W_i), truth.anomalous (N,).
-    Pixel metrics count all pixels of all images, good ones included (Bergmann et al., IJCV 2021, section 5).
+    Pixel metrics count all pixels of all images, good ones included (Bergmann et al., IJCV 2021).
     `regions` is `components(truth.masks)`, which a caller with many detectors computes once per category.
     Raises UsageError if `pro_limit` is outside (0, 1], ValueError if shapes do not match or a score is NaN.
     """

@@ -8,7 +8,7 @@ from adbench.metrics import Case, Curves, register
 def area(curves: Curves, limit: float) -> float:
     """Return the mean per-region overlap (PRO) over false positive rates from 0 to `limit`, a fraction of 1.
 
-    PRO = mean over regions of the share of their pixels found, each region with weight 1 (section 5, equation 2 there).
+    PRO = mean over regions of the share of their pixels found, each region with weight 1.
     The curve runs from (0, 0) to (1, 1) with one point per distinct score, hence a straight line where good and
     defective pixels tie; PRO at exactly `limit` is interpolated. The same curve as in MVTec's evaluation code.
     """

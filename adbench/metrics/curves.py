@@ -33,7 +33,7 @@ class Curves:
 
 
 def trace(good: Floats, anomalous: Floats, weights: NDArray[np.float64]) -> Curves:
-    """Return the curves of `good` (n,) and `anomalous` (m,) scores, n, m >= 1, no NaN; `weights` (m,) > 0.
+    """Return the curves of `good` (n,) and `anomalous` (m,) scores, n, m >= 1, one dtype, no NaN; `weights` (m,) > 0.
 
     Infinite scores are in order. `good` may be overwritten: hand over a copy.
     """
@@ -67,17 +67,17 @@ def count_below(good: Floats, values: Floats) -> tuple[Counts, Counts]:
 def thin(good: Floats, values: Floats) -> tuple[Floats, Counts]:
     """Return the `good` scores that share a bin with one of `values`, and for each value how many of the others are below it.
 
-    Sorting the remainder only is what makes the metrics fast. The bins divide the range of `values` evenly; float
-    subtraction and multiplication are monotone, so a score in a lower bin is lower. Without a usable width nothing is
-    left out.
+    Sorting the remainder only is what makes the metrics fast. The bins divide the range of `values` evenly, but for the
+    few highest, which share the last one; float subtraction and multiplication are monotone, so a score in a lower bin
+    is lower. Without a usable width nothing is left out.
     """
     bins = min(good.size // GOODS_PER_BIN, MAX_BINS)
-    low, high = values[0], values[-1]
+    low, high = values[0], values[-1 - values.size // 200]
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         scale = good.dtype.type(bins - 1) / (high - low)
     if bins < STEP // 16 or not 0 < scale < np.inf:
         return good, np.zeros(values.size, dtype=np.int64)
-    home = ((values - low) * scale).astype(np.int32)
+    home = ((np.minimum(values, high) - low) * scale).astype(np.int32)
     occupied = np.zeros(bins + 1, dtype=bool)
     occupied[home] = True
     counts = np.zeros(bins + 1, dtype=np.int64)

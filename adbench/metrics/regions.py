@@ -1,4 +1,4 @@
-"""Connected defect regions of masks, on which AU-PRO averages (Bergmann et al., IJCV 2021, section 5)."""
+"""Connected defect regions of masks, on which AU-PRO averages (Bergmann et al., IJCV 2021)."""
 
 from dataclasses import dataclass
 
