@@ -1,4 +1,15 @@
-"""Greedy farthest-point selection (k-center greedy), exact but with few passes over the points, and random projection."""
+"""Greedy farthest-point selection (k-center greedy), exact but with few passes over the points, and random projection.
+
+Sources: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach" (ICLR 2018),
+algorithm 1; Roth et al., "Towards Total Recall in Industrial Anomaly Detection" (PatchCore, CVPR 2022), algorithm 1.
+Deviations: the first pick is a given index, not an arbitrary point or the one of the largest norm; nothing is projected
+unless the caller does so; the official code's approximation (anchor distances from ten random points) is not used.
+
+The textbook loop reads all points once per pick and is bound by memory. Here a squared distance to the nearest pick
+never grows, so an old one is an upper bound. A round raises a level, brings the points whose bound reaches it up to date
+by matrix products, takes the farthest few hundred of them, and picks among these alone while the largest distance stays
+at the level, which no other point can reach. A point whose bound the level never meets is never looked at again.
+"""
 
 import math
 
@@ -9,10 +20,14 @@ from torch import Tensor
 
 from adbench.types import OnStep, ignore_step
 
-Points = NDArray[np.floating] | Tensor
-BLOCK_ELEMENTS = 1 << 20  # of one block of a product, or of rows held in float64
-TAKEN = -1.0  # the "distance" of a point that has been picked: below every real one
-PROGRESS_REPORTS = 40
+Points = NDArray[np.generic] | Tensor
+TAKEN = -math.inf  # the "distance" of a point that has been picked
+PICKS_PER_PRODUCT = 512
+HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product: on a CPU it must stay in the L2 cache
+HELD = (256, 1024, 8192)  # fewest, first and most points that a round picks among
+PICKS_PER_ROUND = (96, 384)  # outside of it `held` is doubled or halved
+PICKS_PER_SYNC = 64  # on a GPU the host looks at the picks so often
+REPORTS = 40
 
 
 def greedy_coreset(
@@ -23,139 +38,221 @@ def greedy_coreset(
     device: torch.device | str | None = None,
     on_step: OnStep = ignore_step,
 ) -> NDArray[np.int64]:
-    """Return (num_picks,) int64: indices of `points` (N, d), `start` first, then always the point farthest from all picks."""
-    rows = _checked(points, num_picks, start).to(device or "cpu")
-    with torch.no_grad():
-        return _Selection(rows, num_picks, start, on_step).run().cpu().numpy()
+    """Return (num_picks,) int64: indices of `points` (N, d), `start` first, then always the point farthest from all picks.
+
+    Ties go to the lowest index; no index comes twice, even if points do. The picks are those of a float64 loop, except
+    where float64 rounding decides, whatever the threads, the device and the blocks. Memory beside the points: about
+    40 bytes per point and a few MB, but 16 d bytes for each of the points that tie for the farthest. Raise ValueError
+    for points that are not a non-empty finite matrix and for a `num_picks` or `start` out of range.
+    """
+    rows = _checked(points, num_picks, start)
+    on_mps = torch.device(device or rows.device).type == "mps"  # it has no float64
+    rows = rows.to("cpu" if on_mps else device or rows.device)
+    with torch.inference_mode():
+        picks: NDArray[np.int64] = _Selection(rows, num_picks, start).run(on_step).cpu().numpy()
+    return picks
 
 
 def project(points: Points, dim: int, seed: int) -> NDArray[np.float32]:
-    """Return (N, dim) float32: `points` (N, d) times a Gaussian matrix / sqrt(dim) that `seed` decides.
+    """Return (N, dim) float32: `points` (N, d) times a Gaussian matrix / sqrt(dim), which `seed` alone decides.
 
-    Points with d <= dim come back as they are: a projection pays only where it shrinks.
+    Points with d <= dim come back as they are (official PatchCore expands them: issue 21 of patchcore-inspection).
     """
-    rows = torch.as_tensor(points).float()
+    rows = _float32(points)
     if rows.shape[1] > dim:
-        draw = torch.Generator().manual_seed(seed)
-        rows = rows @ torch.randn(rows.shape[1], dim, generator=draw).div_(math.sqrt(dim)).to(rows.device)
-    return rows.cpu().numpy()
+        matrix = torch.randn(rows.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / math.sqrt(dim)
+        rows = rows @ matrix.to(rows.device)
+    projected: NDArray[np.float32] = rows.cpu().numpy()
+    return projected
+
+
+def _float32(points: Points) -> Tensor:
+    if isinstance(points, Tensor):
+        return points.detach().float()
+    array = np.asarray(points, np.float32)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _checked(points: Points, num_picks: int, start: int) -> Tensor:
-    rows = torch.as_tensor(points)
+    rows = _float32(points).contiguous()
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"points must be a non-empty (N, d) array, not one of shape {tuple(rows.shape)}")
     if not 1 <= num_picks <= len(rows):
         raise ValueError(f"num_picks must be within 1..{len(rows)}, the number of points, not {num_picks}")
     if not 0 <= start < len(rows):
         raise ValueError(f"start must be within 0..{len(rows) - 1}, not {start}")
-    rows = rows.detach().float().contiguous()
-    if not bool(torch.isfinite(rows).all()):
-        raise ValueError("points must be finite, but some are NaN or infinite")
+    largest = _largest(rows)
+    if not math.isfinite(largest):
+        raise ValueError("points must be finite, but some values are NaN or infinite")
+    if largest and not 1e-9 < largest < 1e12:  # so that squares neither vanish nor overflow; exact, being a power of 2
+        rows = (rows.double() * 2.0 ** -math.floor(math.log2(largest))).float()
     return rows
 
 
+def _largest(rows: Tensor) -> float:
+    low, high = rows.aminmax()  # both NaN if any value is
+    return max(-float(low), float(high))
+
+
 class _Selection:
-    def __init__(self, rows: Tensor, num_picks: int, start: int, on_step: OnStep) -> None:
-        self.rows, self.num_picks, self.on_step = rows, num_picks, on_step
-        grid = 2.0 ** math.floor(math.log2(max(float(rows.abs().max()), 1e-30)) - 8)
-        self.centre = (rows.mean(0, dtype=torch.float64) / grid).round() * grid
-        self.picks = torch.full((num_picks,), start, device=rows.device)
-        self.done = 1
-        self.hold = 1024
+    """The state of a selection among N rows.
+
+    loose (N,): squared distance to the nearest of the first `seen` (N,) picks, by expanded products in `dtype`;
+    nearest (N,): the index of that pick. `_bound()` is never below the true distance to all picks.
+    """
+
+    def __init__(self, rows: Tensor, num_picks: int, start: int) -> None:
+        self.rows, self.num_picks, self.done, self.held = rows, num_picks, 1, HELD[1]
+        self.picks = torch.full((num_picks,), start, dtype=torch.int64, device=rows.device)
+        # The mean to 1/256 of the largest value: less cancels, and integers stay exact, so their ties stay ties.
+        grid = 2.0 ** (math.floor(math.log2(_largest(rows) or 1.0)) - 8)
+        self.centre = (rows.mean(0) / grid).round() * grid
         self._restart(torch.float32)
 
-    def _restart(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.centred = self._exact(slice(None)).to(dtype) if dtype == torch.float32 else None
-        self.norms = torch.cat([self._rows(b).square().sum(1) for b in self._blocks(64)])
-        self.loose = torch.full_like(self.norms, torch.inf)
-        self.nearest = torch.zeros_like(self.loose, dtype=torch.int64)
-        d = self.rows.shape[1]
-        unit = torch.finfo(dtype).eps / 2
-        if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
-            unit = 2.0**-8
-        self.slack = 2 * (min(d, 8 * math.sqrt(d)) + 8) * unit * (self.norms + self.norms.max())
-        for first in range(0, self.done, 256):
-            self._update(first, min(first + 256, self.done))
-
-    def _exact(self, index: slice | Tensor) -> Tensor:
-        return self.rows[index].double() - self.centre
-
-    def _rows(self, block: slice) -> Tensor:
-        return self._exact(block) if self.centred is None else self.centred[block]
-
-    def _blocks(self, width: int) -> list[slice]:
-        step = max(1, BLOCK_ELEMENTS // max(width, self.rows.shape[1]))
-        return [slice(i, i + step) for i in range(0, len(self.rows), step)]
-
-    def _update(self, first: int, last: int) -> None:
-        """Bring all distances up to date with the picks first..last-1."""
-        new = self.picks[first:last]
-        centres = self._exact(new).to(self.dtype)
-        norms = centres.square().sum(1)
-        for block in self._blocks(last - first):
-            product = torch.addmm(norms, self._rows(block), centres.T, alpha=-2)
-            value, which = product.min(1)
-            value = (value + self.norms[block]).clamp_(min=0)
-            closer = value < self.loose[block]
-            self.loose[block] = torch.where(closer, value, self.loose[block])
-            self.nearest[block] = torch.where(closer, new[which], self.nearest[block])
-        self.loose[new] = -torch.inf
-
-    def run(self) -> Tensor:
+    def run(self, on_step: OnStep) -> Tensor:
+        """Return the picks (num_picks,) in order."""
+        reported = 0
         while self.done < self.num_picks:
-            top = float(self.loose.max())
-            if float(self.slack.max()) > top / 256:
-                if self.dtype == torch.float64:
-                    self._plain()
-                    break
-                self._restart(torch.float64)
-                continue
-            first = self.done
+            before = self.done
             self._round()
-            self._update(first, self.done)
-            if self.done - first < 64:
-                self.hold = min(self.hold * 2, 8192)
-            elif self.done - first > 256:
-                self.hold = max(self.hold // 2, 256)
-            self.on_step(self.done, self.num_picks, "coreset")
+            self._adapt(self.done - before)
+            if (self.done - reported) * REPORTS >= self.num_picks or self.done == self.num_picks:
+                on_step(self.done, self.num_picks, "coreset")
+                reported = self.done
         return self.picks
 
+    def _restart(self, dtype: torch.dtype) -> None:
+        """Forget all distances and go on with products in `dtype`."""
+        count, self.dtype = len(self.rows), dtype
+        every = torch.arange(count, device=self.rows.device)
+        self.norms = torch.cat([self._centred(part).square().sum(1) for part in torch.split(every, 4096)])
+        self.loose = torch.full_like(self.norms, math.inf)
+        self.loose[self.picks[: self.done]] = TAKEN
+        self.nearest, self.seen = torch.zeros_like(every), torch.zeros_like(every)
+        # Rounding of |x|^2 + |c|^2 - 2xc is at most g (|x|^2 + |c|^2): g = d u surely, 8 sqrt(d) u all but surely (Higham
+        # and Mary 2019). With |c|^2 <= 2 |x|^2 + 2 |x-c|^2 that is 3 g |x|^2 + 2 g |x-c|^2; 4 g leaves room.
+        exact = dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+        unit = torch.finfo(dtype if exact else torch.bfloat16).eps / 2  # TF32 and bfloat16 products round more
+        dim = self.rows.shape[1]
+        self.slack = 4 * unit * (min(dim, 8 * math.sqrt(dim)) + 8)
+        self._refresh(TAKEN)
+
+    def _centred(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or self.dtype
+        return self.rows.index_select(0, index).to(dtype).sub_(self.centre.to(dtype))
+
+    def _bound(self) -> Tensor:
+        return self.loose * (1 + self.slack) + self.norms * self.slack
+
+    def _kth(self, bound: Tensor) -> float:
+        return float(bound.topk(min(self.held, len(bound) - self.done)).values[-1])
+
     def _round(self) -> None:
-        bound = self.loose + self.slack
-        level = float(bound.topk(min(self.hold, len(bound) - self.done)).values[-1])
-        held, points, gap = self._hold(bound, level)
-        if float(gap.max()) < level:
+        """Pick as long as no point outside of those held can be the farthest; or turn to a better precision."""
+        level = self._kth(self._bound())
+        self._refresh(level)
+        bound = self._bound()
+        level = max(level, self._kth(bound))
+        held, points, gap = self._hold(level)
+        if self.slack * float(self.norms[held].max()) > float(bound[held].max()) / 64:
+            return self._restart(torch.float64) if self.dtype == torch.float32 else self._finish()
+        if float(gap.max()) < level:  # so many lie within the rounding of the farthest that the bounds cannot tell
             level = float(gap.max())
-            held, points, gap = self._hold(bound, level)
-        norms = points.square().sum(1)
-        while self.done < self.num_picks:
-            far = gap.argmax()
-            if gap[far] < level:
-                return
-            gap = torch.minimum(gap, torch.addmv(norms + norms[far], points, points[far], alpha=-2).clamp_(min=0))
-            gap[far] = TAKEN
-            self.picks[self.done] = held[far]
-            self.done += 1
+            self._refresh(level)
+            held, points, gap = self._hold(level)
+        return self._pick(held, points, gap, level)
 
-    def _hold(self, bound: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor]:
-        held = torch.nonzero(bound >= level)[:, 0]
-        points = self._exact(held)
-        return held, points, (points - self._exact(self.nearest[held])).square_().sum(1)
-
-    def _plain(self) -> None:
-        """Finish by the textbook loop in float64."""
-        gap = torch.full((len(self.rows),), torch.inf, dtype=torch.float64, device=self.rows.device)
-        for i in range(self.num_picks):
-            if i >= self.done:
-                if gap.max() <= 0:
-                    free = torch.nonzero(gap > TAKEN)[:, 0]
-                    self.picks[i:] = free[: self.num_picks - i]
-                    break
-                self.picks[i] = gap.argmax()
-            pick = self._exact(self.picks[i : i + 1])
-            for block in self._blocks(64):
-                gap[block] = torch.minimum(gap[block], (self._exact(block) - pick).square_().sum(1))
-            gap[self.picks[: i + 1]] = TAKEN
+    def _finish(self) -> None:
+        """Pick the rest, where what is left lies within float64 rounding of the picks: by differences, then by index."""
+        self._refresh(TAKEN)
+        held, points, gap = self._hold(TAKEN)
+        apart = torch.nonzero(gap > 0)[:, 0]
+        if len(apart):
+            self._pick(held[apart], points[apart], gap[apart], level=5e-324)
+        left = torch.nonzero(self.loose > TAKEN)[: self.num_picks - self.done, 0]
+        self.picks[self.done :] = left
         self.done = self.num_picks
+
+    def _refresh(self, level: float) -> None:
+        """Bring every point whose bound reaches `level` up to date with all picks."""
+        rows = torch.nonzero((self._bound() >= level) & (self.loose > TAKEN) & (self.seen < self.done))[:, 0]
+        if not len(rows):
+            return
+        seen = self.seen[rows]
+        age = (self.done - seen).double()
+        grain = torch.exp2(age.log2().floor() - 2).clamp_(
+            min=1
+        )  # four groups per octave: few products, little done twice
+        group = (age / grain).floor() * grain
+        for value in np.unique(group.cpu().numpy()).tolist():
+            members = rows[group == value]
+            self._update(members, int(self.seen[members].min()))
+
+    def _update(self, rows: Tensor, first: int) -> None:
+        """Hold the picks from `first` on against `rows`."""
+        block = HOST_BLOCK if rows.device.type == "cpu" else DEVICE_BLOCK
+        for picks in torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT):
+            centres, norms = self._centred(picks), self.norms[picks]
+            for part in torch.split(rows, max(1, block // max(len(picks), centres.shape[1]))):
+                product = torch.addmm(norms, self._centred(part), centres.T, alpha=-2)
+                value = product.amin(1) + self.norms[part]
+                closer = torch.nonzero(value < self.loose[part])[:, 0]  # argmin is slow: only where it is needed
+                self.loose[part[closer]] = value[closer]
+                self.nearest[part[closer]] = picks[product.index_select(0, closer).argmin(1)]
+        self.seen[rows] = self.done
+
+    def _hold(self, level: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return indices, float64 rows and exact squared distances of all points whose bound reaches `level`."""
+        held = torch.nonzero((self._bound() >= level) & (self.loose > TAKEN))[:, 0]
+        points = self._centred(held, torch.float64)
+        return held, points, (points - self._centred(self.nearest[held], torch.float64)).square_().sum(1)
+
+    def _pick(self, held: Tensor, points: Tensor, gap: Tensor, level: float) -> None:
+        pick = pick_on_host if points.device.type == "cpu" else pick_on_device
+        order = pick(points, gap, level, self.num_picks - self.done, self.dtype == torch.float64)
+        new = held[order]
+        self.picks[self.done : self.done + len(new)] = new
+        self.loose[new] = TAKEN
+        self.done += len(new)
+
+    def _adapt(self, picked: int) -> None:
+        if picked < PICKS_PER_ROUND[0]:
+            self.held = min(2 * self.held, HELD[2])
+        elif picked > PICKS_PER_ROUND[1]:
+            self.held = max(self.held // 2, HELD[0])
+
+
+def pick_on_host(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
+    """Return at most `limit` indices of `points` (K, d), farthest first, as long as their distance is at least `level`.
+
+    gap (K,): squared distances to all earlier picks; overwritten. direct: by differences, for distances so small that
+    the expanded square would cancel. numpy, because its matrix-vector product and its calls are the faster on a CPU.
+    """
+    rows, far, order = points.numpy(), gap.numpy(), list[int]()
+    norms = np.einsum("ij,ij->i", rows, rows)
+    while len(order) < limit:
+        index = int(far.argmax())
+        if far[index] < level:
+            break
+        order.append(index)
+        square = np.square(rows - rows[index]).sum(1) if direct else norms + norms[index] - 2 * (rows @ rows[index])
+        np.minimum(far, square, out=far)
+        far[index] = TAKEN
+    return torch.tensor(order, dtype=torch.int64)
+
+
+def pick_on_device(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
+    """Do what `pick_on_host` does on any device, waiting for it once per 64 picks; those below the level are dropped."""
+    norms, order, values = points.square().sum(1), list[Tensor](), list[Tensor]()
+    while len(order) < limit:
+        for _ in range(min(PICKS_PER_SYNC, limit - len(order))):
+            index = gap.argmax()[None]  # argmax gives the lowest of equals, max(0) need not
+            order.append(index)
+            values.append(gap.index_select(0, index))
+            row = points.index_select(0, index)[0]
+            square = (points - row).square_().sum(1) if direct else norms + row.square().sum() - 2 * (points @ row)
+            torch.minimum(gap, square, out=gap)
+            gap.index_fill_(0, index, TAKEN)
+        if float(values[-1]) < level:
+            break
+    return torch.cat(order)[torch.cat(values) >= level]
