@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
-from adbench import __version__, console
+from adbench import __version__, cli_tools, console
 from adbench import options as o
 from adbench.errors import AdbenchError, UsageError
+
+# typer's parser is click, its own copy in newer releases: the base of its errors is found through one that typer exports
+ParserError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="adbench",
@@ -196,6 +198,9 @@ def sweep(
         raise typer.Exit(1)
 
 
+cli_tools.add_to(app)
+
+
 def _study(preset: str | None, spec: Path | None, overrides: list[str]) -> Any:
     from adbench.spec import parse, preset_text, read_spec
 
@@ -266,11 +271,11 @@ def main(arguments: list[str] | None = None) -> None:
     except AdbenchError as error:
         console.error(str(error))
         code = error.exit_code
-    except click.ClickException as error:
+    except ParserError as error:
         context = getattr(error, "ctx", None)
         console.error(f"{error.format_message()} See '{context.command_path if context else 'adbench'} --help'.")
         code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         console.error("interrupted; run the same command again to go on")
         code = 130
     raise SystemExit(code or 0)

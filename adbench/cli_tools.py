@@ -83,7 +83,7 @@ def eval_maps(
     ],
     data: o.Data = None,
     category: o.Categories = None,
-    eval_size: o.EvalSize = "256",
+    eval_size: o.EvalSize = "native",
     pro_limit: o.ProLimit = 0.3,
     cache: o.Cache = None,
     json: o.Json = False,

@@ -24,7 +24,6 @@ def set_up(quiet: bool = False, verbose: bool = False) -> None:
     log.handlers = [handler := logging.StreamHandler(sys.stderr)]
     handler.setFormatter(_OneLine("adbench: %(levelname_lower)s%(message)s"))
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    log.propagate = False
 
 
 class _OneLine(logging.Formatter):

@@ -1,4 +1,4 @@
-"""Feature maps of one or several layers over a set of images, read from disk in batches and joined on the finest grid."""
+"""Feature maps of one or several layers over images, read from disk in batches and joined on the finest grid."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,9 @@ class FeatureMaps:
 
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""
-        return [torch.from_numpy(np.ascontiguousarray(layer[rows])).to(device).float() for layer in self.layers]
+        return [
+            torch.from_numpy(np.array(layer[rows])).to(device).float() for layer in self.layers
+        ]  # maps are read-only
 
     def batches(self, size: int, device: torch.device) -> Iterator[tuple[slice, list[Tensor]]]:
         """Yield (rows, maps) over all images in order, `size` images at a time."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Return `image` (H, W, 3) as (size, size, 3): bilinear and, where it shrinks, antialiased."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _decoded(path: Path, data: bytes | None) -> Image.Image:
@@ -72,14 +73,14 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     with _quiet:
         if "transparency" in image.info and image.mode == "P":
             image = image.convert("RGBA")  # or Pillow would blend the transparent colour
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))  # a copy: writable
 
 
-def _scaled(values: NDArray[np.generic], highest: int, divisor: float) -> NDArray[np.uint8]:
+def _scaled(values: NDArray[Any], highest: int, divisor: float) -> NDArray[np.uint8]:
     values = values.astype(np.float64)
     if not (values.min() >= 0 and values.max() <= highest):  # so that NaN fails too
         raise ValueError(f"values from {values.min():g} to {values.max():g} do not fit 0 to {highest}")
-    return np.floor(values / divisor + 0.5).astype(np.uint8)
+    return np.asarray(np.floor(values / divisor + 0.5), dtype=np.uint8)
 
 
 def _gray(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -29,13 +29,13 @@ def _plugins(kind: str) -> list[str]:
 
 
 def backbones() -> list[str]:
-    """Return every family's names, with the prefix where the bare name would be another family's network."""
-    from adbench.backbones import FAMILIES, find
+    """Return every family's names, with the prefix where the bare name is another family's network."""
+    from adbench.backbones import in_order
 
-    found = set()
-    for family in FAMILIES.items().values():
-        own = {name: find(name)[0] for name in family.names()}
-        found |= {name if holder is family else f"{family.prefix}/{name}" for name, holder in own.items()}
+    found: list[str] = []
+    for family in in_order():
+        taken = set(found)
+        found += [f"{family.prefix}/{name}" if name in taken else name for name in family.names()]
     return sorted(found)
 
 

@@ -151,7 +151,7 @@ def evaluate_scores(
     """Return metrics of scores whose maps lie on the feature grid, and remarks on what is missing of them."""
     labels = inputs.labels(job.eval_size)
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
-    return evaluate(Scores(scores.image, maps), labels.truth, job.pro_limit), labels.remarks
+    return evaluate(Scores(scores.image, maps), labels.truth, job.pro_limit, labels.regions), labels.remarks
 
 
 def assess(

@@ -21,6 +21,7 @@ from adbench.types import digest
 log = logging.getLogger("adbench")
 REVISION = 1  # of the extraction: grows when the same inputs give other features
 _BLOCK = 1 << 24
+_STALE_S = 3600  # a temporary file untouched for so long belongs to no running process
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,42 @@ class FeatureStore:
                 found.append((side, side.stat().st_size + array.stat().st_size, side.stat().st_mtime))
         return sorted(found, key=lambda entry: (entry[2], entry[0].name))
 
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what each entry holds, the least recently used first."""
+        found = []
+        for side, size, _ in self.entries():
+            sidecar = json.loads(side.read_text(encoding="utf-8"))
+            key = {name: sidecar["key"][name] for name in ("backbone", "weights_sha256", "layer", "image_size")}
+            rest = {name: sidecar[name] for name in ("split", "shape", "dtype")}
+            found.append({"path": str(side.with_suffix(".npy")), "bytes": size, **key, **rest})
+        return found
+
     def prune(self, max_bytes: int) -> tuple[int, int]:
-        """Delete the least recently used entries until the rest fits `max_bytes`; return (entries, bytes) deleted."""
+        """Delete what killed runs left, then the least recently used entries until the rest fits `max_bytes`.
+
+        Returns (files or entries, bytes) deleted.
+        """
+        count, freed = self._clear_remains()
         entries = self.entries()
-        excess, count, freed = sum(size for _, size, _ in entries) - max_bytes, 0, 0
+        excess = sum(size for _, size, _ in entries) - max_bytes
         for side, size, _ in entries:
-            if freed >= excess:
+            if excess <= 0:
                 break
-            side.unlink(missing_ok=True)
+            side.unlink(missing_ok=True)  # first: an array without its sidecar is no entry
             side.with_suffix(".npy").unlink(missing_ok=True)
-            count, freed = count + 1, freed + size
+            count, freed, excess = count + 1, freed + size, excess - size
         return count, freed
+
+    def _clear_remains(self) -> tuple[int, int]:
+        """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""
+        orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
+        remains = [
+            path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S
+        ]
+        freed = sum(path.stat().st_size for path in remains)
+        for path in remains:
+            path.unlink(missing_ok=True)
+        return len(remains), freed
 
 
 class Writers:

@@ -80,7 +80,8 @@ def make_plan(spec: Spec, inputs: Sequence[Inputs], memo: Path, offline: bool = 
                 skipped += [Result(job, "skipped", reason) for job in jobs]
             else:
                 groups.append(Group(item, network, jobs))
-    return Plan(digest(asdict(spec)), tuple(sorted(groups, key=_order)), tuple(skipped))
+    names = [item.category.name for item in inputs]
+    return Plan(digest([asdict(spec), names]), tuple(sorted(groups, key=_order)), tuple(skipped))
 
 
 def canonical(detector: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.datasets import open_dataset
-from adbench.datasets.check import check
+from adbench.datasets.check import check_files
 from adbench.errors import DataError, UsageError
 from adbench.executors import EXECUTORS, Site
 from adbench.extraction import Network
@@ -46,19 +46,19 @@ class Setting:
 
     def inputs(self) -> list[Inputs]:
         """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong."""
-        categories = open_dataset(self.data, self.cache, self.categories)
-        facts = check(categories, self.cache / "files.json", self.on_step)
+        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
+        facts = check_files(categories, self.cache / "files.json", self.on_step)
         return [Inputs(category, facts) for category in categories]
 
     def single(self) -> Inputs:
         """Return the one category that the command works on."""
         if len(self.categories) > 1:
             raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
-        categories = open_dataset(self.data, self.cache, self.categories)
+        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
         if len(categories) > 1:
             names = ", ".join(category.name for category in categories)
             raise UsageError(f"--category is missing: '{self.data}' has {names}")
-        return Inputs(categories[0], check(categories, self.cache / "files.json", self.on_step))
+        return Inputs(categories[0], check_files(categories, self.cache / "files.json", self.on_step))
 
     def network(self, backbone: str, weights: str) -> Network:
         """Return a backbone with its weights, fetched if need be."""

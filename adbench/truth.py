@@ -8,35 +8,42 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.anomaly_maps import count_components, resize_mask
+from adbench.anomaly_maps import count_components, lost_components, resize_mask
 from adbench.images import read_mask
-from adbench.types import Masks, Sample, Size, Truth
+from adbench.metrics import Regions, components, reason
+from adbench.types import Sample, Size, Truth
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The truth of N test images, and remarks on what it lacks, each a sentence for the result's `reason`."""
+    """The truth of N test images, its defect regions, and remarks on what it lacks (for a result's `reason`)."""
 
     truth: Truth
+    regions: Regions | None
     remarks: list[str]
 
 
 def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]]) -> Labels:
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
-    Masks are resized with nearest neighbour; components (8-connected) that vanish so are counted and said.
+    Masks are resized with nearest neighbour; regions (8-connected) that vanish so are counted and said.
     """
     anomalous = np.array([sample.anomalous for sample in samples], dtype=bool)
-    remarks = [] if anomalous.any() else ["no defective test images: metrics are undefined"]
-    if anomalous.all():
-        remarks.append("no good test images: image metrics are undefined")
     if any(sample.masks is None for sample in samples):
-        return Labels(Truth(anomalous, None), [*remarks, "no ground_truth masks: pixel metrics are undefined"])
+        return _labels(Truth(anomalous, None), [])
     full = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
     if size == "native":
-        return Labels(Truth(anomalous, full), remarks)
-    masks: Masks = np.stack([resize_mask(mask, size) for mask in full])
-    return Labels(Truth(anomalous, masks), remarks + _losses(full, masks, size))
+        return _labels(Truth(anomalous, full), [])
+    grid = (size, size)
+    lost, total = sum(lost_components(m, grid) for m in full), sum(count_components(m) for m in full)
+    remarks = [f"{lost} of {total} defect regions vanish at {size} px"] if lost else []
+    return _labels(Truth(anomalous, np.stack([resize_mask(mask, grid) for mask in full])), remarks)
+
+
+def _labels(truth: Truth, remarks: list[str]) -> Labels:
+    undefined = reason(truth)
+    regions = None if truth.masks is None else components(truth.masks)
+    return Labels(truth, regions, [undefined, *remarks] if undefined else remarks)
 
 
 def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -45,9 +52,3 @@ def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
     for path in sample.masks or ():
         union |= read_mask(path)
     return union
-
-
-def _losses(full: Sequence[NDArray[np.bool_]], masks: Masks, size: Size) -> list[str]:
-    before = [count_components(mask) for mask in full]
-    lost = sum(max(0, n - count_components(mask)) for n, mask in zip(before, masks, strict=True))
-    return [f"{lost} of {sum(before)} defect regions vanish or merge at {size} px"] if lost else []

@@ -103,7 +103,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        return digest(asdict(self))
+        return digest(vars(self))
 
     @property
     def group(self) -> tuple[str, str, str, str, str, str, int, str]:

@@ -56,6 +56,10 @@ class Family:
         """Return the file of the pretrained weights `label` ("imagenet" = the default); UsageError if there are none."""
         raise NotImplementedError
 
+    def labels(self, name: str) -> list[str]:
+        """Return the names of the pretrained weights that are published for a network."""
+        raise NotImplementedError
+
     def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a published state dict with the keys of `build(name)`; the keys must then match exactly."""
         return state
@@ -65,13 +69,17 @@ FAMILIES: Registry[Family] = Registry("backbone family", __name__)
 register = FAMILIES.register
 
 
+def in_order() -> list[Family]:
+    """Return the families in the order in which a bare name is looked up: those with a prefix last."""
+    return sorted(FAMILIES.items().values(), key=lambda family: bool(family.prefix))
+
+
 def find(name: str) -> tuple[Family, str]:
     """Return the family and the canonical name of a backbone; raise UsageError with the nearest valid name.
 
-    A network that several families have is taken from the first in order of their files' names
-    (efficientnet_lite0, timm last by its prefix), unless `prefix/name` says otherwise.
+    A network that several families have is torchvision's unless `timm/name` says otherwise.
     """
-    families = sorted(FAMILIES.items().values(), key=lambda family: bool(family.prefix))
+    families = in_order()
     prefix, _, bare = name.rpartition("/")
     for family in families:
         if prefix and squeeze(prefix) != squeeze(family.prefix):

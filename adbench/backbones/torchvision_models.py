@@ -51,7 +51,9 @@ class TorchvisionModels(Family):
 
         choices = models.get_model_weights(name)
         found = (
-            choices["DEFAULT"] if label in ("imagenet", "DEFAULT") else choices[match("weights", label, _labels(name))]
+            choices["DEFAULT"]
+            if label in ("imagenet", "DEFAULT")
+            else choices[match("weights", label, self.labels(name), where=f" of {name}")]
         )
         preset: Any = found.transforms()
         file = found.url.rsplit("/", 1)[1]
@@ -59,11 +61,10 @@ class TorchvisionModels(Family):
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         return WeightsFile(folder / file, found.url, tuple(preset.mean), tuple(preset.std), digits)
 
+    def labels(self, name: str) -> list[str]:
+        from torchvision import models
 
-def _labels(name: str) -> list[str]:
-    from torchvision import models
-
-    return ["imagenet", "random", "DEFAULT", *(w.name for w in models.get_model_weights(name))]
+        return [weights.name for weights in models.get_model_weights(name)]
 
 
 register("torchvision")(TorchvisionModels())

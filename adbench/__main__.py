@@ -1,0 +1,5 @@
+"""`python -m adbench`."""
+
+from adbench.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""Anomaly maps that another program wrote, measured as ours are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from adbench.anomaly_maps import upsample
+from adbench.errors import DataError
+from adbench.metrics import evaluate
+from adbench.pipeline import Inputs
+from adbench.types import Sample, Scores, Size
+
+_SUFFIXES = (".npy", ".tiff", ".tif", ".png")
+
+
+def evaluate_maps(inputs: Sequence[Inputs], folder: Path, size: Size, pro_limit: float) -> list[dict[str, Any]]:
+    """Return metrics per category of the maps FOLDER/CATEGORY/test/KIND/NAME.npy, .tiff or .png (any size, one channel).
+
+    A map is resized bilinearly to the evaluation grid and not smoothed; an image's score is its map's maximum, before
+    resizing. Raises DataError that names every test image without a map, and for a map that cannot be read.
+    """
+    found = [_find(item, folder) for item in inputs]
+    missing = [f"{item.category.name}/{s.name}" for item, paths in zip(inputs, found, strict=True)
+               for s, path in zip(item.category.test, paths, strict=True) if path is None]  # fmt: skip
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DataError(
+            f"{folder}: no map for {len(missing)} test images: {shown}; write CATEGORY/test/KIND/NAME.npy, .tiff or .png"
+        )
+    return [
+        _evaluate(item, [path for path in paths if path], size, pro_limit)
+        for item, paths in zip(inputs, found, strict=True)
+    ]
+
+
+def _find(item: Inputs, folder: Path) -> list[Path | None]:
+    return [_map_path(folder / item.category.name / "test" / s.path.parent.name, s) for s in item.category.test]
+
+
+def _map_path(folder: Path, sample: Sample) -> Path | None:
+    candidates = (folder / f"{sample.path.stem}{suffix}" for suffix in _SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _evaluate(item: Inputs, paths: Sequence[Path], size: Size, pro_limit: float) -> dict[str, Any]:
+    labels = item.labels(size)
+    raw = [read_map(path) for path in paths]
+    image = np.array([m.max() for m in raw], dtype=np.float32)
+    native = item.native_sizes()
+    maps = [
+        upsample([m], size, [hw])[0] if m.shape != hw or size != "native" else m
+        for m, hw in zip(raw, native, strict=True)
+    ]
+    metrics = evaluate(
+        Scores(image, np.stack(maps) if size != "native" else maps), labels.truth, pro_limit, labels.regions
+    )
+    return {"category": item.category.name, "metrics": metrics, "reason": "; ".join(labels.remarks) or None}
+
+
+def read_map(path: Path) -> NDArray[np.float32]:
+    """Return a (H, W) float32 map; raise DataError unless the file holds one finite two-dimensional array."""
+    try:
+        raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(Image.open(path))
+        values = np.squeeze(np.asarray(raw, dtype=np.float32))
+    except (OSError, ValueError, TypeError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"map {path}: cannot be read ({str(error).splitlines()[0][:80]}); write it again") from error
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise DataError(f"map {path}: must be one finite two-dimensional array, not of shape {raw.shape}")
+    return values

@@ -1,0 +1,88 @@
+"""A tiny dataset of two categories, a shared cache, and the command line run in this process."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adbench.cli import main
+
+SIDE = 64
+
+
+def _image(rng: np.random.Generator, defect: bool) -> tuple[np.ndarray, np.ndarray]:
+    stripes = 110 + 40 * np.sin(np.arange(SIDE) / 3 + rng.uniform(0, 6))
+    image = np.clip(stripes[None, :, None] + rng.normal(0, 6, (SIDE, SIDE, 3)), 0, 255)
+    mask = np.zeros((SIDE, SIDE), bool)
+    if defect:
+        y, x = rng.integers(8, SIDE - 24, 2)
+        mask[y : y + 14, x : x + 14] = True
+        image[mask] = (250, 40, 40)
+    return image.astype(np.uint8), mask
+
+
+def make_category(root: Path, seed: int, train: int = 5, good: int = 3, bad: int = 3) -> Path:
+    """Write one category in the layout of MVTec AD and return its folder."""
+    rng = np.random.default_rng(seed)
+    for split, kind, count in (("train", "good", train), ("test", "good", good), ("test", "spot", bad)):
+        for index in range(count):
+            image, mask = _image(rng, kind == "spot")
+            target = root / split / kind / f"{index:03}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(target)
+            if kind == "spot":
+                truth = root / "ground_truth" / kind / f"{index:03}_mask.png"
+                truth.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask.astype(np.uint8) * 255).save(truth)
+    return root
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of the categories `alpha` and `beta`; not to be changed."""
+    root = tmp_path_factory.mktemp("parts")
+    make_category(root / "alpha", 1)
+    make_category(root / "beta", 2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that tests share; a test that damages it makes its own."""
+    return tmp_path_factory.mktemp("cache")
+
+
+class Answer(NamedTuple):
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path) -> Run:
+    """Run the command line in this process, in an empty folder, with the shared cache."""
+    for name in ("ADBENCH_DATA", "ADBENCH_RESULTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ADBENCH_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: Any) -> Answer:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call

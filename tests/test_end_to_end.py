@@ -1,0 +1,154 @@
+"""Images to report: the same numbers cached or not, alone or in a sweep, with one worker or two, killed or not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run, make_category
+from PIL import Image
+
+LAYERS = ["blocks.1.1.add", "blocks.2.1.add+blocks.4.2.add"]
+SPEC = f"backbones: [efficientnet_lite0]\nlayers: {LAYERS}\nimage_sizes: [64]\neval_size: 64\n"
+RECORD_KEYS = {
+    "dataset", "category", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "seed", "status",
+    "reason", "metrics", "cost", "environment",
+}  # fmt: skip
+METRICS = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"]
+COSTS = {"extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb"}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    return tmp_path / "spec.yaml"
+
+
+def measured(run: Run, out: Path | str) -> dict[tuple[str, str], Any]:
+    records = run("report", out, "--format", "json").json
+    return {(r["category"], r["layer"]): r["metrics"] for r in records}
+
+
+@pytest.fixture
+def reference(run: Run, parts: Path, spec: Path) -> dict[tuple[str, str], Any]:
+    done = run("sweep", "--spec", spec, "--data", parts, "--out", "reference", "--json")
+    assert done.json == {"planned": 4, "done": 4, "cached": 0, "skipped": 0, "failed": 0, "out": "reference"}
+    return measured(run, "reference")
+
+
+def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -> None:
+    for record in run("report", "reference", "--json").json:
+        assert set(record) >= RECORD_KEYS
+        assert list(record["metrics"]) == METRICS
+        assert set(record["cost"]) == COSTS
+        assert all(0 <= value <= 1 for value in record["metrics"].values())
+    assert len(reference) == 4
+
+
+def test_a_second_run_computes_nothing(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
+    again = run("sweep", "--spec", spec, "--data", parts, "--out", "reference", "--json")
+    assert (again.code, again.json["cached"], again.json["done"]) == (0, 4, 0)
+
+
+def test_an_empty_cache_changes_no_bit(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
+    run("sweep", "--spec", spec, "--data", parts, "--out", "fresh", "--cache", "other")
+    assert measured(run, "fresh") == reference
+
+
+def test_two_workers_change_no_bit(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
+    done = run("sweep", "--spec", spec, "--data", parts, "--out", "two", "--cache", "cold", "--jobs", 2, "--json")
+    assert (done.code, done.json["done"]) == (0, 4)
+    assert measured(run, "two") == reference
+
+
+def test_train_and_eval_give_the_bits_of_a_sweep(run: Run, reference: dict[Any, Any], parts: Path) -> None:
+    place = ["--data", parts, "--category", "beta"]
+    sizes = ["--image-size", 64, "--eval-size", 64]
+    trained = run(
+        "train", "patchcore", "efficientnet_lite0", LAYERS[1], *place, *sizes, "--model", "m.safetensors", "--json"
+    )
+    assert trained.json["details"]["bank_patches"] == 32
+    result = run("eval", "m.safetensors", *place, "--heatmaps", "maps", "--json").json
+    assert result["metrics"] == reference["beta", LAYERS[1]]
+    picture = np.asarray(Image.open("maps/spot/000.png"))
+    assert picture.shape == (354, 992, 3)
+    assert len(list(Path("maps").rglob("*.png"))) == 6
+
+
+def test_joined_layers_may_be_named_in_any_order(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
+    first, second = LAYERS[1].split("+")
+    swapped = f"layers=['{second}+{first}']"
+    run("sweep", "--spec", spec, "--set", swapped, "--data", parts, "--out", "swapped")
+    assert measured(run, "swapped") == {cell: value for cell, value in reference.items() if cell[1] == LAYERS[1]}
+
+
+def test_limit_stops_and_the_next_run_goes_on(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
+    command = ("sweep", "--spec", spec, "--data", parts, "--out", "limited", "--json")
+    assert run(*command, "--limit", 1).json["done"] == 1
+    table = run("report", "limited", "--format", "markdown").out
+    assert "(1/2)" in table
+    assert run(*command).json == {"planned": 4, "done": 3, "cached": 1, "skipped": 0, "failed": 0, "out": "limited"}
+    assert measured(run, "limited") == reference
+
+
+def test_a_dry_run_forecasts_and_does_nothing(run: Run, parts: Path, spec: Path) -> None:
+    forecast = run(
+        "sweep", "--spec", spec, "--data", parts, "--out", "dry", "--cache", "none", "--dry-run", "--json"
+    ).json
+    bytes_of_layers = (24 * 16**2 + 40 * 8**2 + 112 * 4**2) * 2
+    expected = {"planned": 4, "cached": 0, "skipped": 0, "jobs": 4, "groups": 2, "forward_passes": 22}
+    assert forecast == expected | {"cache_bytes": 22 * bytes_of_layers}
+    assert not Path("dry").exists()
+
+
+def test_new_test_images_do_not_extract_the_training_images_again(run: Run, tmp_path: Path) -> None:
+    make_category(tmp_path / "grown" / "part", 5)
+    command = ("extract", "efficientnet_lite0", LAYERS[0], "--data", tmp_path / "grown", "--image-size", 64, "--json")
+    assert [entry["cached"] for entry in run(*command).json["entries"]] == [False, False]
+    make_category(tmp_path / "grown" / "part", 5, good=4)
+    assert [entry["cached"] for entry in run(*command).json["entries"]] == [True, False]
+
+
+def test_good_images_alone_give_null_metrics_with_a_reason(run: Run, tmp_path: Path, spec: Path) -> None:
+    make_category(tmp_path / "good" / "part", 3, good=0, bad=0)
+    done = run("sweep", "--spec", spec, "--data", tmp_path / "good", "--out", "good-only", "--json")
+    assert (done.code, done.json["done"]) == (0, 2)
+    record = run("report", "good-only", "--json").json[0]
+    assert record["metrics"] == dict.fromkeys(METRICS)
+    assert record["reason"] == "no labelled test images"
+
+
+def test_native_evaluation(run: Run, parts: Path, spec: Path, reference: dict[Any, Any]) -> None:
+    run("sweep", "--spec", spec, "--set", "eval_size=native", "--data", parts, "--out", "native")
+    for cell, metrics in measured(run, "native").items():  # the images are of the evaluation grid's size already
+        np.testing.assert_allclose(list(metrics.values()), list(reference[cell].values()), atol=1e-6)
+
+
+@pytest.mark.parametrize("delay", [0.5, 3.5, 5.0])
+def test_a_killed_sweep_goes_on(
+    run: Run, reference: dict[Any, Any], parts: Path, spec: Path, tmp_path: Path, delay: float
+) -> None:
+    arguments = [
+        "sweep",
+        "--spec",
+        spec,
+        "--data",
+        parts,
+        "--out",
+        tmp_path / "killed",
+        "--cache",
+        tmp_path / "kill-cache",
+    ]
+    command = [sys.executable, "-m", "adbench", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run(*arguments, "--json")
+    assert (done.code, done.json["done"] + done.json["cached"]) == (0, 4)
+    assert measured(run, tmp_path / "killed") == reference

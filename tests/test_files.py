@@ -1,0 +1,43 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from adbench.errors import DataError
+from adbench.files import replacing, sha256, write_text
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "file.txt", "text")
+    assert (tmp_path / "deep" / "file.txt").read_text() == "text"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["file.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "file").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError) as error:
+        write_text(tmp_path / "file" / "inside", "text")
+    target = tmp_path / "file" / "inside"
+    assert str(error.value) in (
+        f"cannot write {target}: Not a directory; choose another folder or free it",
+        f"cannot write {target}: File exists; choose another folder or free it",
+    )
+
+
+def test_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_sha256_of_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read .*: No such file or directory"):
+        sha256(tmp_path / "none")

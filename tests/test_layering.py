@@ -1,0 +1,71 @@
+"""Imports go one way, and what belongs to the terminal stays at the top."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adbench
+
+ROOT = Path(adbench.__file__).parent
+LAYERS = [
+    ("errors", "registry", "types", "files"),
+    ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
+     "results", "images", "feature_maps", "layers", "weights", "truth", "environment", "models", "extraction", "heatmaps"),
+    ("pipeline",),
+    ("sweep", "reports", "executors", "foreign_maps", "tasks", "listing"),
+    ("console", "options", "cli_tools", "cli"),
+]  # fmt: skip
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or not path.name.startswith("__")]
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything that a module imports, at its top or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            found |= {f"{base}.{alias.name}" for alias in node.names} if base == "adbench" else {base}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    own = RANK[part(path)]
+    for name in imports(path):
+        if name.startswith("adbench.") and (target := name.split(".")[1]) in RANK:
+            assert RANK[target] <= own, f"{path.name} imports {name}, a layer above it"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if RANK[part(p)] < 4], ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_does_not_talk(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & {"rich", "typer", "click"}
+    assert not re.search(r"(?<![.\w])print\(", path.read_text())
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {part(path) for path in MODULES} - set(RANK) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["sweep", "--help"], ["list", "presets"], ["list", "datasets"], ["list", "metrics"]]
+)
+def test_commands_that_need_no_torch_do_not_import_it(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom adbench.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'torch', 'matplotlib', 'timm', 'sklearn'} & set(sys.modules), 'heavy import'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from adbench.backbones import find
+from adbench.errors import UsageError
+from adbench.layers import Layer, describe, stage_ends
+
+TABLE_2 = {
+    "resnet50": [("layer1.2.relu_2", 256, 4), ("layer2.3.relu_2", 512, 8), ("layer3.5.relu_2", 1024, 16), ("layer4.2.relu_2", 2048, 32)],
+    "wide_resnet50_2": [("layer1.2.relu_2", 256, 4), ("layer2.3.relu_2", 512, 8), ("layer3.5.relu_2", 1024, 16), ("layer4.2.relu_2", 2048, 32)],
+    "densenet201": [(f"features.denseblock{i}.cat", c, s) for i, c, s in ((1, 256, 4), (2, 512, 8), (3, 1792, 16), (4, 1920, 32))],
+    "efficientnet_b5": [("features.2.4.add", 40, 4), ("features.3.4.add", 64, 8), ("features.5.6.add", 176, 16), ("features.6.8.add", 304, 32)],
+    "efficientnet_lite0": [("blocks.1.1.add", 24, 4), ("blocks.2.1.add", 40, 8), ("blocks.4.2.add", 112, 16), ("blocks.6.0.bn3", 320, 32)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", TABLE_2)
+def test_the_layers_of_the_paper(backbone: str, cache: Path) -> None:
+    description = describe(backbone, cache / "backbones")
+    assert [description.layer(name) for name in description.stages] == [Layer(*row) for row in TABLE_2[backbone]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("wide_resnet50", "wide_resnet50_2"), ("ResNet-50", "resnet50"), ("EfficientNet-Lite0", "efficientnet_lite0"),
+     ("timm/resnet50", "timm/resnet50"), ("tf_efficientnet_lite0", "tf_efficientnet_lite0")],
+)  # fmt: skip
+def test_names_as_a_user_types_them(typed: str, name: str) -> None:
+    assert find(typed)[1] == name
+
+
+def test_an_unknown_backbone_gets_the_nearest() -> None:
+    with pytest.raises(UsageError) as error:
+        find("wide_resnet50_3")
+    assert str(error.value) == "unknown backbone 'wide_resnet50_3'; did you mean 'wide_resnet50_2'?"
+
+
+def test_a_module_stands_for_its_last_layer() -> None:
+    assert describe("resnet18").layer("layer2").name == "layer2.1.relu_1"
+
+
+def test_an_unknown_layer_gets_the_nearest() -> None:
+    with pytest.raises(UsageError) as error:
+        describe("resnet18").layer("layer3.1.rellu_1")
+    assert str(error.value) == "unknown layer 'layer3.1.rellu_1' of resnet18; did you mean 'layer3.1.relu_1'?"
+
+
+def test_a_transformer_is_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match=r"^backbone 'vit_b_16' cannot be traced \(.*\); choose a convolutional one$"):
+        describe("vit_b_16")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small", "timm/resnet18", "convnext_tiny"])
+def test_stages_are_found_where_the_paper_names_none(backbone: str) -> None:
+    description = describe(backbone)
+    assert [description.layer(name).stride for name in description.stages] == [4, 8, 16, 32]
+
+
+def test_stage_ends_are_the_last_layers_of_the_last_stage_at_each_stride() -> None:
+    layers = (
+        Layer("stem", 8, 2),
+        Layer("layer1.a", 8, 4),
+        Layer("layer1.b", 8, 4),
+        Layer("layer2.a", 8, 4),
+        Layer("layer3.a", 8, 8),
+    )
+    assert stage_ends(layers) == ["layer2.a", "layer3.a"]
+
+
+def test_a_damaged_memo_is_made_again(tmp_path: Path) -> None:
+    first = describe("resnet18", tmp_path)
+    (tmp_path / "resnet18.json").write_text("{")
+    describe.cache_clear()
+    assert describe("resnet18", tmp_path) == first

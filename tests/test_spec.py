@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from adbench.errors import DataError, UsageError
+from adbench.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
+
+
+def test_an_empty_text_is_the_default_sweep() -> None:
+    assert parse("") == Spec()
+
+
+def test_every_key_is_read() -> None:
+    spec = parse("""
+data: parts
+categories: [a, b]
+backbones: [resnet18, {name: resnet50, layers: [layer1, layer2+layer3]}]
+weights: [imagenet, random]
+layers: layer2
+image_sizes: [128, 256]
+eval_size: native
+detectors: [patchcore, {name: patchcore, params: {coreset_fraction: 0.01}}]
+seeds: [0, 1]
+dtype: float32
+pro_limit: 0.05
+""")
+    assert spec.backbones == (Choice("resnet18"), Choice("resnet50", layers=("layer1", "layer2+layer3")))
+    assert spec.detectors[1] == Choice("patchcore", params={"coreset_fraction": 0.01})
+    assert (spec.data, spec.categories, spec.layers) == ("parts", ("a", "b"), ("layer2",))
+    assert (spec.image_sizes, spec.eval_size, spec.seeds) == ((128, 256), "native", (0, 1))
+    assert (spec.weights, spec.dtype, spec.pro_limit) == (("imagenet", "random"), "float32", 0.05)
+
+
+def test_overrides_win_and_take_comma_lists() -> None:
+    spec = parse("image_sizes: [64]", ["image_sizes=128,256", "backbones=[{name: vgg16, layers: [features.4]}]"])
+    assert spec.image_sizes == (128, 256)
+    assert spec.backbones == (Choice("vgg16", layers=("features.4",)),)
+
+
+MISTAKES = {
+    "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
+    "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not int '8'",
+    "image_sizes: []": "spec: image_sizes is empty; name at least one",
+    "eval_size: big": "spec: eval_size: expected pixels from 32 to 4096 or 'native', not str 'big'",
+    "seeds: [-1]": "spec: seeds: expected a whole number from 0 on, not int '-1'",
+    "seeds: [true]": "spec: seeds: expected a whole number from 0 on, not bool 'True'",
+    "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not int '2'",
+    "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
+    "layers: [3]": "spec: layers: expected a name, not int '3'",
+    "detectors: [{nam: x}]": "spec: detectors: write a name, or {name: ..., params: ...}, not dict \"{'nam': 'x'}\"",
+    "detectors: [{name: x, param: {}}]": "unknown key 'param' in detectors of spec; did you mean 'params'?",
+    "detectors: [{name: x, params: 3}]": "spec: detectors: params of x must be a mapping of names to values, not int '3'",
+    "- a": "spec: must be a mapping of keys such as 'backbones' and 'layers', not list \"['a']\"",
+    "a: &x [1]\nb: *x": "spec: YAML anchors and aliases are not accepted; write the values out",
+    "layers: [a": "spec line 1: no valid YAML (expected ',' or ']', but got '<stream end>')",
+    "data: !!python/object/apply:os.system [id]": (
+        "spec line 1: no valid YAML (could not determine a constructor for the tag"
+        " 'tag:yaml.org,2002:python/object/apply:os.system')"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_is_one_line(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(text)
+    assert str(error.value) == MISTAKES[text]
+
+
+def test_an_override_needs_a_value() -> None:
+    with pytest.raises(UsageError) as error:
+        parse("", ["seeds"])
+    assert str(error.value) == "--set 'seeds': write key=value, e.g. --set image_sizes=256,320"
+
+
+def test_deep_nesting_is_refused() -> None:
+    with pytest.raises(UsageError, match="no valid YAML"):
+        parse("data: " + "[" * 100_000)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads(name: str) -> None:
+    assert parse(preset_text(name)).backbones
+
+
+def test_a_spec_that_is_missing_or_binary(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read_spec(tmp_path / "none.yaml")
+    assert str(error.value) == f"spec {tmp_path}/none.yaml: cannot be read (No such file or directory)"
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(DataError, match="no UTF-8 text"):
+        read_spec(tmp_path / "binary")
