@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from adbench.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
 _MOST_PIXELS = 1 << 27  # 134 million: a file that claims more is taken for a decompression bomb
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python itself prints Pillow's errors on stderr

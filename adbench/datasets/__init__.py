@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adbench.errors import DataError
+from adbench.errors import DataError, UsageError
 from adbench.images import SUFFIXES
 from adbench.registry import Registry, match
 from adbench.types import Category, OnStep, ignore_step
@@ -53,8 +53,17 @@ def open_dataset(data: str, cache: Path, names: Sequence[str] = (), on_step: OnS
     """
     dataset, root = _generated(data, cache, on_step) or _existing(data)
     known = dataset.categories(root)
-    chosen = dict.fromkeys(match("category", name, known, where=f" in {data}") for name in names)
+    chosen = dict.fromkeys(_category(name, known, data) for name in names)
     return [_with_training(dataset.load(root, name), root) for name in chosen or known]
+
+
+def _category(name: str, known: Sequence[str], data: str) -> str:
+    try:
+        return match("category", name, known, where=f" in {data}")
+    except UsageError as error:
+        if "did you mean" in str(error):
+            raise
+        raise UsageError(f"unknown category '{name}' in {data}; choose from: {', '.join(known)}") from error
 
 
 def _generated(data: str, cache: Path, on_step: OnStep) -> tuple[Dataset, Path] | None:

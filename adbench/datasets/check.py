@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adbench.errors import DataError
 from adbench.files import write_text
@@ -76,13 +76,16 @@ def _files(categories: Sequence[Category]) -> Iterator[tuple[Path, str]]:
 def _examine(files: Mapping[Path, str], memo: "_Memo", on_step: OnStep) -> tuple[Facts, list[str]]:
     facts: Facts = {}
     problems = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
         for done, (path, found) in enumerate(zip(files, pool.map(memo.facts, files, files.values()), strict=True)):
             on_step(done + 1, len(files), "checking files")
             if isinstance(found, FileFacts):
                 facts[path] = found
             else:
                 problems.append(found)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
     return facts, problems
 
 
@@ -92,8 +95,8 @@ def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
     for mask in sample.masks or ():
         image_facts, mask_facts = facts.get(sample.path), facts.get(mask)
         if image_facts and mask_facts and image_facts.size != mask_facts.size:
-            yield (f"mask {mask} has {mask_facts.width} x {mask_facts.height} pixels, its image {image_facts.width} x "
-                   f"{image_facts.height}; make them the same")  # fmt: skip
+            yield (f"mask {mask} has {mask_facts.width} x {mask_facts.height} pixels, its image {sample.path} has "
+                   f"{image_facts.width} x {image_facts.height}; make them the same")  # fmt: skip
 
 
 def _refused(problems: Sequence[str]) -> DataError:
@@ -132,7 +135,7 @@ class _Memo:
             write_text(self._file, json.dumps(self._known))
 
 
-def _read(file: Path | None) -> dict[str, list]:
+def _read(file: Path | None) -> dict[str, list[Any]]:
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, label
+from scipy.ndimage import binary_closing, binary_fill_holes, label
 
 from adbench.datasets import demo_defects as defects
 from adbench.datasets import demo_parts as parts
@@ -28,7 +28,7 @@ from adbench.types import OnStep, ignore_step
 VERSION = 1  # grows with every change that moves a pixel
 TRAIN, GOOD, EACH = 32, 12, 6  # images per category; of each of the four defects
 CATEGORIES: dict[str, tuple[Callable[[Rng], parts.Part], dict[str, defects.Defect]]] = {
-    "board": (parts.board, {"bent": defects.bend, "missing": defects.missing_component,
+    "board": (parts.board, {"crooked": defects.crooked, "missing": defects.missing_component,
                             "scratch": defects.scratch, "solder": defects.solder}),
     "fabric": (parts.fabric, {"hole": defects.hole, "pulled": defects.bend, "stain": defects.stain,
                               "thread": defects.missing_thread}),
@@ -102,10 +102,10 @@ def draw(category: str, split: str, kind: str, number: int) -> tuple[NDArray[np.
 
 
 def _noise(rng: Rng) -> NDArray[np.float32]:
-    grain = rng.normal(0, 0.010, (SIZE, SIZE, 3)) + gaussian_filter(
-        rng.normal(0, 0.012, (SIZE, SIZE, 1)), (0.6, 0.6, 0)
+    """Return sensor noise (SIZE, SIZE, 3): some of each colour, some of all together."""
+    return 0.010 * rng.standard_normal((SIZE, SIZE, 3), np.float32) + 0.008 * rng.standard_normal(
+        (SIZE, SIZE, 1), np.float32
     )
-    return grain.astype(np.float32)
 
 
 def _with_mask(clean: NDArray[np.uint8], damaged: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -46,43 +46,45 @@ def _rim(part: Part, rng: Rng) -> tuple[float, float]:
 
 
 def scratch(part: Part, rng: Rng, severity: float) -> Field:
-    """One or two fine cuts: a bright or dark groove with a rim on one side."""
+    """One or two fine cuts: a groove, bright or (on bright material) dark, with a rim of the other kind on one side."""
     image = part.image()
     for _ in range(1 + int(rng.random() < 0.3)):
         points = curve(rng, _spot(part, rng, 8), rng.uniform(25, 45) + 45 * severity, 0.35)
-        width = rng.uniform(0.8, 1.3) + 0.9 * severity
-        tone = 1 + rng.choice([-1.0, 1.0]) * (0.18 + 0.35 * severity)
-        image = blend(image, image * tone, stroke(points, width) * part.body)
-        image = blend(image, image * (2 - tone), 0.5 * stroke(points + 1.4, width * 0.6) * part.body)
+        groove, rim = (
+            stroke(p, w) * part.body for p, w in ((points, 1.1 + severity), (points + 1.4, 0.7 + 0.6 * severity))
+        )
+        tone = (0.10 + 0.24 * severity) * (1 if image[groove > 0.5].mean() < 0.35 else rng.choice([-1.0, 1.0]))
+        image = image + (tone * (groove - 0.5 * rim))[..., None]
     return image
 
 
 def stain(part: Part, rng: Rng, severity: float) -> Field:
     """A dried drop: darker, tinted, with a darker rim."""
     image = part.image()
-    radius = rng.uniform(8, 13) + 12 * severity
+    radius = rng.uniform(10, 14) + 12 * severity
     seed = int(rng.integers(2**32))
     centre = _spot(part, rng, 9)
     whole, core = (blob(np.random.default_rng(seed), centre, r, 0.25, 3) for r in (radius, radius - 3))
     cover = (0.75 * whole + 0.25 * (whole - core)) * part.body
-    tint = 1 - (0.12 + 0.30 * severity) * np.array(rng.choice([[0.7, 1.0, 1.3], [1.0, 1.0, 1.0], [0.6, 0.9, 1.2]]))
+    tint = 1 - (0.16 + 0.32 * severity) * np.array(rng.choice([[0.7, 1.0, 1.3], [1.0, 1.0, 1.0], [0.6, 0.9, 1.2]]))
     return blend(image, image * tint, cover)
 
 
 def rust(part: Part, rng: Rng, severity: float) -> Field:
     """Flecks of brown oxide that gather round a spot."""
-    near = np.exp(-((distance_from(_spot(part, rng, 5)) / (12 + 14 * severity)) ** 2))
-    cover = step(near + 0.22 * smooth_noise(rng, 45) - 0.62, 0.12) * part.body
+    radius = 14 + 14 * severity
+    near = np.clip(1 - (distance_from(_spot(part, rng, 5)) / radius) ** 2, 0, 1)
+    cover = step(near * (1 + 0.5 * smooth_noise(rng, 45)) - 0.45, 0.15) * part.body
     colour = np.array([0.42, 0.24, 0.13]) * (1 + 0.15 * smooth_noise(rng, 80))[..., None]
     return blend(part.image(), colour, cover * (0.35 + 0.5 * severity))
 
 
 def dent(part: Part, rng: Rng, severity: float) -> Field:
-    """A shallow hollow that catches the light on one side."""
-    radius = rng.uniform(6, 9) + 7 * severity
-    height = -(np.clip(1 - (distance_from(_spot(part, rng, 12)) / (1.6 * radius)) ** 2, 0, 1) ** 2)
-    shade = relief(height * radius, 0.25 + 0.45 * severity) * part.body
-    return part.image() * (1 + shade[..., None])
+    """A shallow, irregular hollow that catches the light on one side."""
+    radius = rng.uniform(9, 13) + 9 * severity
+    far = distance_from(_spot(part, rng, 14)) * (1 + 0.12 * smooth_noise(rng, 9))
+    depth = np.clip(1 - (far / radius) ** 2, 0, 1) ** 2 * radius
+    return part.image() * (1 - relief(depth, 0.08 + 0.15 * severity) * part.body)[..., None]
 
 
 def pits(part: Part, rng: Rng, severity: float) -> Field:
@@ -109,7 +111,7 @@ def bend(part: Part, rng: Rng, severity: float) -> Field:
     """Material is pushed sideways: the part's coordinates are bent around a spot at its edge, or anywhere in a texture."""
     centre = _spot(part, rng, 20) if part.body.all() else _rim(part, rng)
     radius = rng.uniform(22, 28) + 12 * severity
-    push = np.clip(1 - (distance_from(centre) / radius) ** 2, 0, 1) ** 2 * (3.0 + 6.5 * severity)
+    push = np.clip(1 - (distance_from(centre) / radius) ** 2, 0, 1) ** 2 * (4.0 + 7 * severity)
     angle = rng.uniform(0, 2 * np.pi)
     if not part.body.all():  # towards or away from the middle, or an edge would only slide along itself
         angle = np.arctan2(centre[1] - SIZE / 2, centre[0] - SIZE / 2) + np.pi * rng.integers(2)
@@ -118,13 +120,12 @@ def bend(part: Part, rng: Rng, severity: float) -> Field:
 
 
 def missing_thread(part: Part, rng: Rng, severity: float) -> Field:
-    """One weft thread is broken over some length; the backing shows through."""
-    column, row = _spot(part, rng, 20)
-    half = rng.uniform(14, 22) + 34 * severity
-    slope = np.arctan2(part.y[128, 200] - part.y[128, 50], 150)
-    points = curve(rng, (column, row), 2 * half, 0.04, -slope)
-    cover = stroke(points, 4.5 + 4 * severity) * (0.45 + 0.5 * severity)
-    return part.paint(part.x, part.y, cover)
+    """One weft thread is broken: thin and frayed, or gone so that the backing shows through."""
+    half = rng.uniform(16, 24) + 32 * severity
+    slope = np.arctan2(part.y[128, 50] - part.y[128, 200], 150)
+    points = curve(rng, _spot(part, rng, 20), 2 * half, 0.06, slope)
+    frayed = 0.75 + 0.25 * np.clip(smooth_noise(rng, 60), -1, 1)
+    return part.paint(part.x, part.y, stroke(points, 5.5 + 3 * severity) * frayed * (0.5 + 0.45 * severity))
 
 
 def missing_component(part: Part, rng: Rng, severity: float) -> Field:
@@ -144,3 +145,15 @@ def solder(part: Part, rng: Rng, severity: float) -> Field:
         dome = np.clip(1 - (distance_from(centre) / (1.5 * radius)) ** 2, 0, 1)
         image = blend(image, (0.45 + 0.25 * dome + relief(dome * radius, 0.35))[..., None] * np.ones(3), cover)
     return image
+
+
+def crooked(part: Part, rng: Rng, severity: float) -> Field:
+    """A component is soldered on at an angle and off its place."""
+    cx, cy, w, h, _ = SOCKETS[rng.integers(len(SOCKETS))]
+    u, v = part.x - cx, part.y - cy
+    far = np.hypot(np.maximum(np.abs(u) - w, 0), np.maximum(np.abs(v) - h, 0))  # outside the component
+    hold = step(6 - far, 2.5)
+    angle = rng.choice([-1, 1]) * np.deg2rad(5 + 12 * severity) * hold
+    x = cx + np.cos(angle) * u - np.sin(angle) * v + hold * rng.choice([-1, 1]) * (1 + 3 * severity)
+    y = cy + np.sin(angle) * u + np.cos(angle) * v
+    return part.paint(x.astype(np.float32), y.astype(np.float32), np.zeros((SIZE, SIZE), np.float32))

@@ -27,14 +27,16 @@ def posed(rng: Rng, shift: float, degrees: float) -> tuple[Field, Field]:
 
 def step(field: Field, softness: float = 0.7) -> Field:
     """Return 1 where `field` (a signed distance in pixels) is above 0, 0 below, a ramp of 2 `softness` pixels between."""
-    return np.clip(field / (2 * softness) + 0.5, 0, 1)
+    return np.asarray(np.clip(field / (2 * softness) + 0.5, 0, 1), dtype=np.float32)
 
 
 def smooth_noise(rng: Rng, cells: int) -> Field:
     """Return noise of unit variance, smooth over about SIZE / cells pixels."""
     coarse = Image.fromarray(rng.normal(size=(cells + 1, cells + 1)).astype(np.float32))
-    field = np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-    return (field - field.mean()) / field.std()
+    field = np.array(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    field -= field.mean()
+    field /= field.std()
+    return field
 
 
 def stroke(points: NDArray[np.floating], width: float) -> Field:
@@ -60,7 +62,8 @@ def curve(rng: Rng, centre: tuple[float, float], length: float, bend: float, ang
 
 def distance_from(centre: tuple[float, float]) -> Field:
     """Return the distance in pixels from a (column, row)."""
-    return np.hypot(COLUMNS + (SIZE - 1) / 2 - centre[0], ROWS + (SIZE - 1) / 2 - centre[1])
+    middle = (SIZE - 1) / 2
+    return np.asarray(np.hypot(COLUMNS + middle - centre[0], ROWS + middle - centre[1]), dtype=np.float32)
 
 
 def blob(rng: Rng, centre: tuple[float, float], radius: float, ragged: float = 0.3, softness: float = 2.0) -> Field:
@@ -70,24 +73,24 @@ def blob(rng: Rng, centre: tuple[float, float], radius: float, ragged: float = 0
 
 
 def blend(image: Field, colour: Field | tuple[float, float, float], cover: Field) -> Field:
-    """Return `image` with `colour` laid over it where `cover` says."""
-    return image + (np.asarray(colour, dtype=np.float32) - image) * cover[..., None]
+    """Return `image` with `colour` (one, or an image) laid over it where `cover` says."""
+    return np.asarray(image + (np.asarray(colour, dtype=np.float32) - image) * cover[..., None], dtype=np.float32)
 
 
 def relief(height: Field, strength: float) -> Field:
     """Return how much brighter a surface of this height is under light from the upper left."""
     down, right = np.gradient(height)
-    return (strength * (down + right)).astype(np.float32)
+    return np.asarray(strength * (down + right), dtype=np.float32)
 
 
 def light(rng: Rng, uneven: float = 0.06) -> Field:
     """Return the brightness over the image: overall exposure and a gradient of random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     slope = (COLUMNS * np.cos(angle) + ROWS * np.sin(angle)) / SIZE
-    return (rng.uniform(0.92, 1.06) * (1 + rng.uniform(0, 2 * uneven) * slope)).astype(np.float32)
+    return np.asarray(rng.uniform(0.92, 1.06) * (1 + rng.uniform(0, 2 * uneven) * slope), dtype=np.float32)
 
 
 def photograph(image: Field, brightness: Field, noise: Field) -> NDArray[np.uint8]:
     """Return what a camera makes of `image` (H, W, 3): lit, slightly out of focus, noisy, 8 bit."""
-    blurred = gaussian_filter(image * brightness[..., None], (0.6, 0.6, 0))
-    return (np.clip(blurred + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+    blurred = gaussian_filter(image * brightness[..., None], (0.6, 0.6, 0), truncate=3)
+    return np.asarray(np.clip(blurred + noise, 0, 1) * 255 + 0.5).astype(np.uint8)

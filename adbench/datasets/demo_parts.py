@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from adbench.datasets.demo_drawing import SIZE, Field, Rng, blend, posed, smooth_noise, step
@@ -22,7 +23,7 @@ class Part:
     x: Field
     y: Field
     paint: Callable[[Field, Field, Field], Field]
-    body: Field
+    body: NDArray[np.bool_]
 
     def image(self) -> Field:
         return self.paint(self.x, self.y, np.zeros_like(self.x))
@@ -30,13 +31,13 @@ class Part:
 
 def fabric(rng: Rng) -> Part:
     """Plain weave of blue-grey yarn; every thread has its own thickness and shade."""
-    x, y = posed(rng, 8, 2.5)
-    pitch = rng.uniform(10.5, 11.5)
-    shades = rng.normal(1, 0.05, (2, 64)).astype(np.float32)
+    x, y = posed(rng, 8, 1.2)
+    pitch = rng.uniform(10.8, 11.2)
+    shades = rng.normal(1, 0.04, (2, 64)).astype(np.float32)
     phases = rng.uniform(0, np.pi, (2, 64)).astype(np.float32)
-    wander = [1.1 * smooth_noise(rng, 6) for _ in range(2)]
+    wander = [0.8 * smooth_noise(rng, 6) for _ in range(2)]
     fuzz = 0.03 * rng.normal(size=(SIZE, SIZE)).astype(np.float32)
-    cloud = 0.03 * smooth_noise(rng, 4)
+    cloud = 0.018 * smooth_noise(rng, 4)
 
     def paint(x: Field, y: Field, cut: Field) -> Field:
         u, v = (x + wander[0]) / pitch + 32, (y + wander[1]) / pitch + 32
@@ -59,11 +60,11 @@ def fabric(rng: Rng) -> Part:
 def metal(rng: Rng) -> Part:
     """Brushed steel: fine lines along x and the broad soft reflection of a lamp."""
     x, y = posed(rng, 0, 3)
-    lines = gaussian_filter1d(rng.normal(size=(SIZE, 2 * SIZE)), 45, axis=1)[:, SIZE // 2 : SIZE // 2 + SIZE]
+    lines = gaussian_filter1d(rng.normal(size=(SIZE, SIZE)), 45, axis=1, truncate=2.5)
     fine = gaussian_filter1d(rng.normal(size=(SIZE, SIZE)), 9, axis=1)
-    grain = (0.045 * lines / lines.std() + 0.035 * fine / fine.std()).astype(np.float32)
+    grain = (0.050 * lines / lines.std() + 0.045 * fine / fine.std()).astype(np.float32)
     glow, width = rng.uniform(-70, 70), rng.uniform(60, 90)
-    bands = 0.02 * smooth_noise(rng, 3)
+    bands = 0.025 * smooth_noise(rng, 3)
 
     def paint(x: Field, y: Field, cut: Field) -> Field:
         rows = np.clip(y + (SIZE - 1) / 2, 0, SIZE - 1)
@@ -78,16 +79,16 @@ def metal(rng: Rng) -> Part:
 
 def _hexagon(x: Field, y: Field, radius: float) -> Field:
     """Return the signed distance (positive inside) of a hexagon whose flats lie `radius` from its centre."""
-    sides = [np.cos(a) * x + np.sin(a) * y for a in np.arange(6) * np.pi / 3]
-    return radius - np.max(sides, axis=0)
+    sides = [np.abs(np.cos(a) * x + np.sin(a) * y) for a in np.arange(3) * np.pi / 3]
+    return np.asarray(radius - np.max(sides, axis=0))
 
 
 def nut(rng: Rng) -> Part:
     """A hexagonal nut with chamfer and thread, on a dark rubber belt."""
-    x, y = posed(rng, 7, 14)
+    x, y = posed(rng, 6, 10)
     size = rng.uniform(76, 80)
     belt = 0.15 + 0.02 * smooth_noise(rng, 60) + 0.015 * smooth_noise(rng, 8)
-    wear = 0.02 * smooth_noise(rng, 40) + 0.025 * smooth_noise(rng, 10)
+    wear = 0.02 * smooth_noise(rng, 40) + 0.02 * smooth_noise(rng, 10)
     glint, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
 
     def paint(x: Field, y: Field, cut: Field) -> Field:
@@ -109,7 +110,8 @@ def nut(rng: Rng) -> Part:
     return Part(x, y, paint, body)
 
 
-SOCKETS = (  # the board's components: centre, half size, kind
+Socket = tuple[float, float, float, float, str]
+SOCKETS: tuple[Socket, ...] = (  # the board's components: centre, half size, kind
     (-42.0, -38.0, 27.0, 27.0, "chip"), (38.0, 44.0, 34.0, 16.0, "chip"), (42.0, -58.0, 12.0, 6.0, "resistor"),
     (42.0, -36.0, 12.0, 6.0, "resistor"), (42.0, -14.0, 12.0, 6.0, "resistor"), (-66.0, 34.0, 13.0, 13.0, "can"),
     (-34.0, 52.0, 6.0, 12.0, "capacitor"), (-12.0, 52.0, 6.0, 12.0, "capacitor"), (84.0, -36.0, 7.0, 26.0, "pins"),
@@ -118,24 +120,34 @@ SOCKETS = (  # the board's components: centre, half size, kind
 
 def board(rng: Rng) -> Part:
     """A populated circuit board: `cut` takes away components and shows the bare pads below them."""
-    x, y = posed(rng, 4, 2)
-    green = np.array([0.05, 0.30, 0.18]) * rng.uniform(0.9, 1.1)
-    weave = 0.012 * smooth_noise(rng, 70) + 0.012 * smooth_noise(rng, 6)
-    grime = 0.02 * smooth_noise(rng, 50)
-    seats = rng.normal(0, 0.8, (len(SOCKETS), 2))
-    tones = rng.normal(0, 0.02, len(SOCKETS))
+    x, y = posed(rng, 3, 1.2)
+    green = (np.array([0.05, 0.30, 0.18]) * rng.uniform(0.93, 1.07)).astype(np.float32)
+    weave = 0.010 * smooth_noise(rng, 70) + 0.008 * smooth_noise(rng, 6)
+    grime = 0.015 * smooth_noise(rng, 50)
+    seats = rng.normal(0, 0.5, (len(SOCKETS), 2)).astype(np.float32)
+    tones = rng.normal(0, 0.015, len(SOCKETS)).astype(np.float32)
 
     def paint(x: Field, y: Field, cut: Field) -> Field:
         image = _bare_board(x, y, green) + weave[..., None]
-        for (cx, cy, w, h, kind), seat, tone in zip(SOCKETS, seats, tones, strict=True):
-            u, v = x - cx - seat[0], y - cy - seat[1]
-            image = blend(image, image * 0.45, 0.8 * step(_box(u - 2.5, v - 3, w, h), 3) * (1 - cut))
-            image = blend(
-                image, _COMPONENTS[kind](u, v, w, h) + (tone + grime)[..., None], step(_box(u, v, w, h)) * (1 - cut)
-            )
-        return image.astype(np.float32)
+        for socket, (dx, dy), tone in zip(SOCKETS, seats, tones, strict=True):
+            _place(image, x - dx, y - dy, socket, tone + grime, 1 - cut)
+        return image
 
     return Part(x, y, paint, _box(x, y, 104, 96) > 0)
+
+
+def _place(image: Field, x: Field, y: Field, socket: Socket, tone: Field, kept: Field) -> None:
+    """Draw one component with its shadow into `image`, in the window around it."""
+    cx, cy, w, h, kind = socket
+    near = _box(x - cx, y - cy, w + 9, h + 9) > 0
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    if not len(rows):
+        return
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    u, v, kept, below = x[window] - cx, y[window] - cy, kept[window], image[window]
+    below = blend(below, below * 0.45, 0.8 * step(_box(u - 2.5, v - 3, w, h), 3) * kept)
+    component = _COMPONENTS[kind](u, v, w, h) + tone[window][..., None]
+    image[window] = blend(below, component, step(_box(u, v, w, h)) * kept)
 
 
 def _box(x: Field, y: Field, half_width: float, half_height: float) -> Field:
@@ -144,20 +156,16 @@ def _box(x: Field, y: Field, half_width: float, half_height: float) -> Field:
 
 
 def _bare_board(x: Field, y: Field, green: Field) -> Field:
-    image = np.broadcast_to(np.array([0.32, 0.31, 0.30]), (*x.shape, 3))
-    image = blend(image, green, step(_box(x, y, 110, 102)))
-    for k in range(9):  # traces run level, then down at 45 degrees
-        level = -88 + 22 * k
-        bent = y - level - np.clip(x - (40 * (k % 3) - 30), 0, 14)
-        image = blend(image, green * 1.55, step(1.8 - np.abs(bent)) * step(_box(x, y, 102, 94)))
-    for cx, cy, w, h, _ in SOCKETS:
-        pads = _box(np.abs(x - cx) - w * 0.75, y - cy, w * 0.38, h * 0.85)
-        image = blend(image, (0.74, 0.70, 0.58), step(pads))
-    for cx, cy in ((-98, -90), (98, -90), (-98, 90), (98, 90)):
-        hole = np.hypot(x - cx, y - cy)
-        image = blend(image, (0.72, 0.66, 0.42), step(8 - hole))
-        image = blend(image, (0.08, 0.08, 0.08), step(4.5 - hole))
-    return image
+    table = np.broadcast_to(np.array([0.32, 0.31, 0.30], np.float32), (*x.shape, 3))
+    image = blend(table, green, step(_box(x, y, 110, 102)))
+    levels = [y + 88 - 22 * k - np.clip(x - (40 * (k % 3) - 30), 0, 14) for k in range(9)]
+    traces = 1.8 - np.min(np.abs(levels), axis=0)  # they run level, down at 45 degrees, and level again
+    image = blend(image, green * np.float32(1.55), step(np.minimum(traces, _box(x, y, 102, 94))))
+    pads = [_box(np.abs(x - cx) - w * 0.75, y - cy, w * 0.38, h * 0.85) for cx, cy, w, h, _ in SOCKETS]
+    image = blend(image, (0.74, 0.70, 0.58), step(np.max(pads, axis=0)))
+    hole = np.hypot(np.abs(x) - 98, np.abs(y) - 90)
+    image = blend(image, (0.72, 0.66, 0.42), step(8 - hole))
+    return blend(image, (0.08, 0.08, 0.08), step(4.5 - hole))
 
 
 def _chip(u: Field, v: Field, w: float, h: float) -> Field:

@@ -1,0 +1,95 @@
+"""The generated dataset: reproducible, honest masks, and whole or not there."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import label
+
+from adbench.datasets import demo, open_dataset
+from adbench.datasets.check import check_files
+from adbench.datasets.demo_drawing import SIZE
+from adbench.errors import DataError
+
+KINDS = [(category, kind) for category, (_, kinds) in demo.CATEGORIES.items() for kind in kinds]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, count in {"TRAIN": 1, "GOOD": 1, "EACH": 1}.items():
+        monkeypatch.setattr(demo, name, count)
+    monkeypatch.setattr(demo, "CATEGORIES", {"nut": demo.CATEGORIES["nut"]})
+
+
+@pytest.mark.parametrize(("category", "kind"), KINDS)
+def test_a_mask_is_where_the_image_has_changed(monkeypatch, category, kind):
+    clean = []
+    photograph = demo.photograph
+    monkeypatch.setattr(demo, "photograph", lambda *args: (clean.append(photograph(*args)), clean[-1])[1])
+    image, mask = demo.draw(category, "test", kind, 1)
+    changed = (image != clean[0]).any(axis=2)
+    assert mask.dtype == bool and 12 <= mask.sum() < 0.2 * SIZE**2
+    assert not changed[~mask].any() and changed[mask].mean() > 0.8
+    assert np.bincount(label(mask, np.ones((3, 3)))[0].ravel())[1:].min() >= 12
+
+
+@pytest.mark.parametrize("category", demo.CATEGORIES)
+def test_good_parts_differ_but_little(category):
+    first, again, other = (demo.draw(category, "train", "good", k)[0] for k in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert abs(first.mean() - other.mean()) < 40
+    assert not demo.draw(category, "train", "good", 0)[1].any()
+
+
+def test_generated_files_are_a_sound_dataset(tmp_path, small):
+    steps = []
+    (nut,) = open_dataset("demo", tmp_path, on_step=lambda *step: steps.append(step))
+    assert (nut.dataset, nut.name, len(nut.train), len(nut.test)) == ("demo", "nut", 1, 5)
+    assert {s.defect for s in nut.test} == {"good", "bent", "chip", "rust", "scratch"}
+    assert {f.size for f in check_files([nut]).values()} == {(SIZE, SIZE)}
+    assert steps[-1] == (6, 6, "drawn")
+
+
+def test_the_bytes_are_the_same_every_time(tmp_path, small):
+    folders = [demo.Demo("demo").generate(tmp_path / name) for name in ("a", "b")]
+    files = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*.png")} for f in folders]
+    assert files[0] == files[1] and len(files[0]) == 10
+
+
+def test_what_is_there_is_not_drawn_again(tmp_path, small, monkeypatch):
+    folder = demo.Demo("demo").generate(tmp_path)
+    monkeypatch.setattr(demo, "draw", None)
+    assert demo.Demo("demo").generate(tmp_path) == folder
+
+
+def test_a_killed_or_damaged_generation_is_made_again(tmp_path, small, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(demo, "_save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        demo.Demo("demo").generate(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    folder = demo.Demo("demo").generate(tmp_path)
+    shutil.rmtree(folder / "nut/test/rust")
+    demo.Demo("demo").generate(tmp_path)
+    assert (folder / "nut/test/rust/000.png").exists() and list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_folder_of_a_faster_process_is_kept(tmp_path, small, monkeypatch):
+    write = demo.write
+
+    def slow(folder, on_step):
+        write(folder, on_step)
+        write(tmp_path / "demo-v1")
+        Image.new("L", (2, 2)).save(tmp_path / "demo-v1/winner.png")
+
+    monkeypatch.setattr(demo, "write", slow)
+    assert (demo.Demo("demo").generate(tmp_path) / "winner.png").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_unusable_cache_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError) as error:
+        open_dataset("demo", tmp_path / "file")
+    assert str(error.value) == f"cannot write {tmp_path}/file/demo-v1: File exists; choose another folder or free it"

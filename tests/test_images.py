@@ -1,0 +1,205 @@
+"""Reading of images and masks: every mode and depth, and every kind of bad file."""
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adbench import images
+from adbench.errors import DataError
+from adbench.images import read_image, read_mask, resize
+
+GRAY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
+RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=2)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(image: Image.Image | np.ndarray, name: str = "a.png", **options) -> Path:
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        image.save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+def gray(values) -> np.ndarray:
+    return np.repeat(np.asarray(values)[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.TIF", "a.tiff"])
+def test_rgb_is_read_as_it_is(save, name):
+    image = read_image(save(RGB, name))
+    assert image.dtype == np.uint8 and np.array_equal(image, RGB)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.webp"])
+def test_lossy_formats_are_read(save, name):
+    assert np.abs(read_image(save(gray(GRAY), name, quality=100)).astype(int) - gray(GRAY)).mean() < 3
+
+
+def test_a_camera_s_jpeg_with_a_second_picture_is_read(save):
+    path = save(Image.fromarray(gray(GRAY)), "a.mpo", save_all=True, append_images=[Image.new("RGB", (20, 12))])
+    assert np.abs(read_image(path.rename(path.with_suffix(".jpg"))).astype(int) - gray(GRAY)).mean() < 5
+
+
+def test_gray_becomes_three_equal_channels(save):
+    assert np.array_equal(read_image(save(GRAY)), gray(GRAY))
+
+
+def test_one_bit_becomes_black_and_white(save):
+    assert np.array_equal(read_image(save(Image.fromarray(GRAY > 100))), gray(np.where(GRAY > 100, 255, 0)))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_dropped_not_blended(save, mode):
+    image = Image.fromarray(GRAY).convert(mode)
+    image.putalpha(7)
+    assert np.array_equal(read_image(save(image)), gray(GRAY))
+
+
+@pytest.mark.parametrize("transparency", [None, 3, bytes([0, 90, 200])])
+def test_a_palette_is_resolved_and_its_transparency_dropped(save, transparency):
+    image = Image.fromarray(RGB).quantize(16)
+    options = {} if transparency is None else {"transparency": transparency}
+    assert np.array_equal(read_image(save(image, **options)), np.asarray(image.convert("RGB")))
+
+
+def test_a_transparent_colour_stays_that_colour(save):
+    assert np.array_equal(read_image(save(Image.fromarray(RGB), transparency=(1, 2, 3))), RGB)
+
+
+def test_cmyk_becomes_rgb(save):
+    assert np.array_equal(read_image(save(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "a.tif"))[0, 0], (255, 0, 0))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit_values_are_scaled_and_rounded_not_clipped(save, name):
+    values = np.array([[0, 128, 129], [257, 65407, 65535]], np.uint16)
+    assert np.array_equal(read_image(save(values, name)), gray([[0, 0, 1], [1, 255, 255]]))
+
+
+def test_big_endian_16_bit_is_read(tmp_path):
+    values = np.array([[0, 1000], [30000, 65535]], ">u2")
+    write_tiff(tmp_path / "a.tif", values)
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.mode == "I;16B"
+    assert np.array_equal(read_image(tmp_path / "a.tif"), gray([[0, 4], [117, 255]]))
+
+
+def write_tiff(path: Path, values: np.ndarray) -> None:
+    """Write a big-endian, uncompressed, 16-bit gray TIFF, which Pillow itself does not write."""
+    height, width = values.shape
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 16),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, height),
+        (279, values.nbytes),
+    ]
+    entries = b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"MM\0*" + struct.pack(">I", 8 + values.nbytes)
+    path.write_bytes(head + values.tobytes() + struct.pack(">H", len(tags)) + entries + bytes(4))
+
+
+def test_32_bit_integers_are_taken_as_16_bit_values(save):
+    assert np.array_equal(read_image(save(np.full((2, 2), 257 * 80, np.int32), "a.tif")), np.full((2, 2, 3), 80))
+
+
+@pytest.mark.parametrize(("scale", "highest"), [(1.0, 1.0), (255.0, 200.0)])
+def test_floats_are_read_in_either_range(save, scale, highest):
+    values = np.array([[0, 0.25], [0.5, highest / scale]], np.float32) * np.float32(scale)
+    assert np.array_equal(read_image(save(values, "a.tif")), gray(np.floor(values * (255 / scale) + 0.5)))
+
+
+@pytest.mark.parametrize(("value", "text"), [(np.nan, "values from nan to nan"), (300, "values from 300 to 300")])
+def test_floats_of_no_known_range_are_refused(save, value, text):
+    path = save(np.full((2, 2), value, np.float32), "a.tif")
+    assert message(path) == f"cannot read image {path}: {text} do not fit 0 to 255; replace or remove it"
+
+
+def test_exif_orientation_turns_images_and_masks(save):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    path = save(RGB, exif=exif)
+    assert np.array_equal(read_image(path), np.rot90(RGB, -1))
+    assert read_mask(path).shape == (20, 12)
+
+
+@pytest.mark.parametrize("values", [
+    np.array([[0, 1], [2, 255]], np.uint8), np.array([[0, 1], [2, 65535]], np.uint16),
+    np.array([[0, 0.001], [1, 9]], np.float32), np.array([[False, True], [True, True]]),
+])  # fmt: skip
+def test_any_value_above_zero_is_defective(save, values):
+    mask = read_mask(save(values, "a.tif"))
+    assert mask.dtype == bool and np.array_equal(mask, [[False, True], [True, True]])
+
+
+def test_a_mask_of_one_colour_channel_counts_and_alpha_does_not(save):
+    values = np.zeros((2, 2, 4), np.uint8)
+    values[..., 3], values[0, 1, 2] = 255, 1
+    assert np.array_equal(read_mask(save(values)), [[False, True], [False, False]])
+
+
+def test_resize_is_square_antialiased_and_writable():
+    stripes = np.repeat(np.tile(np.uint8([0, 255]), 64)[None, :, None], 96, axis=0).repeat(3, axis=2)
+    small = resize(stripes, 16)
+    assert small.shape == (16, 16, 3) and small.flags.writeable
+    assert np.abs(small.astype(int) - 127).max() <= 12
+
+
+def message(path: Path) -> str:
+    """Return the error's text; nothing else may be said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError) as error:
+            read_image(path)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("content", "text"), [
+    (b"", "the file is empty"),
+    (b"not an image", "no PNG, JPEG, BMP, TIFF or WEBP content"),
+    (b"GIF89a\1\0\1\0\0\0\0;", "no PNG, JPEG, BMP, TIFF or WEBP content"),
+])  # fmt: skip
+def test_what_is_no_image_is_named(tmp_path, capfd, content, text):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    assert message(path) == f"cannot read image {path}: {text}; replace or remove it"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "a.webp"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_refused_in_one_line(save, capfd, name, kept):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    path = save(noise, name)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    text = message(path)
+    assert text.startswith(f"cannot read image {path}: ") and text.endswith("; replace or remove it")
+    assert "\n" not in text and capfd.readouterr() == ("", "")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    assert message(tmp_path / "a.png").endswith("a.png: No such file or directory; replace or remove it")
+    assert message(tmp_path).endswith("Is a directory; replace or remove it")
+
+
+def test_a_single_pixel_is_no_picture(save):
+    path = save(np.zeros((1, 1), np.uint8))
+    assert message(path) == f"cannot read image {path}: 1 x 1 pixels are no picture; replace or remove it"
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(save, monkeypatch):
+    path = save(np.zeros((64, 64), np.uint8))
+    monkeypatch.setattr(images, "_MOST_PIXELS", 1 << 10)
+    assert "64 x 64 pixels are more than" in message(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert "exceeds limit of 200 pixels, could be decompression bomb DOS attack" in message(path)
