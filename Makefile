@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_FILES := adbench tests benchmarks
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test check format docs clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests
 format: $(VENV)/.installed
 	$(BIN)/ruff format $(PYTHON_FILES)
 	$(BIN)/ruff check --fix $(PYTHON_FILES)
+
+docs: $(VENV)/.installed  ## write the command reference from --help
+	$(BIN)/python tests/test_docs.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

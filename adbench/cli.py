@@ -27,19 +27,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.answer(f"adbench {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Also print what went on inside a failed job.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Options for every command; they may stand before or behind its name."""
     console.set_up(quiet, verbose)
-    if version:
-        console.answer(f"adbench {__version__}")
-        raise typer.Exit
 
 
 def _setting(
@@ -273,7 +278,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except ParserError as error:
         context = getattr(error, "ctx", None)
-        console.error(f"{error.format_message()} See '{context.command_path if context else 'adbench'} --help'.")
+        console.error(
+            f"{error.format_message().rstrip('.')}. See '{context.command_path if context else 'adbench'} --help'."
+        )
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         console.error("interrupted; run the same command again to go on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +43,7 @@ def report(
 
     keys = [key for text in rows or [] for key in text.split(",") if key]
     name = "json" if json else format_
-    console.answer(render(o.results_folder(results), name, keys, columns, metric, bold=console.colour()))
+    console.answer(render(o.results_folder(results), name, keys, columns, metric, bold=console.colour(sys.stdout)))
 
 
 def list_names(

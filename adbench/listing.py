@@ -24,7 +24,8 @@ def names(kind: str, backbone: str | None = None) -> list[str]:
 def _plugins(kind: str) -> list[str]:
     from importlib import import_module
 
-    registry = getattr(import_module(f"adbench.{kind}"), kind.upper())
+    package = "reports" if kind == "formats" else kind
+    registry = getattr(import_module(f"adbench.{package}"), kind.upper())
     return list(registry.names())
 
 

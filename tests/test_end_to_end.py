@@ -44,7 +44,7 @@ def reference(run: Run, parts: Path, spec: Path) -> dict[tuple[str, str], Any]:
 def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -> None:
     for record in run("report", "reference", "--json").json:
         assert set(record) >= RECORD_KEYS
-        assert list(record["metrics"]) == METRICS
+        assert set(record["metrics"]) == set(METRICS)
         assert set(record["cost"]) == COSTS
         assert all(0 <= value <= 1 for value in record["metrics"].values())
     assert len(reference) == 4
@@ -120,7 +120,7 @@ def test_good_images_alone_give_null_metrics_with_a_reason(run: Run, tmp_path: P
     assert (done.code, done.json["done"]) == (0, 2)
     record = run("report", "good-only", "--json").json[0]
     assert record["metrics"] == dict.fromkeys(METRICS)
-    assert record["reason"] == "no labelled test images"
+    assert record["reason"] == "no labelled test images: nothing to measure"
 
 
 def test_native_evaluation(run: Run, parts: Path, spec: Path, reference: dict[Any, Any]) -> None:
