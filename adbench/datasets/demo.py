@@ -94,7 +94,7 @@ def draw(category: str, split: str, kind: str, number: int) -> tuple[NDArray[np.
     make, kinds = CATEGORIES[category]
     part = make(rng)
     brightness, noise = light(rng), _noise(rng)
-    clean = photograph(part.image(), brightness, noise)
+    clean = photograph(part.image, brightness, noise)
     if kind == "good":
         return clean, np.zeros((SIZE, SIZE), bool)
     severity = (0.1, 0.45, 0.9)[number % 3] + rng.uniform(-0.1, 0.1)

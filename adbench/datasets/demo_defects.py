@@ -47,26 +47,26 @@ def _rim(part: Part, rng: Rng) -> tuple[float, float]:
 
 def scratch(part: Part, rng: Rng, severity: float) -> Field:
     """One or two fine cuts: a groove, bright or (on bright material) dark, with a rim of the other kind on one side."""
-    image = part.image()
+    image = part.image
     for _ in range(1 + int(rng.random() < 0.3)):
         points = curve(rng, _spot(part, rng, 8), rng.uniform(25, 45) + 45 * severity, 0.35)
         groove, rim = (
             stroke(p, w) * part.body for p, w in ((points, 1.1 + severity), (points + 1.4, 0.7 + 0.6 * severity))
         )
-        tone = (0.10 + 0.24 * severity) * (1 if image[groove > 0.5].mean() < 0.35 else rng.choice([-1.0, 1.0]))
+        tone = (0.06 + 0.24 * severity) * (1 if image[groove > 0.5].mean() < 0.35 else rng.choice([-1.0, 1.0]))
         image = image + (tone * (groove - 0.5 * rim))[..., None]
     return image
 
 
 def stain(part: Part, rng: Rng, severity: float) -> Field:
     """A dried drop: darker, tinted, with a darker rim."""
-    image = part.image()
+    image = part.image
     radius = rng.uniform(10, 14) + 12 * severity
     seed = int(rng.integers(2**32))
     centre = _spot(part, rng, 9)
     whole, core = (blob(np.random.default_rng(seed), centre, r, 0.25, 3) for r in (radius, radius - 3))
     cover = (0.75 * whole + 0.25 * (whole - core)) * part.body
-    tint = 1 - (0.16 + 0.32 * severity) * np.array(rng.choice([[0.7, 1.0, 1.3], [1.0, 1.0, 1.0], [0.6, 0.9, 1.2]]))
+    tint = 1 - (0.10 + 0.34 * severity) * np.array(rng.choice([[0.7, 1.0, 1.3], [1.0, 1.0, 1.0], [0.6, 0.9, 1.2]]))
     return blend(image, image * tint, cover)
 
 
@@ -76,7 +76,7 @@ def rust(part: Part, rng: Rng, severity: float) -> Field:
     near = np.clip(1 - (distance_from(_spot(part, rng, 5)) / radius) ** 2, 0, 1)
     cover = step(near * (1 + 0.5 * smooth_noise(rng, 45)) - 0.45, 0.15) * part.body
     colour = np.array([0.42, 0.24, 0.13]) * (1 + 0.15 * smooth_noise(rng, 80))[..., None]
-    return blend(part.image(), colour, cover * (0.35 + 0.5 * severity))
+    return blend(part.image, colour, cover * (0.2 + 0.6 * severity))
 
 
 def dent(part: Part, rng: Rng, severity: float) -> Field:
@@ -84,7 +84,7 @@ def dent(part: Part, rng: Rng, severity: float) -> Field:
     radius = rng.uniform(9, 13) + 9 * severity
     far = distance_from(_spot(part, rng, 14)) * (1 + 0.12 * smooth_noise(rng, 9))
     depth = np.clip(1 - (far / radius) ** 2, 0, 1) ** 2 * radius
-    return part.image() * (1 - relief(depth, 0.08 + 0.15 * severity) * part.body)[..., None]
+    return part.image * (1 - relief(depth, 0.035 + 0.16 * severity) * part.body)[..., None]
 
 
 def pits(part: Part, rng: Rng, severity: float) -> Field:
@@ -94,7 +94,7 @@ def pits(part: Part, rng: Rng, severity: float) -> Field:
     for _ in range(3 + int(6 * severity)):
         centre = (column + rng.normal(0, 9), row + rng.normal(0, 9))
         cut = np.maximum(cut, blob(rng, centre, rng.uniform(1.5, 2.2) + 1.2 * severity, 0.2, 0.8))
-    return part.paint(part.x, part.y, cut * (0.3 + 0.6 * severity) * part.body)
+    return part.paint(part.x, part.y, cut * (0.18 + 0.65 * severity) * part.body)
 
 
 def hole(part: Part, rng: Rng, severity: float) -> Field:
@@ -138,9 +138,9 @@ def missing_component(part: Part, rng: Rng, severity: float) -> Field:
 
 def solder(part: Part, rng: Rng, severity: float) -> Field:
     """Splashes of solder: bright domes with a highlight."""
-    image = part.image()
+    image = part.image
     for _ in range(1 + int(2.5 * severity)):
-        centre, radius = _spot(part, rng, 6), rng.uniform(2.2, 3.5) + 3.5 * severity
+        centre, radius = _spot(part, rng, 6), rng.uniform(1.8, 2.8) + 3.5 * severity
         cover = blob(rng, centre, radius, 0.25, 0.8)
         dome = np.clip(1 - (distance_from(centre) / (1.5 * radius)) ** 2, 0, 1)
         image = blend(image, (0.45 + 0.25 * dome + relief(dome * radius, 0.35))[..., None] * np.ones(3), cover)

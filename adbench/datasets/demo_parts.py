@@ -5,6 +5,7 @@ A part is drawn from coordinates, so that a defect may bend the coordinates or t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ class Part:
     paint: Callable[[Field, Field, Field], Field]
     body: NDArray[np.bool_]
 
+    @cached_property
     def image(self) -> Field:
+        """The part as it should be; not to be changed in place."""
         return self.paint(self.x, self.y, np.zeros_like(self.x))
 
 
@@ -62,7 +65,7 @@ def metal(rng: Rng) -> Part:
     x, y = posed(rng, 0, 3)
     lines = gaussian_filter1d(rng.normal(size=(SIZE, SIZE)), 45, axis=1, truncate=2.5)
     fine = gaussian_filter1d(rng.normal(size=(SIZE, SIZE)), 9, axis=1)
-    grain = (0.050 * lines / lines.std() + 0.045 * fine / fine.std()).astype(np.float32)
+    grain = (0.055 * lines / lines.std() + 0.055 * fine / fine.std()).astype(np.float32)
     glow, width = rng.uniform(-70, 70), rng.uniform(60, 90)
     bands = 0.025 * smooth_noise(rng, 3)
 
