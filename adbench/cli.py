@@ -77,8 +77,17 @@ def extract(
         found = extract_layers(setting, backbone, layers, weights, image_size, o.feature_dtype(dtype))
     if json:
         return console.answer_json(found)
-    rows = [[e["category"], e["split"], e["layer"], "x".join(map(str, e["shape"])), e["dtype"], "cached" if e["cached"] else "new"]
-            for e in found["entries"]]  # fmt: skip
+    rows = [
+        [
+            e["category"],
+            e["split"],
+            e["layer"],
+            "x".join(map(str, e["shape"])),
+            e["dtype"],
+            "cached" if e["cached"] else "new",
+        ]
+        for e in found["entries"]
+    ]
     console.answer(console.table(["category", "split", "layer", "shape", "dtype", ""], rows))
     if found["images_per_second"]:
         console.say(f"{found['images_per_second']:.1f} images per second")
@@ -249,7 +258,10 @@ def _told(result: Any, index: int, total: int) -> str:
 def _print_forecast(forecast: dict[str, Any], json: bool) -> None:
     if json:
         return console.answer_json(forecast)
-    text = "{planned} jobs planned, {cached} have results, {skipped} cannot run; {jobs} to run in {groups} groups, {forward_passes} forward passes"
+    text = (
+        "{planned} jobs planned, {cached} have results, {skipped} cannot run; {jobs} to run in {groups} groups, "
+        "{forward_passes} forward passes"
+    )
     console.answer(text.format(**forecast) + f", {console.size(forecast['cache_bytes'])} of cache")
 
 

@@ -1,6 +1,5 @@
 """What a reader needs to compare numbers and timings of two machines."""
 
-import os
 import platform
 import resource
 import sys

@@ -64,7 +64,7 @@ def extract(
     Images are resized to a square, bilinear and antialiased, without a crop. Raises DataError for an unreadable image.
     """
     module = network.cut(layers).to(device)
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = module.to(memory_format=torch.channels_last)
     done = 0
     with torch.inference_mode():
         for pixels in _decoded(paths, image_size):

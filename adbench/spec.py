@@ -50,7 +50,7 @@ def preset_names() -> list[str]:
 def preset_text(name: str) -> str:
     """Return a preset's YAML; raise UsageError with the nearest name."""
     found = match("preset", name, preset_names())
-    return (_presets() / f"{found}.yaml").read_text(encoding="utf-8")
+    return str((_presets() / f"{found}.yaml").read_text(encoding="utf-8"))
 
 
 def _presets() -> Any:

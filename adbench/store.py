@@ -223,7 +223,7 @@ class Writers:
 def _checksum(array: NDArray[np.floating]) -> int:
     flat, crc = array.reshape(-1), 0
     for start in range(0, flat.size, _BLOCK):
-        crc = zlib.crc32(memoryview(np.ascontiguousarray(flat[start : start + _BLOCK])), crc)
+        crc = zlib.crc32(flat[start : start + _BLOCK].tobytes(), crc)
     return crc
 
 

@@ -9,11 +9,12 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
+from adbench.datasets.check import split_fingerprint
 from adbench.errors import AdbenchError, WeightsError
 from adbench.extraction import Network
 from adbench.layers import Description, describe
 from adbench.models import make_detector
-from adbench.pipeline import Inputs, UnsupportedError, Workplace, entry_key, features, job_for, run, split_fingerprint
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, entry_key, features, job_for, run
 from adbench.results import ResultStore
 from adbench.spec import Spec
 from adbench.types import Job, Result, digest

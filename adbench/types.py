@@ -71,7 +71,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of N images. anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabelled."""
+    """What is known of N images.
+
+    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabelled.
+    """
 
     anomalous: NDArray[np.bool_]
     masks: Masks | None

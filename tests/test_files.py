@@ -39,5 +39,5 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
 
 
 def test_sha256_of_no_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read .*: No such file or directory"):
+    with pytest.raises(DataError, match=r"cannot read .*: No such file or directory"):
         sha256(tmp_path / "none")

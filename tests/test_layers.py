@@ -6,12 +6,25 @@ from adbench.backbones import find
 from adbench.errors import UsageError
 from adbench.layers import Layer, describe, stage_ends
 
+RESNET = [
+    ("layer1.2.relu_2", 256, 4),
+    ("layer2.3.relu_2", 512, 8),
+    ("layer3.5.relu_2", 1024, 16),
+    ("layer4.2.relu_2", 2048, 32),
+]
 TABLE_2 = {
-    "resnet50": [("layer1.2.relu_2", 256, 4), ("layer2.3.relu_2", 512, 8), ("layer3.5.relu_2", 1024, 16), ("layer4.2.relu_2", 2048, 32)],
-    "wide_resnet50_2": [("layer1.2.relu_2", 256, 4), ("layer2.3.relu_2", 512, 8), ("layer3.5.relu_2", 1024, 16), ("layer4.2.relu_2", 2048, 32)],
-    "densenet201": [(f"features.denseblock{i}.cat", c, s) for i, c, s in ((1, 256, 4), (2, 512, 8), (3, 1792, 16), (4, 1920, 32))],
-    "efficientnet_b5": [("features.2.4.add", 40, 4), ("features.3.4.add", 64, 8), ("features.5.6.add", 176, 16), ("features.6.8.add", 304, 32)],
-    "efficientnet_lite0": [("blocks.1.1.add", 24, 4), ("blocks.2.1.add", 40, 8), ("blocks.4.2.add", 112, 16), ("blocks.6.0.bn3", 320, 32)],
+    "resnet50": RESNET,
+    "wide_resnet50_2": RESNET,
+    "densenet201": [
+        (f"features.denseblock{i}.cat", channels, stride)
+        for i, channels, stride in ((1, 256, 4), (2, 512, 8), (3, 1792, 16), (4, 1920, 32))
+    ],
+    "efficientnet_b5": [
+        ("features.2.4.add", 40, 4), ("features.3.4.add", 64, 8), ("features.5.6.add", 176, 16), ("features.6.8.add", 304, 32),
+    ],
+    "efficientnet_lite0": [
+        ("blocks.1.1.add", 24, 4), ("blocks.2.1.add", 40, 8), ("blocks.4.2.add", 112, 16), ("blocks.6.0.bn3", 320, 32),
+    ],
 }  # fmt: skip
 
 

@@ -154,6 +154,8 @@ class _Selection:
         bound = self._bound()
         level = max(level, self._kth(bound))
         held, points, gap = self._hold(level)
+        if not len(held):  # all that reached the level were out of date: the next round's level is lower
+            return None
         if self.slack * float(self.norms[held].max()) > float(bound[held].max()) / 64:
             return self._restart(torch.float64) if self.dtype == torch.float32 else self._finish()
         if float(gap.max()) < level:  # so many lie within the rounding of the farthest that the bounds cannot tell

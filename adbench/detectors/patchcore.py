@@ -6,7 +6,9 @@ Deviations from the paper and its official code, for the sake of a study of sing
 - the coreset is the exact greedy one (section 3.2, algorithm 1), its random start is part of the bank;
 - points are projected before the selection only where that shrinks them (paper: always, to 128);
 - distances are L2 (the official code reports squared L2);
-- the image score is the maximum patch distance; the paper's reweighting (equation 7) is the option `reweight`.
+- the image score is the maximum of the smoothed map, on a 256 grid; the largest patch distance alone, as in the
+  official code, hangs on one cell and varies more with the seed. It is the option `image_score=patch`, the paper's
+  reweighting of it (equation 7) is `image_score=reweighted`.
 """
 
 from collections.abc import Sequence
@@ -19,13 +21,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from adbench.anomaly_maps import SIGMA_GRID, resize_maps
 from adbench.detectors import Detector, register
 from adbench.detectors.coreset import greedy_coreset, project
 from adbench.detectors.neighbours import NearestNeighbours
 from adbench.errors import UsageError
 from adbench.feature_maps import FeatureMaps, Shape, join
+from adbench.registry import match
 from adbench.types import OnStep, Scores, ignore_step
 
+IMAGE_SCORES = ("smoothed", "patch", "reweighted")
 _BATCH = 16  # images whose patches are held at once
 
 
@@ -36,7 +41,8 @@ class PatchCore(Detector):
 
     coreset_fraction: share of the patches kept (1 = all, no selection). coreset_max: at most so many, 0 = no limit.
     projection: dimensions in which the selection measures distances, 0 = all. neighbourhood: side of the average, in
-    cells, odd. reweight: equation 7 of the paper, over the `neighbours` patches of the bank nearest to the winner.
+    cells, odd. image_score: smoothed, patch or reweighted; the last over the `neighbours` patches of the bank that lie
+    nearest to the winner (the paper leaves their number open).
     """
 
     revision: ClassVar[int] = 1
@@ -46,7 +52,7 @@ class PatchCore(Detector):
     coreset_max: int = 0
     projection: int = 128
     neighbourhood: int = 3
-    reweight: bool = False
+    image_score: str = "smoothed"
     neighbours: int = 9
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
 
@@ -55,6 +61,7 @@ class PatchCore(Detector):
             raise UsageError(f"patchcore: coreset_fraction={self.coreset_fraction:g} must be above 0 and at most 1")
         if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
             raise UsageError(f"patchcore: neighbourhood={self.neighbourhood} must be an odd number of cells, e.g. 3")
+        self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of patchcore")
         for name in ("coreset_max", "projection", "neighbours"):
             if getattr(self, name) < (name == "neighbours"):
                 raise UsageError(
@@ -74,7 +81,7 @@ class PatchCore(Detector):
         return self
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
-        """Return the largest patch distance of each image (N,) and all of them as maps (N, h, w), L2."""
+        """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
         nearest = NearestNeighbours(self.bank_)
         _, height, width = features.joined_shape
         images, maps = [], []
@@ -83,6 +90,9 @@ class PatchCore(Detector):
             distances, winners = nearest.query(patches, 1)
             grid = distances.reshape(-1, height * width)
             maps.append(grid.reshape(-1, height, width))
+            if self.image_score == "smoothed":
+                images.append(resize_maps(maps[-1], (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)))
+                continue
             images.append(
                 self._image_scores(patches.reshape(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest)
             )
@@ -95,9 +105,10 @@ class PatchCore(Detector):
         winners: NDArray[np.int64],
         nearest: NearestNeighbours,
     ) -> NDArray[np.float32]:
+        """Return the largest patch distance of each image, reweighted if so wished. patches (B, hw, C), others (B, hw)."""
         rows, worst = np.arange(len(distances)), distances.argmax(axis=1)
         top: NDArray[np.float32] = distances[rows, worst]
-        if not self.reweight:
+        if self.image_score != "reweighted":
             return top
         count = min(self.neighbours, len(self.bank_))
         _, around = nearest.query(self.bank_[winners[rows, worst]], count)  # m* and its neighbours in the bank

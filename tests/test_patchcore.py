@@ -1,0 +1,92 @@
+"""PatchCore against hand-worked and naive forms."""
+
+import numpy as np
+import pytest
+import torch
+
+from adbench.anomaly_maps import resize_maps
+from adbench.detectors.patchcore import PatchCore
+from adbench.errors import UsageError
+from adbench.feature_maps import FeatureMaps, join
+
+CPU = torch.device("cpu")
+
+
+def features(count: int, seed: int, channels: int = 3, side: int = 4) -> FeatureMaps:
+    rng = np.random.default_rng(seed)
+    return FeatureMaps((rng.normal(size=(count, channels, side, side)).astype(np.float32),))
+
+
+def test_a_patch_is_the_mean_of_nine_with_zeros_around() -> None:
+    layer = torch.arange(9.0).view(1, 1, 3, 3)
+    patches = PatchCore()._patches([layer])[:, 0]
+    assert patches[4] == 4
+    assert patches[0] == pytest.approx((0 + 1 + 3 + 4) / 9)
+
+
+def test_distances_are_to_the_nearest_patch_in_l2() -> None:
+    detector = PatchCore(coreset_fraction=1, neighbourhood=1)
+    detector.fit(FeatureMaps((np.array([0, 10], np.float32).reshape(1, 1, 1, 2).repeat(2, 1),)), device=CPU)
+    scores = detector.score(FeatureMaps((np.array([3, 6], np.float32).reshape(1, 1, 1, 2).repeat(2, 1),)), device=CPU)
+    np.testing.assert_allclose(np.asarray(scores.maps)[0, 0], [3 * 2**0.5, 4 * 2**0.5], rtol=1e-6)
+
+
+def test_the_image_score_is_the_maximum_of_the_smoothed_map() -> None:
+    detector = PatchCore(coreset_fraction=1).fit(features(4, 0), device=CPU)
+    scores = detector.score(features(3, 1), device=CPU)
+    smooth = resize_maps(np.asarray(scores.maps), (256, 256), 4.0)
+    np.testing.assert_array_equal(scores.image, smooth.max((1, 2)))
+
+
+def test_the_image_score_may_be_the_largest_patch_distance() -> None:
+    detector = PatchCore(coreset_fraction=1, image_score="patch").fit(features(4, 0), device=CPU)
+    scores = detector.score(features(3, 1), device=CPU)
+    np.testing.assert_array_equal(scores.image, np.asarray(scores.maps).max((1, 2)))
+
+
+def test_reweighting_is_equation_7() -> None:
+    detector = PatchCore(coreset_fraction=1, neighbourhood=1, image_score="reweighted", neighbours=3)
+    detector.fit(features(4, 0), device=CPU)
+    test = features(1, 1)
+    queries, bank = test.layers[0][0].reshape(3, -1).T.astype(np.float64), detector.bank_.astype(np.float64)
+    gaps = np.linalg.norm(queries[:, None] - bank, axis=2)
+    worst = gaps.min(1).argmax()
+    nearest = gaps[worst].argmin()
+    around = np.linalg.norm(bank - bank[nearest], axis=1).argsort()[:3]
+    share = np.exp(gaps[worst, nearest]) / np.exp(gaps[worst, around]).sum()
+    expected = (1 - share) * gaps[worst, nearest]
+    np.testing.assert_allclose(detector.score(test, device=CPU).image, [expected], rtol=1e-5)
+
+
+def test_reweighting_does_not_overflow() -> None:
+    far = FeatureMaps((features(1, 1).layers[0] * 1e4,))
+    detector = PatchCore(coreset_fraction=1, image_score="reweighted").fit(features(4, 0), device=CPU)
+    assert np.isfinite(detector.score(far, device=CPU).image).all()
+
+
+@pytest.mark.parametrize(("params", "size"), [({}, 16), ({"coreset_fraction": 0.01}, 1), ({"coreset_max": 5}, 5)])
+def test_the_bank_has_the_wished_size(params: dict[str, float], size: int) -> None:
+    detector = PatchCore(**params).fit(features(10, 0), device=CPU)  # type: ignore[arg-type]
+    assert len(detector.bank_) == size
+    assert detector.details() == {"bank_patches": size, "bank_channels": 3}
+
+
+def test_joined_layers_take_the_finest_grid_whatever_the_order() -> None:
+    fine, coarse = torch.rand(1, 2, 8, 8), torch.rand(1, 3, 4, 4)
+    joined = join([coarse, fine])
+    assert joined.shape == (1, 5, 8, 8)
+    torch.testing.assert_close(joined[:, 3:], fine)
+    torch.testing.assert_close(joined[:, :3], torch.nn.functional.interpolate(coarse, (8, 8), mode="bilinear"))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [({"coreset_fraction": 2.0}, "patchcore: coreset_fraction=2 must be above 0 and at most 1"),
+     ({"neighbourhood": 2}, "patchcore: neighbourhood=2 must be an odd number of cells, e.g. 3"),
+     ({"neighbours": 0}, "patchcore: neighbours=0 must not be negative (neighbours: at least 1)"),
+     ({"image_score": "pach"}, "unknown image_score 'pach' of patchcore; did you mean 'patch'?")],
+)  # fmt: skip
+def test_parameters_out_of_range(params: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        PatchCore(**params)  # type: ignore[arg-type]
+    assert str(error.value) == message
