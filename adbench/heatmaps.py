@@ -18,7 +18,7 @@ from adbench.truth import read_union
 from adbench.types import OnStep, Sample, Scores, ignore_step
 
 _SIDE, _GAP, _CAPTION = 320, 8, 26  # px of a panel's longer side, between panels, above them
-_OPACITY = 0.55
+_OPACITY = 0.8
 _OUTLINE = (255, 32, 160)
 
 
@@ -51,7 +51,8 @@ def _panels(sample: Sample, heat: NDArray[np.float32], score: float) -> Image.Im
     image = np.asarray(Image.fromarray(full).resize(size, Image.Resampling.BILINEAR))
     outlined = _outlined(image, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
     values = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
-    overlay = ((1 - _OPACITY) * image + _OPACITY * _colours()[(values * 255).round().astype(np.uint8)]).astype(np.uint8)
+    share = (_OPACITY * values)[..., None]  # calm places stay the image
+    overlay = ((1 - share) * image + share * _colours()[(values * 255).round().astype(np.uint8)]).astype(np.uint8)
     panels = [("image", image), (_mask_caption(sample, mask), outlined), (f"anomaly map, score {score:.3g}", overlay)]
     return _beside(panels, size)
 

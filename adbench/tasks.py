@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from adbench.datasets import open_dataset
 from adbench.datasets.check import check_files
-from adbench.errors import DataError, UsageError
+from adbench.errors import DataError, UsageError, WeightsError
 from adbench.executors import EXECUTORS, Site
 from adbench.extraction import Network
 from adbench.heatmaps import draw_heatmaps
@@ -23,6 +24,8 @@ from adbench.store import FeatureStore
 from adbench.sweep import Plan, by_status, canonical, forecast, make_plan, parse_layers
 from adbench.types import Job, OnStep, Result, Size, ignore_step
 from adbench.weights import resolve
+
+log = logging.getLogger("adbench")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,14 @@ class Setting:
         """Return a backbone with its weights, fetched if need be."""
         name = describe(backbone, self.memo).backbone
         return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
+
+    def network_at_hand(self, backbone: str) -> Network:
+        """Return a backbone with its ImageNet weights if they need no download, else with random ones."""
+        try:
+            return replace(self, offline=True).network(backbone, "imagenet")
+        except WeightsError:
+            log.warning("the imagenet weights of %s are not at hand: random ones are used; see --weights", backbone)
+            return self.network(backbone, "random")
 
 
 def extract_layers(

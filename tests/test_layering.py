@@ -16,7 +16,7 @@ LAYERS = [
     ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
      "results", "images", "feature_maps", "layers", "weights", "truth", "environment", "models", "extraction", "heatmaps"),
     ("pipeline",),
-    ("sweep", "reports", "executors", "foreign_maps", "tasks", "listing"),
+    ("sweep", "reports", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
     ("console", "options", "cli_tools", "cli"),
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
