@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adbench.detectors.neighbours import Rows, as_float32
 from adbench.types import OnStep, ignore_step
 
-Points = NDArray[np.generic] | Tensor
 TAKEN = -math.inf  # the "distance" of a point that has been picked
 PICKS_PER_PRODUCT = 512
-HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product: on a CPU it must stay in the L2 cache
+HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product: per thread, as it must stay in the L2 cache; GPU
 HELD = (256, 1024, 8192)  # fewest, first and most points that a round picks among
 PICKS_PER_ROUND = (96, 384)  # outside of it `held` is doubled or halved
 PICKS_PER_SYNC = 64  # on a GPU the host looks at the picks so often
@@ -31,7 +31,7 @@ REPORTS = 40
 
 
 def greedy_coreset(
-    points: Points,
+    points: Rows,
     num_picks: int,
     start: int = 0,
     *,
@@ -53,12 +53,12 @@ def greedy_coreset(
     return picks
 
 
-def project(points: Points, dim: int, seed: int) -> NDArray[np.float32]:
+def project(points: Rows, dim: int, seed: int) -> NDArray[np.float32]:
     """Return (N, dim) float32: `points` (N, d) times a Gaussian matrix / sqrt(dim), which `seed` alone decides.
 
     Points with d <= dim come back as they are (official PatchCore expands them: issue 21 of patchcore-inspection).
     """
-    rows = _float32(points)
+    rows = as_float32(points)
     if rows.shape[1] > dim:
         matrix = torch.randn(rows.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / math.sqrt(dim)
         rows = rows @ matrix.to(rows.device)
@@ -66,15 +66,8 @@ def project(points: Points, dim: int, seed: int) -> NDArray[np.float32]:
     return projected
 
 
-def _float32(points: Points) -> Tensor:
-    if isinstance(points, Tensor):
-        return points.detach().float()
-    array = np.asarray(points, np.float32)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _checked(points: Points, num_picks: int, start: int) -> Tensor:
-    rows = _float32(points).contiguous()
+def _checked(points: Rows, num_picks: int, start: int) -> Tensor:
+    rows = as_float32(points).contiguous()
     if rows.ndim != 2 or not rows.numel():
         raise ValueError(f"points must be a non-empty (N, d) array, not one of shape {tuple(rows.shape)}")
     if not 1 <= num_picks <= len(rows):
@@ -178,8 +171,6 @@ class _Selection:
     def _refresh(self, level: float) -> None:
         """Bring every point whose bound reaches `level` up to date with all picks."""
         rows = torch.nonzero((self._bound() >= level) & (self.loose > TAKEN) & (self.seen < self.done))[:, 0]
-        if not len(rows):
-            return
         seen = self.seen[rows]
         age = (self.done - seen).double()
         grain = torch.exp2(age.log2().floor() - 2).clamp_(
@@ -192,7 +183,7 @@ class _Selection:
 
     def _update(self, rows: Tensor, first: int) -> None:
         """Hold the picks from `first` on against `rows`."""
-        block = HOST_BLOCK if rows.device.type == "cpu" else DEVICE_BLOCK
+        block = HOST_BLOCK * torch.get_num_threads() if rows.device.type == "cpu" else DEVICE_BLOCK
         for picks in torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT):
             centres, norms = self._centred(picks), self.norms[picks]
             for part in torch.split(rows, max(1, block // max(len(picks), centres.shape[1]))):
