@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
+from adbench.detectors import coreset
 from adbench.detectors.coreset import greedy_coreset, project
+
+RNG = np.random.default_rng(0)
 
 
 def textbook(points, num_picks, start=0):
@@ -42,13 +46,107 @@ def test_picks_are_those_of_the_textbook_loop(kind):
     assert greedy_coreset(points, num_picks, 7).tolist() == textbook(points, num_picks, 7)
 
 
+def test_by_hand():
+    assert greedy_coreset(np.array([[0.0], [1], [5], [6]]), 4, start=1).tolist() == [1, 3, 0, 2]  # 0 and 2 tie
+
+
 def test_all_points_can_be_picked():
-    points = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    points = RNG.normal(size=(300, 5)).astype(np.float32)
     assert greedy_coreset(points, 300).tolist() == textbook(points, 300)
 
 
-def test_projection_only_where_it_shrinks():
-    points = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
-    assert project(points, 8, 0).shape == (50, 8)
+def test_duplicates_come_last_and_by_index():
+    points = np.array([[2.0], [0], [0], [2], [1]])
+    assert greedy_coreset(points, 5, start=3).tolist() == [3, 1, 4, 0, 2]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_scale_does_not_matter(scale):
+    points = RNG.normal(size=(500, 6)).astype(np.float32)
+    scaled = points * np.float32(scale)
+    assert greedy_coreset(scaled, 50).tolist() == textbook(scaled, 50)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_products_of_low_precision_change_nothing(precision):
+    points = RNG.normal(size=(2000, 30)).astype(np.float32)
+    expected = greedy_coreset(points, 200)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert (greedy_coreset(points, 200) == expected).all()
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(("name", "value"), [("HOST_BLOCK", 999), ("HELD", (3, 20, 40)), ("PICKS_PER_PRODUCT", 7)])
+def test_block_sizes_change_nothing(name, value, monkeypatch):
+    points = RNG.normal(size=(2000, 10)).astype(np.float32)
+    expected = greedy_coreset(points, 300)
+    monkeypatch.setattr(coreset, name, value)
+    assert (greedy_coreset(points, 300) == expected).all()
+
+
+def test_threads_change_nothing():
+    points = RNG.normal(size=(4000, 20)).astype(np.float32)
+    before, picks = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            picks.append(greedy_coreset(points, 300).tolist())
+    finally:
+        torch.set_num_threads(before)
+    assert picks[0] == picks[1]
+
+
+@pytest.mark.parametrize("kind", ["random", "integers", "tight clusters", "duplicates"])
+def test_the_accelerators_way_agrees(kind, monkeypatch):
+    points = DATA[kind](np.random.default_rng(1)).astype(np.float32)
+    monkeypatch.setattr(coreset, "pick_on_host", coreset.pick_on_device)
+    assert greedy_coreset(points, len(points) // 3).tolist() == textbook(points, len(points) // 3)
+
+
+def test_a_tensor_or_a_read_only_array_will_do():
+    points = RNG.normal(size=(100, 4)).astype(np.float32)
+    picks = greedy_coreset(torch.from_numpy(points), 9)
+    points.flags.writeable = False
+    assert picks.dtype == np.int64
+    assert (greedy_coreset(points, 9) == picks).all()
+
+
+def test_progress_is_reported_a_few_dozen_times():
+    steps = []
+    greedy_coreset(RNG.normal(size=(3000, 3)), 2000, on_step=lambda *step: steps.append(step))
+    assert 1 <= len(steps) <= 40
+    assert steps[-1] == (2000, 2000, "coreset")
+
+
+@pytest.mark.parametrize(
+    ("points", "num_picks", "start", "message"),
+    [
+        (np.ones(3), 1, 0, "points must be a non-empty (N, d) array, not one of shape (3,)"),
+        (np.ones((3, 2)), 4, 0, "num_picks must be within 1..3, the number of points, not 4"),
+        (np.ones((3, 2)), 0, 0, "num_picks must be within 1..3, the number of points, not 0"),
+        (np.ones((3, 2)), 1, 3, "start must be within 0..2, not 3"),
+        (np.array([[np.nan], [1]]), 1, 0, "points must be finite, but some values are NaN or infinite"),
+        (np.array([[np.inf], [1]]), 1, 0, "points must be finite, but some values are NaN or infinite"),
+    ],
+)
+def test_what_does_not_fit_is_refused(points, num_picks, start, message):
+    with pytest.raises(ValueError) as error:
+        greedy_coreset(points, num_picks, start)
+    assert str(error.value) == message
+
+
+def test_a_projection_keeps_distances_and_follows_the_seed():
+    points = RNG.normal(size=(50, 2000)).astype(np.float32)
+    small = project(points, 1000, seed=3)
+    ratio = np.linalg.norm(small[1:] - small[0], axis=1) / np.linalg.norm(points[1:] - points[0], axis=1)
+    np.testing.assert_allclose(ratio, 1, atol=0.12)
+    assert (small == project(points, 1000, seed=3)).all()
+    assert not (small == project(points, 1000, seed=4)).any()
+
+
+def test_nothing_is_projected_where_that_would_not_shrink():
+    points = RNG.normal(size=(50, 20)).astype(np.float32)
     assert (project(points, 20, 0) == points).all()
-    assert (project(points, 8, 0) == project(points, 8, 0)).all()

@@ -164,8 +164,7 @@ class _Selection:
         apart = torch.nonzero(gap > 0)[:, 0]
         if len(apart):
             self._pick(held[apart], points[apart], gap[apart], level=5e-324)
-        left = torch.nonzero(self.loose > TAKEN)[: self.num_picks - self.done, 0]
-        self.picks[self.done :] = left
+        self.picks[self.done :] = torch.nonzero(self.loose > TAKEN)[: self.num_picks - self.done, 0]
         self.done = self.num_picks
 
     def _refresh(self, level: float) -> None:
