@@ -71,7 +71,8 @@ def estimated_all(
 ) -> dict[str, EstimatedField]:
     """Return the estimates of several layers (None: all that `module` returns) from one forward pass, see `estimated`.
 
-    The graph is kept until the last backward pass. `on_step` hears of the forward pass and of each layer.
+    The graph is kept until the last backward pass. `on_step` hears of the forward pass (of 0 layers if `layers` is None, whose
+    number is not known before it) and of each layer.
     """
     _check(input_size, threshold, normalize, image, margin)
     fields = {}
