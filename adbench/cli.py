@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -279,6 +280,8 @@ def _terminated(signal_number: int, frame: object) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every mistake of a user ends in one line and the documented exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    # read when torch is imported: threads that wait by spinning make a busy machine up to ten times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.set_up()
     run: Callable[..., Any] = typer.main.get_command(app)
     try:

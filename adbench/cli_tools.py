@@ -103,11 +103,22 @@ def rf(
         "estimated px",
         *(f"RRF {size}" for size in image_size or ()),
     ]
-    rows = [[f["layer"], f["channels"], f["stride"], f["analytic_px"] or "?", f"{f['estimated_px']}{'+' if f['saturated'] else ''}",
-             *(f"{value:.2f}" for value in f["rrf"].values())] for f in found["layers"]]  # fmt: skip
+    rows = [
+        [
+            *(f[key] for key in ("layer", "channels", "stride")),
+            f["analytic_px"] or "?",
+            _pixels(f),
+            *map("{:.2f}".format, f["rrf"].values()),
+        ]
+        for f in found["layers"]
+    ]
     console.answer(console.table(heads, rows))
     if any(f["saturated"] for f in found["layers"]):
         console.say("+ reaches the image's edge: the field may be larger")
+
+
+def _pixels(field: dict[str, Any]) -> str:
+    return f"{field['estimated_px']}{'+' if field['saturated'] else ''}"
 
 
 def list_names(

@@ -91,10 +91,17 @@ def _trace(family: Family, name: str) -> Description:
 
 
 def _feature_maps(family: Family, name: str) -> list[Layer]:
-    """Run the graph once on the meta device: shapes without arithmetic."""
+    """Run the graph once on the meta device: shapes without arithmetic; on the CPU for networks that cannot be built there."""
+    try:
+        return _run(family, name, "meta")
+    except (NotImplementedError, RuntimeError):
+        return _run(family, name, "cpu")
+
+
+def _run(family: Family, name: str, device: str) -> list[Layer]:
     import torch
 
-    with torch.device("meta"):
+    with torch.device(device), torch.no_grad():
         module: nn.Module = family.build(bare(name)).eval()
         nodes = family.node_names(module)
         outputs = family.cut(module, {node: node for node in nodes[1:]})(torch.zeros(1, 3, _PROBE, _PROBE))

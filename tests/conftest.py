@@ -1,6 +1,7 @@
 """A tiny dataset of two categories, a shared cache, and the command line run in this process."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from PIL import Image
 from adbench.cli import main
 
 SIDE = 64
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
 
 
 def _image(rng: np.random.Generator, defect: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,9 @@ def test_a_transformer_is_refused_in_one_line() -> None:
         describe("vit_b_16")
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small", "timm/resnet18", "convnext_tiny"])
+@pytest.mark.parametrize(
+    "backbone", ["resnet18", "mobilenet_v3_small", "timm/resnet18", "convnext_tiny", "regnet_y_400mf"]
+)
 def test_stages_are_found_where_the_paper_names_none(backbone: str) -> None:
     description = describe(backbone)
     assert [description.layer(name).stride for name in description.stages] == [4, 8, 16, 32]
