@@ -2,7 +2,6 @@
 
 The textbook loop has its squared norms once, then one float32 matrix-vector product (numpy) a pick; it is run for a part
 of the picks and multiplied up, as each takes the same time. Both run in turn, the median of the ratios counts.
-Measured on two shared, busy cores with AVX-512, one thread, N = 40,960, 10 %: see RESULTS below.
 """
 
 import os

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adbench.detectors.neighbours import Rows, as_float32
+from adbench.detectors.picking import TAKEN, pick_on_device, pick_on_host
+from adbench.detectors.workers import Spread, workers
 from adbench.types import OnStep, ignore_step
 
-TAKEN = -math.inf  # the "distance" of a point that has been picked
 PICKS_PER_PRODUCT = 512
-HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product: per thread, as it must stay in the L2 cache; GPU
+HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product; on a CPU it must stay in the L2 cache
 HELD = (256, 1024, 8192)  # fewest, first and most points that a round picks among
 PICKS_PER_ROUND = (96, 384)  # outside of it `held` is doubled or halved
-PICKS_PER_SYNC = 64  # on a GPU the host looks at the picks so often
 REPORTS = 40
 
 
@@ -42,14 +42,14 @@ def greedy_coreset(
 
     Ties go to the lowest index; no index comes twice, even if points do. The picks are those of a float64 loop, except
     where float64 rounding decides, whatever the threads, the device and the blocks. Memory beside the points: about
-    40 bytes per point and a few MB, but 16 d bytes for each of the points that tie for the farthest. Raise ValueError
-    for points that are not a non-empty finite matrix and for a `num_picks` or `start` out of range.
+    40 bytes per point, a copy of the picks and a few MB; 16 d bytes for each point that ties for the farthest.
+    Raise ValueError for points that are not a non-empty finite matrix and for a `num_picks` or `start` out of range.
     """
     rows = _checked(points, num_picks, start)
     on_mps = torch.device(device or rows.device).type == "mps"  # it has no float64
     rows = rows.to("cpu" if on_mps else device or rows.device)
-    with torch.inference_mode():
-        picks: NDArray[np.int64] = _Selection(rows, num_picks, start).run(on_step).cpu().numpy()
+    with torch.inference_mode(), workers(rows.device) as spread:
+        picks: NDArray[np.int64] = _Selection(rows, num_picks, start, spread).run(on_step).cpu().numpy()
     return picks
 
 
@@ -94,7 +94,8 @@ class _Selection:
     nearest (N,): the index of that pick. `_bound()` is never below the true distance to all picks.
     """
 
-    def __init__(self, rows: Tensor, num_picks: int, start: int) -> None:
+    def __init__(self, rows: Tensor, num_picks: int, start: int, spread: Spread) -> None:
+        self.spread = spread
         self.rows, self.num_picks, self.done, self.held = rows, num_picks, 1, HELD[1]
         self.picks = torch.full((num_picks,), start, dtype=torch.int64, device=rows.device)
         # The mean to 1/256 of the largest value: less cancels, and integers stay exact, so their ties stay ties.
@@ -181,17 +182,24 @@ class _Selection:
             self._update(members, int(self.seen[members].min()))
 
     def _update(self, rows: Tensor, first: int) -> None:
-        """Hold the picks from `first` on against `rows`."""
-        block = HOST_BLOCK * torch.get_num_threads() if rows.device.type == "cpu" else DEVICE_BLOCK
-        for picks in torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT):
-            centres, norms = self._centred(picks), self.norms[picks]
-            for part in torch.split(rows, max(1, block // max(len(picks), centres.shape[1]))):
-                product = torch.addmm(norms, self._centred(part), centres.T, alpha=-2)
-                value = product.amin(1) + self.norms[part]
-                closer = torch.nonzero(value < self.loose[part])[:, 0]  # argmin is slow: only where it is needed
-                self.loose[part[closer]] = value[closer]
-                self.nearest[part[closer]] = picks[product.index_select(0, closer).argmin(1)]
-        self.seen[rows] = self.done
+        """Hold the picks from `first` on against `rows`, block by block: each block of rows against all of them."""
+        chunks = torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT)
+        centres = [(picks, self._centred(picks).T, self.norms[picks]) for picks in chunks]
+        elements = HOST_BLOCK if rows.device.type == "cpu" else DEVICE_BLOCK
+        step = max(1, elements // max(len(chunks[0]), self.rows.shape[1]))
+
+        def update(part: Tensor) -> None:
+            points, norms, loose, nearest = self._centred(part), self.norms[part], self.loose[part], self.nearest[part]
+            for picks, centre, centre_norms in centres:
+                product = torch.addmm(centre_norms, points, centre, alpha=-2)
+                value = product.amin(1).add_(norms)
+                closer = torch.nonzero(value < loose)[:, 0]
+                loose[closer] = value[closer]
+                # argmin is slow: only where it is needed
+                nearest[closer] = picks[product.index_select(0, closer).argmin(1)]
+            self.loose[part], self.nearest[part], self.seen[part] = loose, nearest, self.done
+
+        self.spread(update, torch.split(rows, step))
 
     def _hold(self, level: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return indices, float64 rows and exact squared distances of all points whose bound reaches `level`."""
@@ -212,39 +220,3 @@ class _Selection:
             self.held = min(2 * self.held, HELD[2])
         elif picked > PICKS_PER_ROUND[1]:
             self.held = max(self.held // 2, HELD[0])
-
-
-def pick_on_host(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-    """Return at most `limit` indices of `points` (K, d), farthest first, as long as their distance is at least `level`.
-
-    gap (K,): squared distances to all earlier picks; overwritten. direct: by differences, for distances so small that
-    the expanded square would cancel. numpy, because its matrix-vector product and its calls are the faster on a CPU.
-    """
-    rows, far, order = points.numpy(), gap.numpy(), list[int]()
-    norms = np.einsum("ij,ij->i", rows, rows)
-    while len(order) < limit:
-        index = int(far.argmax())
-        if far[index] < level:
-            break
-        order.append(index)
-        square = np.square(rows - rows[index]).sum(1) if direct else norms + norms[index] - 2 * (rows @ rows[index])
-        np.minimum(far, square, out=far)
-        far[index] = TAKEN
-    return torch.tensor(order, dtype=torch.int64)
-
-
-def pick_on_device(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-    """Do what `pick_on_host` does on any device, waiting for it once per 64 picks; those below the level are dropped."""
-    norms, order, values = points.square().sum(1), list[Tensor](), list[Tensor]()
-    while len(order) < limit:
-        for _ in range(min(PICKS_PER_SYNC, limit - len(order))):
-            index = gap.argmax()[None]  # argmax gives the lowest of equals, max(0) need not
-            order.append(index)
-            values.append(gap.index_select(0, index))
-            row = points.index_select(0, index)[0]
-            square = (points - row).square_().sum(1) if direct else norms + row.square().sum() - 2 * (points @ row)
-            torch.minimum(gap, square, out=gap)
-            gap.index_fill_(0, index, TAKEN)
-        if float(values[-1]) < level:
-            break
-    return torch.cat(order)[torch.cat(values) >= level]

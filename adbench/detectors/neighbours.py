@@ -1,10 +1,12 @@
 """Exact nearest neighbours of queries in a bank of rows, by Euclidean distance.
 
-One nearest row: a tiled matrix product with a running minimum, no heap. Where the dimension is some hundred
-it is within a fifth of faiss either way, both near the peak of the product; below, and for few queries, twice as fast. Several nearest rows: faiss `IndexFlatL2` on a CPU, whose heap beats a
-partial sort of the products; `topk` on a GPU. benchmarks/neighbours.py has the figures.
+One nearest row: a tiled matrix product with a running minimum, no heap. Where the dimension is some hundred it is within
+a fifth of faiss either way, both near the peak of the product; below that, and for few queries, it is twice as fast.
+Several nearest rows: faiss `IndexFlatL2` on a CPU, whose heap beats a partial sort of the products; `topk` on a GPU.
+benchmarks/neighbours.py measures both.
 """
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adbench.detectors.workers import workers
+
 Rows = NDArray[np.generic] | Tensor
 TILE = {"cpu": 512}  # rows and queries of one product: on a CPU 1 MB, which stays in the cache
 DEVICE_TILE = 8192
+FEWEST = 32  # queries of one product
 REFINED = 1 << 18  # elements of one block of differences, likewise
 SPARE = 4  # rows looked at beyond the k asked for, as products may swap rows that are equally near within rounding
 CANCELS = 1 / 16  # of the squared norm: below that share a float32 product tells distances apart to less than 1e-6
@@ -34,6 +39,7 @@ class NearestNeighbours:
             raise ValueError(f"a bank must be a non-empty (M, d) array, not one of shape {tuple(self.bank.shape)}")
         self.centre = self.bank.mean(0)
         self.centred = self.bank - self.centre
+        self.norms = self.centred.square().sum(1)
         self.tile = TILE.get(self.bank.device.type, DEVICE_TILE)
 
     def __len__(self) -> int:
@@ -74,21 +80,32 @@ class NearestNeighbours:
         """Return the smallest squared distance of each query and the row's index, both (Q,)."""
         value = torch.full((len(queries),), torch.inf, dtype=dtype, device=queries.device)
         index = torch.zeros_like(value, dtype=torch.int64)
-        centre = self.centre.to(dtype)
-        centred = queries.to(dtype) - centre
-        for first in range(0, len(self), self.tile):
-            tile = slice(first, first + self.tile)
-            bank = self.centred[tile] if dtype == torch.float32 else self.bank[tile].to(dtype) - centre
-            norms = bank.square().sum(1)
-            for start in range(0, len(queries), self.tile):
-                block = slice(start, start + self.tile)
+        centred = queries.to(dtype) - self.centre.to(dtype)
+        share = math.ceil(len(queries) / torch.get_num_threads())  # so that every thread has one
+        step = max(1, min(self.tile, max(share, FEWEST)))
+
+        def search(start: int) -> None:
+            block = slice(start, start + step)
+            for first in range(0, len(self), self.tile):
+                bank, norms = self._tile(first, dtype)
                 product = torch.addmm(norms, centred[block], bank.T, alpha=-2)
                 which = _argmin(product)
                 least = product.gather(1, which[:, None])[:, 0]
                 nearer = least < value[block]
                 value[block] = torch.where(nearer, least, value[block])
                 index[block] = torch.where(nearer, which + first, index[block])
+
+        with workers(queries.device) as spread:
+            spread(search, range(0, len(queries), step))
         return value + centred.square_().sum(1), index
+
+    def _tile(self, first: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return some rows of the bank relative to its mean, and their squared norms."""
+        rows = slice(first, first + self.tile)
+        if dtype == torch.float32:
+            return self.centred[rows], self.norms[rows]
+        bank = self.bank[rows].to(dtype) - self.centre.to(dtype)
+        return bank, bank.square().sum(1)
 
     @cached_property
     def _index(self) -> Any:
