@@ -274,7 +274,14 @@ def _front(arguments: list[str]) -> list[str]:
 
 
 def _terminated(signal_number: int, frame: object) -> None:
+    console.say("adbench: terminated; run the same command again to go on")
     raise SystemExit(128 + signal_number)
+
+
+def _with_help(error: Any) -> str:
+    """Return what the parser refuses, with the command whose help tells more."""
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}{'' if message.endswith('?') else '.'} See '{context.command_path if context else 'adbench'} --help'."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -292,10 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.error(str(error))
         code = error.exit_code
     except ParserError as error:
-        context = getattr(error, "ctx", None)
-        console.error(
-            f"{error.format_message().rstrip('.')}. See '{context.command_path if context else 'adbench'} --help'."
-        )
+        console.error(_with_help(error))
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         console.error("interrupted; run the same command again to go on")

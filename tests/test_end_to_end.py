@@ -152,3 +152,28 @@ def test_a_killed_sweep_goes_on(
     done = run(*arguments, "--json")
     assert (done.code, done.json["done"] + done.json["cached"]) == (0, 4)
     assert measured(run, tmp_path / "killed") == reference
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_sweep_says_so(run: Run, parts: Path, spec: Path, tmp_path: Path, sent: int, code: int) -> None:
+    arguments = [
+        "sweep",
+        "--spec",
+        spec,
+        "--data",
+        parts,
+        "--out",
+        tmp_path / "stopped",
+        "--cache",
+        tmp_path / "stop-cache",
+    ]
+    command = [sys.executable, "-m", "adbench", *map(str, arguments), "--jobs", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    time.sleep(2.5)
+    os.killpg(process.pid, sent)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert (out, "Traceback" in err) == ("", False)
+    assert run(*arguments, "--json").code == 0

@@ -1,8 +1,9 @@
 """Groups on this machine: one after the other in this process, or several worker processes, a fresh one per group."""
 
 import multiprocessing
-import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -54,10 +55,10 @@ def _in_workers(groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
 def _start(group: Group, site: Site) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    threads = max(1, (os.cpu_count() or 1) // site.workers)
     store, device = site.place.store.folder, str(site.place.device)
-    # daemon: a worker never outlives the sweep
-    process = context.Process(target=_work, args=(theirs, group, site.out, store, device, threads), daemon=True)
+    # As many threads as one process alone has: a convolution's last bits depend on their number. They wait passively.
+    arguments = (theirs, group, site.out, store, device, torch.get_num_threads())
+    process = context.Process(target=_work, args=arguments, daemon=True)  # daemon: it never outlives the sweep
     process.start()
     theirs.close()
     return _Worker(process, ours, {job.key: job for job in group.jobs})
@@ -81,8 +82,10 @@ def _received(active: dict[Connection, _Worker], worker: _Worker, site: Site) ->
 
 
 def _work(pipe: Connection, group: Group, out: Path, cache: Path, device: str, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
     torch.set_num_threads(threads)
     place = Workplace(FeatureStore(cache), torch.device(device))
-    for result in run_group(place, group, ResultStore(out)):
-        pipe.send(result)
+    with suppress(BrokenPipeError):  # the parent was killed: what is done is on disk
+        for result in run_group(place, group, ResultStore(out)):
+            pipe.send(result)
     pipe.close()
