@@ -19,7 +19,6 @@ cache_app = typer.Typer(no_args_is_help=True, help="List or prune the feature ca
 def add_to(app: typer.Typer) -> None:
     """Give `app` the commands of this module."""
     app.command()(report)
-    app.command()(rf)
     app.command("list")(list_names)
     app.command("eval-maps")(eval_maps)
     app.add_typer(cache_app, name="cache")
@@ -45,80 +44,6 @@ def report(
     keys = [key for text in rows or [] for key in text.split(",") if key]
     name = "json" if json else format_
     console.answer(render(o.results_folder(results), name, keys, columns, metric, bold=console.colour(sys.stdout)))
-
-
-def rf(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE")],
-    layers: Annotated[list[str] | None, typer.Argument(metavar="[LAYER...]", help="Default: all main stages.")] = None,
-    image_size: Annotated[
-        list[int] | None, typer.Option("--image-size", metavar="N", min=1, help="Adds RRF = RF / N; may be repeated.")
-    ] = None,
-    input_size: Annotated[
-        int, typer.Option("--input-size", metavar="N", min=64, max=4096, help="Side of the measured image.")
-    ] = 1024,
-    threshold: Annotated[
-        float, typer.Option("--threshold", metavar="T", help="Gradient norms below it count as zero.")
-    ] = 1e-2,
-    normalize: Annotated[
-        str,
-        typer.Option(
-            "--normalize",
-            metavar="max|none",
-            help="Divide the gradient norms by their maximum first, or take them as they are.",
-        ),
-    ] = "max",
-    image: Annotated[
-        str, typer.Option("--image", metavar="noise|zeros", help="What the measured image holds.")
-    ] = "noise",
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights", metavar="W", help="As for extract. Default: imagenet if they are at hand, else random."
-        ),
-    ] = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE.png", help="Draw gradients and boxes, side by side.")
-    ] = None,
-    cache: o.Cache = None,
-    offline: o.Offline = False,
-    json: o.Json = False,
-) -> None:
-    """Receptive fields of layers: analytic, exact from the graph; estimated, the box of gradient norms over a threshold."""
-    from adbench.fields_of_view import Measure, receptive_fields
-    from adbench.layers import describe
-    from adbench.tasks import Setting
-
-    with console.progress() as (on_step, _):
-        setting = Setting("", o.cache_folder(cache), offline=offline, on_step=on_step)
-        description, measure = describe(backbone, setting.memo), Measure(input_size, threshold, normalize, image)  # type: ignore[arg-type]
-        network = setting.network(backbone, weights) if weights else setting.network_at_hand(backbone)
-        found = receptive_fields(network, description, layers or (), image_size or (), measure, figure, on_step)
-    if json:
-        return console.answer_json(found)
-    heads = [
-        "layer",
-        "channels",
-        "stride",
-        "analytic px",
-        "estimated px",
-        *(f"RRF {size}" for size in image_size or ()),
-    ]
-    rows = [
-        [
-            *(f[key] for key in ("layer", "channels", "stride")),
-            f["analytic_px"] or "?",
-            _pixels(f),
-            *map("{:.2f}".format, f["rrf"].values()),
-        ]
-        for f in found["layers"]
-    ]
-    console.answer(console.table(heads, rows))
-    if any(f["saturated"] for f in found["layers"]):
-        console.say("+ reaches the image's edge: the field may be larger")
-
-
-def _pixels(field: dict[str, Any]) -> str:
-    return f"{field['estimated_px']}{'+' if field['saturated'] else ''}"
 
 
 def list_names(

@@ -103,3 +103,12 @@ def feature_dtype(text: str) -> str:
     from adbench.registry import match
 
     return match("dtype", text, ["float16", "float32"])
+
+
+def setting(
+    data: str, cache: Path | None, categories: list[str] | None, device: str, offline: bool, on_step: Any
+) -> Any:
+    """Return where a command works."""
+    from adbench.tasks import Setting
+
+    return Setting(data, cache_folder(cache), tuple(categories or ()), device, offline, on_step)

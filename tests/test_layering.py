@@ -17,7 +17,7 @@ LAYERS = [
      "results", "images", "feature_maps", "layers", "weights", "truth", "environment", "models", "extraction", "heatmaps"),
     ("pipeline",),
     ("sweep", "reports", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
-    ("console", "options", "cli_tools", "cli"),
+    ("console", "options", "cli_tools", "cli_rf", "cli_sweep", "cli"),
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or not path.name.startswith("__")]
