@@ -64,7 +64,7 @@ def rf(
     with console.progress() as (on_step, _):
         setting = o.setting("", cache, None, "cpu", offline, on_step)
         description = describe(backbone, setting.memo)
-        measure = Measure(input_size, threshold, normalize, image)  # type: ignore[arg-type]  checked where it is used
+        measure = Measure(input_size, threshold, normalize, image)
         network = setting.network(backbone, weights) if weights else setting.network_at_hand(backbone)
         found = receptive_fields(network, description, layers or (), image_size or (), measure, figure, on_step)
     if json:

@@ -14,7 +14,6 @@ from adbench.errors import UsageError
 from adbench.extraction import Network
 from adbench.layers import Description
 from adbench.receptive_field import AnalyticField, EstimatedField, analytic, estimated, figure, relative
-from adbench.receptive_field.gradient import Image, Normalize
 from adbench.sweep import parse_layers
 from adbench.types import OnStep, ignore_step
 
@@ -25,8 +24,8 @@ class Measure:
 
     input_size: int = 1024
     threshold: float = 1e-2
-    normalize: Normalize = "max"
-    image: Image = "noise"
+    normalize: str = "max"
+    image: str = "noise"
 
 
 def receptive_fields(
@@ -49,7 +48,7 @@ def receptive_fields(
         on_step(done, len(names), f"receptive field of {name}")
         module = network.cut([name])
         exact[name] = _analytic(module, name)
-        found[name] = estimated(module, name, **vars(measure))
+        found[name] = estimated(module, name, **vars(measure))  # which checks the two words
     if drawn:
         known = {name: field for name, field in exact.items() if field}
         figure(

@@ -54,9 +54,7 @@ def preset_text(name: str) -> str:
 
 
 def _presets() -> Any:
-    """The wheel carries them inside the package; a checkout has them at its top."""
-    inside = files("adbench") / "presets"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
+    return files("adbench") / "presets"
 
 
 def read_spec(path: Path) -> str:
