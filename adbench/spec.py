@@ -76,7 +76,7 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
         key, equals, value = override.partition("=")
         if not equals:
             raise UsageError(f"--set '{override}': write key=value, e.g. --set image_sizes=256,320")
-        content[key.strip()] = _value(value)
+        content[key.strip()] = _value(override, value)
     spec = Spec()
     for key, value in content.items():
         name = match("key", str(key), [f.name for f in fields(Spec)], where=f" in {source}")
@@ -99,11 +99,16 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
     return content
 
 
-def _value(text: str) -> Any:
+def _value(override: str, text: str) -> Any:
     """A command line's value: YAML, where a bare comma list is a list."""
-    value = yaml.safe_load(text) if text.strip() else []
-    if isinstance(value, str) and "," in value:
-        return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
+    try:
+        value = yaml.safe_load(text) if text.strip() else []
+        if isinstance(value, str) and "," in value:
+            return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise UsageError(
+            f"--set '{override}': the value cannot be read; write e.g. --set image_sizes=256,320"
+        ) from None
     return value
 
 

@@ -73,6 +73,12 @@ def test_an_override_needs_a_value() -> None:
     assert str(error.value) == "--set 'seeds': write key=value, e.g. --set image_sizes=256,320"
 
 
+def test_an_override_that_is_no_yaml() -> None:
+    with pytest.raises(UsageError) as error:
+        parse("", ["seeds=[1"])
+    assert str(error.value) == "--set 'seeds=[1': the value cannot be read; write e.g. --set image_sizes=256,320"
+
+
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(UsageError, match="no valid YAML"):
         parse("data: " + "[" * 100_000)
