@@ -229,6 +229,21 @@ def test_a_host_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.Monk
     assert len(asked) == 1
 
 
+def test_a_download_is_loaded_before_it_is_put_into_place(
+    save: Save, state: State, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = {"swav": save("dino", state), "dino": save("dino", state)}
+    for name, path in served.items():
+        content = path.read_bytes()
+        monkeypatch.setattr(module, "_blocks", lambda _, content=content: iter([(content, len(content))]))
+        if name == "swav":
+            with pytest.raises(WeightsError, match="is not there and its download is not it; get it from https"):
+                resolve("resnet50", name)
+        else:
+            resolve("resnet50", name)
+    assert [path.name for path in hub.iterdir()] == ["dino_resnet50_pretrain.pth"]
+
+
 def test_a_sweep_skips_what_is_missing_and_says_what_to_do(run: Run, parts: Path, save: Save, state: State) -> None:
     run("weights", "import", "swav", save("swav", state))
     Path("spec.yaml").write_text(
