@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adbench import console
+from adbench import cli_weights, console
 from adbench import options as o
 from adbench.errors import UsageError
 
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("list")(list_names)
     app.command("eval-maps")(eval_maps)
     app.add_typer(cache_app, name="cache")
+    app.add_typer(cli_weights.weights_app, name="weights")
 
 
 def report(

@@ -41,13 +41,14 @@ def backbones() -> list[str]:
 
 
 def weights(backbone: str | None) -> list[str]:
-    """Return weights labels: the general ones, or all that the library publishes for one backbone."""
+    """Return weights labels: the general ones, or all that is published for one backbone."""
     from adbench.backbones import bare, find
+    from adbench.pretraining import fitting
 
     if backbone is None:
         return ["imagenet", "random"]
     family, name = find(backbone)
-    return ["imagenet", "random", *family.labels(bare(name))]
+    return ["imagenet", "random", *fitting(name), *family.labels(bare(name))]
 
 
 def layers(backbone: str, every: bool, memo: Path) -> dict[str, Any]:

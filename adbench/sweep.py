@@ -17,7 +17,7 @@ from adbench.models import make_detector
 from adbench.pipeline import Inputs, UnsupportedError, Workplace, entry_key, features, job_for, run
 from adbench.results import ResultStore
 from adbench.spec import Spec
-from adbench.types import Job, Result, digest
+from adbench.types import Job, OnStep, Result, digest, ignore_step
 from adbench.weights import Weights, resolve
 
 log = logging.getLogger("adbench")
@@ -61,7 +61,9 @@ class Plan:
         return replace(self, groups=tuple(groups))
 
 
-def make_plan(spec: Spec, inputs: Sequence[Inputs], memo: Path, offline: bool = False) -> Plan:
+def make_plan(
+    spec: Spec, inputs: Sequence[Inputs], memo: Path, offline: bool = False, on_step: OnStep = ignore_step
+) -> Plan:
     """Return all jobs of `spec` over the categories; `memo` is the folder that remembers traced backbones.
 
     Raises UsageError for unknown backbones, layers, weights, detectors and parameters. Missing weights skip their jobs.
@@ -72,7 +74,7 @@ def make_plan(spec: Spec, inputs: Sequence[Inputs], memo: Path, offline: bool = 
     for choice, label in product(spec.backbones, spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
-        network, reason = _network(description, label, offline)
+        network, reason = _network(description, label, offline, on_step)
         for item, size in product(inputs, spec.image_sizes):
             rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
             cells = product(detectors, dict.fromkeys(layers))
@@ -103,11 +105,12 @@ def parse_layers(text: str, description: Description) -> tuple[str, ...]:
     return tuple(layer.name for layer in description.layers if layer.name in names)
 
 
-def _network(description: Description, label: str, offline: bool) -> tuple[Network, str | None]:
+def _network(description: Description, label: str, offline: bool, on_step: OnStep) -> tuple[Network, str | None]:
+    name = description.backbone
     try:
-        return Network(description.backbone, resolve(description.backbone, label, offline=offline)), None
+        return Network(name, resolve(name, label, offline=offline, on_step=on_step)), None
     except WeightsError as error:
-        return Network(description.backbone, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
+        return Network(name, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
 
 
 def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[Result]:

@@ -199,5 +199,5 @@ class Sweep:
 def plan_sweep(setting: Setting, spec: Spec, out: Path, limit: int | None = None) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
-    plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline)
+    plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
     return Sweep(setting, plan, plan.pending(results, limit), results, limit)

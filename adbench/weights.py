@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from adbench.backbones import IMAGENET_MEAN, IMAGENET_STD, Family, WeightsFile, bare, find
-from adbench.errors import WeightsError
+from adbench.errors import UsageError, WeightsError
 from adbench.files import replacing, sha256
+from adbench.pretraining import PRETRAININGS, Pretraining, fitting, named
+from adbench.registry import match
 from adbench.types import OnStep, ignore_step
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 RANDOM_SEED = 0
 _TIMEOUT_S, _BLOCK = 15, 1 << 20
+_SLOW_S = 2.0
+_silent_hosts: dict[str, str] = {}  # hosts that took long to fail, with the reason: not waited for again
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,19 @@ class Weights:
 
 
 def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> Weights:
-    """Return the weights called `label` ("imagenet", "random", a library's name, or a checkpoint's path), fetched if need be.
+    """Return the weights called `label`, fetched if need be.
+
+    A label is "imagenet", "random", a pretraining's or a library's name, or a checkpoint's path.
 
     "random" is the library's own initialisation under a fixed seed. (Table 1 of the supplement of Heckler et al. prints
     weights='DEFAULT' in its row "random"; that would be the pretrained network.)
-    Raises UsageError for an unknown label, WeightsError if the file is missing and cannot be fetched or is damaged.
+    Raises UsageError for a label that is unknown or another backbone's, WeightsError if the file is missing and cannot
+    be fetched or is damaged.
     """
     family, name = find(backbone)
     if label == "random":
         return Weights(label, f"random-{RANDOM_SEED}", IMAGENET_MEAN, IMAGENET_STD, None)
-    file = _own_file(label) or family.weights_file(bare(name), label)
+    label, file = _file(family, name, label)
     if not file.path.is_file():
         _fetch(name, label, file, offline, on_step)
     digest = sha256(file.path)
@@ -51,6 +60,30 @@ def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep
         raise WeightsError(f"weights of {name}: {file.path} is damaged (SHA-256 {digest[:8]}, not {file.sha256_prefix}); "
                            "delete it and run again")  # fmt: skip
     return Weights(label, digest, file.mean, file.std, file.path)
+
+
+def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
+    own = _own_file(label)
+    if own:
+        return label, own
+    made = named(label)
+    if made is None:
+        if fitting(name):
+            match("weights", label, ["imagenet", "DEFAULT", *fitting(name), *family.labels(name)], where=f" of {name}")
+        return label, family.weights_file(bare(name), label)
+    if made.backbone != name:
+        raise UsageError(f"weights '{made.name}' belong to {made.backbone}, not to {name}; "
+                         f"'adbench list weights {name}' shows what fits")  # fmt: skip
+    return made.name, published_file(made)
+
+
+def published_file(made: Pretraining) -> WeightsFile:
+    """Return where a pretraining's file lies or belongs; one that is there is judged by its keys, not by its SHA-256."""
+    import torch
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / made.file
+    digits = "" if path.is_file() else made.sha256_prefix
+    return WeightsFile(path, made.url, made.mean, made.std, digits, made.remedy)
 
 
 def _own_file(label: str) -> WeightsFile | None:
@@ -64,7 +97,7 @@ def _own_file(label: str) -> WeightsFile | None:
 
 
 def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnStep) -> None:
-    remedy = f"get it from {file.url} and put it there" if file.url else "put it there"
+    remedy = file.remedy or (f"get it from {file.url} and put it there" if file.url else "put it there")
     missing = f"weights '{label}' of {name}: {file.path} is not there"
     if offline or not file.url:
         raise WeightsError(f"{missing}; {remedy}")
@@ -73,8 +106,18 @@ def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnS
             _download(file.url, temporary, on_step)
             if not sha256(temporary).startswith(file.sha256_prefix):
                 raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")
+            _check_download(name, label, file, temporary, f"{missing} and its download is not it; {remedy}")
     except _UnreachableError as error:
         raise WeightsError(f"{missing} and cannot be downloaded ({error}); {remedy}") from error
+
+
+def _check_download(name: str, label: str, file: WeightsFile, temporary: Path, problem: str) -> None:
+    """Load what came for a pretraining: most publish no SHA-256."""
+    try:
+        if label in PRETRAININGS.items():
+            load(name, Weights(label, "", file.mean, file.std, temporary))
+    except WeightsError as error:
+        raise WeightsError(problem) from error
 
 
 class _UnreachableError(Exception):
@@ -93,13 +136,20 @@ def _download(url: str, target: Path, on_step: OnStep) -> None:
 
 
 def _blocks(url: str) -> Iterator[tuple[bytes, int]]:
+    host, started = urlsplit(url).netloc, time.monotonic()
+    if host in _silent_hosts:
+        raise _UnreachableError(_silent_hosts[host])
+    total: int | None = None
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  addresses are the project's own
             total = int(answer.headers.get("Content-Length") or 0)
             while block := answer.read(_BLOCK):
                 yield block, total
     except (OSError, HTTPException) as error:
-        raise _UnreachableError(str(getattr(error, "reason", None) or error).splitlines()[0]) from error
+        reason = str(getattr(error, "reason", None) or error).splitlines()[0]
+        if total is None and time.monotonic() - started > _SLOW_S:
+            _silent_hosts[host] = reason
+        raise _UnreachableError(reason) from error
 
 
 def load(backbone: str, weights: Weights) -> nn.Module:
@@ -114,15 +164,22 @@ def load(backbone: str, weights: Weights) -> nn.Module:
         torch.manual_seed(RANDOM_SEED)
         module = family.build(bare(name))
     if weights.path is not None:
-        state = _converted(family, name, weights.path)
-        _check_fit(name, weights.path, module.state_dict(), state)
-        module.load_state_dict(state, strict=False)
+        module.load_state_dict(_fitting_state(family, name, weights.label, weights.path, module), strict=False)
     return module.eval().requires_grad_(False)
 
 
-def _converted(family: Family, name: str, path: Path) -> dict[str, Tensor]:
-    state = family.convert(bare(name), read_checkpoint(path))
-    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+def _fitting_state(family: Family, name: str, label: str, path: Path, module: nn.Module) -> dict[str, Tensor]:
+    made, given, wanted = PRETRAININGS.items().get(label), read_checkpoint(path), module.state_dict()
+    remedy = f"choose the checkpoint of {name}"
+    if made:
+        given = made.convert(given)
+        wanted = {key: value for key, value in wanted.items() if not key.startswith(made.head)}
+        remedy = f"this is not the published '{made.name}', see {made.source}"
+    else:
+        given = family.convert(bare(name), given)
+    given = {key: value for key, value in given.items() if not key.endswith("num_batches_tracked")}
+    _check_fit(name, path, wanted, given, remedy)
+    return given
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -153,7 +210,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor], remedy: str) -> None:
     keys = {key for key in wanted if not key.endswith("num_batches_tracked")}
     shapes = [k for k in sorted(keys & set(given)) if given[k].shape != wanted[k].shape]
     problems = [
@@ -163,6 +220,4 @@ def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str
     ]
     texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems if k]
     if texts:
-        raise WeightsError(
-            f"weights {path} do not fit {name}: keys {'; '.join(texts)}; choose the checkpoint of {name}"
-        )
+        raise WeightsError(f"weights {path} do not fit {name}: keys {'; '.join(texts)}; {remedy}")

@@ -17,6 +17,7 @@ from adbench.executors import EXECUTORS
 from adbench.feature_maps import FeatureMaps
 from adbench.metrics import METRICS, evaluate
 from adbench.models import make_detector
+from adbench.pretraining import PRETRAININGS
 from adbench.reports import FORMATS
 from adbench.types import Scores, Truth
 
@@ -24,7 +25,7 @@ CPU = torch.device("cpu")
 QUICK: dict[str, dict[str, object]] = {}  # parameters that make a slow detector quick
 REGISTRIES = {
     "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,
-    "metrics": METRICS, "reports": FORMATS,
+    "metrics": METRICS, "pretraining": PRETRAININGS, "reports": FORMATS,
 }  # fmt: skip
 
 
@@ -106,6 +107,17 @@ def test_a_metric_is_a_fraction_or_none(name: str) -> None:
 @pytest.mark.parametrize("name", [n for f in FAMILIES.items().values() for n in f.stage_layers])
 def test_stage_layers_belong_to_a_network_of_the_family(name: str) -> None:
     assert any(name in family.names() for family in FAMILIES.items().values())
+
+
+@pytest.mark.parametrize("name", PRETRAININGS.names())
+def test_a_pretraining_says_where_it_comes_from(name: str) -> None:
+    made = PRETRAININGS.get(name)
+    assert made.name == name
+    assert any(made.backbone in family.names() for family in FAMILIES.items().values())
+    assert made.source.startswith("https://")
+    assert made.url is None or made.url.startswith("https://")
+    assert "et al." in (sys.modules[f"adbench.pretraining.{name}"].__doc__ or "") or name == "supervised"
+    assert [item.file for item in PRETRAININGS.items().values()].count(made.file) == 1
 
 
 TOY = "from adbench.{package} import register\n\n\n@register('toy')\nclass Toy:\n    pass\n"

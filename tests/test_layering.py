@@ -14,10 +14,11 @@ ROOT = Path(adbench.__file__).parent
 LAYERS = [
     ("errors", "registry", "types", "files"),
     ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
-     "results", "images", "feature_maps", "layers", "weights", "truth", "environment", "models", "extraction", "heatmaps"),
+     "results", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
+     "environment", "models", "extraction", "heatmaps"),
     ("pipeline",),
     ("sweep", "reports", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
-    ("console", "options", "cli_tools", "cli_rf", "cli_sweep", "cli"),
+    ("console", "options", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or not path.name.startswith("__")]

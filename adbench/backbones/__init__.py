@@ -27,6 +27,7 @@ class WeightsFile:
     mean: tuple[float, ...] = IMAGENET_MEAN  # of RGB in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
     sha256_prefix: str = ""  # what the file's SHA-256 must begin with, where its publisher says so
+    remedy: str = ""  # what to do without the file; none = put it at `path`
 
 
 class Family:
