@@ -34,6 +34,7 @@ DATA = {
     "line": lambda rng: np.arange(2000)[:, None],
     "duplicates": lambda rng: np.repeat(rng.normal(size=(50, 8)), 6, 0),
     "constant": lambda rng: np.ones((200, 3)),
+    "two heaps": lambda rng: rng.normal(size=(4000, 8)) + np.repeat([[0], [100]], 2000, 0),
     "clusters": lambda rng: clusters(rng, 1e-2),
     "tight clusters": lambda rng: clusters(rng, 1e-5),
 }

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.detectors.neighbours import Rows, as_float32
+from adbench.detectors.neighbours import Rows, as_float32, first_smallest
 from adbench.detectors.picking import TAKEN, pick_on_device, pick_on_host
 from adbench.detectors.workers import Spread, workers
 from adbench.types import OnStep, ignore_step
@@ -27,6 +27,7 @@ PICKS_PER_PRODUCT = 512
 HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product; on a CPU it must stay in the L2 cache
 HELD = (256, 1024, 8192)  # fewest, first and most points that a round picks among
 PICKS_PER_ROUND = (96, 384)  # outside of it `held` is doubled or halved
+SAMPLE = 8192
 REPORTS = 40
 
 
@@ -138,15 +139,20 @@ class _Selection:
     def _bound(self) -> Tensor:
         return self.loose * (1 + self.slack) + self.norms * self.slack
 
-    def _kth(self, bound: Tensor) -> float:
-        return float(bound.topk(min(self.held, len(bound) - self.done)).values[-1])
+    def _level(self) -> float:
+        """Return about the `held`-th largest bound; any level gives the same picks, so a sample will do for it."""
+        stride = max(1, len(self.loose) // SAMPLE) if 2 * self.done < len(self.loose) else 1
+        wanted = min(-(-self.held // stride), (len(self.loose) - self.done) // stride)
+        return float(self._bound()[::stride].topk(max(1, wanted)).values[-1])
 
     def _round(self) -> None:
         """Pick as long as no point outside of those held can be the farthest; or turn to a better precision."""
-        level = self._kth(self._bound())
+        level = self._level()
         self._refresh(level)
         bound = self._bound()
-        level = max(level, self._kth(bound))
+        reach = bound[bound >= level]
+        if len(reach) > self.held:
+            level = float(reach.topk(self.held).values[-1])
         held, points, gap = self._hold(level)
         if not len(held):  # all that reached the level were out of date: the next round's level is lower
             return None
@@ -195,8 +201,7 @@ class _Selection:
                 value = product.amin(1).add_(norms)
                 closer = torch.nonzero(value < loose)[:, 0]
                 loose[closer] = value[closer]
-                # argmin is slow: only where it is needed
-                nearest[closer] = picks[product.index_select(0, closer).argmin(1)]
+                nearest[closer] = picks[first_smallest(product.index_select(0, closer))]
             self.loose[part], self.nearest[part], self.seen[part] = loose, nearest, self.done
 
         self.spread(update, torch.split(rows, step))

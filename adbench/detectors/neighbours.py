@@ -89,7 +89,7 @@ class NearestNeighbours:
             for first in range(0, len(self), self.tile):
                 bank, norms = self._tile(first, dtype)
                 product = torch.addmm(norms, centred[block], bank.T, alpha=-2)
-                which = _argmin(product)
+                which = first_smallest(product)
                 least = product.gather(1, which[:, None])[:, 0]
                 nearer = least < value[block]
                 value[block] = torch.where(nearer, least, value[block])
@@ -151,6 +151,6 @@ def as_float32(rows: Rows) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _argmin(product: Tensor) -> Tensor:
+def first_smallest(product: Tensor) -> Tensor:
     """Return the first smallest column of each row; by numpy on a CPU, where torch's takes as long as the product."""
     return torch.from_numpy(product.numpy().argmin(1)) if product.device.type == "cpu" else product.argmin(1)
