@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -19,16 +20,21 @@ from adbench.registry import match
 if TYPE_CHECKING:
     from torch import nn
 
+_MEMO = 2  # grows with every change of what a memo holds
 _PROBE = 256  # px; a multiple of every stride
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A graph node whose output is a feature map: name, channels, stride in input pixels."""
+    """A graph node whose output is a feature map: channels, stride and analytic receptive field in input pixels.
+
+    The field is None where the graph has an operation without a rule.
+    """
 
     name: str
     channels: int
     stride: int
+    field: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def describe(backbone: str, memo: Path | None = None) -> Description:
     Raises UsageError for an unknown backbone and for one that is no convolutional network with a traceable graph.
     """
     file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
-    versions = [f"{package}={version(package)}" for package in ("torch", "torchvision", "timm")]
+    versions = [f"{package}={version(package)}" for package in ("torch", "torchvision", "timm")] + [f"memo={_MEMO}"]
     known = _read_memo(file, versions) if file else None
     if known:
         return known
@@ -104,9 +110,22 @@ def _run(family: Family, name: str, device: str) -> list[Layer]:
     with torch.device(device), torch.no_grad():
         module: nn.Module = family.build(bare(name)).eval()
         nodes = family.node_names(module)
-        outputs = family.cut(module, {node: node for node in nodes[1:]})(torch.zeros(1, 3, _PROBE, _PROBE))
+        cut = family.cut(module, {node: node for node in nodes[1:]})
+        outputs = cut(torch.zeros(1, 3, _PROBE, _PROBE))
     maps = {n: o.shape for n, o in outputs.items() if isinstance(o, torch.Tensor) and o.dim() == 4}
-    return [Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2]))) for n, s in maps.items() if 1 < s[2] == s[3]]
+    maps = {n: shape for n, shape in maps.items() if 1 < shape[2] == shape[3]}
+    fields = _fields(cut, list(maps))
+    return [Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2])), fields.get(n)) for n, s in maps.items()]
+
+
+def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:
+    """Return the analytic receptive fields of the layers in front of the first operation without a rule."""
+    from adbench.receptive_field import analytic_all
+
+    for count in (len(names), len(names) // 2, len(names) // 4):
+        with suppress(UsageError):
+            return {name: field.size for name, field in analytic_all(cut, names[:count]).items()}  # type: ignore[arg-type]
+    return {}
 
 
 def stage_ends(layers: tuple[Layer, ...]) -> list[str]:

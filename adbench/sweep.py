@@ -31,6 +31,7 @@ class Group:
     inputs: Inputs
     network: Network
     jobs: tuple[Job, ...]
+    fields: dict[str, int]  # analytic receptive field of each layer, in input pixels, where it is known
 
     @property
     def title(self) -> str:
@@ -74,6 +75,7 @@ def make_plan(
     for choice, label in product(spec.backbones, spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
+        fields = {layer.name: layer.field for layer in description.layers if layer.field}
         network, reason = _network(description, label, offline, on_step)
         for item, size in product(inputs, spec.image_sizes):
             rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
@@ -82,7 +84,7 @@ def make_plan(
             if reason:
                 skipped += [Result(job, "skipped", reason) for job in jobs]
             else:
-                groups.append(Group(item, network, jobs))
+                groups.append(Group(item, network, jobs, fields))
     names = [item.category.name for item in inputs]
     return Plan(digest([asdict(spec), names]), tuple(sorted(groups, key=_order)), tuple(skipped))
 
@@ -133,12 +135,19 @@ def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[
 
 def _attempt(place: Workplace, group: Group, job: Job) -> Result:
     try:
-        return run(place, group.network, group.inputs, job)
+        result = run(place, group.network, group.inputs, job)
+        return replace(result, details=result.details | _field(group, job))
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
     except Exception as error:  # one job's failure is a record, and the others go on
         log.debug("job failed", exc_info=True)
         return _failure(job, error)
+
+
+def _field(group: Group, job: Job) -> dict[str, int]:
+    """What reports order layers by; of joined layers the largest counts."""
+    known = [group.fields[layer] for layer in job.layers if layer in group.fields]
+    return {"receptive_field_px": max(known)} if len(known) == len(job.layers) else {}
 
 
 def _failure(job: Job, error: Exception) -> Result:

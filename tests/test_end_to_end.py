@@ -50,6 +50,14 @@ def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -
     assert len(reference) == 4
 
 
+def test_reports_order_layers_by_receptive_field(run: Run, reference: dict[Any, Any]) -> None:
+    records = run("report", "reference", "--json").json
+    assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 339)}
+    rows = [line.split("|")[1:4:1] for line in run("report", "reference", "--format", "markdown").out.splitlines()[-2:]]
+    assert [row[0].strip() for row in rows] == LAYERS
+    assert [row[2].strip() for row in rows] == ["0.30", "5.30"]  # 19 / 64 and 339 / 64
+
+
 def test_a_second_run_computes_nothing(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
     again = run("sweep", "--spec", spec, "--data", parts, "--out", "reference", "--json")
     assert (again.code, again.json["cached"], again.json["done"]) == (0, 4, 0)

@@ -12,6 +12,13 @@ RESNET = [
     ("layer3.5.relu_2", 1024, 16),
     ("layer4.2.relu_2", 2048, 32),
 ]
+FIELDS = {  # px, analytic
+    "resnet50": (35, 91, 267, 427),
+    "wide_resnet50_2": (35, 91, 267, 427),
+    "densenet201": (59, 255, 1799, 3863),
+    "efficientnet_b5": (51, 195, 851, 1939),
+    "efficientnet_lite0": (19, 67, 339, 851),
+}
 TABLE_2 = {
     "resnet50": RESNET,
     "wide_resnet50_2": RESNET,
@@ -31,7 +38,9 @@ TABLE_2 = {
 @pytest.mark.parametrize("backbone", TABLE_2)
 def test_the_layers_of_the_paper(backbone: str, cache: Path) -> None:
     description = describe(backbone, cache / "backbones")
-    assert [description.layer(name) for name in description.stages] == [Layer(*row) for row in TABLE_2[backbone]]
+    layers = [description.layer(name) for name in description.stages]
+    assert [(layer.name, layer.channels, layer.stride) for layer in layers] == TABLE_2[backbone]
+    assert tuple(layer.field for layer in layers) == FIELDS[backbone]
 
 
 @pytest.mark.parametrize(

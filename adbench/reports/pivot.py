@@ -1,6 +1,7 @@
 """The table that every format for people prints: which jobs it is about, what its rows and columns are."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -82,11 +83,12 @@ def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
     return [match("metric", metric, known, see="metrics")] if metric else known
 
 
-def _metric_columns(found: Iterable[Entry], metrics: Iterable[str]) -> list[Column]:
-    """Return one column per metric, then the costs that are known."""
+def _metric_columns(found: Sequence[Entry], metrics: Iterable[str]) -> list[Column]:
+    """Return the relative receptive field (RRF), one column per metric, then the costs; all where they are known."""
     known = {name for entry in found if entry.done for name, value in entry.done.cost.items() if value is not None}
     costs = [Column(header, _cost(name), digits=1, ranked=False) for name, header in COSTS.items() if name in known]
-    return [Column(name, _metric(name)) for name in metrics] + costs
+    field = [Column("RRF", _relative_field, digits=2, ranked=False)] if any(map(_field, found)) else []
+    return [*field, *(Column(name, _metric(name)) for name in metrics), *costs]
 
 
 def _pivot_columns(found: Iterable[Entry], key: str, metric: str) -> list[Column]:
@@ -108,14 +110,28 @@ def _having(key: str, value: object) -> Callable[[Entry], bool]:
     return lambda entry: bool(entry.values[key] == value)
 
 
+def _field(entry: Entry) -> Any:
+    """The analytic receptive field of the job's layer in input pixels, if the result knows it."""
+    return entry.done.details.get("receptive_field_px") if entry.done else None
+
+
+def _relative_field(result: Result) -> float | None:
+    pixels = result.details.get("receptive_field_px")
+    return pixels / result.job.image_size if pixels else None
+
+
 def _grouped(found: Iterable[Entry], row_keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
-    """Return the entries of each row by the values that name it, rows in natural order."""
+    """Return the entries of each row by the values that name it; layers by receptive field, small to large, as in the paper."""
     groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
     for entry in found:
         groups[tuple(entry.values[key] for key in row_keys)].append(entry)
-    return dict(
-        sorted(groups.items(), key=lambda item: [natural(k, v) for k, v in zip(row_keys, item[0], strict=True)])
-    )
+    fields = {entry.values["layer"]: _field(entry) for entry in found if _field(entry)}
+    order = {name: [_order(k, v, fields) for k, v in zip(row_keys, name, strict=True)] for name in groups}
+    return {name: groups[name] for name in sorted(groups, key=order.__getitem__)}
+
+
+def _order(key: str, value: Any, fields: dict[str, int]) -> tuple[Any, ...]:
+    return (fields.get(value, math.inf) if key == "layer" else 0, natural(key, value))
 
 
 def _caption(found: Sequence[Entry], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
