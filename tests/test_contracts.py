@@ -21,7 +21,9 @@ from adbench.reports import FORMATS
 from adbench.types import Scores, Truth
 
 CPU = torch.device("cpu")
-QUICK: dict[str, dict[str, object]] = {}  # parameters that make a slow detector quick
+QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector quick
+    "fastflow": {"epochs": 6, "batch_size": 4, "steps": 2},
+}
 REGISTRIES = {
     "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,
     "metrics": METRICS, "reports": FORMATS,
