@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adbench.detectors.asymst import AsymST
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
 from adbench.detectors.training import TrainedDetector, TrainingSet, channel_moments, rate, repeatable, standardise
@@ -187,3 +188,50 @@ def test_impossible_parameters_are_refused() -> None:
         with pytest.raises(UsageError, match=said):
             quick(**params)
     assert quick().unsupported([(1, 8, 8)]) == "a coupling flow needs at least 2 channels, the features have 1"
+
+
+def quick_asymst(**params: object) -> AsymST:
+    small = {"epochs": 3, "batch_size": 3, "teacher_hidden": 4, "student_hidden": 8, "steps": 2}
+    return AsymST(**small | params)  # type: ignore[arg-type]
+
+
+def test_asymst_keeps_both_curves_and_leaves_dead_channels_out() -> None:
+    maps = features()
+    maps.layers[0][:, 2] = 3
+    notes: list[str] = []
+    detector = quick_asymst().fit(maps, device=CPU, on_step=lambda d, total, note: notes.append(f"{d}/{total} {note}"))
+    details = detector.details()
+    assert details["dead_channels"] == 1
+    assert [note.split(" loss")[0] for note in notes] == [
+        f"{i + 1}/6 {'teacher' if i < 3 else 'student'}" for i in range(6)
+    ]
+    assert quick_asymst().load_state_dict(detector.state_dict()).details() == details
+    loud = features(2, 1)
+    loud.layers[0][:, 2] = 1000
+    quiet = features(2, 1)
+    np.testing.assert_array_equal(detector.score(loud, device=CPU).image, detector.score(quiet, device=CPU).image)
+
+
+def test_asymsts_scores_are_the_means_of_squared_differences() -> None:
+    detector = quick_asymst().fit(features(), device=CPU)
+    test = features(2, 1)
+    with torch.no_grad():
+        x, where = detector._prepare([torch.from_numpy(test.layers[0]).float()]), position_map(32, 4, 4)
+        teacher, student = detector._networks()
+        expected = (teacher(x, where)[0] - student(x, where)).square().mean(1)
+    scores = detector.score(test, device=CPU)
+    np.testing.assert_allclose(np.asarray(scores.maps), expected, rtol=1e-6)
+    np.testing.assert_allclose(scores.image, expected.mean((1, 2)), rtol=1e-5)
+    assert not student.training  # batch statistics would make an image's score depend on its neighbours
+    largest = quick_asymst(image_score="max").fit(features(), device=CPU).score(test, device=CPU)
+    np.testing.assert_array_equal(largest.image, np.asarray(largest.maps).max((1, 2)))
+
+
+def test_asymst_refuses_what_it_cannot_train_on() -> None:
+    with pytest.raises(UsageError, match="asymst: student_hidden=0 must be above 0"):
+        quick_asymst(student_hidden=0)
+    still = FeatureMaps((np.ones((3, 4, 4, 4), np.float16),))
+    with pytest.raises(DetectorError, match="asymst: 0 of 4 channels vary, 2 are needed; take another layer"):
+        quick_asymst().fit(still, device=CPU)
+    with pytest.raises(DetectorError, match="training diverged in epoch"):
+        quick_asymst(learning_rate=1e6, epochs=20).fit(features(), device=CPU)
