@@ -50,7 +50,7 @@ _NARROW_RATIO = 0.25
 @register("fastflow")
 @dataclass
 class FastFlow(TrainedDetector):
-    """2D normalizing flow; for a short run (tens of epochs) take schedule=onecycle and a batch_size of 8.
+    """2D normalizing flow; a short run (tens of epochs) wants schedule=onecycle, batch_size=8, normalise=channel.
 
     hidden_ratio: the subnets' hidden channels over their input channels; 0 = 1.0 (published) below 1024 channels, else
     0.25. The flow has about 30 ratio C^2 parameters: a quarter gives 1024 channels what 512 have, and 2048 channels 32
