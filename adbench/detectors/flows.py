@@ -1,0 +1,171 @@
+"""Invertible networks on feature maps, shared by the detectors that train one. Registers nothing.
+
+Every step maps (B, C, h, w) to the same shape and gives log |det J| per location, (B, h, w): all couplings here scale
+channel by channel, so that the determinant is a product over locations and the map's sum is the image's total.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def position_map(channels: int, height: int, width: int) -> Tensor:
+    """Return (channels, h, w): sines and cosines of x in the first half of the channels, of y in the second.
+
+    As AST does it (Vaswani et al., 2017, in two dimensions); base 10000, `channels` a multiple of 4.
+    """
+    half = channels // 2
+    rates = torch.exp(torch.arange(0, half, 2) * -(math.log(10000.0) / half))
+    across, down = (_waves(torch.arange(size), rates) for size in (width, height))
+    return torch.cat([across[:, None].expand(-1, height, -1), down[:, :, None].expand(-1, -1, width)])
+
+
+def _waves(places: Tensor, rates: Tensor) -> Tensor:
+    """Return (2 * len(rates), len(places)), sine and cosine in turn."""
+    angles = rates[:, None] * places
+    return torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)
+
+
+def pad_by_edge(x: Tensor, by: int) -> Tensor:
+    """Repeat the edge cells `by` times on every side; unlike F.pad's, its gradient is deterministic on a GPU."""
+    if by == 0:
+        return x
+    left, right = (edge.expand(-1, -1, -1, by) for edge in (x[..., :1], x[..., -1:]))
+    x = torch.cat([left, x, right], dim=3)
+    top, bottom = (edge.expand(-1, -1, by, -1) for edge in (x[:, :, :1], x[:, :, -1:]))
+    return torch.cat([top, x, bottom], dim=2)
+
+
+class Permutation(nn.Module):
+    """A fixed random order of the channels, by index (a C x C matrix would cost 2 x 16.8 MB and a product at C = 2048)."""
+
+    order: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_select(1, self.order)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y.index_select(1, self.order.argsort())
+
+
+class Subnet(nn.Module):
+    """k x k convolution, ReLU, k x k convolution, with zeros or repeated edges around."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, kernel: int, repeat_edges: bool = False) -> None:
+        super().__init__()
+        self.by = kernel // 2 if repeat_edges else 0
+        padding = 0 if repeat_edges else kernel // 2
+        self.first = nn.Conv2d(inputs, hidden, kernel, padding=padding)
+        self.second = nn.Conv2d(hidden, outputs, kernel, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(self.first(pad_by_edge(x, self.by)))
+        return cast(Tensor, self.second(pad_by_edge(hidden, self.by)))
+
+
+class OneSidedStep(nn.Module):
+    """FastFlow's step: x1 (the first C - C//2 channels) moves x2, then a scale and offset per channel, then a permutation.
+
+    a = 0.1 subnet(x1);  x2' = x2 exp(clamp tanh(a_s)) + a_t;  y = P([x1, x2'] * scale + offset), where
+    scale = 0.1 softplus(g, beta=0.5) starts as 1 and offset as 0.
+    """
+
+    def __init__(self, channels: int, hidden_ratio: float, kernel: int, clamp: float) -> None:
+        super().__init__()
+        self.moved, self.clamp = channels // 2, clamp
+        fixed = channels - self.moved
+        self.subnet = Subnet(fixed, max(1, int(fixed * hidden_ratio)), 2 * self.moved, kernel)
+        self.scale_raw = nn.Parameter(torch.full((1, channels, 1, 1), 2 * math.log(math.expm1(5.0))))
+        self.offset = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.permutation = Permutation(channels)
+
+    def _scale(self) -> Tensor:
+        return 0.1 * F.softplus(self.scale_raw, beta=0.5)
+
+    def _move(self, x1: Tensor) -> tuple[Tensor, Tensor]:
+        logs, shift = (0.1 * self.subnet(x1)).split(self.moved, dim=1)
+        return self.clamp * torch.tanh(logs), shift
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
+        logs, shift = self._move(x1)
+        scale = self._scale()
+        y = torch.cat([x1, x2 * logs.exp() + shift], dim=1) * scale + self.offset
+        return self.permutation(y), logs.sum(dim=1) + scale.log().sum()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        x = (self.permutation.inverse(y) - self.offset) / self._scale()
+        x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
+        logs, shift = self._move(x1)
+        return torch.cat([x1, (x2 - shift) * (-logs).exp()], dim=1)
+
+
+class TwoSidedStep(nn.Module):
+    """AST's step: a permutation, then each half moves the other, both told where they are by the map `where`.
+
+    y1 = x1 exp(l(s2)) + t2 with (s2, t2) = gamma2 N2(x2, where);  y2 = x2 exp(l(s1)) + t1 with (s1, t1) = gamma1 N1(y1,
+    where);  l(s) = clamp 0.636 atan(s / clamp). The gammas start as 0: the step starts as the bare permutation.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int, clamp: float, places: int) -> None:
+        super().__init__()
+        self.sizes, self.clamp = [channels // 2, channels - channels // 2], clamp
+        first, second = self.sizes
+        self.permutation = Permutation(channels)
+        self.subnet1 = Subnet(first + places, hidden, 2 * second, kernel, repeat_edges=True)
+        self.subnet2 = Subnet(second + places, hidden, 2 * first, kernel, repeat_edges=True)
+        self.gamma1, self.gamma2 = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+
+    def _move(self, subnet: nn.Module, gamma: Tensor, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        told = torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)
+        logs, shift = (gamma * subnet(told)).chunk(2, dim=1)
+        return self.clamp * 0.636 * torch.atan(logs / self.clamp), shift
+
+    def forward(self, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        x1, x2 = self.permutation(x).split(self.sizes, dim=1)
+        logs2, shift2 = self._move(self.subnet2, self.gamma2, x2, where)
+        y1 = x1 * logs2.exp() + shift2
+        logs1, shift1 = self._move(self.subnet1, self.gamma1, y1, where)
+        y = torch.cat([y1, x2 * logs1.exp() + shift1], dim=1)
+        return y, logs1.sum(dim=1) + logs2.sum(dim=1)
+
+    def inverse(self, y: Tensor, where: Tensor) -> Tensor:
+        y1, y2 = torch.split(y, self.sizes, dim=1)
+        logs1, shift1 = self._move(self.subnet1, self.gamma1, y1, where)
+        x2 = (y2 - shift1) * (-logs1).exp()
+        logs2, shift2 = self._move(self.subnet2, self.gamma2, x2, where)
+        return self.permutation.inverse(torch.cat([(y1 - shift2) * (-logs2).exp(), x2], dim=1))
+
+
+class Flow(nn.Module):
+    """Steps one after the other; what conditions them is handed to each."""
+
+    def __init__(self, steps: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, x: Tensor, *told: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z (B, C, h, w) and log |det dz/dx| per location (B, h, w)."""
+        total = x.new_zeros(len(x), *x.shape[2:])
+        for step in self.steps:
+            x, logdet = step(x, *told)
+            total = total + logdet
+        return x, total
+
+    def inverse(self, z: Tensor, *told: Tensor) -> Tensor:
+        for step in reversed(self.steps):
+            z = cast(OneSidedStep, step).inverse(z, *told)
+        return z
+
+
+def negative_log_likelihood(z: Tensor, logdet: Tensor) -> Tensor:
+    """Return 0.5 sum_C z^2 - log |det J| per location, (B, h, w): the negative log-density without its constant."""
+    return 0.5 * z.square().sum(dim=1) - logdet

@@ -1,0 +1,237 @@
+"""Invertible steps against their inverse and autograd's Jacobian; training loops that end well or with a reason."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adbench.detectors.asymst import AsymST
+from adbench.detectors.fastflow import FastFlow
+from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
+from adbench.detectors.training import TrainedDetector, TrainingSet, channel_moments, rate, repeatable, standardise
+from adbench.errors import DetectorError, UsageError
+from adbench.feature_maps import FeatureMaps
+
+CPU = torch.device("cpu")
+PLACES = 4
+
+
+def features(count: int = 6, seed: int = 0, channels: int = 4, side: int = 4) -> FeatureMaps:
+    rng = np.random.default_rng(seed)
+    return FeatureMaps((rng.normal(size=(count, channels, side, side)).astype(np.float16),))
+
+
+def one_sided(channels: int) -> nn.Module:
+    return OneSidedStep(channels, hidden_ratio=1.5, kernel=3, clamp=2.0)
+
+
+def two_sided(channels: int) -> nn.Module:
+    return TwoSidedStep(channels, hidden=6, kernel=3, clamp=1.9, places=PLACES)
+
+
+def flow(make: Callable[[int], nn.Module], channels: int, size: float = 0.3) -> tuple[Flow, tuple[Tensor, ...]]:
+    """Three steps away from their start, in float64, and what they are told on a 3 x 2 grid."""
+    with repeatable(1):
+        whole = Flow([make(channels) for _ in range(3)]).double()
+        for parameter in whole.parameters():
+            parameter.data += size * torch.randn_like(parameter)
+    return whole, (position_map(PLACES, 3, 2).double(),) if make is two_sided else ()
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+@pytest.mark.parametrize("make", [one_sided, two_sided])
+def test_the_inverse_undoes_the_flow(make: Callable[[int], nn.Module], channels: int) -> None:
+    whole, told = flow(make, channels)
+    x = torch.randn(2, channels, 3, 2, dtype=torch.float64)
+    z, _ = whole(x, *told)
+    assert (z - x).abs().max() > 0.1
+    torch.testing.assert_close(whole.inverse(z, *told), x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [one_sided, two_sided])
+def test_the_log_determinant_is_that_of_the_jacobian(make: Callable[[int], nn.Module]) -> None:
+    whole, told = flow(make, 4)
+    x = torch.randn(1, 4, 3, 2, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda v: whole(v, *told)[0], x).reshape(24, 24)
+    _, logdet = whole(x, *told)
+    assert logdet.shape == (1, 3, 2)  # per location; the total is their sum
+    torch.testing.assert_close(logdet.sum(), torch.linalg.slogdet(jacobian)[1])
+
+
+def test_asts_step_starts_as_a_permutation_and_fastflows_scale_as_one() -> None:
+    x = torch.randn(2, 5, 3, 2)
+    step = TwoSidedStep(5, 6, 3, 1.9, PLACES)
+    z, logdet = step(x, position_map(PLACES, 3, 2))
+    torch.testing.assert_close(z, x[:, step.permutation.order])
+    assert not logdet.any()
+    torch.testing.assert_close(OneSidedStep(5, 1.0, 3, 2.0)._scale(), torch.ones(1, 5, 1, 1))
+
+
+def test_edges_are_repeated() -> None:
+    x = torch.rand(1, 2, 3, 4)
+    torch.testing.assert_close(pad_by_edge(x, 2), nn.functional.pad(x, (2, 2, 2, 2), mode="replicate"))
+
+
+def test_positions_are_waves_of_x_then_of_y() -> None:
+    where = position_map(8, 3, 5)
+    assert where.shape == (8, 3, 5)
+    torch.testing.assert_close(where[2, 1], torch.sin(torch.arange(5) * 0.01))
+    torch.testing.assert_close(where[5, :, 4], torch.cos(torch.arange(3.0)))
+
+
+def test_schedules() -> None:
+    assert rate("constant", 0.9) == 1
+    assert rate("cosine", 0.5) == pytest.approx(0.5)
+    assert [rate("onecycle", t) for t in (0, 0.3, 1)] == pytest.approx([0.04, 1, 0])
+
+
+def test_channels_are_standardised_and_dead_ones_ignored() -> None:
+    maps = features(5).layers[0]
+    maps[:, 1] = 7
+    mean, deviation = channel_moments(FeatureMaps((maps,)))
+    x = maps.astype(np.float64)
+    np.testing.assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(deviation, x.std((0, 2, 3)), rtol=1e-5)
+    assert not standardise(torch.full((1, 4, 2, 2), 9.0), mean, deviation)[:, 1].any()
+
+
+def test_every_image_is_seen_once_per_epoch_in_even_batches() -> None:
+    batches = FastFlow(batch_size=4)._batches(9, torch.Generator().manual_seed(0))
+    assert [len(rows) for rows in batches] == [3, 3, 3]
+    assert sorted(torch.cat(batches).tolist()) == list(range(9))
+
+
+def quick(**params: object) -> TrainedDetector:
+    return FastFlow(**{"epochs": 3, "steps": 2, "batch_size": 3} | params)  # type: ignore[arg-type]
+
+
+def test_the_curve_and_the_capacity_are_kept() -> None:
+    notes: list[str] = []
+    detector = quick(epochs=8, learning_rate=0.01)
+    detector.fit(features(), device=CPU, on_step=lambda done, total, note: notes.append(f"{done}/{total} {note}"))
+    details = detector.details()
+    curve = details["loss"]
+    assert isinstance(curve, list)
+    assert len(curve) == len(notes) == 8
+    assert curve[-1] < curve[0]
+    assert notes[-1] == f"8/8 loss {curve[-1]:.4g}"
+    weights = sum(v.numel() for k, v in detector.state_dict().items() if k.startswith("flow.") and "order" not in k)
+    assert details["trainable_parameters"] == weights
+    again = quick().load_state_dict(detector.state_dict())
+    assert again.details() == details
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_ends_the_training(value: float) -> None:
+    maps = features()
+    maps.layers[0][0, 0, 0, 0] = value
+    with pytest.raises(
+        DetectorError, match=r"training diverged in epoch 1: loss nan after .* lower learning_rate=0\.001"
+    ):
+        quick().fit(maps, device=CPU)
+
+
+def test_an_exploding_loss_ends_the_training() -> None:
+    with pytest.raises(DetectorError, match=r"training diverged in epoch \d+: loss .* lower learning_rate=30"):
+        quick(learning_rate=30.0, epochs=20).fit(features(), device=CPU)
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    quick().fit(features(), device=CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_features_are_prepared_batch_by_batch() -> None:
+    data = TrainingSet(features(), lambda layers: layers[0] * 2, CPU)
+    assert len(data) == 6
+    expected = torch.from_numpy(features().layers[0][[4, 1]]).float() * 2
+    torch.testing.assert_close(data.batch(torch.tensor([4, 1])), expected)
+
+
+@pytest.mark.parametrize(("channels", "ratio"), [(6, 1.0), (1024, 0.25)])
+def test_the_hidden_ratio_depends_on_the_width_unless_given(channels: int, ratio: float) -> None:
+    detector = FastFlow(epochs=1, steps=1).fit(features(2, channels=channels, side=2), device=CPU)
+    assert detector.details()["hidden_ratio"] == ratio
+    assert FastFlow(hidden_ratio=0.5)._ratio(channels) == 0.5
+
+
+def test_fastflows_capacity_is_thirty_c_squared() -> None:
+    count = sum(p.numel() for p in FastFlow()._make(64).parameters())
+    assert count == pytest.approx(30 * 64**2, rel=0.03)
+
+
+def test_fastflow_does_not_bake_in_the_input_size() -> None:
+    detector = quick().fit(features(), device=CPU)
+    assert np.shape(detector.score(features(2, side=7), device=CPU).maps) == (2, 7, 7)
+
+
+def test_far_outliers_do_not_tie() -> None:
+    detector = quick(normalise="channel").fit(features(), device=CPU)
+    far = FeatureMaps((np.stack([np.full((4, 4, 4), v, np.float32) for v in (1e3, 2e3, 4e3)]),))
+    scores = detector.score(far, device=CPU).image
+    assert scores[0] < scores[1] < scores[2] < math.inf
+
+
+def test_impossible_parameters_are_refused() -> None:
+    for params, said in [
+        ({"epochs": 0}, "fastflow: epochs=0 must be above 0"),
+        ({"weight_decay": -1.0}, "fastflow: weight_decay=-1 must not be negative"),
+        ({"schedule": "cosin"}, "cosine"),
+        ({"normalise": "batch"}, "layer"),
+        ({"steps": 0}, "fastflow: steps=0 must be above 0"),
+        ({"hidden_ratio": -1.0}, "fastflow: hidden_ratio=-1 must not be negative"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            quick(**params)
+    assert quick().unsupported([(1, 8, 8)]) == "a coupling flow needs at least 2 channels, the features have 1"
+
+
+def quick_asymst(**params: object) -> AsymST:
+    small = {"epochs": 3, "batch_size": 3, "teacher_hidden": 4, "student_hidden": 8, "steps": 2}
+    return AsymST(**small | params)  # type: ignore[arg-type]
+
+
+def test_asymst_keeps_both_curves_and_leaves_dead_channels_out() -> None:
+    maps = features()
+    maps.layers[0][:, 2] = 3
+    notes: list[str] = []
+    detector = quick_asymst().fit(maps, device=CPU, on_step=lambda d, total, note: notes.append(f"{d}/{total} {note}"))
+    details = detector.details()
+    assert details["dead_channels"] == 1
+    assert [note.split(" loss")[0] for note in notes] == [
+        f"{i + 1}/6 {'teacher' if i < 3 else 'student'}" for i in range(6)
+    ]
+    assert quick_asymst().load_state_dict(detector.state_dict()).details() == details
+    loud = features(2, 1)
+    loud.layers[0][:, 2] = 1000
+    quiet = features(2, 1)
+    np.testing.assert_array_equal(detector.score(loud, device=CPU).image, detector.score(quiet, device=CPU).image)
+
+
+def test_asymsts_scores_are_the_means_of_squared_differences() -> None:
+    detector = quick_asymst().fit(features(), device=CPU)
+    test = features(2, 1)
+    with torch.no_grad():
+        x, where = detector._prepare([torch.from_numpy(test.layers[0]).float()]), position_map(32, 4, 4)
+        teacher, student = detector._networks()
+        expected = (teacher(x, where)[0] - student(x, where)).square().mean(1)
+    scores = detector.score(test, device=CPU)
+    np.testing.assert_allclose(np.asarray(scores.maps), expected, rtol=1e-6)
+    np.testing.assert_allclose(scores.image, expected.mean((1, 2)), rtol=1e-5)
+    assert not student.training  # batch statistics would make an image's score depend on its neighbours
+    largest = quick_asymst(image_score="max").fit(features(), device=CPU).score(test, device=CPU)
+    np.testing.assert_array_equal(largest.image, np.asarray(largest.maps).max((1, 2)))
+
+
+def test_asymst_refuses_what_it_cannot_train_on() -> None:
+    with pytest.raises(UsageError, match="asymst: student_hidden=0 must be above 0"):
+        quick_asymst(student_hidden=0)
+    still = FeatureMaps((np.ones((3, 4, 4, 4), np.float16),))
+    with pytest.raises(DetectorError, match="asymst: 0 of 4 channels vary, 2 are needed; take another layer"):
+        quick_asymst().fit(still, device=CPU)
+    with pytest.raises(DetectorError, match="training diverged in epoch"):
+        quick_asymst(learning_rate=1e6, epochs=20).fit(features(), device=CPU)
