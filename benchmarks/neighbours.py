@@ -19,7 +19,8 @@ import torch  # noqa: E402
 
 from adbench.detectors.neighbours import NearestNeighbours  # noqa: E402
 
-REPEATS = 5
+REPEATS = 9
+PAUSE = 0.3  # seconds in which one library's idle threads stop to wait for work on the cores that the next needs
 QUERIES = 1024  # one image of 256 px at stride 8
 CASES = ((410, 152), (4096, 40), (4096, 152), (4096, 1024), (40_960, 152))  # (rows, dimension)
 SIZES = (2048, 4096, 8192, 16_384, 32_768)
@@ -50,10 +51,10 @@ def compare(rows: int, dim: int, k: int) -> None:
         "faiss": lambda: index.search(queries.numpy(), k),
         "plain": lambda: plain(bank, queries, k),
     }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS):
-        for name, call in calls.items():
-            times[name].append(seconds(call))
+    times: dict[str, list[float]] = {}
+    for name, call in calls.items():
+        time.sleep(PAUSE)
+        times[name] = [seconds(call) for _ in range(REPEATS + 1)][1:]
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{rows:6,} x {dim:4}, k = {k}:", *(f"{name} {1e3 * value:7.1f} ms" for name, value in middle.items()), end=""

@@ -22,6 +22,7 @@ TILE = {"cpu": 512}  # rows and queries of one product: on a CPU 1 MB, which sta
 DEVICE_TILE = 8192
 FEWEST = 32  # queries of one product
 REFINED = 1 << 18  # elements of one block of differences, likewise
+SMALL = 1 << 26  # multiplications that take less time than to wake a thread may
 SPARE = 4  # rows looked at beyond the k asked for, as products may swap rows that are equally near within rounding
 CANCELS = 1 / 16  # of the squared norm: below that share a float32 product tells distances apart to less than 1e-6
 
@@ -55,15 +56,26 @@ class NearestNeighbours:
         rows = as_float32(queries).to(self.bank.device)
         if rows.ndim != 2 or rows.shape[1] != self.bank.shape[1]:
             raise ValueError(f"queries must be (Q, {self.bank.shape[1]}) like the bank, not {tuple(rows.shape)}")
+        distances = torch.empty(len(rows), k, device=rows.device)
+        indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
         with torch.inference_mode():
-            found = self._nearest(rows)[:, None] if k == 1 else self._several(rows, min(k + SPARE, len(self)))
-            block = max(1, REFINED // (found.shape[1] * rows.shape[1]))
-            parts = [
-                self._refine(some, index, k)
-                for some, index in zip(torch.split(rows, block), torch.split(found, block), strict=True)
-            ]
-            distances, indices = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-        return distances, indices
+            several = None if k == 1 else self._several(rows, min(k + SPARE, len(self)))
+            step = self._step(len(rows), 1 if several is None else several.shape[1])
+
+            def answer(start: int) -> None:
+                part = slice(start, start + step)
+                found = several[part] if several is not None else self._nearest(rows[part])[:, None]
+                distances[part], indices[part] = self._refine(rows[part], found, k)
+
+            work = len(rows) * self.bank.numel() if several is None else several.numel() * rows.shape[1]
+            with workers(rows.device, worth=work > SMALL) as spread:
+                spread(answer, range(0, len(rows), step))
+        return distances.cpu().numpy(), indices.cpu().numpy()
+
+    def _step(self, queries: int, found: int) -> int:
+        """Return how many queries a thread takes at a time: a tile, but some for each thread, and few if much is found."""
+        share = max(FEWEST, math.ceil(queries / torch.get_num_threads()))
+        return max(1, min(self.tile, share, REFINED // (found * self.bank.shape[1])))
 
     def _nearest(self, queries: Tensor) -> Tensor:
         """Return the index of the nearest row (Q,), by float32 products and by float64 ones where those would cancel."""
@@ -81,22 +93,14 @@ class NearestNeighbours:
         value = torch.full((len(queries),), torch.inf, dtype=dtype, device=queries.device)
         index = torch.zeros_like(value, dtype=torch.int64)
         centred = queries.to(dtype) - self.centre.to(dtype)
-        share = math.ceil(len(queries) / torch.get_num_threads())  # so that every thread has one
-        step = max(1, min(self.tile, max(share, FEWEST)))
-
-        def search(start: int) -> None:
-            block = slice(start, start + step)
-            for first in range(0, len(self), self.tile):
-                bank, norms = self._tile(first, dtype)
-                product = torch.addmm(norms, centred[block], bank.T, alpha=-2)
-                which = first_smallest(product)
-                least = product.gather(1, which[:, None])[:, 0]
-                nearer = least < value[block]
-                value[block] = torch.where(nearer, least, value[block])
-                index[block] = torch.where(nearer, which + first, index[block])
-
-        with workers(queries.device) as spread:
-            spread(search, range(0, len(queries), step))
+        for first in range(0, len(self), self.tile):
+            bank, norms = self._tile(first, dtype)
+            product = torch.addmm(norms, centred, bank.T, alpha=-2)
+            which = first_smallest(product)
+            least = product.gather(1, which[:, None])[:, 0]
+            nearer = least < value
+            value = torch.where(nearer, least, value)
+            index = torch.where(nearer, which + first, index)
         return value + centred.square_().sum(1), index
 
     def _tile(self, first: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
