@@ -92,7 +92,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.pth"
     torch.save({"epoch": 3}, path)
     assert refusal(path) == f"weights {path}: holds no state dict of tensors; save 'model.state_dict()'"
-    path.write_bytes(pickle.dumps([1, 2]))
+    path.write_bytes(pickle.dumps([1, 2], protocol=2))
     assert refusal(path).startswith(f"weights {path}:")
 
 
