@@ -16,10 +16,11 @@ def threads(request):
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("worth", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 50])
-def test_each_item_is_done_once(threads, count):
+def test_each_item_is_done_once(threads, count, worth):
     done = torch.zeros(count)
-    with workers(CPU) as spread:
+    with workers(CPU, worth) as spread:
         spread(lambda i: done[i].add_(1), range(count))
     assert (done == 1).all()
 

@@ -19,14 +19,17 @@ def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
     """Give a function that calls another on each item, on as many threads as torch may use, and waits for the last.
 
     Meanwhile torch works on one thread in each of them; its setting is put back at the end. On a device other than the
-    CPU, or where threads are not worth it, the items come one after the other. The calls must not touch the same data.
+    CPU, or where several threads are not worth it, the items come one after the other. The calls must not touch the same data.
     """
     count = torch.get_num_threads()
-    if device.type != "cpu" or count == 1 or not worth:
+    if device.type != "cpu" or count == 1:
         yield _one_by_one
         return
     torch.set_num_threads(1)
     try:
+        if not worth:
+            yield _one_by_one
+            return
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
             def spread(call: Callable[[Any], None], items: Sequence[Any]) -> None:
