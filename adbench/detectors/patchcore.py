@@ -82,7 +82,7 @@ class PatchCore(Detector):
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
-        nearest = NearestNeighbours(self.bank_)
+        nearest = NearestNeighbours(self.bank_, device=device if device.type == "cuda" else None)
         _, height, width = features.joined_shape
         images, maps = [], []
         for _, layers in features.batches(_BATCH, device):
