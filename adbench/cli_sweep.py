@@ -75,7 +75,7 @@ def _run(planned: Any, jobs: int, executor: str) -> dict[str, Any]:
     """Run a planned sweep, telling of each result as it comes."""
     from dataclasses import replace
 
-    total = sum(len(group.jobs) for group in planned.todo.groups)
+    total = planned.todo.runnable
     new = []
     with console.progress(total) as (on_step, advance):
         live = replace(planned, setting=replace(planned.setting, on_step=on_step))

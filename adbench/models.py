@@ -41,13 +41,9 @@ def detector_params(detector: Detector) -> dict[str, Any]:
 
 def save_model(path: Path, job: Job, detector: Detector, cost: dict[str, Any]) -> None:
     """Write a fitted detector as safetensors, its job and cost in the header. Atomic; DataError if it cannot be written."""
-    header = {"adbench": json.dumps({"schema": 1, "job": _job_record(job), "cost": cost})}
+    header = {"adbench": json.dumps({"schema": 1, "job": vars(job), "cost": cost})}
     with replacing(path) as temporary:
         save_file({k: v.contiguous() for k, v in detector.state_dict().items()}, temporary, header)
-
-
-def _job_record(job: Job) -> dict[str, Any]:
-    return {f.name: getattr(job, f.name) for f in fields(Job)}
 
 
 def load_model(path: Path) -> tuple[Job, Detector, dict[str, Any]]:
@@ -56,8 +52,7 @@ def load_model(path: Path) -> tuple[Job, Detector, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["adbench"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no mapping
-        record = header["job"]
-        job = Job(**{f.name: record[f.name] for f in fields(Job)} | {"layers": tuple(record["layers"])})
+        job = Job.from_record(header["job"])
         detector = make_detector(job.detector, job.params, job.seed).load_state_dict(state)
         return job, detector, header["cost"]
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from adbench.environment import environment, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
 from adbench.extraction import Network, extract
 from adbench.feature_maps import FeatureMaps
-from adbench.metrics import evaluate
+from adbench.metrics import ORDER, evaluate
 from adbench.models import detector_params, make_detector
 from adbench.store import Entry, EntryKey, FeatureStore
 from adbench.truth import Labels, read_labels
@@ -156,25 +156,27 @@ def evaluate_scores(
 
 def assess(
     place: Workplace, network: Network, inputs: Inputs, job: Job, detector: Detector, fit_cost: dict[str, Any]
-) -> Result:
-    """Return the Result of a fitted detector on the category's test images; without any, metrics are None with a reason."""
+) -> tuple[Result, Scores | None]:
+    """Return the Result of a fitted detector on the category's test images, and its scores, maps on the feature grid.
+
+    Without test images metrics are None with a reason, and there are no scores.
+    """
     if not inputs.category.test:
-        metrics: dict[str, float | None] = dict.fromkeys(METRIC_KEYS)
-        return _result(job, metrics, ["no labelled test images: nothing to measure"], fit_cost, detector)
+        metrics: dict[str, float | None] = dict.fromkeys(ORDER)
+        return _result(job, metrics, ["no labelled test images: nothing to measure"], fit_cost, detector), None
     scores, cost = score(place, network, inputs, job, detector)
     metrics, remarks = evaluate_scores(scores, inputs, job, detector.smoothing)
     total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
-    return _result(job, metrics, remarks, fit_cost | cost | total, detector)
+    return _result(job, metrics, remarks, fit_cost | cost | total, detector), scores
 
 
-METRIC_KEYS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 COST_KEYS = ("extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb")
 
 
 def run(place: Workplace, network: Network, inputs: Inputs, job: Job) -> Result:
     """Return the Result of one job from features to metrics."""
     detector, cost = fit(place, network, inputs, job)
-    return assess(place, network, inputs, job, detector, cost)
+    return assess(place, network, inputs, job, detector, cost)[0]
 
 
 class UnsupportedError(UsageError):

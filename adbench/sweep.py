@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby, product
+from itertools import accumulate, groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,23 @@ class Plan:
     def jobs(self) -> list[Job]:
         return [job for group in self.groups for job in group.jobs] + [result.job for result in self.skipped]
 
-    def pending(self, results: ResultStore, limit: int | None = None) -> Plan:
-        """Return the plan without jobs that have a result, cut to the first `limit` jobs."""
-        left, groups = limit, []
-        for group in self.groups:
-            jobs = tuple(job for job in group.jobs if results.read(job.key) is None)[:left]
-            left = None if left is None else left - len(jobs)
-            if jobs:
-                groups.append(replace(group, jobs=jobs))
-        return replace(self, groups=tuple(groups))
+    @property
+    def runnable(self) -> int:
+        """How many jobs the groups hold."""
+        return sum(len(group.jobs) for group in self.groups)
+
+    def pending(self, results: ResultStore) -> Plan:
+        """Return the plan without jobs that have a result."""
+        return self._keep(tuple(job for job in group.jobs if results.read(job.key) is None) for group in self.groups)
+
+    def first(self, limit: int) -> Plan:
+        """Return the plan cut to its first `limit` jobs."""
+        starts = accumulate((len(group.jobs) for group in self.groups), initial=0)
+        return self._keep(g.jobs[: max(0, limit - start)] for g, start in zip(self.groups, starts, strict=False))
+
+    def _keep(self, jobs: Iterable[tuple[Job, ...]]) -> Plan:
+        kept = (replace(group, jobs=left) for group, left in zip(self.groups, jobs, strict=True) if left)
+        return replace(self, groups=tuple(kept))
 
 
 def make_plan(

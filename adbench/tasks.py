@@ -17,7 +17,7 @@ from adbench.extraction import Network
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
 from adbench.models import load_model, make_detector, save_model
-from adbench.pipeline import Inputs, Workplace, assess, choose_device, features, fit, job_for, score
+from adbench.pipeline import Inputs, Workplace, assess, choose_device, features, fit, job_for
 from adbench.results import ResultStore
 from adbench.spec import Spec
 from adbench.store import FeatureStore
@@ -141,9 +141,8 @@ def evaluate_model(
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
     place = setting.workplace()
-    result = assess(place, network, inputs, job, detector, cost)
-    if heatmaps and category.test:
-        scores, _ = score(place, network, inputs, job, detector)
+    result, scores = assess(place, network, inputs, job, detector, cost)
+    if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, setting.on_step)
     return result
 
@@ -162,22 +161,13 @@ class Sweep:
     plan: Plan
     todo: Plan
     results: ResultStore
-    limit: int | None = None
-
-    @property
-    def cached(self) -> int:
-        """Jobs that have a result."""
-        return (
-            len(self.plan.jobs)
-            - len(self.plan.skipped)
-            - sum(len(g.jobs) for g in self.plan.pending(self.results).groups)
-        )
+    cached: int  # jobs that had a result when the sweep was planned
 
     def forecast(self) -> dict[str, Any]:
         """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
         left = forecast(self.todo, self.setting.workplace(), self.setting.memo)
         counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
-        return counts | {"jobs": sum(len(group.jobs) for group in self.todo.groups)} | left
+        return counts | {"jobs": self.todo.runnable} | left
 
     def run(self, workers: int = 1, executor: str = "local") -> Iterator[Result]:
         """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped."""
@@ -191,8 +181,7 @@ class Sweep:
     def summary(self, new: Sequence[Result]) -> dict[str, Any]:
         """Return the counts of a run that gave the results `new`."""
         counts = by_status(new)
-        cached = self.cached - counts["done"]
-        return {"planned": len(self.plan.jobs), "done": counts["done"], "cached": cached} | {
+        return {"planned": len(self.plan.jobs), "done": counts["done"], "cached": self.cached} | {
             "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
 
 
@@ -200,4 +189,6 @@ def plan_sweep(setting: Setting, spec: Spec, out: Path, limit: int | None = None
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
     plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
-    return Sweep(setting, plan, plan.pending(results, limit), results, limit)
+    pending = plan.pending(results)
+    todo = pending if limit is None else pending.first(limit)
+    return Sweep(setting, plan, todo, results, plan.runnable - pending.runnable)

@@ -100,6 +100,11 @@ class Job:
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
 
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> "Job":
+        """Return the Job of a JSON form that has all its fields; raise KeyError or TypeError if it has not."""
+        return Job(**{f.name: record[f.name] for f in fields(Job)} | {"layers": tuple(record["layers"])})
+
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
@@ -137,6 +142,5 @@ class Result:
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Result":
         """Return the Result that `record()` wrote; raise KeyError or TypeError if keys are missing or of the wrong kind."""
-        job = {f.name: record[f.name] for f in fields(Job)} | {"layers": tuple(record["layers"])}
         rest = {f.name: record[f.name] for f in fields(Result) if f.name != "job"}
-        return Result(Job(**job), **rest)
+        return Result(Job.from_record(record), **rest)

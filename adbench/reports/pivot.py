@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.errors import DataError
+from adbench.metrics import ORDER
 from adbench.registry import match
 from adbench.reports import Cell, Report
 from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, natural, parse_key, varies
@@ -15,7 +16,6 @@ from adbench.reports.means import Column, count, mean_of, ranked
 from adbench.reports.missing import missing_notes, partial_note
 from adbench.types import Job, Result
 
-METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
 PIVOT_METRIC = "image_auroc"
 
@@ -78,8 +78,8 @@ def _choices(job: Job) -> str:
 
 def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
     """Return the metrics to show: the one asked for, or all that any result has."""
-    present = {name for result in results for name in result.metrics} or set(METRICS)
-    known = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
+    present = {name for result in results for name in result.metrics} or set(ORDER)
+    known = [name for name in ORDER if name in present] + sorted(present - set(ORDER))
     return [match("metric", metric, known, see="metrics")] if metric else known
 
 
