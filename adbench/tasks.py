@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.datasets import open_dataset
+from adbench.datasets import open_dataset, open_training
 from adbench.datasets.check import check_files
 from adbench.errors import DataError, UsageError, WeightsError
 from adbench.executors import EXECUTORS, Site
@@ -53,11 +53,12 @@ class Setting:
         facts = check_files(categories, self.cache / "files.json", self.on_step)
         return [Inputs(category, facts) for category in categories]
 
-    def single(self) -> Inputs:
-        """Return the one category that the command works on."""
+    def single(self, training_only: bool = False) -> Inputs:
+        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read."""
         if len(self.categories) > 1:
             raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
-        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
+        opened = open_training if training_only else open_dataset
+        categories = opened(self.data, self.cache, self.categories, self.on_step)
         if len(categories) > 1:
             names = ", ".join(category.name for category in categories)
             raise UsageError(f"--category is missing: '{self.data}' has {names}")

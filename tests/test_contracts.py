@@ -19,6 +19,7 @@ from adbench.metrics import METRICS, evaluate
 from adbench.models import make_detector
 from adbench.pretraining import PRETRAININGS
 from adbench.reports import FORMATS
+from adbench.synthetic import KINDS
 from adbench.types import Scores, Truth
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector 
 }  # fmt: skip
 REGISTRIES = {
     "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,
-    "metrics": METRICS, "pretraining": PRETRAININGS, "reports": FORMATS,
+    "metrics": METRICS, "pretraining": PRETRAININGS, "reports": FORMATS, "synthetic": KINDS,
 }  # fmt: skip
 
 

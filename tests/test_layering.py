@@ -15,7 +15,7 @@ LAYERS = [
     ("errors", "registry", "types", "files"),
     ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
      "results", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
-     "environment", "models", "extraction", "heatmaps"),
+     "environment", "models", "extraction", "heatmaps", "synthetic"),
     ("pipeline",),
     ("sweep", "reports", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
     ("console", "options", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
