@@ -12,7 +12,19 @@ from adbench import cli_weights, console
 from adbench import options as o
 from adbench.errors import UsageError
 
-KINDS = ("backbones", "layers", "weights", "detectors", "datasets", "presets", "metrics", "formats", "executors")
+KINDS = (
+    "backbones",
+    "layers",
+    "weights",
+    "detectors",
+    "datasets",
+    "presets",
+    "metrics",
+    "formats",
+    "studies",
+    "analyses",
+    "executors",
+)
 cache_app = typer.Typer(no_args_is_help=True, help="List or prune the feature cache.", rich_markup_mode=None)
 
 
@@ -37,14 +49,33 @@ def report(
         str | None, typer.Option("--columns", metavar="K", help="Key that makes the columns, e.g. category.")
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", metavar="M", help="The metric of those columns.")] = None,
+    study: Annotated[
+        str, typer.Option("--study", metavar="S", help="layers, image-size, pretraining, seeds, auto or none.")
+    ] = "auto",
+    show: Annotated[
+        list[str] | None, typer.Option("--show", metavar="A", help="Further analyses, or all; may be repeated.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Draw the figures there, as PNG and SVG.")
+    ] = None,
     json: o.Json = False,
 ) -> None:
-    """Print the table of a results folder, also of a sweep that still runs."""
-    from adbench.reports import render
+    """Print the table of a results folder, also of a sweep that still runs, and what its study found."""
+    from adbench.reporting import View, draw, make_report, render
 
-    keys = [key for text in rows or [] for key in text.split(",") if key]
-    name = "json" if json else format_
-    console.answer(render(o.results_folder(results), name, keys, columns, metric, bold=console.colour(sys.stdout)))
+    view = View(_split(rows), columns, metric, study, _split(show))
+    made = make_report(o.results_folder(results), view)
+    console.answer(render(made, "json" if json else format_, bold=console.colour(sys.stdout)))
+    if figures:
+        with console.progress() as (on_step, _):
+            written = draw(made, figures, on_step)
+        console.say(
+            f"{len(written)} figures are in {figures}" if written else "no figures: these results answer no study"
+        )
+
+
+def _split(texts: list[str] | None) -> list[str]:
+    return [item.strip() for text in texts or [] for item in text.split(",") if item.strip()]
 
 
 def list_names(
@@ -92,7 +123,7 @@ def eval_maps(
 ) -> None:
     """Measure anomaly maps that any other program made."""
     from adbench.foreign_maps import evaluate_maps
-    from adbench.tasks import Setting
+    from adbench.setting import Setting
 
     with console.progress() as (on_step, _):
         setting = Setting(o.data_folder(data), o.cache_folder(cache), tuple(category or ()), on_step=on_step)

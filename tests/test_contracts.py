@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from adbench.analyses import ANALYSES
 from adbench.backbones import FAMILIES
 from adbench.datasets import DATASETS
 from adbench.detectors import DETECTORS, Detector
@@ -19,6 +20,7 @@ from adbench.metrics import METRICS, evaluate
 from adbench.models import make_detector
 from adbench.pretraining import PRETRAININGS
 from adbench.reports import FORMATS
+from adbench.studies import STUDIES
 from adbench.types import Scores, Truth
 
 CPU = torch.device("cpu")
@@ -31,6 +33,7 @@ QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector 
 REGISTRIES = {
     "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,
     "metrics": METRICS, "pretraining": PRETRAININGS, "reports": FORMATS,
+    "studies": STUDIES, "analyses": ANALYSES,
 }  # fmt: skip
 
 

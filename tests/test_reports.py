@@ -13,7 +13,8 @@ import pytest
 
 import adbench.reports
 from adbench.errors import DataError, UsageError
-from adbench.reports import FORMATS, Cell, Report, render
+from adbench.reporting import draw, make_report, render
+from adbench.reports import FORMATS, Cell, Figure, Report, Section, Table
 from adbench.reports.latex import latex
 from adbench.reports.markdown import markdown
 from adbench.reports.pivot import build
@@ -40,11 +41,11 @@ def jobs(*job: Job) -> list[Job]:
 
 
 def texts(report: Report) -> list[list[str]]:
-    return [[f"{cell.text}!" if cell.best else cell.text for cell in row] for row in report.table]
+    return [[f"{cell.text}!" if cell.best else cell.text for cell in row] for row in report.table.rows]
 
 
 def auroc(report: Report) -> list[str]:
-    return [row[list(report.headers).index("image_auroc")] for row in texts(report)]
+    return [row[list(report.table.headers).index("image_auroc")] for row in texts(report)]
 
 
 def example() -> Report:
@@ -55,11 +56,11 @@ def example() -> Report:
 
 def test_the_mean_is_over_categories_and_the_best_complete_one_is_marked() -> None:
     report = build([*over_categories(JOB, 0.9, 0.8, 0.7), *over_categories(OTHER, 0.6, 0.6, 0.6)])
-    assert report.headers == ["layer", "categories", "image_auroc", "aupro"]
+    assert report.table.headers == ["layer", "categories", "image_auroc", "aupro"]
     assert texts(report) == [["layer2", "3/3", "0.800!", "0.250!"], ["layer10", "3/3", "0.600", "0.250!"]]
     assert report.notes == []
     shared = "dataset demo, backbone resnet18, weights random, image_size 256, eval_size 256, detector knn"
-    assert report.caption == f"Mean over categories; all rows: {shared}"
+    assert report.table.caption == f"Mean over categories; all rows: {shared}"
 
 
 def test_a_partial_mean_is_never_bare_nor_best() -> None:
@@ -115,8 +116,8 @@ def test_rows_are_sorted_as_people_count() -> None:
     grid = [replace(JOB, backbone=b, layers=(y,), image_size=s)
             for b in ("vgg", "resnet") for y in ("layer10", "layer2") for s in (1024, 256)]  # fmt: skip
     report = build([done(job) for job in grid])
-    assert report.headers[:3] == ["backbone", "layer", "image_size"]
-    labels = [tuple(cell.text for cell in row[:3]) for row in report.table]
+    assert report.table.headers[:3] == ["backbone", "layer", "image_size"]
+    labels = [tuple(cell.text for cell in row[:3]) for row in report.table.rows]
     assert labels[:4] == [("resnet", y, s) for y in ("layer2", "layer10") for s in ("256", "1024")]
     assert labels[4:] == [("vgg", y, s) for y in ("layer2", "layer10") for s in ("256", "1024")]
 
@@ -124,7 +125,7 @@ def test_rows_are_sorted_as_people_count() -> None:
 def test_parameters_name_a_row_by_what_differs() -> None:
     variants = [replace(JOB, params={"k": 5, "p": p}) for p in (0.25, 0.05)]
     report = build([done(job) for job in [*variants, replace(JOB, detector="other", params={"q": 1})]])
-    assert report.headers[:2] == ["detector", "params"]
+    assert report.table.headers[:2] == ["detector", "params"]
     assert [row[:2] for row in texts(report)] == [["knn", "p=0.05"], ["knn", "p=0.25"], ["other", ""]]
 
 
@@ -133,7 +134,7 @@ def test_parameters_name_a_row_by_what_differs() -> None:
 def test_what_cannot_be_compared_never_shares_a_cell(change: dict) -> None:
     report = build([done(JOB, 0.2), done(replace(JOB, **change), 0.4)], rows=["layer"])
     assert sorted(cell.rstrip("!") for cell in auroc(report)) == ["0.200", "0.400"]
-    assert next(iter(change)) in report.headers
+    assert next(iter(change)) in report.table.headers
 
 
 def test_a_result_that_the_plan_repeats_on_newer_data_is_left_out() -> None:
@@ -145,7 +146,7 @@ def test_a_result_that_the_plan_repeats_on_newer_data_is_left_out() -> None:
 
 def test_rows_can_be_named_and_a_wider_mean_is_said() -> None:
     report = build([done(JOB, 0.2), done(replace(OTHER, image_size=512), 0.4)], rows=["detector, Image-Size"])
-    assert report.headers[:2] == ["detector", "image_size"]
+    assert report.table.headers[:2] == ["detector", "image_size"]
     wider = build([done(JOB, 0.2), done(OTHER, 0.4)], rows=["detector"])
     assert auroc(wider) == ["0.300!"]
     assert wider.notes == ["each mean also runs over layer; add to --rows to see them apart"]
@@ -153,24 +154,24 @@ def test_rows_can_be_named_and_a_wider_mean_is_said() -> None:
 
 def test_a_pivot_on_categories_adds_the_mean() -> None:
     report = build(over_categories(JOB, 0.9, 0.8, 0.7), jobs(JOB), columns="category")
-    assert report.headers == ["layer", "categories", "axle", "bolt", "cable", "mean"]
+    assert report.table.headers == ["layer", "categories", "axle", "bolt", "cable", "mean"]
     assert texts(report) == [["layer2", "3/3", "0.900!", "0.800!", "0.700!", "0.800!"]]
-    assert report.caption.startswith("image_auroc by category; all rows: dataset demo")
+    assert report.table.caption.startswith("image_auroc by category; all rows: dataset demo")
 
 
 def test_a_pivot_on_sizes_of_another_metric() -> None:
     report = build([done(replace(JOB, image_size=s)) for s in (1024, 256)], columns="image_size", metric="AUPRO")
-    assert report.headers == ["layer", "categories", "256", "1024"]
+    assert report.table.headers == ["layer", "categories", "256", "1024"]
     assert texts(report) == [["layer2", "1/1", "0.250!", "0.250!"]]
 
 
 def test_one_metric_alone() -> None:
-    assert build([done(JOB)], metric="aupro").headers == ["layer", "categories", "aupro"]
+    assert build([done(JOB)], metric="aupro").table.headers == ["layer", "categories", "aupro"]
 
 
 def test_known_costs_are_shown_without_rank() -> None:
     report = build([done(JOB, images_per_second=12.34, state_mb=2.0, fit_s=1.0)])
-    assert report.headers[-2:] == ["images/s", "state MB"]
+    assert report.table.headers[-2:] == ["images/s", "state MB"]
     assert texts(report)[0][-2:] == ["12.3", "2.0"]
 
 
@@ -203,7 +204,7 @@ def test_nothing_to_report() -> None:
 def test_every_format_prints_every_cell_and_note(name: str) -> None:
     report = example()
     text = re.sub(r"\\([_|%{}&$#])", r"\1", FORMATS.get(name)(report))
-    cells = [cell.text for row in report.table for cell in row]
+    cells = [cell.text for row in report.table.rows for cell in row]
     assert cells == ["layer2", "3/3", "0.804", "0.250", "layer10", "2/3", "0.955 (2/3)", "0.250 (2/3)"]
     assert all(cell in text for cell in cells)
     assert report.notes[0] in text and "1 job failed: 50% of {x}_y" in text
@@ -217,7 +218,7 @@ def test_formats_for_programs_hold_the_same_numbers(name: str) -> None:
     of = {"json": lambda r: r["metrics"]["image_auroc"], "csv": lambda r: float(r["metrics.image_auroc"])}[name]
     values = [of(row) for row in rows if row["status"] == "done" and row["layer"] == "layer2"]
     assert values == [0.9, 0.8, 0.71234]
-    assert f"{sum(values) / 3:.3f}" == report.table[0][2].text
+    assert f"{sum(values) / 3:.3f}" == report.table.rows[0][2].text
 
 
 def test_table_as_text() -> None:
@@ -242,7 +243,7 @@ def test_markdown_is_a_pipe_table() -> None:
 
 
 def test_markdown_keeps_names_from_being_markup() -> None:
-    report = Report("_a_ *b*", ["x"], [[Cell("wide_resnet50_2|<i>")]], 1)
+    report = Report(Table("_a_ *b*", ["x"], [[Cell("wide_resnet50_2|<i>")]], 1))
     assert markdown(report).splitlines()[0] == r"\_a\_ \*b\*"
     assert r"wide_resnet50_2\|\<i\>" in markdown(report)
 
@@ -258,7 +259,7 @@ def test_latex_is_a_complete_document() -> None:
 
 
 def test_latex_escapes_what_is_special() -> None:
-    text = latex(Report("", ["h"], [[Cell("[a_b] 5% $x$ {y} \\z ~ ^ # & <>")]], 1))
+    text = latex(Report(Table("", ["h"], [[Cell("[a_b] 5% $x$ {y} \\z ~ ^ # & <>")]], 1)))
     expected = r"{[}a\_b{]} 5\% \$x\$ \{y\} \textbackslash{}z \textasciitilde{} \textasciicircum{} \# \& "
     assert expected + r"\textless{}\textgreater{} \\" in text
 
@@ -293,13 +294,13 @@ def test_a_folder_is_rendered_while_its_sweep_runs(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     store.write_plan("layers", jobs(JOB))
     store.write(done(JOB, 0.5))
-    assert re.search(r"^layer2 +1/3 +0\.500 \(1/3\)", render(tmp_path, "table"), re.MULTILINE)
-    assert json.loads(render(tmp_path, "json"))[0]["metrics"] == {"image_auroc": 0.5, "aupro": 0.25}
+    assert re.search(r"^layer2 +1/3 +0\.500 \(1/3\)", render(make_report(tmp_path), "table"), re.MULTILINE)
+    assert json.loads(render(make_report(tmp_path), "json"))[0]["metrics"] == {"image_auroc": 0.5, "aupro": 0.25}
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"^no results in '{re.escape(str(tmp_path))}': run 'adbench sweep' first"):
-        render(tmp_path, "table")
+        render(make_report(tmp_path), "table")
 
 
 def test_formats_are_found() -> None:
@@ -322,3 +323,27 @@ def toy_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.mark.usefixtures("toy_format")
 def test_a_new_format_is_one_file() -> None:
     assert FORMATS.get("toy")(example()) == "toy"
+
+
+def with_section() -> Report:
+    def drawing() -> object:
+        from matplotlib.figure import Figure as Drawing
+
+        return Drawing(figsize=(1, 1))
+
+    table = Table("wins by layer", ["layer", "wins"], [[Cell("layer3"), Cell("7", best=True)]], 1)
+    section = Section("Which layer?", [table], [Figure("wins", "Wins", "bars", drawing)], ["layer3 wins in 7"])
+    return replace(example(), sections=[section])
+
+
+@pytest.mark.parametrize("name", FOR_PEOPLE)
+def test_sections_follow_the_table(name: str) -> None:
+    text = FORMATS.get(name)(with_section())
+    positions = [text.index(word) for word in ("1 job failed", "Which layer?", "wins by layer", "layer3 wins in 7")]
+    assert positions == sorted(positions)
+
+
+def test_figures_are_written_as_png_and_svg(tmp_path: Path) -> None:
+    assert [path.name for path in draw(with_section(), tmp_path)] == ["wins.png", "wins.svg"]
+    assert (tmp_path / "wins.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "wins.svg").read_text()

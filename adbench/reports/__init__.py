@@ -1,35 +1,76 @@
 """Report formats: each turns the same Report into text; one file each, found by import.
 
-The table is made once, in `pivot`, so that every format for people prints the same digits; formats for programs
-(csv, json) write the records themselves, lossless.
+Tables are made once, in `pivot`, `studies` and `analyses`, so that every format for people prints the same digits; formats
+for programs (csv, json) write the records themselves, lossless.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from adbench.registry import Registry
-from adbench.results import ResultStore
 from adbench.types import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table as it is printed; `best` = the highest of its column among the complete, comparable ones."""
+    """One cell of a table as it is printed; `best` = the highest of its column among the complete, comparable ones."""
 
     text: str
     best: bool = False
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a format prints: a caption, the table, notes on what is missing; and the records below the table."""
+class Table:
+    """A caption, headers, and rows of cells, of which the leading `num_labels` name the row."""
 
     caption: str
     headers: Sequence[str]
-    table: Sequence[Sequence[Cell]]
-    num_labels: int  # leading columns that name a row; the rest are values
+    rows: Sequence[Sequence[Cell]]
+    num_labels: int
+
+    @property
+    def alignment(self) -> list[str]:
+        """ "left" for each label column and "right" for each value column."""
+        return ["left" if i < self.num_labels else "right" for i in range(len(self.headers))]
+
+    @property
+    def has_best(self) -> bool:
+        return any(cell.best for row in self.rows for cell in row)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture: the name of its file without suffix, its caption, what it shows in words, and how to draw it."""
+
+    name: str
+    caption: str
+    description: str  # stands in for the picture where it cannot be seen
+    draw: Callable[[], Drawing]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a study or an analysis found: tables, figures, and sentences below them."""
+
+    title: str
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a format prints: the table of all results, notes on what is missing, further sections; and the records below."""
+
+    table: Table
+    notes: Sequence[str] = ()
+    sections: Sequence[Section] = ()
     results: Sequence[Result] = field(default=(), repr=False)
     bold: bool = False  # whether the reader's terminal shows bold, for formats made for one
 
@@ -37,24 +78,3 @@ class Report:
 Format = Callable[[Report], str]
 FORMATS: Registry[Format] = Registry("format", __name__)
 register = FORMATS.register
-
-
-def render(
-    folder: Path,
-    name: str,
-    rows: Sequence[str] = (),
-    columns: str | None = None,
-    metric: str | None = None,
-    bold: bool = False,
-) -> str:
-    """Return the report on a results folder in the format `name`; `rows`, `columns`, `metric` as in `pivot.build`."""
-    from adbench.reports.pivot import build  # which needs this module
-
-    write = FORMATS.get(name)
-    store = ResultStore(folder)
-    return write(replace(build(store.all(), store.planned(), rows, columns, metric, folder), bold=bold))
-
-
-def alignment(report: Report) -> list[str]:
-    """Return "left" for each label column and "right" for each value column."""
-    return ["left" if i < report.num_labels else "right" for i in range(len(report.headers))]

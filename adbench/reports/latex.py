@@ -1,6 +1,8 @@
-"""A complete LaTeX document with one booktabs table; the tabular can be copied into a paper."""
+"""A complete LaTeX document with booktabs tables; each tabular can be copied into a paper."""
 
-from adbench.reports import Cell, Report, alignment, register
+from collections.abc import Sequence
+
+from adbench.reports import Cell, Report, Section, Table, register
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -18,7 +20,10 @@ DOCUMENT = r"""\documentclass{article}
 \usepackage[landscape,margin=1cm]{geometry}
 \usepackage{booktabs}
 \begin{document}
-\begin{table}[htbp]
+%s
+\end{document}
+"""
+TABLE = r"""\begin{table}[htbp]
 \centering\footnotesize
 \caption{%(caption)s}
 \begin{tabular}{%(columns)s}
@@ -28,21 +33,31 @@ DOCUMENT = r"""\documentclass{article}
 %(body)s
 \bottomrule
 \end{tabular}
-\end{table}
-%(notes)s
-\end{document}
-"""
+\end{table}"""
 
 
 @register("latex")
 def latex(report: Report) -> str:
-    """Return a document that compiles as it stands, the best of each column in bold, the notes below the table."""
-    return DOCUMENT % {
-        "caption": _escaped(report.caption),
-        "columns": "".join(side[0] for side in alignment(report)),
-        "head": _line([_escaped(header) for header in report.headers]),
-        "body": "\n".join(_line([_cell(cell) for cell in row]) for row in report.table),
-        "notes": "\n".join(rf"\noindent {_escaped(note)}\par" for note in report.notes),
+    """Return a document that compiles as it stands, the best of each column in bold, notes below their tables."""
+    parts = [_table(report.table), *_notes(report.notes)]
+    return DOCUMENT % "\n".join([*parts, *(line for section in report.sections for line in _section(section))])
+
+
+def _section(section: Section) -> list[str]:
+    tables = [_table(table) for table in section.tables]
+    return ["", rf"\section*{{{_escaped(section.title)}}}", *tables, *_notes(section.notes)]
+
+
+def _notes(notes: Sequence[str]) -> list[str]:
+    return [rf"\noindent {_escaped(note)}\par" for note in notes]
+
+
+def _table(table: Table) -> str:
+    return TABLE % {
+        "caption": _escaped(table.caption),
+        "columns": "".join(side[0] for side in table.alignment),
+        "head": _line([_escaped(header) for header in table.headers]),
+        "body": "\n".join(_line([_cell(cell) for cell in row]) for row in table.rows),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from adbench.errors import DataError
 from adbench.metrics import ORDER
 from adbench.registry import match
-from adbench.reports import Cell, Report
+from adbench.reports import Cell, Report, Table
 from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, natural, parse_key, varies
 from adbench.reports.means import Column, count, mean_of, ranked
 from adbench.reports.missing import missing_notes, partial_note
@@ -44,10 +44,12 @@ def build(
     means = [[mean_of(group, column) for column in wanted] for group in groups.values()]
     table = zip(groups.items(), ranked(means, wanted), strict=True)
     return Report(
-        caption=_caption(found, row_keys, column_key, metrics),
-        headers=[*row_keys, "categories", *(column.header for column in wanted)],
-        table=[[*(Cell(str(n)) for n in names), Cell(count(group)), *cells] for (names, group), cells in table],
-        num_labels=len(row_keys),
+        Table(
+            caption=_caption(found, row_keys, column_key, metrics),
+            headers=[*row_keys, "categories", *(column.header for column in wanted)],
+            rows=[[*(Cell(str(n)) for n in names), Cell(count(group)), *cells] for (names, group), cells in table],
+            num_labels=len(row_keys),
+        ),
         notes=[*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)],
         results=results,
     )

@@ -1,0 +1,76 @@
+"""A results folder becomes a report: the table of all results, the studies that they answer, the analyses asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adbench.analyses import ANALYSES
+from adbench.errors import DataError
+from adbench.files import replacing
+from adbench.reports import FORMATS, Report, Section
+from adbench.reports.keys import Entry
+from adbench.reports.pivot import build, current
+from adbench.results import ResultStore
+from adbench.studies import STUDIES
+from adbench.types import OnStep, ignore_step
+
+AUTO, NONE, ALL = "auto", "none", "all"
+
+
+@dataclass(frozen=True)
+class View:
+    """What a reader wants to see: rows, columns and metric of the main table, which study, which analyses."""
+
+    rows: Sequence[str] = ()
+    columns: str | None = None
+    metric: str | None = None
+    study: str = AUTO  # every study that the results answer, none, or one by name
+    show: Sequence[str] = ()  # analyses by name, or "all"
+
+
+def make_report(folder: Path, view: View | None = None) -> Report:
+    """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
+    view, store = view or View(), ResultStore(folder)
+    results, planned = store.all(), store.planned()
+    report = build(results, planned, view.rows, view.columns, view.metric, folder)
+    found, _ = current(results, planned)
+    return replace(report, sections=[*_studies(found, view.study), *_analyses(found, view.show)])
+
+
+def render(report: Report, name: str, bold: bool = False) -> str:
+    """Return the report as text in the format `name`; raise UsageError if there is none of that name."""
+    return FORMATS.get(name)(replace(report, bold=bold))
+
+
+def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
+    if wanted == NONE:
+        return []
+    if wanted == AUTO:
+        return [section for study in STUDIES.items().values() if (section := study(found))]
+    section = STUDIES.get(wanted)(found)
+    if section is None:
+        name = STUDIES.canonical(wanted)
+        raise DataError(f"these results do not answer the study '{name}': they do not vary in it; see 'adbench report'")
+    return [section]
+
+
+def _analyses(found: Sequence[Entry], wanted: Sequence[str]) -> list[Section]:
+    names = ANALYSES.names() if ALL in wanted else [ANALYSES.canonical(name) for name in wanted]
+    return [ANALYSES.get(name)(found) for name in dict.fromkeys(names)]
+
+
+def draw(report: Report, folder: Path, on_step: OnStep = ignore_step) -> list[Path]:
+    """Write every figure of the report as FOLDER/NAME.png (200 dots per inch) and FOLDER/NAME.svg; return the paths."""
+    figures = [figure for section in report.sections for figure in section.figures]
+    written = []
+    for index, figure in enumerate(figures):
+        on_step(index, len(figures), "drawing figures")
+        drawing = figure.draw()
+        for suffix in ("png", "svg"):
+            target = folder / f"{figure.name}.{suffix}"
+            with replacing(target) as temporary:
+                drawing.savefig(temporary, format=suffix, dpi=200)
+            written.append(target)
+    return written
