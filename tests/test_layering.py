@@ -17,7 +17,8 @@ LAYERS = [
      "results", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
      "environment", "models", "extraction", "heatmaps"),
     ("pipeline",),
-    ("sweep", "reports", "studies", "analyses", "reporting", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
+    ("setting", "sweep", "reports", "studies", "analyses", "reporting", "executors", "foreign_maps", "tasks", "listing",
+     "fields_of_view"),
     ("console", "options", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
