@@ -126,7 +126,7 @@ def eval_maps(
 ) -> None:
     """Measure anomaly maps that any other program made."""
     from adbench.foreign_maps import evaluate_maps
-    from adbench.tasks import Setting
+    from adbench.setting import Setting
 
     with console.progress() as (on_step, _):
         setting = Setting(o.data_folder(data), o.cache_folder(cache), tuple(category or ()), on_step=on_step)
