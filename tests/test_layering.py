@@ -42,9 +42,7 @@ LAYERS = [
         "truth",
         "weights",
     ),
-    (
-        "pipeline",
-    ),
+    ("pipeline",),
     (
         "analyses",
         "executors",
