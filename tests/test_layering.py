@@ -51,6 +51,7 @@ LAYERS = [
         "listing",
         "reporting",
         "reports",
+        "selection",
         "setting",
         "studies",
         "sweep",
@@ -59,6 +60,7 @@ LAYERS = [
     (
         "cli",
         "cli_rf",
+        "cli_select",
         "cli_sweep",
         "cli_tools",
         "cli_weights",
