@@ -15,7 +15,7 @@ LAYERS = [
     ("errors", "registry", "types", "files"),
     ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
      "results", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
-     "environment", "models", "extraction", "heatmaps"),
+     "environment", "statistics", "models", "extraction", "heatmaps"),
     ("pipeline",),
     ("sweep", "reports", "studies", "analyses", "reporting", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
     ("console", "options", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
