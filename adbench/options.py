@@ -109,6 +109,6 @@ def setting(
     data: str, cache: Path | None, categories: list[str] | None, device: str, offline: bool, on_step: Any
 ) -> Any:
     """Return where a command works."""
-    from adbench.tasks import Setting
+    from adbench.setting import Setting
 
     return Setting(data, cache_folder(cache), tuple(categories or ()), device, offline, on_step)

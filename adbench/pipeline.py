@@ -188,12 +188,6 @@ def assess(
 COST_KEYS = ("extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb")
 
 
-def run(place: Workplace, network: Network, inputs: Inputs, job: Job) -> Result:
-    """Return the Result of one job from features to metrics."""
-    detector, cost = fit(place, network, inputs, job)
-    return assess(place, network, inputs, job, detector, cost)[0]
-
-
 class UnsupportedError(UsageError):
     """A detector that cannot take features of these shapes: the job is skipped, with the reason."""
 

@@ -74,15 +74,27 @@ class ResultStore:
         found += [(key, _read(self._failed / f"{key}.json", done=False)) for key in failed - done]
         return [result for _, result in sorted(((_order(k, r), r) for k, r in found if r), key=itemgetter(0))]
 
-    def write_plan(self, name: str, jobs: Sequence[Job]) -> None:
-        """Store what the sweep `name` is going to run, in place of its earlier plan."""
-        record = {"schema": SCHEMA, "jobs": {job.key: asdict(job) for job in jobs}}
+    def maps(self, key: str) -> Path:
+        """Return the folder for pictures of the job `key`."""
+        return self.folder / "maps" / key
+
+    def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
+        """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
+        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: asdict(job) for job in jobs}}
         write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
 
     def planned(self) -> list[Job]:
         """Return the jobs of all plans, each once."""
-        plans = [_load(path, _parse_plan) or {} for path in sorted(self._plans.glob("*.json"))]
+        plans = [_load(path, _parse_plan) or {} for path in self._plan_files()]
         return list({key: job for plan in plans for key, job in plan.items()}.values())
+
+    def commands(self) -> list[str]:
+        """Return the command behind each plan that knows it, each once."""
+        found = [_load(path, lambda record: str(record.get("command", ""))) for path in self._plan_files()]
+        return [command for command in dict.fromkeys(found) if command]
+
+    def _plan_files(self) -> list[Path]:
+        return sorted(self._plans.glob("*.json"))
 
 
 def _keys(folder: Path) -> set[str]:

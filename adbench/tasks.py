@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,71 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from adbench.datasets import open_dataset
-from adbench.datasets.check import check_files
-from adbench.errors import DataError, UsageError, WeightsError
+from adbench.errors import DataError
 from adbench.executors import EXECUTORS, Site
-from adbench.extraction import Network
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
 from adbench.models import load_model, make_detector, save_model
-from adbench.pipeline import Inputs, Workplace, assess, choose_device, features, fit, job_for
+from adbench.pipeline import assess, features, fit, job_for
 from adbench.results import ResultStore
+from adbench.setting import Setting
 from adbench.spec import Spec
-from adbench.store import FeatureStore
 from adbench.sweep import Plan, by_status, canonical, forecast, make_plan, parse_layers
-from adbench.types import Job, OnStep, Result, Size, ignore_step
-from adbench.weights import resolve
-
-log = logging.getLogger("adbench")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where a command works: data (a folder or `demo`), its categories (none = all), cache folder, device, listener."""
-
-    data: str
-    cache: Path
-    categories: tuple[str, ...] = ()
-    device: str = "auto"
-    offline: bool = False
-    on_step: OnStep = ignore_step
-
-    @property
-    def memo(self) -> Path:
-        return self.cache / "backbones"
-
-    def workplace(self) -> Workplace:
-        """Return where features go and what computes."""
-        return Workplace(FeatureStore(self.cache / "features"), choose_device(self.device), self.on_step)
-
-    def inputs(self) -> list[Inputs]:
-        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong."""
-        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
-        facts = check_files(categories, self.cache / "files.json", self.on_step)
-        return [Inputs(category, facts) for category in categories]
-
-    def single(self) -> Inputs:
-        """Return the one category that the command works on."""
-        if len(self.categories) > 1:
-            raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
-        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
-        if len(categories) > 1:
-            names = ", ".join(category.name for category in categories)
-            raise UsageError(f"--category is missing: '{self.data}' has {names}")
-        return Inputs(categories[0], check_files(categories, self.cache / "files.json", self.on_step))
-
-    def network(self, backbone: str, weights: str) -> Network:
-        """Return a backbone with its weights, fetched if need be."""
-        name = describe(backbone, self.memo).backbone
-        return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
-
-    def network_at_hand(self, backbone: str) -> Network:
-        """Return a backbone with its ImageNet weights if they need no download, else with random ones."""
-        try:
-            return replace(self, offline=True).network(backbone, "imagenet")
-        except WeightsError:
-            log.warning("the imagenet weights of %s are not at hand: random ones are used; see --weights", backbone)
-            return self.network(backbone, "random")
+from adbench.types import Job, Result, Size
 
 
 def extract_layers(
@@ -162,6 +107,7 @@ class Sweep:
     todo: Plan
     results: ResultStore
     cached: int  # jobs that had a result when the sweep was planned
+    command: str = ""  # what a user typed to start it
 
     def forecast(self) -> dict[str, Any]:
         """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
@@ -172,7 +118,7 @@ class Sweep:
     def run(self, workers: int = 1, executor: str = "local") -> Iterator[Result]:
         """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped."""
         start = EXECUTORS.get(executor)
-        self.results.write_plan(self.plan.name, self.plan.jobs)
+        self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
         for result in self.plan.skipped:
             self.results.write(result)
             yield result
@@ -185,10 +131,12 @@ class Sweep:
             "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
 
 
-def plan_sweep(setting: Setting, spec: Spec, out: Path, limit: int | None = None) -> Sweep:
+def plan_sweep(
+    setting: Setting, spec: Spec, out: Path, limit: int | None = None, keep_maps: int = 0, command: str = ""
+) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
     plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
-    return Sweep(setting, plan, todo, results, plan.runnable - pending.runnable)
+    return Sweep(setting, plan, todo.keeping_maps(keep_maps), results, plan.runnable - pending.runnable, command)

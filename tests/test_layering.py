@@ -12,14 +12,61 @@ import adbench
 
 ROOT = Path(adbench.__file__).parent
 LAYERS = [
-    ("errors", "registry", "types", "files"),
-    ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
-     "results", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
-     "environment", "statistics", "models", "extraction", "heatmaps"),
+    (
+        "errors",
+        "registry",
+        "types",
+        "files",
+    ),
+    (
+        "anomaly_maps",
+        "backbones",
+        "checkpoints",
+        "datasets",
+        "detectors",
+        "environment",
+        "extraction",
+        "feature_maps",
+        "heatmaps",
+        "images",
+        "kept_maps",
+        "layers",
+        "metrics",
+        "models",
+        "pretraining",
+        "receptive_field",
+        "results",
+        "spec",
+        "statistics",
+        "store",
+        "synthetic",
+        "truth",
+        "weights",
+    ),
     ("pipeline",),
-    ("sweep", "reports", "studies", "analyses", "reporting", "executors", "foreign_maps", "tasks", "listing", "fields_of_view"),
-    ("console", "options", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
-]  # fmt: skip
+    (
+        "analyses",
+        "executors",
+        "fields_of_view",
+        "foreign_maps",
+        "listing",
+        "reporting",
+        "reports",
+        "setting",
+        "studies",
+        "sweep",
+        "tasks",
+    ),
+    (
+        "cli",
+        "cli_rf",
+        "cli_sweep",
+        "cli_tools",
+        "cli_weights",
+        "console",
+        "options",
+    ),
+]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or not path.name.startswith("__")]
 

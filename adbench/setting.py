@@ -1,0 +1,69 @@
+"""Where a command works, and what it finds there: images checked, weights fetched, a place to compute."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adbench.datasets import open_dataset, open_training
+from adbench.datasets.check import check_files
+from adbench.errors import UsageError, WeightsError
+from adbench.extraction import Network
+from adbench.layers import describe
+from adbench.pipeline import Inputs, Workplace, choose_device
+from adbench.store import FeatureStore
+from adbench.types import OnStep, ignore_step
+from adbench.weights import resolve
+
+log = logging.getLogger("adbench")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a command works: data (a folder or `demo`), its categories (none = all), cache folder, device, listener."""
+
+    data: str
+    cache: Path
+    categories: tuple[str, ...] = ()
+    device: str = "auto"
+    offline: bool = False
+    on_step: OnStep = ignore_step
+
+    @property
+    def memo(self) -> Path:
+        return self.cache / "backbones"
+
+    def workplace(self) -> Workplace:
+        """Return where features go and what computes."""
+        return Workplace(FeatureStore(self.cache / "features"), choose_device(self.device), self.on_step)
+
+    def inputs(self) -> list[Inputs]:
+        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong."""
+        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
+        facts = check_files(categories, self.cache / "files.json", self.on_step)
+        return [Inputs(category, facts) for category in categories]
+
+    def single(self, training_only: bool = False) -> Inputs:
+        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read."""
+        if len(self.categories) > 1:
+            raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
+        opened = open_training if training_only else open_dataset
+        categories = opened(self.data, self.cache, self.categories, self.on_step)
+        if len(categories) > 1:
+            names = ", ".join(category.name for category in categories)
+            raise UsageError(f"--category is missing: '{self.data}' has {names}")
+        return Inputs(categories[0], check_files(categories, self.cache / "files.json", self.on_step))
+
+    def network(self, backbone: str, weights: str) -> Network:
+        """Return a backbone with its weights, fetched if need be."""
+        name = describe(backbone, self.memo).backbone
+        return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
+
+    def network_at_hand(self, backbone: str) -> Network:
+        """Return a backbone with its ImageNet weights if they need no download, else with random ones."""
+        try:
+            return replace(self, offline=True).network(backbone, "imagenet")
+        except WeightsError:
+            log.warning("the imagenet weights of %s are not at hand: random ones are used; see --weights", backbone)
+            return self.network(backbone, "random")
