@@ -90,7 +90,9 @@ class ResultStore:
 
     def commands(self) -> list[str]:
         """Return the command behind each plan that knows it, each once."""
-        found = [_load(path, lambda record: str(record.get("command", ""))) for path in self._plan_files()]
+        found = [
+            _load(path, lambda content: str(json.loads(content).get("command", ""))) for path in self._plan_files()
+        ]
         return [command for command in dict.fromkeys(found) if command]
 
     def _plan_files(self) -> list[Path]:
