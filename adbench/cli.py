@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -191,10 +192,10 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.set_up()
     run: Callable[..., Any] = typer.main.get_command(app)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = run(
-            args=_front(sys.argv[1:] if arguments is None else arguments), prog_name="adbench", standalone_mode=False
-        )
+        typed = shlex.join(["adbench", *given])  # for results, which tell how to make them again
+        code = run(args=_front(given), prog_name="adbench", standalone_mode=False, obj=typed)
     except AdbenchError as error:
         console.error(str(error))
         code = error.exit_code

@@ -18,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def sweep(
+    context: typer.Context,
     preset: Annotated[
         str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")
     ] = None,
@@ -32,6 +33,10 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Worker processes.")] = 1,
+    keep_maps: Annotated[
+        int,
+        typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures."),
+    ] = 0,
     executor: Annotated[str, typer.Option("--executor", metavar="E", help="Where groups run.")] = "local",
     cache: o.Cache = None,
     device: o.Device = "auto",
@@ -45,7 +50,7 @@ def sweep(
     chosen = category or list(study.categories)
     with console.progress() as (on_step, _):
         setting = o.setting(o.data_folder(data, study.data), cache, chosen, device, offline, on_step)
-        planned = plan_sweep(setting, study, o.results_folder(out), limit)
+        planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, context.obj or "")
     if dry_run:
         return _print_forecast(planned.forecast(), json)
     summary = _run(planned, jobs, executor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from adbench.types import OnStep, Sample, Scores, ignore_step
 _SIDE, _GAP, _CAPTION = 320, 8, 26  # px of a panel's longer side, between panels, above them
 _OPACITY = 0.8
 _OUTLINE = (255, 32, 160)
+Panels = Callable[[int], Image.Image]
 
 
 def draw_heatmaps(
@@ -30,17 +31,22 @@ def draw_heatmaps(
     All maps of a call share one colour scale, from the median to the maximum of all smoothed maps, so that a good
     image looks calm beside a defective one.
     """
-    maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
-    low, high = float(np.median(maps)), float(maps.max())
-    heat = np.clip((maps - low) / max(high - low, 1e-12), 0, 1)
-    written = []
+    drawn, written = panels(samples, scores, smoothing), []
     for index, sample in enumerate(samples):
         target = folder / sample.defect / f"{sample.path.stem}.png"
         with replacing(target) as temporary:
-            _panels(sample, heat[index], float(scores.image[index])).save(temporary, format="PNG")
+            drawn(index).save(temporary, format="PNG")
         written.append(target)
         on_step(index + 1, len(samples), "drawing heatmaps")
     return written
+
+
+def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Panels:
+    """Return what draws one image by its index: the picture, its mask's outline, its map on the scale of all maps."""
+    maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
+    low, high = float(np.median(maps)), float(maps.max())
+    heat = np.clip((maps - low) / max(high - low, 1e-12), 0, 1)
+    return lambda index: _panels(samples[index], heat[index], float(scores.image[index]))
 
 
 def _panels(sample: Sample, heat: NDArray[np.float32], score: float) -> Image.Image:

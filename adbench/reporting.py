@@ -29,6 +29,7 @@ class View:
     metric: str | None = None
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
+    complete: bool = False  # every analysis where none is named, for a format with room for them
 
 
 def make_report(folder: Path, view: View | None = None) -> Report:
@@ -37,7 +38,9 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     results, planned = store.all(), store.planned()
     report = build(results, planned, view.rows, view.columns, view.metric, folder)
     found, _ = current(results, planned)
-    return replace(report, sections=[*_studies(found, view.study), *_analyses(found, view.show)])
+    show = view.show or ((ALL,) if view.complete else ())
+    sections = [*_studies(found, view.study), *_analyses(found, show)]
+    return replace(report, sections=sections, folder=folder, commands=store.commands())
 
 
 def render(report: Report, name: str, bold: bool = False) -> str:

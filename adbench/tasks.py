@@ -107,6 +107,7 @@ class Sweep:
     todo: Plan
     results: ResultStore
     cached: int  # jobs that had a result when the sweep was planned
+    command: str = ""  # what a user typed to start it
 
     def forecast(self) -> dict[str, Any]:
         """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
@@ -117,7 +118,7 @@ class Sweep:
     def run(self, workers: int = 1, executor: str = "local") -> Iterator[Result]:
         """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped."""
         start = EXECUTORS.get(executor)
-        self.results.write_plan(self.plan.name, self.plan.jobs)
+        self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
         for result in self.plan.skipped:
             self.results.write(result)
             yield result
@@ -130,10 +131,12 @@ class Sweep:
             "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
 
 
-def plan_sweep(setting: Setting, spec: Spec, out: Path, limit: int | None = None) -> Sweep:
+def plan_sweep(
+    setting: Setting, spec: Spec, out: Path, limit: int | None = None, keep_maps: int = 0, command: str = ""
+) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
     plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
-    return Sweep(setting, plan, todo, results, plan.runnable - pending.runnable)
+    return Sweep(setting, plan, todo.keeping_maps(keep_maps), results, plan.runnable - pending.runnable, command)

@@ -130,17 +130,20 @@ class Result:
     metrics: dict[str, float | None] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)  # what a detector reports of its fit
+    details: dict[str, Any] = field(
+        default_factory=dict
+    )  # what a detector reports of its fit, intervals of the metrics
+    replicates: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # a file beside the record
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""
         record = asdict(self.job) | {"layer": self.job.layer, "layers": list(self.job.layers), "key": self.job.key}
         outcome = asdict(self)
-        del outcome["job"]
+        del outcome["job"], outcome["replicates"]
         return record | outcome
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Result":
         """Return the Result that `record()` wrote; raise KeyError or TypeError if keys are missing or of the wrong kind."""
-        rest = {f.name: record[f.name] for f in fields(Result) if f.name != "job"}
+        rest = {f.name: record[f.name] for f in fields(Result) if f.name not in ("job", "replicates")}
         return Result(Job.from_record(record), **rest)
