@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
 from typing import Any
 
 from adbench.metrics import ORDER
