@@ -72,11 +72,6 @@ def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path)
     assert not list(Path("stopped").glob("*.json"))
 
 
-def test_another_seed_holds_out_other_images(run: Run, nuts: Path) -> None:
-    command = ("select", "--data", nuts, *SMALL, *LAYERS, "--json")
-    assert chosen(run(*command, "--seed", 1)) != chosen(run(*command))
-
-
 @pytest.mark.parametrize("name", FORMATS.names())
 def test_every_report_format_takes_a_selection(run: Run, nuts: Path, name: str) -> None:
     answer = run("select", "--data", nuts, *SMALL, *LAYERS, "--out", "shared", "--format", name)

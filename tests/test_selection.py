@@ -1,5 +1,6 @@
-"""What a selection is made of: held-out images, evidence by image, rounds, ranking, advice."""
+"""What a selection is made of: held-out images, rounds, ranking, advice."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ import pytest
 from adbench.errors import DataError, UsageError
 from adbench.layers import block_ends, describe
 from adbench.metrics import components, evaluate
+from adbench.results import ResultStore
 from adbench.selection.advice import advice
 from adbench.selection.candidates import candidate, spelt_out
-from adbench.selection.evidence import Evidence, draw, gather, interval, replicates, score_of
 from adbench.selection.ranking import Limits, Ranked, rank, sift
 from adbench.selection.rounds import Contest
 from adbench.selection.select import train_command
 from adbench.selection.validation import Holdout, split
 from adbench.spec import Choice, Spec
-from adbench.truth import Labels
+from adbench.statistics.bootstrap import draw, replicates
 from adbench.types import Category, Job, Result, Sample, Scores, Truth
 
 LITE = "efficientnet_lite0"
@@ -26,72 +27,47 @@ JOB = Job("parts", "f", "nut", LITE, "imagenet", "s", ("blocks.2.1.add",), 256, 
           {"coreset_fraction": 0.1}, 1, 0)  # fmt: skip
 
 
-def outcome(strength: float, seed: int = 0, images: int = 12) -> tuple[Scores, Labels]:
-    """Scores of `images` sources, each once good and twice with a defect that stands out by `strength`."""
-    rng = np.random.default_rng(seed)
-    anomalous = np.arange(3 * images) >= images
-    masks = np.zeros((3 * images, 24, 24), bool)
-    for mask in masks[images:]:
+def result(strength: float, **changes: Any) -> Result:
+    """A result on 12 good images and 24 defective ones that stand out by `strength`, with replicates of its metrics."""
+    rng = np.random.default_rng(0)
+    anomalous = np.arange(36) >= 12
+    masks = np.zeros((36, 24, 24), bool)
+    for mask in masks[12:]:
         y, x = rng.integers(0, 18, 2)
         mask[y : y + 5, x : x + 4] = True
     maps = rng.normal(size=masks.shape).astype(np.float32) + strength * masks.astype(np.float32)
-    return Scores(maps.max(axis=(1, 2)), maps), Labels(Truth(anomalous, masks), components(masks), [])
-
-
-def result(strength: float, **changes: Any) -> Result:
-    scores, labels = outcome(strength)
-    details = {"evidence": gather(scores, labels).record(), "receptive_field_px": 64}
+    scores, truth, regions = Scores(maps.max(axis=(1, 2)), maps), Truth(anomalous, masks), components(masks)
+    metrics = evaluate(scores, truth)
+    found = replicates(scores, truth, regions, 0.3, draw("f", anomalous, sources=tuple(range(12)) * 3), metrics)
     cost = {"latency_ms": 10.0, "memory_mb": 5.0}
-    return Result(replace(JOB, **changes), "done", None, evaluate(scores, labels.truth), cost, {}, details)
+    return Result(replace(JOB, **changes), "done", None, metrics, cost, {}, {"receptive_field_px": 64}, found)
 
 
-SOURCES = tuple(range(12)) * 3
+def ranked(folder: Path, *results: Result) -> list[Ranked]:
+    store = ResultStore(folder)
+    for one in results:
+        store.write(one)
+    return rank(sift(results, Limits())[0], store)
 
 
-def test_draws_of_every_image_once_give_the_exact_score() -> None:
-    scores, labels = outcome(1.5)
-    exact = score_of(evaluate(scores, labels.truth))
-    evidence = Evidence.from_record(gather(scores, labels).record())
-    assert exact is not None
-    np.testing.assert_allclose(replicates(evidence, np.ones((2, 36)), exact), exact)
-
-
-@pytest.mark.parametrize("strength", [0.5, 2.0])
-def test_a_draw_scores_as_the_images_would_that_it_repeats(strength: float) -> None:
-    scores, labels = outcome(strength)
-    exact = score_of(evaluate(scores, labels.truth))
-    times = draw(SOURCES, seed=3, count=5)
-    found = replicates(gather(scores, labels), times, exact or 0.0)
-    assert labels.truth.masks is not None
-    for row, value in zip(times.astype(int), found, strict=True):
-        again = np.repeat(np.arange(36), row)
-        truth = Truth(labels.truth.anomalous[again], np.asarray(labels.truth.masks)[again])
-        drawn = score_of(evaluate(Scores(scores.image[again], np.asarray(scores.maps)[again]), truth))
-        assert value == pytest.approx(drawn, abs=2e-3)
-
-
-def test_a_source_is_drawn_with_all_that_was_painted_on_it() -> None:
-    times = draw((0, 1, 2, 1, 1), seed=0, count=50)
-    assert times.sum(axis=1).max() > 5
-    np.testing.assert_array_equal(times[:, [3, 4]], times[:, [1, 1]])
-    np.testing.assert_array_equal(times[:, :3].sum(axis=1), np.full(50, 3))
-
-
-def test_the_interval_holds_95_percent() -> None:
-    assert interval(np.arange(1001.0)) == (25.0, 975.0)
-
-
-def test_the_ranking_is_by_score_and_knows_ties() -> None:
+def test_the_ranking_is_by_score_and_knows_ties(tmp_path: Path) -> None:
     results = [result(0.3, layers=("a",)), result(2.0, layers=("b",)), result(2.0, layers=("c",))]
-    ranked = rank(sift(results, Limits())[0], SOURCES, seed=0)
-    assert [(one.job.layer in "bc", one.tied) for one in ranked] == [(True, True), (True, True), (False, False)]
-    assert all(one.interval[0] <= one.score <= one.interval[1] for one in ranked)
-    assert ranked == rank(sift(results[::-1], Limits())[0], SOURCES, seed=0)
+    found = ranked(tmp_path, *results)
+    assert [(one.job.layer in "bc", one.tied) for one in found] == [(True, True), (True, True), (False, False)]
+    assert all(one.interval[0] <= one.score <= one.interval[1] for one in found)
+    assert found == ranked(tmp_path, *results[::-1])
+
+
+def test_lost_replicates_are_named(tmp_path: Path) -> None:
+    lost = replace(result(1.0), replicates=None)
+    key = lost.job.key
+    message = f"{tmp_path}/replicates/{key}.npy is missing; delete {key}.json too, and both are made again"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        ranked(tmp_path, lost)
 
 
 def test_limits_and_failures_leave_candidates_out_with_their_reason() -> None:
-    failed = Result(replace(JOB, seed=5), "failed", "diverged")
-    results = [result(1.0), failed]
+    results = [result(1.0), Result(replace(JOB, seed=5), "failed", "diverged")]
     for limits, reason in (
         (Limits(latency_ms=9.5), "10.0 ms per image are over --max-latency 9.5"),
         (Limits(memory_mb=4), "5.0 MB are over --max-memory 4 MB"),

@@ -1,13 +1,31 @@
-"""The order of candidates, what their scores are worth, and who is out of it: by its costs or for want of a result."""
+"""The order of candidates, what their scores are worth, and who is out of it: by its costs or for want of a result.
+
+The score of a candidate is the mean of image AUROC and AU-PRO. Its interval and those of differences come from bootstrap
+replicates over the held-out images, the same for all candidates; each is drawn with all that was painted on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adbench.selection.evidence import Evidence, draw, interval, replicates, score_of
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.errors import DataError
+from adbench.metrics import ORDER
+from adbench.results import ResultStore
+from adbench.statistics.bootstrap import LEVEL
 from adbench.types import Job, Result
+
+PARTS = ("image_auroc", "aupro")
+
+
+def score_of(metrics: Mapping[str, float | None]) -> float | None:
+    """Return the mean of image AUROC and AU-PRO, a fraction of 1; None where one of them is not defined."""
+    image, region = (metrics.get(name) for name in PARTS)
+    return None if image is None or region is None else (image + region) / 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,7 @@ class Ranked:
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
         names = ("backbone", "weights", "layer", "image_size", "detector", "params")
-        metrics = {name: self.result.metrics[name] for name in ("image_auroc", "aupro")}
+        metrics = {name: self.result.metrics[name] for name in PARTS}
         rest = {"score": self.score, "interval": list(self.interval), "tied": self.tied, "rrf": self.relative_field}
         return {name: getattr(self.job, name) for name in names} | rest | {"metrics": metrics, "cost": self.result.cost}
 
@@ -91,13 +109,30 @@ def sift(results: Iterable[Result], limits: Limits) -> tuple[list[Scored], list[
     return kept, excluded
 
 
-def rank(scored: Sequence[Scored], sources: Sequence[int], seed: int) -> list[Ranked]:
-    """Return candidates from the best to the worst; equal scores in the order of their costs.
+def rank(scored: Sequence[Scored], results: ResultStore) -> list[Ranked]:
+    """Return candidates from the best to the worst; equal scores in the order of their sizes.
 
-    `sources`: which held-out image each validation image shows. All candidates are judged on the same draws of those.
+    `results` holds their replicates. Raises DataError if a candidate's are not there.
     """
-    times = draw(sources, seed)
     order = sorted(scored, key=lambda item: (-item[1], item[0].cost["memory_mb"] or 0, item[0].job.key))
-    values = [replicates(Evidence.from_record(r.details["evidence"]), times, s, r.job.pro_limit) for r, s in order]
+    values = [_replicates(result, results) for result, _ in order]
     pairs = zip(order, values, strict=True)
-    return [Ranked(r, score, interval(value), tied=interval(values[0] - value)[0] <= 0) for (r, score), value in pairs]
+    return [
+        Ranked(r, score, _interval(value), tied=_interval(values[0] - value)[0] <= 0) for (r, score), value in pairs
+    ]
+
+
+def _replicates(result: Result, results: ResultStore) -> NDArray[np.float32]:
+    """Return the score in each replicate, (R,)."""
+    key = result.job.key
+    found = results.replicates(key)
+    if found is None:
+        raise DataError(
+            f"{results.folder}/replicates/{key}.npy is missing; delete {key}.json too, and both are made again"
+        )
+    return np.asarray(np.mean([found[ORDER.index(name)] for name in PARTS], axis=0))
+
+
+def _interval(values: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -55,7 +55,7 @@ class Contest:
         wanted = {candidate(job) for group in whole.groups for job in group.jobs}
         for share in self.shares(len(self.validation.inputs.category.train), len(wanted)):
             scored, excluded = sift(self._results(self._plan(share).only(partial(_in, wanted))), self.limits)
-            ranked = rank(scored, self.validation.sources, self.spec.seeds[0])
+            ranked = rank(scored, self.results)
             out += excluded
             if share < 1:
                 kept = math.ceil(len(ranked) / 2)

@@ -1,4 +1,4 @@
-"""One candidate on validation data: its metrics, the evidence by image, and what it would cost in use."""
+"""One candidate on validation data: its metrics, and what it would cost in use."""
 
 from __future__ import annotations
 
@@ -11,37 +11,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adbench.anomaly_maps import upsample
 from adbench.detectors import Detector
 from adbench.extraction import Network, read_pixels
 from adbench.feature_maps import FeatureMaps
 from adbench.pipeline import Workplace, assess, fit
-from adbench.selection.evidence import gather
 from adbench.sweep import Group
-from adbench.types import Job, Result, Scores
+from adbench.types import Job, Result
 
 _TIMED = 5  # images, after one that is not counted
 
 
 def try_candidate(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
-    """Return the Result of a job on validation data, with its evidence in `details` and its costs in use in `cost`.
+    """Return the Result of a job on validation data, with its costs in use.
 
-    cost: latency_ms from pixels to score, one image at a time; memory_mb (10^6 bytes) of the network's weights up to the
+    These are latency_ms from pixels to score, one image at a time; memory_mb (10^6 bytes) of the network's weights up to the
     deepest layer and of what the detector keeps. `maps` is not used: pictures are made of the winner alone.
     """
     network, inputs = group.network, group.inputs
     detector, cost = fit(place, network, inputs, job)
-    result, scores = assess(place, network, inputs, job, detector, cost)
-    assert scores is not None  # noqa: S101  validation data have images
-    large = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
-    evidence = gather(Scores(scores.image, large), inputs.labels(job.eval_size))
+    result, _ = assess(place, network, inputs, job, detector, cost)
     cut = network.cut(job.layers).to(place.device).to(memory_format=torch.channels_last)
     in_use: dict[str, float | None] = {
         "latency_ms": _latency_ms(place, network, cut, job, detector, [sample.path for sample in inputs.category.test]),
         "memory_mb": _megabytes(cut) + (cost["state_mb"] or 0),
     }
-    details = result.details | {"evidence": evidence.record()}
-    return replace(result, details=details, cost=result.cost | in_use)
+    return replace(result, cost=result.cost | in_use)
 
 
 def _latency_ms(

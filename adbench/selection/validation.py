@@ -44,23 +44,23 @@ class Holdout:
 class Validation:
     """A category whose "test" images are held-out good ones and synthetic ones made of those.
 
-    sources: for each of them, which held-out image it shows. sizes: of each defect, as a fraction of the image's side.
+    sizes: of each defect, as a fraction of the image's side.
     """
 
     inputs: Inputs
-    sources: tuple[int, ...]
     sizes: tuple[float, ...]
 
     @property
     def held_out(self) -> int:
         """How many good images are held out."""
-        return len(set(self.sources))
+        return len(self.inputs.category.test) - len(self.sizes)
 
     def part(self, share: float) -> Validation:
         """Return the validation with a share of the images to fit on, in the order of chance, and all to score."""
         category = self.inputs.category
         train = category.train[: max(1, round(share * len(category.train)))]
-        return replace(self, inputs=Inputs(replace(category, train=train), self.inputs.facts))
+        inputs = Inputs(replace(category, train=train), self.inputs.facts, self.inputs.sources)
+        return replace(self, inputs=inputs)
 
 
 def make_validation(good: Inputs, holdout: Holdout, cache: Path, on_step: OnStep = ignore_step) -> Validation:
@@ -77,7 +77,7 @@ def make_validation(good: Inputs, holdout: Holdout, cache: Path, on_step: OnStep
     )
     facts = check_files([category], cache / "files.json", on_step)
     sources = (*range(len(held)), *(made.source for made in painted))
-    return Validation(Inputs(category, facts), sources, tuple(made.size for made in painted))
+    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted))
 
 
 def split(category: Category, holdout: Holdout) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
