@@ -41,7 +41,7 @@ def detector_params(detector: Detector) -> dict[str, Any]:
 
 def save_model(path: Path, job: Job, detector: Detector, cost: dict[str, Any]) -> None:
     """Write a fitted detector as safetensors, its job and cost in the header. Atomic; DataError if it cannot be written."""
-    header = {"adbench": json.dumps({"schema": 1, "job": vars(job), "cost": cost})}
+    header = {"adbench": json.dumps({"schema": 1, "job": job.record(), "cost": cost})}
     with replacing(path) as temporary:
         save_file({k: v.contiguous() for k, v in detector.state_dict().items()}, temporary, header)
 

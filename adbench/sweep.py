@@ -175,7 +175,7 @@ def _failure(job: Job, error: Exception) -> Result:
 
 def _written(results: ResultStore, result: Result) -> Result:
     results.write(result)
-    return result
+    return replace(result, replicates=None)
 
 
 def forecast(plan: Plan, place: Workplace, memo: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ LAYERS = [
         "receptive_field",
         "results",
         "spec",
+        "statistics",
         "store",
         "synthetic",
         "truth",

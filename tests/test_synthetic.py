@@ -34,7 +34,7 @@ def disc(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def grey(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A dark, streaky surface without colour."""
-    streaks = gaussian_filter(rng.normal(60, 60, (height, width)), (9, 1))
+    streaks = gaussian_filter(rng.normal(60, 160, (height, width)), (9, 0.8))
     return np.repeat(streaks[..., None], 3, axis=2)
 
 

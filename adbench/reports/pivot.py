@@ -97,7 +97,7 @@ def current(results: Iterable[Result], planned: Sequence[Job]) -> tuple[list[Ent
 def _choices(job: Job) -> str:
     """Return what a user chose of a job, without what follows from the state of the disk and the program."""
     state = ("fingerprint", "weights_sha256", "revision")
-    return json.dumps({key: value for key, value in vars(job).items() if key not in state}, sort_keys=True)
+    return json.dumps({key: value for key, value in job.record().items() if key not in state}, sort_keys=True)
 
 
 def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
