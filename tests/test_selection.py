@@ -13,7 +13,7 @@ from adbench.layers import block_ends, describe
 from adbench.metrics import components, evaluate
 from adbench.results import ResultStore
 from adbench.selection.advice import advice
-from adbench.selection.candidates import candidate, spelt_out
+from adbench.selection.candidates import Candidate, spelt_out
 from adbench.selection.ranking import Limits, Ranked, rank, sift
 from adbench.selection.rounds import Contest
 from adbench.selection.select import train_command
@@ -133,8 +133,8 @@ def test_one_seed_is_left() -> None:
 
 
 def test_a_candidate_is_the_same_on_other_data() -> None:
-    assert candidate(JOB) == candidate(replace(JOB, fingerprint="g", category="bolt", dataset="d"))
-    assert candidate(JOB) != candidate(replace(JOB, params={"coreset_fraction": 0.2}))
+    assert Candidate.of(JOB) == Candidate.of(replace(JOB, fingerprint="g", category="bolt", dataset="d"))
+    assert Candidate.of(JOB) != Candidate.of(replace(JOB, params={"coreset_fraction": 0.2}))
 
 
 def test_the_advice_is_one_sentence_with_its_reasons() -> None:
