@@ -150,11 +150,11 @@ def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[
 def _attempt(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
     try:
         detector, cost = fit(place, group.network, group.inputs, job)
-        result, scores = assess(place, group.network, group.inputs, job, detector, cost)
+        result, scores = assess(place, group.network, group.inputs, job, detector, cost, _field(group, job))
         if group.keep_maps and scores:
             masks = group.inputs.labels(job.eval_size).truth.masks
             keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
-        return replace(result, details=result.details | _field(group, job))
+        return result
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
     except Exception as error:  # one job's failure is a record, and the others go on
@@ -162,10 +162,10 @@ def _attempt(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
         return _failure(job, error)
 
 
-def _field(group: Group, job: Job) -> dict[str, int]:
+def _field(group: Group, job: Job) -> int | None:
     """What reports order layers by; of joined layers the largest counts."""
     known = [group.fields[layer] for layer in job.layers if layer in group.fields]
-    return {"receptive_field_px": max(known)} if len(known) == len(job.layers) else {}
+    return max(known) if len(known) == len(job.layers) else None
 
 
 def _failure(job: Job, error: Exception) -> Result:

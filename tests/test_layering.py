@@ -21,6 +21,7 @@ LAYERS = [
     (
         "anomaly_maps",
         "backbones",
+        "breakdown",
         "checkpoints",
         "datasets",
         "detectors",
@@ -31,6 +32,7 @@ LAYERS = [
         "images",
         "kept_maps",
         "layers",
+        "measuring",
         "metrics",
         "models",
         "pretraining",
