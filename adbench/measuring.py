@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.breakdown import evaluate_broken_down
-from adbench.statistics.bootstrap import draw, intervals, replicates
+from adbench.statistics.bootstrap import Draws, intervals, replicates
 from adbench.truth import Labels
 from adbench.types import Job, Sample, Scores
 
@@ -26,16 +26,12 @@ class Measured:
 
 
 def measure_scores(
-    scores: Scores, labels: Labels, samples: Sequence[Sample], fingerprint: str, job: Job, receptive_field: int | None
+    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None
 ) -> Measured:
-    """Return what is measured of the scores of test `samples`, maps on the evaluation grid.
-
-    `fingerprint` is that of the samples' images, from which the bootstrap is drawn; `receptive_field` in input pixels.
-    """
+    """Return what is measured of the scores of test `samples`, maps on the evaluation grid; `receptive_field` in input pixels."""
     truth, regions = labels.truth, labels.regions
     relative_field = receptive_field / job.image_size if receptive_field else None
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, relative_field)
-    draws = draw(fingerprint, truth.anomalous)
     found = replicates(scores, truth, regions, job.pro_limit, draws, metrics)
     details = {"resamples": draws.name, "intervals": intervals(found)}
     known = {"receptive_field_px": receptive_field} if receptive_field else {}

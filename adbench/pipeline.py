@@ -22,6 +22,7 @@ from adbench.feature_maps import FeatureMaps
 from adbench.measuring import Measured, measure_scores
 from adbench.metrics import ORDER
 from adbench.models import detector_params, make_detector
+from adbench.statistics.bootstrap import draw
 from adbench.store import Entry, EntryKey, FeatureStore
 from adbench.truth import Labels, read_labels
 from adbench.types import Category, Job, OnStep, Result, Sample, Scores, Size, ignore_step
@@ -52,10 +53,14 @@ class Workplace:
 
 @dataclass
 class Inputs:
-    """A category with the facts about its files (digest, size), and what was read of its labels so far."""
+    """A category with the facts about its files (digest, size), and what was read of its labels so far.
+
+    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
+    """
 
     category: Category
     facts: Facts
+    sources: tuple[int, ...] | None = None
     _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -162,8 +167,9 @@ def assess(
         return _result(job, nothing, fit_cost, detector), None
     scores, cost = score(place, network, inputs, job, detector)
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
-    labels, fingerprint = inputs.labels(job.eval_size), split_fingerprint(test, inputs.facts)
-    measured = measure_scores(Scores(scores.image, maps), labels, test, fingerprint, job, receptive_field)
+    labels = inputs.labels(job.eval_size)
+    draws = draw(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
+    measured = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
     total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
     return _result(job, measured, fit_cost | cost | total, detector), scores
 
