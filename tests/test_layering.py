@@ -60,6 +60,7 @@ LAYERS = [
     (
         "cli",
         "cli_rf",
+        "cli_synth",
         "cli_sweep",
         "cli_tools",
         "cli_weights",
