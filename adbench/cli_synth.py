@@ -51,8 +51,8 @@ def synth(
     like: Like = None,
     min_size_px: MinSize = 4,
     contrasts: Contrasts = "0.2,0.8",
-    hold_out: Annotated[
-        float, typer.Option("--hold-out", metavar="F", help="Fraction of the good images to put defects on.")
+    holdout: Annotated[
+        float, typer.Option("--holdout", metavar="SHARE", help="Share of good images held out, to put defects on.")
     ] = 0.25,
     contact_sheet: Annotated[
         Path | None, typer.Option("--contact-sheet", metavar="FILE.png", help="Draw a few defects of each kind here.")
@@ -62,13 +62,13 @@ def synth(
     json: o.Json = False,
 ) -> None:
     """Put synthetic defects on good images and write a dataset with exact masks; no test image is read."""
-    from adbench.synthetic.dataset import Order, write_dataset
+    from adbench.synthesis import Order, synthesise
 
     with console.progress() as (on_step, _):
         recipe = _recipe(kinds, sizes, like, contrasts, min_size_px, on_step)
-        order = Order(recipe, count, seed, hold_out)
+        order = Order(recipe, count, holdout, seed)
         setting = o.setting(o.data_folder(data), cache, category, "cpu", True, on_step)
-        made = write_dataset(setting.single(training_only=True).category, out, order, contact_sheet, on_step)
+        made = synthesise(setting, order, out, contact_sheet)
     if json:
         return console.answer_json(made)
     console.answer(

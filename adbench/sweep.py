@@ -86,7 +86,7 @@ def make_plan(
     groups: list[Group] = []
     skipped: list[Result] = []
     detectors = [(c, make_detector(c.name, c.params, seed)) for c, seed in product(spec.detectors, spec.seeds)]
-    for choice, label in product(spec.backbones, spec.weights):
+    for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
         fields = {layer.name: layer.field for layer in description.layers if layer.field}

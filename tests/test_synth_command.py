@@ -102,7 +102,11 @@ def test_like_takes_the_sizes_of_masks(run: Run, parts: Path, tmp_path: Path) ->
         (["--like", "x"], 3, "masks x: no image file in it; give a folder of masks, white where the defect is"),
         (["--kinds", "strain"], 2, "unknown defect 'strain'; did you mean 'stain'?"),
         (["--count", "0"], 2, "--count 0: give 1 or more"),
-        (["--hold-out", "1"], 2, "--hold-out 1: give a fraction above 0, below 1"),
+        (
+            ["--holdout", "1"],
+            2,
+            "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
+        ),
         (["--out", "PARTS"], 3, "PARTS/alpha is there and was not made by 'adbench synth'; choose another --out"),
     ],
 )
@@ -118,5 +122,5 @@ def test_one_good_image_is_too_few(run: Run, tmp_path: Path) -> None:
     answer = run("synth", "--data", "data", "--out", "made")
     assert answer.code == 3
     assert answer.err == (
-        "adbench: error: category 'bolt' has 1 good image; one to train on and one to paint on are needed\n"
+        "adbench: error: category 'bolt' has one training image: none can be held out; add good images\n"
     )

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,52 +28,35 @@ from adbench.types import Category, OnStep, Sample, ignore_step
 MANIFEST = "synthetic.json"
 
 
-@dataclass(frozen=True)
-class Order:
-    """What to make: `count` defective images, on the share `hold_out` of the good images; the rest is for training.
-
-    Raises UsageError for a count below 1 or a share outside (0, 1).
-    """
-
-    recipe: Recipe
-    count: int = 100
-    seed: int = 0
-    hold_out: float = 0.25
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UsageError(f"--count {self.count}: give 1 or more")
-        if not 0 < self.hold_out < 1:
-            raise UsageError(f"--hold-out {self.hold_out:g}: give a fraction above 0, below 1")
-
-
 def write_dataset(
-    category: Category, out: Path, order: Order, contact_sheet: Path | None = None, on_step: OnStep = ignore_step
-) -> dict[str, Any]:
-    """Write OUT/CATEGORY and return what is in it. Only training images are read.
+    train: Category, held_out: Sequence[Sample], out: Path, recipe: Recipe, count: int, seed: int,
+    contact_sheet: Path | None = None, on_step: OnStep = ignore_step,
+) -> dict[str, Any]:  # fmt: skip
+    """Write OUT/CATEGORY with `count` defective images and return what is in it.
 
-    train/good and test/good: byte copies of the images that are not, and are, held out. test/KIND/NNN.png and
+    train/good and test/good: byte copies of the training images of `train`, and of those held out. test/KIND/NNN.png and
     ground_truth/KIND/NNN_mask.png: defects on held-out images, so that no detector has seen what lies around them.
     synthetic.json: seeds, options, and the source, kind and size of each. The folder appears when it is whole. An
-    earlier one that this function wrote is replaced; DataError for any other, and for fewer than two good images.
+    earlier one that this function wrote is replaced; DataError for any other. Raises UsageError for a count below 1.
     """
-    train, held_out = _split(category, order)
-    target = out / category.name
-    maker = Maker(Parts(held_out, learn_foreground(category.train, on_step)), order.recipe, order.seed)
-    sheet = ContactSheet()
+    if count < 1:
+        raise UsageError(f"--count {count}: give 1 or more")
+    maker = Maker(Parts(held_out, learn_foreground((*train.train, *held_out), on_step)), recipe, seed)
+    target, sheet = out / train.name, ContactSheet()
     with _whole_folder(target) as folder:
-        _copy(train, folder / "train" / "good")
+        _copy(train.train, folder / "train" / "good")
         _copy(held_out, folder / "test" / "good")
         defects = []
-        for index in range(order.count):
+        for index in range(count):
             defects.append(_write(maker.make(index), folder, sheet))
-            on_step(index + 1, order.count, "painting defects")
+            on_step(index + 1, count, "painting defects")
         manifest = {
             "adbench": __version__,
-            "category": category.name,
-            **asdict(order),
+            "category": train.name,
             "foreground": "object" if maker.parts.foreground.object else "texture",
-            "train": [sample.name for sample in train],
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "train": [sample.name for sample in train.train],
             "good": [sample.name for sample in held_out],
             "defects": defects,
         }
@@ -81,16 +64,6 @@ def write_dataset(
     if contact_sheet:
         sheet.save(contact_sheet)
     return _summary(target, manifest, contact_sheet)
-
-
-def _split(category: Category, order: Order) -> tuple[list[Sample], list[Sample]]:
-    """Return the samples to train on and those held out, at least one of each, in their own order."""
-    samples = category.train
-    if len(samples) < 2:
-        raise DataError(f"category '{category.name}' has 1 good image; one to train on and one to paint on are needed")
-    count = min(max(round(order.hold_out * len(samples)), 1), len(samples) - 1)
-    chosen = set(np.random.default_rng([order.seed, 2]).permutation(len(samples))[:count].tolist())
-    return [s for k, s in enumerate(samples) if k not in chosen], [s for k, s in enumerate(samples) if k in chosen]
 
 
 @contextmanager
@@ -115,7 +88,10 @@ def _whole_folder(target: Path) -> Iterator[Path]:
 def _copy(samples: Sequence[Sample], folder: Path) -> None:
     folder.mkdir(parents=True)
     for sample in samples:
-        shutil.copyfile(sample.path, folder / sample.path.name)
+        target = folder / sample.path.name
+        if target.exists():  # two folders of good images may use the same names
+            target = folder / f"{sample.path.parent.name}_{sample.path.name}"
+        shutil.copyfile(sample.path, target)
 
 
 def _write(made: SyntheticImage, folder: Path, sheet: ContactSheet) -> dict[str, Any]:
