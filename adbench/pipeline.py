@@ -53,10 +53,14 @@ class Workplace:
 
 @dataclass
 class Inputs:
-    """A category with the facts about its files (digest, size), and what was read of its labels so far."""
+    """A category with the facts about its files (digest, size), and what was read of its labels so far.
+
+    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
+    """
 
     category: Category
     facts: Facts
+    sources: tuple[int, ...] | None = None
     _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -164,7 +168,8 @@ def evaluate_scores(scores: Scores, inputs: Inputs, job: Job, smoothing: float) 
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
     enlarged = Scores(scores.image, maps)
     metrics = evaluate(enlarged, labels.truth, job.pro_limit, labels.regions)
-    draws = draw(split_fingerprint(inputs.category.test, inputs.facts), labels.truth.anomalous)
+    images = split_fingerprint(inputs.category.test, inputs.facts)
+    draws = draw(images, labels.truth.anomalous, sources=inputs.sources)
     found = replicates(enlarged, labels.truth, labels.regions, job.pro_limit, draws, metrics)
     details = {"resamples": draws.name, "intervals": intervals(found)}
     return Measured(metrics, labels.remarks, details, found)
