@@ -14,12 +14,12 @@ from scipy.ndimage import binary_closing, gaussian_filter, label
 from adbench.images import read_image
 from adbench.types import OnStep, Sample, ignore_step
 
-_SIDE = 128  # px of the longer side at which foregrounds are estimated
-_RING = 4  # px of it: the border that is taken for background
+_SIDE = 256  # px of the longer side at which foregrounds are estimated
+_RING = 8  # px of it: the border that is taken for background
 _LOOKED_AT = 12  # images that decide what a category is
 _MOST_ON_BORDER, _LEAST_DISTANCE = 0.15, 2.5  # share of the border that an object may cover; in background spreads
 _SHARES = (0.02, 0.95)  # of the image that an object covers
-_CLOSED, _SMALL_HOLE, _SMALL_PIECE = 3, 0.01, 0.05  # px; share of the image; share of the largest piece
+_CLOSED, _SMALL_HOLE, _SMALL_PIECE = 6, 0.01, 0.05  # px; share of the image; share of the largest piece
 
 Mask = NDArray[np.bool_]
 
@@ -71,7 +71,7 @@ def estimate(image: NDArray[np.uint8]) -> Mask | None:
     Each pixel's distance from the border's median colour is counted in the border's spreads (median absolute deviation)
     and split by Otsu's threshold of its logarithm. In a texture, the border has as much above it as the middle.
     """
-    small = gaussian_filter(_shrunk(image), (1.2, 1.2, 0))
+    small = gaussian_filter(_shrunk(image), (2, 2, 0))
     ring = np.ones(small.shape[:2], bool)
     ring[_RING:-_RING, _RING:-_RING] = False
     centre = np.median(small[ring], axis=0)
@@ -119,4 +119,5 @@ def _pieces(mask: Mask, least: float) -> Mask:
 
 def _resized(field: NDArray[np.float32], shape: tuple[int, ...]) -> Mask:
     size = (shape[1], shape[0])
-    return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BILINEAR)) > 0.5
+    soft = gaussian_filter(field, 1.0, mode="nearest")  # or a large image would show the steps of a small one
+    return np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC)) > 0.5
