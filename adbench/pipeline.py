@@ -99,9 +99,12 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         paths = [sample.path for sample in samples]
+        precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         with place.store.writing(missing, len(paths), sidecar) as writers:
-            for batch in extract(network, paths, list(missing), image_size, place.device, place.on_step):
+            for batch in extract(
+                network, paths, list(missing), image_size, place.device, place.on_step, precision=precision
+            ):
                 for layer, maps in batch.items():
                     writers.append(layer, maps)
     entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
