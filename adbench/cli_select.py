@@ -96,7 +96,7 @@ def select(
     defects: Defects = 60,
     kinds: Kinds = None,
     like: Like = None,
-    holdout: Share = 0.3,
+    holdout: Share = 0.25,
     max_latency: MaxLatency = None,
     max_memory: MaxMemory = None,
     halving: Halving = True,

@@ -44,7 +44,7 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     validation = answer.json["validation"]
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
-    assert validation == {"train": 8, "good": 4, "synthetic": 12}
+    assert validation == {"train": 9, "good": 3, "synthetic": 12}
     assert run(*shlex.split(answer.json["command"])[1:]).code == 0
 
 
@@ -126,7 +126,10 @@ ERRORS = {
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),
     "kind": (("--kinds", "scrach"), "unknown defect 'scrach'; did you mean 'scratch'?"),
     "memory": (("--max-memory", "much"), "'much' is no size; write e.g. 50GB, 500MB or a number of bytes"),
-    "holdout": (("--holdout", "0.95"), "--holdout 0.95: give a fraction of the good images from 0.05 to 0.9"),
+    "holdout": (
+        ("--holdout", "1"),
+        "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
+    ),
     "format": (("--format", "tabel"), "unknown format 'tabel'; did you mean 'table'?"),
 }  # fmt: skip
 
