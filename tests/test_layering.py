@@ -14,12 +14,12 @@ ROOT = Path(adbench.__file__).parent
 LAYERS = [
     ("errors", "registry", "types", "files"),
     ("backbones", "pretraining", "datasets", "detectors", "metrics", "anomaly_maps", "receptive_field", "spec", "store",
-     "results", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
+     "results", "running", "images", "feature_maps", "layers", "weights", "checkpoints", "truth",
      "environment", "models", "extraction", "heatmaps"),
     ("pipeline",),
     ("setting", "sweep", "reports", "studies", "analyses", "reporting", "executors", "foreign_maps", "tasks", "listing",
-     "fields_of_view"),
-    ("console", "options", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
+     "fields_of_view", "orders", "status"),
+    ("console", "stopping", "worker", "options", "cli_status", "cli_tools", "cli_weights", "cli_rf", "cli_sweep", "cli"),
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or not path.name.startswith("__")]
