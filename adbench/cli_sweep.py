@@ -22,6 +22,9 @@ Overrides = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
+KeepMaps = Annotated[
+    int, typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures.")
+]
 Status = Annotated[bool, typer.Option("--status", help="Print what is done, what runs and what waits, and stop.")]
 
 
@@ -31,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def sweep(
+    context: typer.Context,
     preset: Preset = None,
     spec: SpecFile = None,
     data: o.Data = None,
@@ -39,6 +43,7 @@ def sweep(
     set_: Overrides = None,
     limit: Limit = None,
     dry_run: DryRun = False,
+    keep_maps: KeepMaps = 0,
     status: Status = False,
     executor: o.Executor = "local",
     jobs: o.Jobs = None,
@@ -70,7 +75,7 @@ def sweep(
     with console.progress() as (on_step, _):
         data = o.data_folder(data, study.data)
         setting = o.setting(data, cache, category or list(study.categories), device, offline, on_step)
-        planned = plan_sweep(setting, study, o.results_folder(out), limit)
+        planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, context.obj or "")
     if status:
         return print_status(o.results_folder(out), planned.plan.jobs, json)
     if dry_run:

@@ -41,7 +41,9 @@ def report(
     results: Annotated[
         Path | None, typer.Argument(metavar="[RESULTS]", help="Default: $ADBENCH_RESULTS, else ./results.")
     ] = None,
-    format_: Annotated[str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json.")] = "table",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")
+    ] = "table",
     rows: Annotated[
         list[str] | None, typer.Option("--rows", metavar="K", help="Keys that make a row; may be repeated.")
     ] = None,
@@ -63,15 +65,15 @@ def report(
     """Print the table of a results folder, also of a sweep that still runs, and what its study found."""
     from adbench.reporting import View, draw, make_report, render
 
-    view = View(_split(rows), columns, metric, study, _split(show))
+    name = "json" if json else format_
+    view = View(_split(rows), columns, metric, study, _split(show), complete=name.lower() == "html")
     made = make_report(o.results_folder(results), view)
-    console.answer(render(made, "json" if json else format_, bold=console.colour(sys.stdout)))
+    console.answer(render(made, name, bold=console.colour(sys.stdout)))
     if figures:
         with console.progress() as (on_step, _):
             written = draw(made, figures, on_step)
-        console.say(
-            f"{len(written)} figures are in {figures}" if written else "no figures: these results answer no study"
-        )
+        names = ", ".join(dict.fromkeys(path.stem for path in written))
+        console.say(f"in {figures}, as PNG and SVG: {names}" if names else "no figures: these results answer no study")
 
 
 def _split(texts: list[str] | None) -> list[str]:

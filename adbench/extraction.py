@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +51,11 @@ def batch_size(image_size: int) -> int:
     return max(1, _BATCH_PIXELS // image_size**2)
 
 
+def read_pixels(path: Path, image_size: int) -> NDArray[np.uint8]:
+    """Return one image as the network sees it, before normalisation: (image_size, image_size, 3) RGB."""
+    return resize(read_image(path), image_size)
+
+
 def extract(
     network: Network,
     paths: Sequence[Path],
@@ -58,28 +63,28 @@ def extract(
     image_size: int,
     device: torch.device,
     on_step: OnStep = ignore_step,
+    read: Callable[[Path, int], NDArray[np.uint8]] = read_pixels,
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield {layer: (B, C, h, w)} for batches of images in order, one forward pass for all layers.
 
-    Images are resized to a square, bilinear and antialiased, without a crop. Raises DataError for an unreadable image.
+    Images are resized to a square, bilinear and antialiased, without a crop. `read` takes the place of `read_pixels`, for
+    a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
+    DataError for an unreadable image.
     """
     module = network.cut(layers).to(device)
     module = module.to(memory_format=torch.channels_last)
     done = 0
     with torch.inference_mode():
-        for pixels in _decoded(paths, image_size):
+        for pixels in _decoded(paths, image_size, read):
             maps = module(network.normalise(torch.from_numpy(pixels).to(device)))
             yield {layer: maps[layer].float().contiguous().cpu().numpy() for layer in layers}
             done += len(pixels)
             on_step(done, len(paths), f"{network.backbone} at {image_size} px")
 
 
-def read_pixels(path: Path, image_size: int) -> NDArray[np.uint8]:
-    """Return one image as the network sees it, before normalisation: (image_size, image_size, 3) RGB."""
-    return resize(read_image(path), image_size)
-
-
-def _decoded(paths: Sequence[Path], image_size: int) -> Iterator[NDArray[np.uint8]]:
+def _decoded(
+    paths: Sequence[Path], image_size: int, read: Callable[[Path, int], NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
     """Yield batches (B, size, size, 3), decoded in threads while the network works."""
     size = batch_size(image_size)
     chunks = [paths[i : i + size] for i in range(0, len(paths), size)]
@@ -87,7 +92,7 @@ def _decoded(paths: Sequence[Path], image_size: int) -> Iterator[NDArray[np.uint
         waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append([pool.submit(read_pixels, path, image_size) for path in chunk])
+                waiting.append([pool.submit(read, path, image_size) for path in chunk])
                 if len(waiting) > _AHEAD:
                     yield np.stack([future.result() for future in waiting.popleft()])
             while waiting:

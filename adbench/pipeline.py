@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adbench.anomaly_maps import upsample
 from adbench.datasets.check import FileFacts, category_fingerprint, split_fingerprint
@@ -20,6 +22,7 @@ from adbench.extraction import Network, extract
 from adbench.feature_maps import FeatureMaps
 from adbench.metrics import ORDER, evaluate
 from adbench.models import detector_params, make_detector
+from adbench.statistics.bootstrap import draw, intervals, replicates
 from adbench.store import Entry, EntryKey, FeatureStore
 from adbench.truth import Labels, read_labels
 from adbench.types import Category, Job, OnStep, Result, Sample, Scores, Size, ignore_step
@@ -56,7 +59,7 @@ class Inputs:
     facts: Facts
     _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return category_fingerprint(self.category, self.facts)
 
@@ -145,13 +148,26 @@ def score(
     return scores, cost
 
 
-def evaluate_scores(
-    scores: Scores, inputs: Inputs, job: Job, smoothing: float
-) -> tuple[dict[str, float | None], list[str]]:
-    """Return metrics of scores whose maps lie on the feature grid, and remarks on what is missing of them."""
+@dataclass(frozen=True)
+class Measured:
+    """Metrics of one job, remarks on what is missing of them, how sure they are: intervals, bootstrap replicates (7, R)."""
+
+    metrics: dict[str, float | None]
+    remarks: list[str]
+    details: dict[str, Any] = field(default_factory=dict)
+    replicates: NDArray[np.float32] | None = None
+
+
+def evaluate_scores(scores: Scores, inputs: Inputs, job: Job, smoothing: float) -> Measured:
+    """Return the metrics of scores whose maps lie on the feature grid, and their bootstrap."""
     labels = inputs.labels(job.eval_size)
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
-    return evaluate(Scores(scores.image, maps), labels.truth, job.pro_limit, labels.regions), labels.remarks
+    enlarged = Scores(scores.image, maps)
+    metrics = evaluate(enlarged, labels.truth, job.pro_limit, labels.regions)
+    draws = draw(split_fingerprint(inputs.category.test, inputs.facts), labels.truth.anomalous)
+    found = replicates(enlarged, labels.truth, labels.regions, job.pro_limit, draws, metrics)
+    details = {"resamples": draws.name, "intervals": intervals(found)}
+    return Measured(metrics, labels.remarks, details, found)
 
 
 def assess(
@@ -162,30 +178,25 @@ def assess(
     Without test images metrics are None with a reason, and there are no scores.
     """
     if not inputs.category.test:
-        metrics: dict[str, float | None] = dict.fromkeys(ORDER)
-        return _result(job, metrics, ["no labelled test images: nothing to measure"], fit_cost, detector), None
+        nothing = Measured(dict.fromkeys(ORDER), ["no labelled test images: nothing to measure"])
+        return _result(job, nothing, fit_cost, detector), None
     scores, cost = score(place, network, inputs, job, detector)
-    metrics, remarks = evaluate_scores(scores, inputs, job, detector.smoothing)
+    measured = evaluate_scores(scores, inputs, job, detector.smoothing)
     total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
-    return _result(job, metrics, remarks, fit_cost | cost | total, detector), scores
+    return _result(job, measured, fit_cost | cost | total, detector), scores
 
 
 COST_KEYS = ("extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb")
-
-
-def run(place: Workplace, network: Network, inputs: Inputs, job: Job) -> Result:
-    """Return the Result of one job from features to metrics."""
-    detector, cost = fit(place, network, inputs, job)
-    return assess(place, network, inputs, job, detector, cost)[0]
 
 
 class UnsupportedError(UsageError):
     """A detector that cannot take features of these shapes: the job is skipped, with the reason."""
 
 
-def _result(job: Job, metrics: dict[str, Any], remarks: list[str], cost: dict[str, Any], detector: Detector) -> Result:
+def _result(job: Job, measured: Measured, cost: dict[str, Any], detector: Detector) -> Result:
     cost = {key: cost.get(key) for key in COST_KEYS} | {"peak_memory_mb": peak_memory_mb()}
-    return Result(job, "done", "; ".join(remarks) or None, metrics, cost, environment(), detector.details())
+    reason, details = "; ".join(measured.remarks) or None, detector.details() | measured.details
+    return Result(job, "done", reason, measured.metrics, cost, environment(), details, measured.replicates)
 
 
 def _extract_seconds(entries: Sequence[Entry]) -> float:

@@ -12,6 +12,7 @@ from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
 from adbench.reports.keys import Entry
 from adbench.reports.pivot import build, current
+from adbench.reports.plotting import images
 from adbench.results import ResultStore
 from adbench.studies import STUDIES
 from adbench.types import OnStep, ignore_step
@@ -28,6 +29,7 @@ class View:
     metric: str | None = None
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
+    complete: bool = False  # every analysis where none is named, for a format with room for them
 
 
 def make_report(folder: Path, view: View | None = None) -> Report:
@@ -36,7 +38,9 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     results, planned = store.all(), store.planned()
     report = build(results, planned, view.rows, view.columns, view.metric, folder)
     found, _ = current(results, planned)
-    return replace(report, sections=[*_studies(found, view.study), *_analyses(found, view.show)])
+    show = view.show or ((ALL,) if view.complete else ())
+    sections = [*_studies(found, view.study), *_analyses(found, show)]
+    return replace(report, sections=sections, folder=folder, commands=store.commands())
 
 
 def render(report: Report, name: str, bold: bool = False) -> str:
@@ -48,12 +52,14 @@ def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     if wanted == NONE:
         return []
     if wanted == AUTO:
-        return [section for study in STUDIES.items().values() if (section := study(found))]
-    section = STUDIES.get(wanted)(found)
-    if section is None:
+        return [study.section(found) for study in STUDIES.items().values() if study.recognised_in(found)]
+    study = STUDIES.get(wanted)
+    if not study.answered_by(found):
         name = STUDIES.canonical(wanted)
-        raise DataError(f"these results do not answer the study '{name}': they do not vary in it; see 'adbench report'")
-    return [section]
+        raise DataError(
+            f"these results do not answer the study '{name}': no two jobs differ in their {study.key} alone"
+        )
+    return [study.section(found)]
 
 
 def _analyses(found: Sequence[Entry], wanted: Sequence[str]) -> list[Section]:
@@ -62,15 +68,14 @@ def _analyses(found: Sequence[Entry], wanted: Sequence[str]) -> list[Section]:
 
 
 def draw(report: Report, folder: Path, on_step: OnStep = ignore_step) -> list[Path]:
-    """Write every figure of the report as FOLDER/NAME.png (200 dots per inch) and FOLDER/NAME.svg; return the paths."""
+    """Write every figure of the report as FOLDER/NAME.png and FOLDER/NAME.svg; return the paths."""
     figures = [figure for section in report.sections for figure in section.figures]
     written = []
     for index, figure in enumerate(figures):
         on_step(index, len(figures), "drawing figures")
-        drawing = figure.draw()
-        for suffix in ("png", "svg"):
-            target = folder / f"{figure.name}.{suffix}"
+        for kind, content in images(figure).items():
+            target = folder / f"{figure.name}.{kind}"
             with replacing(target) as temporary:
-                drawing.savefig(temporary, format=suffix, dpi=200)
+                temporary.write_bytes(content)
             written.append(target)
     return written

@@ -1,9 +1,11 @@
 """The results folder: one immutable JSON file per done job, failures kept apart, and the plans that say what is to come.
 
-FOLDER/KEY.json is a done job, FOLDER/failed/KEY.json one that failed or was skipped, FOLDER/plans/NAME.json the jobs of a
-sweep. Every file is written whole or not at all, so the folder can be read while sweeps write to it.
+FOLDER/KEY.json is a done job, FOLDER/replicates/KEY.npy its bootstrap replicates, FOLDER/failed/KEY.json a job that failed
+or was skipped, FOLDER/plans/NAME.json the jobs of a sweep. Every file is written whole or not at all, so the folder can
+be read while sweeps write to it.
 """
 
+import io
 import json
 import logging
 import math
@@ -15,8 +17,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adbench.errors import DataError
-from adbench.files import write_text
+from adbench.files import replacing, write_text
+from adbench.metrics import ORDER
 from adbench.types import Job, Result
 
 T = TypeVar("T")
@@ -34,11 +40,14 @@ class ResultStore:
         self.folder = folder
         self._failed = folder / "failed"
         self._plans = folder / "plans"
+        self._replicates = folder / "replicates"
 
     def write(self, result: Result) -> None:
         """Store a result. A valid done one that is there already is kept; failures give way to a later success."""
         key = result.job.key
         if self.read(key) is None:
+            if result.replicates is not None:  # first: whoever sees the record finds them
+                self._write_replicates(key, result.replicates)
             folder = self.folder if result.status == "done" else self._failed
             write_text(folder / f"{key}.json", _dump(_plain(result)))
             if result.status != "done":
@@ -68,20 +77,42 @@ class ResultStore:
         for key in _keys(self._failed).intersection(keys):
             (self._failed / f"{key}.json").unlink(missing_ok=True)
 
+    def replicates(self, key: str) -> NDArray[np.float32] | None:
+        """Return the bootstrap replicates (metrics, R) of the job `key`, or None; a damaged file is reported and deleted."""
+        return _load(self._replicates / f"{key}.npy", _parse_replicates, "no differences are tested with it")
+
+    def _write_replicates(self, key: str, found: NDArray[np.float32]) -> None:
+        with replacing(self._replicates / f"{key}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, found, allow_pickle=False)
+
     def all(self) -> list[Result]:
         """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
         found = [*map(self.read, self.done()), *self.failures()]
         return [result for _, result in sorted(((_order(r), r) for r in found if r), key=itemgetter(0))]
 
-    def write_plan(self, name: str, jobs: Sequence[Job]) -> None:
-        """Store what the sweep `name` is going to run, in place of its earlier plan."""
-        record = {"schema": SCHEMA, "jobs": {job.key: asdict(job) for job in jobs}}
+    def maps(self, key: str) -> Path:
+        """Return the folder for pictures of the job `key`."""
+        return self.folder / "maps" / key
+
+    def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
+        """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
+        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: asdict(job) for job in jobs}}
         write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
 
     def planned(self) -> list[Job]:
         """Return the jobs of all plans, each once."""
-        plans = [_load(path, _parse_plan) or {} for path in sorted(self._plans.glob("*.json"))]
+        plans = [_load(path, _parse_plan) or {} for path in self._plan_files()]
         return list({key: job for plan in plans for key, job in plan.items()}.values())
+
+    def commands(self) -> list[str]:
+        """Return the command behind each plan that knows it, each once."""
+        found = [
+            _load(path, lambda content: str(json.loads(content).get("command", ""))) for path in self._plan_files()
+        ]
+        return [command for command in dict.fromkeys(found) if command]
+
+    def _plan_files(self) -> list[Path]:
+        return sorted(self._plans.glob("*.json"))
 
 
 def _keys(folder: Path) -> set[str]:
@@ -104,11 +135,11 @@ def _order(result: Result) -> tuple[str | int, ...]:
 
 
 def _read(path: Path, done: bool) -> Result | None:
-    return _load(path, lambda record: _parse(record, path.stem, done))
+    return _load(path, lambda content: _parse(json.loads(content), path.stem, done))
 
 
-def _load(path: Path, parse: Callable[[Any], T]) -> T | None:
-    """Return what `parse` makes of the JSON in `path`, or None if there is no such file or it had to be deleted."""
+def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job counts as not run") -> T | None:
+    """Return what `parse` makes of the content of `path`, or None if there is no such file or it had to be deleted."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -116,9 +147,9 @@ def _load(path: Path, parse: Callable[[Any], T]) -> T | None:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; make it readable or delete it") from error
     try:
-        return parse(json.loads(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        _LOG.warning("deleted the damaged file %s (%s); its job counts as not run", path, error)
+        return parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError) as error:
+        _LOG.warning("deleted the damaged file %s (%s); %s", path, error, consequence)
         with suppress(OSError):  # a folder that is only readable can still be reported on
             path.unlink()
         return None
@@ -145,9 +176,17 @@ def _sound(result: Result) -> bool:
     )
 
 
-def _parse_plan(record: Any) -> dict[str, Job]:
+def _parse_plan(content: bytes) -> dict[str, Job]:
+    record = json.loads(content)
     _check_schema(record)
     return {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
+
+
+def _parse_replicates(content: bytes) -> NDArray[np.float32]:
+    found = np.load(io.BytesIO(content), allow_pickle=False)
+    if found.dtype != np.float32 or found.ndim != 2 or len(found) != len(ORDER):
+        raise ValueError(f"{found.dtype} of shape {found.shape}, not float32 of {len(ORDER)} metrics")
+    return np.asarray(found)
 
 
 def _check_schema(record: Any) -> None:

@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adbench.datasets import open_dataset
+from adbench.datasets import open_dataset, open_training
 from adbench.datasets.check import check_files
-from adbench.errors import UsageError, WeightsError
+from adbench.errors import DataError, UsageError, WeightsError
 from adbench.extraction import Network
 from adbench.layers import describe
 from adbench.pipeline import Inputs, Workplace, choose_device
 from adbench.store import FeatureStore
-from adbench.types import OnStep, ignore_step
+from adbench.types import Job, OnStep, ignore_step
 from adbench.weights import resolve
 
 log = logging.getLogger("adbench")
@@ -44,11 +44,12 @@ class Setting:
         facts = check_files(categories, self.cache / "files.json", self.on_step)
         return [Inputs(category, facts) for category in categories]
 
-    def single(self) -> Inputs:
-        """Return the one category that the command works on."""
+    def single(self, training_only: bool = False) -> Inputs:
+        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read."""
         if len(self.categories) > 1:
             raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
-        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
+        opened = open_training if training_only else open_dataset
+        categories = opened(self.data, self.cache, self.categories, self.on_step)
         if len(categories) > 1:
             names = ", ".join(category.name for category in categories)
             raise UsageError(f"--category is missing: '{self.data}' has {names}")
@@ -58,6 +59,13 @@ class Setting:
         """Return a backbone with its weights, fetched if need be."""
         name = describe(backbone, self.memo).backbone
         return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
+
+    def network_of(self, model: Path, job: Job) -> Network:
+        """Return the network that the model in this file was fitted on; raise DataError if its weights have changed."""
+        network = self.network(job.backbone, job.weights)
+        if network.weights.sha256 != job.weights_sha256:
+            raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
+        return network
 
     def network_at_hand(self, backbone: str) -> Network:
         """Return a backbone with its ImageNet weights if they need no download, else with random ones."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import shlex
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
@@ -23,8 +22,8 @@ class _Stopped(BaseException):
 
 
 @contextmanager
-def stoppable(arguments: Sequence[str]) -> Iterator[None]:
-    """Run a command so that SIGINT and SIGTERM end it with exit code 130 or 143 and the line that resumes it.
+def stoppable(typed: str) -> Iterator[None]:
+    """Run a command so that SIGINT and SIGTERM end it with exit code 130 or 143 and the line, as it was `typed`, that resumes it.
 
     Python hears of a signal only between two steps of its own, and one step may be a long computation: a thread ends the
     process if the command is still at work after four seconds. Files are whole or not there: nothing breaks by that.
@@ -33,11 +32,11 @@ def stoppable(arguments: Sequence[str]) -> Iterator[None]:
     hears, told = os.pipe()
     os.set_blocking(told, False)
     earlier = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    Thread(target=_insist, args=(hears, arguments), daemon=True).start()
+    Thread(target=_insist, args=(hears, typed), daemon=True).start()
     try:
         yield
     except _Stopped as stop:
-        raise SystemExit(_farewell(stop.args[0], arguments)) from None
+        raise SystemExit(_farewell(stop.args[0], typed)) from None
     finally:
         signal.set_wakeup_fd(earlier)
         os.close(told)  # ends the thread
@@ -49,12 +48,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped(number)
 
 
-def _farewell(number: int, arguments: Sequence[str]) -> int:
-    console.error(f"{_NAMES[number]}; what is done is kept, go on with: adbench {shlex.join(arguments)}")
+def _farewell(number: int, typed: str) -> int:
+    console.error(f"{_NAMES[number]}; what is done is kept, go on with: {typed}")
     return 128 + number
 
 
-def _insist(hears: int, arguments: Sequence[str]) -> None:
+def _insist(hears: int, typed: str) -> None:
     """Wait for a signal, then for the end of the command; end the process if that does not come."""
     number, deadline = 0, float("inf")
     while time.monotonic() < deadline:
@@ -66,4 +65,4 @@ def _insist(hears: int, arguments: Sequence[str]) -> None:
             return os.close(hears)
         if not number and told[0] in _NAMES:
             number, deadline = told[0], time.monotonic() + _GRACE_S
-    os._exit(_farewell(number, arguments))
+    os._exit(_farewell(number, typed))

@@ -12,9 +12,10 @@ from typing import Any
 from adbench.datasets.check import split_fingerprint
 from adbench.errors import AdbenchError, WeightsError
 from adbench.extraction import Network
+from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
 from adbench.models import make_detector
-from adbench.pipeline import Inputs, UnsupportedError, Workplace, entry_key, features, job_for, run
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for
 from adbench.results import ResultStore
 from adbench.running import group_name, sign
 from adbench.spec import Spec
@@ -33,6 +34,7 @@ class Group:
     network: Network
     jobs: tuple[Job, ...]
     fields: dict[str, int]  # analytic receptive field of each layer, in input pixels, where it is known
+    keep_maps: int = 0  # pictures to keep of each job: so many best, worst and false alarms
 
     @property
     def title(self) -> str:
@@ -66,6 +68,10 @@ class Plan:
         starts = accumulate((len(group.jobs) for group in self.groups), initial=0)
         return self._keep(g.jobs[: max(0, limit - start)] for g, start in zip(self.groups, starts, strict=False))
 
+    def keeping_maps(self, count: int) -> Plan:
+        """Return the plan with `count` pictures of each role kept of every job that it runs."""
+        return replace(self, groups=tuple(replace(group, keep_maps=count) for group in self.groups))
+
     def _keep(self, jobs: Iterable[tuple[Job, ...]]) -> Plan:
         kept = (replace(group, jobs=left) for group, left in zip(self.groups, jobs, strict=True) if left)
         return replace(self, groups=tuple(kept))
@@ -81,7 +87,7 @@ def make_plan(
     groups: list[Group] = []
     skipped: list[Result] = []
     detectors = [(c, make_detector(c.name, c.params, seed)) for c, seed in product(spec.detectors, spec.seeds)]
-    for choice, label in product(spec.backbones, spec.weights):
+    for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
         fields = {layer.name: layer.field for layer in description.layers if layer.field}
@@ -150,12 +156,16 @@ def _run_rest(place: Workplace, group: Group, results: ResultStore, at: Callable
     for index, job in enumerate(group.jobs):
         place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
         at(job.key)
-        yield results.read(job.key) or _written(results, _attempt(place, group, job))
+        yield results.read(job.key) or _written(results, _attempt(place, group, job, results.maps(job.key)))
 
 
-def _attempt(place: Workplace, group: Group, job: Job) -> Result:
+def _attempt(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
     try:
-        result = run(place, group.network, group.inputs, job)
+        detector, cost = fit(place, group.network, group.inputs, job)
+        result, scores = assess(place, group.network, group.inputs, job, detector, cost)
+        if group.keep_maps and scores:
+            masks = group.inputs.labels(job.eval_size).truth.masks
+            keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
         return replace(result, details=result.details | _field(group, job))
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
@@ -178,7 +188,7 @@ def failure(job: Job, error: Exception) -> Result:
 
 def _written(results: ResultStore, result: Result) -> Result:
     results.write(result)
-    return result
+    return replace(result, replicates=None)
 
 
 def forecast(plan: Plan, place: Workplace, memo: Path) -> dict[str, Any]:

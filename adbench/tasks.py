@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adbench.calibration import HoldOut, calibrate, fitted_digests
 from adbench.datasets import open_dataset
-from adbench.errors import DataError
 from adbench.executors import Executor, Site, choose_executor
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
-from adbench.models import load_model, make_detector, save_model
+from adbench.models import Model, load_model, make_detector, save_model
 from adbench.pipeline import assess, features, fit, job_for
+from adbench.prediction import Scorer
 from adbench.results import ResultStore
 from adbench.setting import Setting
 from adbench.spec import Spec
@@ -61,35 +62,48 @@ class Choices:
     seed: int = 0
 
 
-def train_model(setting: Setting, choices: Choices, params: dict[str, Any], model: Path) -> dict[str, Any]:
-    """Fit a detector on a category's good images and write it; return what was trained and its cost."""
+def train_model(
+    setting: Setting, choices: Choices, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
+) -> dict[str, Any]:
+    """Fit a detector on a category's good images and write it; return what was trained and its cost.
+
+    With `hold_out`, it is fitted to fewer of them, and the others set its threshold.
+    """
     detector = make_detector(choices.detector, params, choices.seed)
     layers = parse_layers(choices.layer, describe(choices.backbone, setting.memo))
     network, inputs = setting.network(choices.backbone, choices.weights), setting.single()
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
+    inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
     job = job_for(inputs, network, layers, detector, canonical(choices.detector), **rest)
-    fitted, cost = fit(setting.workplace(), network, inputs, job)
-    save_model(model, job, fitted, cost)
-    return {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    place = setting.workplace()
+    fitted, cost = fit(place, network, inputs, job)
+    threshold = None
+    if hold_out:
+        paths = [sample.path for sample in held]
+        threshold = calibrate(Scorer(network, job, fitted, place.device), paths, hold_out.fpr, place.on_step)
+    save_model(model, Model(job, fitted, cost, fitted_digests(inputs), threshold))
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    return answer | {"threshold": threshold.record() if threshold else None}
 
 
 def evaluate_model(
     setting: Setting, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None
 ) -> Result:
     """Score a category's test images with a saved detector; `heatmaps` is a folder for one picture per image."""
-    job, detector, cost = load_model(model)
-    network = setting.network(job.backbone, job.weights)
-    if network.weights.sha256 != job.weights_sha256:
-        raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
+    saved = load_model(model)
+    job, detector = saved.job, saved.detector
+    network = setting.network_of(model, job)
     inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single()
     category = inputs.category
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
     place = setting.workplace()
-    result, scores = assess(place, network, inputs, job, detector, cost)
+    result, scores = assess(place, network, inputs, job, detector, saved.cost)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, setting.on_step)
-    return result
+    return replace(
+        result, details=result.details | {"fitted_images": len(saved.fitted)}
+    )  # fewer where some were held out
 
 
 def _only(setting: Setting, job: Job) -> tuple[str, ...]:
@@ -107,6 +121,7 @@ class Sweep:
     todo: Plan
     results: ResultStore
     cached: int  # jobs that had a result when the sweep was planned
+    command: str = ""  # what a user typed to start it
 
     def forecast(self) -> dict[str, Any]:
         """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
@@ -119,7 +134,7 @@ class Sweep:
 
         Without an executor the groups run here, one after the other.
         """
-        self.results.write_plan(self.plan.name, self.plan.jobs)
+        self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
         for result in self.plan.skipped:
             self.results.write(result)
             yield result
@@ -133,10 +148,12 @@ class Sweep:
             "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
 
 
-def plan_sweep(setting: Setting, spec: Spec, out: Path, limit: int | None = None) -> Sweep:
+def plan_sweep(
+    setting: Setting, spec: Spec, out: Path, limit: int | None = None, keep_maps: int = 0, command: str = ""
+) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
     plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
-    return Sweep(setting, plan, todo, results, plan.runnable - pending.runnable)
+    return Sweep(setting, plan, todo.keeping_maps(keep_maps), results, plan.runnable - pending.runnable, command)

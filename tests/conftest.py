@@ -58,6 +58,21 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def models(parts: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of the category `alpha`: with.safetensors has a threshold, without.safetensors none; not to be changed."""
+    from adbench.calibration import HoldOut
+    from adbench.setting import Setting
+    from adbench.tasks import Choices, train_model
+
+    folder = tmp_path_factory.mktemp("models")
+    setting = Setting(str(parts), cache, ("alpha",), "cpu")
+    choices = Choices("patchcore", "efficientnet_lite0", "blocks.1.1.add", image_size=64)
+    train_model(setting, choices, {}, folder / "with.safetensors", HoldOut(0.4, 0.4))
+    train_model(setting, choices, {}, folder / "without.safetensors")
+    return folder
+
+
 class Answer(NamedTuple):
     """What a command gave."""
 

@@ -21,6 +21,7 @@ from adbench.models import make_detector
 from adbench.pretraining import PRETRAININGS
 from adbench.reports import FORMATS
 from adbench.studies import STUDIES
+from adbench.synthetic import KINDS
 from adbench.types import Scores, Truth
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector 
 REGISTRIES = {
     "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,
     "metrics": METRICS, "pretraining": PRETRAININGS, "reports": FORMATS,
-    "studies": STUDIES, "analyses": ANALYSES,
+    "studies": STUDIES, "analyses": ANALYSES, "synthetic": KINDS,
 }  # fmt: skip
 
 

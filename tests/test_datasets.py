@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adbench.datasets import DATASETS, Dataset, check, open_dataset
+from adbench.datasets import DATASETS, Dataset, check, open_dataset, open_training
 from adbench.datasets.check import category_fingerprint, check_files, split_fingerprint
 from adbench.errors import DataError, UsageError
 
@@ -44,6 +44,19 @@ def test_mvtec_layout(tmp_path):
     assert (cut.name, cut.defect, cut.anomalous) == ("test/cut/000.png", "cut", True)
     assert cut.masks == (tmp_path / "bolt/ground_truth/cut/000_mask.png",)
     assert (good.name, good.defect, good.masks) == ("test/good/000.png", "good", ())
+
+
+def test_training_alone_leaves_the_test_folders_unlisted(tmp_path, monkeypatch):
+    whole = opened(mvtec(tmp_path, "bolt", "nail"))
+    listed = Path.iterdir
+
+    def guarded(folder: Path):
+        assert not {"test", "ground_truth"} & set(folder.relative_to(tmp_path).parts)
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    found = open_training(str(tmp_path), tmp_path / "cache", ["nail"])
+    assert [(c.dataset, c.name, c.train, c.test) for c in found] == [("mvtec", "nail", whole[1].train, ())]
 
 
 def test_hidden_and_other_files_are_no_images(tmp_path):

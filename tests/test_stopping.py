@@ -10,7 +10,7 @@ DEAF = """
 import hashlib, sys
 from adbench import stopping
 stopping._GRACE_S = 0.2
-with stopping.stoppable(["sweep", "--out", "my results"]):
+with stopping.stoppable("adbench sweep --out 'my results'"):
     print("now", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)
 """
@@ -35,7 +35,7 @@ def test_a_signal_ends_a_command_with_the_line_that_resumes_it(program: str, sen
 def test_handlers_are_put_back() -> None:
     code = (
         "import signal\nfrom adbench.stopping import stoppable\nbefore = signal.getsignal(signal.SIGTERM)\n"
-        "with stoppable([]):\n    assert signal.getsignal(signal.SIGTERM) is not before\n"
+        "with stoppable(''):\n    assert signal.getsignal(signal.SIGTERM) is not before\n"
         "assert signal.getsignal(signal.SIGTERM) is before\nassert signal.set_wakeup_fd(-1) == -1\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

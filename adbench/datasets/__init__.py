@@ -8,7 +8,7 @@ from pathlib import Path
 from adbench.errors import DataError, UsageError
 from adbench.images import SUFFIXES
 from adbench.registry import Registry, match
-from adbench.types import Category, OnStep, ignore_step
+from adbench.types import Category, OnStep, Sample, ignore_step
 
 _REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
 
@@ -36,6 +36,10 @@ class Dataset:
         """Return the samples of one of `categories(root)`, sorted by name; DataError if its files contradict the layout."""
         raise NotImplementedError
 
+    def training(self, root: Path, category: str) -> tuple[Sample, ...]:
+        """Return the training samples alone. A layout that keeps test images apart overrides this to leave them unread."""
+        return self.load(root, category).train
+
     def generate(self, cache: Path, on_step: OnStep = ignore_step) -> Path:
         """Return the root of a generated dataset below `cache`, made at the first call."""
         raise NotImplementedError
@@ -51,10 +55,21 @@ def open_dataset(data: str, cache: Path, names: Sequence[str] = (), on_step: OnS
     `on_step` hears of generated images. Raises UsageError for an unknown category, with the nearest name; DataError if
     the folder is missing, has no known layout, or a chosen category has no training image.
     """
+    dataset, root, chosen = _open(data, cache, names, on_step)
+    return [_with_training(dataset.load(root, name), root) for name in chosen]
+
+
+def open_training(data: str, cache: Path, names: Sequence[str] = (), on_step: OnStep = ignore_step) -> list[Category]:
+    """Return the categories as `open_dataset` does, but without test samples: no test image or mask is even listed."""
+    dataset, root, chosen = _open(data, cache, names, on_step)
+    found = (Category(dataset.name, name, dataset.training(root, name), ()) for name in chosen)
+    return [_with_training(category, root) for category in found]
+
+
+def _open(data: str, cache: Path, names: Sequence[str], on_step: OnStep) -> tuple[Dataset, Path, list[str]]:
     dataset, root = _generated(data, cache, on_step) or _existing(data)
     known = dataset.categories(root)
-    chosen = dict.fromkeys(_category(name, known, data) for name in names)
-    return [_with_training(dataset.load(root, name), root) for name in chosen or known]
+    return dataset, root, list(dict.fromkeys(_category(name, known, data) for name in names)) or known
 
 
 def _category(name: str, known: Sequence[str], data: str) -> str:

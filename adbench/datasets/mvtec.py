@@ -31,13 +31,19 @@ class MVTec(Dataset):
         return any((folder / "train" / word).is_dir() for word in NOMINAL)
 
     def load(self, root: Path, category: str) -> Category:
-        folder = root if self.is_category(root) else root / category
-        train = [_sample(folder, path) for word in NOMINAL for path in image_files(folder / "train" / word)]
+        folder = self._folder(root, category)
         kinds = [
             kind for kind in folders(folder / self.test) if kind != folder / self.ground_truth
         ]  # MVTec AD 2 nests it
         test = [sample for kind in kinds for sample in self._test_samples(folder, kind)]
-        return Category(self.name, category, tuple(train), tuple(test))
+        return Category(self.name, category, self.training(root, category), tuple(test))
+
+    def training(self, root: Path, category: str) -> tuple[Sample, ...]:
+        folder = self._folder(root, category)
+        return tuple(_sample(folder, path) for word in NOMINAL for path in image_files(folder / "train" / word))
+
+    def _folder(self, root: Path, category: str) -> Path:
+        return root if self.is_category(root) else root / category
 
     def _test_samples(self, folder: Path, kind: Path) -> list[Sample]:
         if kind.name in NOMINAL:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adbench.registry import Registry
@@ -72,6 +73,8 @@ class Report:
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
     results: Sequence[Result] = field(default=(), repr=False)
+    folder: Path | None = None  # where the results, and pictures that a sweep kept, lie
+    commands: Sequence[str] = ()  # what made them
     bold: bool = False  # whether the reader's terminal shows bold, for formats made for one
 
 

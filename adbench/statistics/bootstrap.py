@@ -1,0 +1,109 @@
+"""Bootstrap over test images (Efron and Tibshirani, 1993): what the metrics would be, had other images been tested.
+
+A replicate draws as many good and as many defective images as there are, with replacement (stratified: no replicate
+lacks one kind). The draws depend on the test images alone, so two detectors are measured on the same replicates, and
+their differences can be compared pairwise. Images are the only source of chance here: neither seeds nor training images.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.metrics import ORDER, Regions, reasons
+from adbench.statistics.histograms import Histograms, Weights, image_histograms, pixel_histograms
+from adbench.types import Scores, Truth
+
+REPLICATES = 1000
+LEVEL = 0.95
+BLOCK = 50  # replicates at a time: their curves fit a CPU's cache
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often each of N images is in each of R replicates: (R, N). `name` is a digest of all of it."""
+
+    times: Weights
+
+    @property
+    def name(self) -> str:
+        return hashlib.sha256(self.times.tobytes()).hexdigest()[:16]
+
+
+def draw(fingerprint: str, anomalous: NDArray[np.bool_], count: int = REPLICATES) -> Draws:
+    """Return the draws for test images with this fingerprint, which is the seed; `anomalous` (N,)."""
+    random = np.random.default_rng(int(hashlib.sha256(fingerprint.encode()).hexdigest(), 16))
+    times = np.zeros((count, anomalous.size))
+    for kind in (False, True):
+        chosen = np.flatnonzero(anomalous == kind)
+        if chosen.size:
+            times[:, chosen] = random.multinomial(chosen.size, np.full(chosen.size, 1 / chosen.size), size=count)
+    return Draws(times)
+
+
+def replicates(
+    scores: Scores, truth: Truth, regions: Regions | None, pro_limit: float, draws: Draws,
+    metrics: dict[str, float | None],
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return the metrics of `ORDER` in each of R replicates, (7, R); NaN where a metric is not defined.
+
+    `metrics` are the exact ones of all images. Image metrics are exact in every replicate; pixel metrics come from
+    histograms and are shifted by what those lack in the whole: `metrics` less their value from histograms.
+    """
+    found = np.full((len(ORDER), len(draws.times)), np.nan)
+    undefined = reasons(truth)
+    if "image" not in undefined:
+        found[:3] = curves_metrics(image_histograms(scores.image, truth.anomalous), draws.times, pro_limit)[:3]
+    if "pixel" not in undefined:
+        assert truth.masks is not None and regions is not None  # noqa: S101  otherwise `reasons` has said so
+        histograms = pixel_histograms(scores.maps, truth.masks, regions.weights)
+        whole = curves_metrics(histograms, np.ones((1, len(truth.masks))), pro_limit)
+        exact = np.array([[metrics[name]] for name in ORDER[3:]], dtype=float)
+        found[3:] = curves_metrics(histograms, draws.times, pro_limit) + (exact - whole)
+    return np.asarray(np.clip(found, 0, 1), dtype=np.float32)
+
+
+def curves_metrics(histograms: Histograms, times: Weights, pro_limit: float) -> Weights:
+    """Return AUROC, AP, F1-max and AU-PRO, (4, R), where image i counts `times`[r, i] times.
+
+    As in `adbench.metrics`, with all items of a bin as ties; NaN where a weighting has no good or no anomalous item.
+    """
+    bad = histograms.anomalous.any(axis=1)
+    parts = []
+    for start in range(0, len(times), BLOCK):
+        block = times[start : start + BLOCK]
+        counts = (
+            block @ histograms.good,
+            block[:, bad] @ histograms.anomalous[bad],
+            block[:, bad] @ histograms.overlap[bad],
+        )
+        parts.append(_metrics(*counts, pro_limit))
+    return np.concatenate(parts, axis=1)
+
+
+def _metrics(good: Weights, anomalous: Weights, overlap: Weights, pro_limit: float) -> Weights:
+    false, true, found = (np.cumsum(part, axis=1) for part in (good, anomalous, overlap))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        num_good, num_anomalous = false[:, -1:], true[:, -1:]
+        auroc = (anomalous * (num_good - false + good / 2)).sum(axis=1, keepdims=True) / num_good / num_anomalous
+        precision = np.where(true > 0, true / (true + false), 0)
+        ap = (anomalous * precision).sum(axis=1, keepdims=True) / num_anomalous
+        f1_max = (2 * true / (num_anomalous + true + false)).max(axis=1, keepdims=True)
+        aupro = _area(good / num_good, false / num_good, overlap / found[:, -1:], found / found[:, -1:], pro_limit)
+    return np.concatenate((auroc, ap, f1_max, aupro), axis=1).T
+
+
+def _area(step: Weights, rate: Weights, rise: Weights, height: Weights, limit: float) -> Weights:
+    """Return the area below curves of (rate, height) up to `limit`, as a share of it; straight lines across each bin."""
+    width = np.clip(limit - (rate - step), 0, step)
+    share = np.where(step > 0, width / step, 0)
+    area: Weights = (width * (height - rise + rise * share / 2)).sum(axis=1, keepdims=True) / limit
+    return area
+
+
+def intervals(found: NDArray[np.float32]) -> dict[str, list[float]]:
+    """Return {metric: [low, high]} of `replicates`: the percentile interval that holds 95 % of them."""
+    defined = [(name, row[~np.isnan(row)]) for name, row in zip(ORDER, found, strict=True)]
+    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    return {name: [round(float(v), 6) for v in np.quantile(row, ends)] for name, row in defined if row.size}

@@ -1,0 +1,20 @@
+"""Stains: a drop that dried, darker or tinted, with a darker rim where its matter gathered."""
+
+import numpy as np
+
+from adbench.synthetic import Canvas, Picture, Rng, register
+from adbench.synthetic.shapes import blob, noise
+
+
+@register("stain")
+def stain(canvas: Canvas, rng: Rng) -> Picture:
+    """Multiply the image by a tint, so that shading and grain show through; dark material is soiled brighter."""
+    cover = blob(canvas, rng, ragged=0.35, softness=1 + 0.06 * canvas.size, longest=1.6)
+    rim = 4 * cover * (1 - cover)
+    density = cover * (0.85 + 0.15 * noise(rng, canvas.shape, 0.3 * canvas.size)) + 0.5 * rim * rng.uniform(0, 1)
+    tint = rng.uniform(0.7, 1.15, 3)  # how much of each colour the stain takes away
+    level = float(canvas.image[canvas.foreground].mean())
+    if level < 1.5 * canvas.contrast:
+        return np.asarray(canvas.image + canvas.contrast * density[..., None] * tint, dtype=np.float32)
+    taken = np.clip(canvas.contrast / level * density[..., None] * tint, 0, 0.95)
+    return np.asarray(canvas.image * (1 - taken), dtype=np.float32)

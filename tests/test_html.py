@@ -1,0 +1,87 @@
+"""The HTML page: self-contained, escaped, the same digits as every other format, kept pictures of the best job."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adbench.kept_maps import chosen, keep_maps, own_separations, read_kept
+from adbench.reporting import make_report, render
+from adbench.results import ResultStore
+from adbench.types import Job, Result, Sample, Scores
+
+JOB = Job("demo", "f", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"k": 5}, 1, 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    store = ResultStore(tmp_path / "out")
+    store.write_plan("p", [JOB], "adbench sweep --spec 'a b.yaml'")
+    for index in range(8):
+        job = replace(JOB, category=f"part{index}", layers=(f"layer{index % 4 + 1}",))
+        metrics = {"image_auroc": 0.5 + index / 20, "aupro": 0.25}
+        store.write(Result(job, "done", None, metrics, {"fit_s": 1.0}, {"torch": "2.1"}))
+    store.write(Result(replace(JOB, layers=("layer9",)), "failed", "<b>no</b> & never"))
+    return store.folder
+
+
+def page(folder: Path) -> str:
+    return render(make_report(folder), "html")
+
+
+def test_the_page_asks_for_nothing(folder: Path) -> None:
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)|url\(|@import|https?://""", page(folder))
+    assert "default-src 'none'" in page(folder)
+
+
+def test_text_is_escaped_and_digits_agree(folder: Path) -> None:
+    text = page(folder)
+    assert "&lt;b&gt;no&lt;/b&gt; &amp; never" in text and "<b>no" not in text
+    for row in make_report(folder).table.rows:
+        assert all(f">{cell.text}</t" in text for cell in row)
+
+
+def test_the_page_tells_environment_and_command(folder: Path) -> None:
+    text = page(folder)
+    assert "adbench sweep --spec &#x27;a b.yaml&#x27;" in text
+    assert re.search(r"<th scope=\"row\">torch</th><td>2.1</td>", text)
+
+
+def test_best_and_worst_never_share_an_image() -> None:
+    scores = np.array([0.1, 0.9, 0.5, 0.4, 0.3], np.float32)
+    anomalous = [True, True, True, False, False]
+    found = chosen({0: 0.2, 1: 0.9, 2: 0.6}, scores, anomalous, 2)
+    assert found == [("best", 1), ("best", 2), ("worst", 0), ("false alarm", 3), ("false alarm", 4)]
+
+
+def test_separation_is_the_auroc_within_the_image() -> None:
+    maps = np.array([[[0, 0], [0, 0]], [[1, 2], [3, 2]]], np.float32)
+    masks = np.array([[[0, 0], [0, 0]], [[0, 1], [0, 0]]], bool)
+    assert own_separations(maps, masks, 0.0) == {1: 0.5}  # of 1, 3, 2 it is above one, below one, equal to one
+
+
+def test_kept_pictures_stand_on_the_page(folder: Path, tmp_path: Path) -> None:
+    samples = [_sample(tmp_path, "good", i) for i in range(2)] + [_sample(tmp_path, "cut", i) for i in range(2)]
+    maps = np.random.default_rng(0).random((4, 8, 8)).astype(np.float32)
+    masks = np.zeros((4, 16, 16), bool)
+    masks[2:, :4] = True
+    job = next(r.job for r in make_report(folder).results if r.status == "done")
+    keep_maps(ResultStore(folder).maps(job.key), samples, Scores(np.arange(4, dtype=np.float32), maps), masks, 0.0, 1)
+    kept = read_kept(ResultStore(folder).maps(job.key))
+    assert [(item.role, item.defect) for item, _ in kept] == [
+        ("best", "cut"),
+        ("worst", "cut"),
+        ("false alarm", "good"),
+    ]
+    text = page(folder)
+    assert text.count("data:image/webp") == 3 and "part0: knn on resnet18 layer1" in text
+
+
+def _sample(folder: Path, defect: str, index: int) -> Sample:
+    path, mask = folder / f"{defect}{index}.png", folder / f"{defect}{index}_mask.png"
+    Image.new("RGB", (16, 16), "grey").save(path)
+    Image.new("L", (16, 16), 255).save(mask)
+    return Sample(path, path.name, defect, () if defect == "good" else (mask,))
