@@ -139,3 +139,14 @@ def stage_ends(layers: tuple[Layer, ...]) -> list[str]:
         stages[found[0] if found else layer.name] = layer
     ends = {layer.stride: layer.name for layer in stages.values() if layer.stride >= 4}
     return list(ends.values())
+
+
+def block_ends(layers: tuple[Layer, ...]) -> list[str]:
+    """Return the last layer of every block from stride 4 on.
+
+    A block is the part of a node's name up to its first number, or up to the second where that follows at once
+    (`layer2.3`, `blocks.4.1`, `features.7`); what has a name without parts (`maxpool`, `conv_head`) is none.
+    """
+    pattern = re.compile(r"(?:[A-Za-z_]+\.)*[A-Za-z_]*\d+[A-Za-z_]*(?:\.[A-Za-z_]*\d+(?=\.))?")
+    found = [(pattern.match(layer.name), layer) for layer in layers if "." in layer.name]
+    return list({match[0]: layer.name for match, layer in found if match and layer.stride >= 4}.values())

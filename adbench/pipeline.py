@@ -53,10 +53,14 @@ class Workplace:
 
 @dataclass
 class Inputs:
-    """A category with the facts about its files (digest, size), and what was read of its labels so far."""
+    """A category with the facts about its files (digest, size), and what was read of its labels so far.
+
+    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
+    """
 
     category: Category
     facts: Facts
+    sources: tuple[int, ...] | None = None
     _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -95,9 +99,12 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         paths = [sample.path for sample in samples]
+        precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         with place.store.writing(missing, len(paths), sidecar) as writers:
-            for batch in extract(network, paths, list(missing), image_size, place.device, place.on_step):
+            for batch in extract(
+                network, paths, list(missing), image_size, place.device, place.on_step, precision=precision
+            ):
                 for layer, maps in batch.items():
                     writers.append(layer, maps)
     entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
@@ -164,7 +171,8 @@ def evaluate_scores(scores: Scores, inputs: Inputs, job: Job, smoothing: float) 
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
     enlarged = Scores(scores.image, maps)
     metrics = evaluate(enlarged, labels.truth, job.pro_limit, labels.regions)
-    draws = draw(split_fingerprint(inputs.category.test, inputs.facts), labels.truth.anomalous)
+    images = split_fingerprint(inputs.category.test, inputs.facts)
+    draws = draw(images, labels.truth.anomalous, sources=inputs.sources)
     found = replicates(enlarged, labels.truth, labels.regions, job.pro_limit, draws, metrics)
     details = {"resamples": draws.name, "intervals": intervals(found)}
     return Measured(metrics, labels.remarks, details, found)

@@ -61,7 +61,11 @@ class Plan:
 
     def pending(self, results: ResultStore) -> Plan:
         """Return the plan without jobs that have a result."""
-        return self._keep(tuple(job for job in group.jobs if results.read(job.key) is None) for group in self.groups)
+        return self.only(lambda job: results.read(job.key) is None)
+
+    def only(self, wanted: Callable[[Job], bool]) -> Plan:
+        """Return the plan without the jobs of its groups that are not `wanted`."""
+        return self._keep(tuple(job for job in group.jobs if wanted(job)) for group in self.groups)
 
     def first(self, limit: int) -> Plan:
         """Return the plan cut to its first `limit` jobs."""
@@ -130,7 +134,20 @@ def _network(description: Description, label: str, offline: bool, on_step: OnSte
         return Network(name, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
 
 
-def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[Result]:
+def measure(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+    """Return the Result of one of the group's jobs, from features to metrics; pictures to be kept go into `maps`."""
+    detector, cost = fit(place, group.network, group.inputs, job)
+    result, scores = assess(place, group.network, group.inputs, job, detector, cost)
+    if group.keep_maps and scores:
+        masks = group.inputs.labels(job.eval_size).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+    return result
+
+
+Measure = Callable[[Workplace, Group, Job, Path], Result]
+
+
+def run_group(place: Workplace, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
     """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result.
 
     A job that another sweep has finished in the meantime is not run again: its result is yielded.
@@ -140,10 +157,12 @@ def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[
     left = replace(group, jobs=tuple(job for job, result in found if result is None))
     if left.jobs:
         with sign(results.folder, group_name(left.jobs[0])) as at:
-            yield from _run_rest(place, left, results, at)
+            yield from _run_rest(place, left, results, run, at)
 
 
-def _run_rest(place: Workplace, group: Group, results: ResultStore, at: Callable[[str], None]) -> Iterator[Result]:
+def _run_rest(
+    place: Workplace, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]
+) -> Iterator[Result]:
     first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
     try:
         for split in ("train", "test"):
@@ -156,16 +175,12 @@ def _run_rest(place: Workplace, group: Group, results: ResultStore, at: Callable
     for index, job in enumerate(group.jobs):
         place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
         at(job.key)
-        yield results.read(job.key) or _written(results, _attempt(place, group, job, results.maps(job.key)))
+        yield results.read(job.key) or _written(results, _attempt(place, group, job, results.maps(job.key), run))
 
 
-def _attempt(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure) -> Result:
     try:
-        detector, cost = fit(place, group.network, group.inputs, job)
-        result, scores = assess(place, group.network, group.inputs, job, detector, cost)
-        if group.keep_maps and scores:
-            masks = group.inputs.labels(job.eval_size).truth.masks
-            keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+        result = run(place, group, job, maps)
         return replace(result, details=result.details | _field(group, job))
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
