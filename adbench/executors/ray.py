@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -38,7 +40,11 @@ class Ray(Executor):
             raise UsageError(f"--gpus-per-task {gpus}: write a part of one GPU, such as 0.5, or a whole number")
 
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-        """Run the groups on the cluster, as many at a time as it has room for."""
+        """Run the groups on the cluster, as many at a time as it has room for. Until the end stdout is stderr."""
+        with redirect_stdout(sys.stderr):  # Ray tells of lost workers on stdout, which belongs to the answer
+            yield from self._run(groups, site)
+
+    def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
         import ray
 
         _connect(self.resources.ray_address)
