@@ -38,6 +38,7 @@ LAYERS = [
         "models",
         "overlays",
         "prediction",
+        "pixels",
         "pretraining",
         "receptive_field",
         "results",
