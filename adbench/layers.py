@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -52,6 +53,11 @@ class Description:
         if name not in exact and within:
             return within[-1]
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
+
+    def field(self, names: Sequence[str]) -> int | None:
+        """Return the analytic receptive field of layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.layer(name).field for name in names]
+        return max(field for field in known if field) if all(known) else None
 
 
 @lru_cache(maxsize=64)

@@ -40,6 +40,11 @@ class Group:
         job = self.jobs[0]
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
+    def field(self, job: Job) -> int | None:
+        """Return the receptive field of a job's layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.fields[layer] for layer in job.layers if layer in self.fields]
+        return max(known) if len(known) == len(job.layers) else None
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -136,7 +141,7 @@ def _network(description: Description, label: str, offline: bool, on_step: OnSte
 def measure(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
     """Return the Result of one of the group's jobs, from features to metrics; pictures to be kept go into `maps`."""
     detector, cost = fit(place, group.network, group.inputs, job)
-    result, scores = assess(place, group.network, group.inputs, job, detector, cost)
+    result, scores = assess(place, group.network, group.inputs, job, detector, cost, group.field(job))
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size).truth.masks
         keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
@@ -166,19 +171,12 @@ def run_group(place: Workplace, group: Group, results: ResultStore, run: Measure
 
 def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure) -> Result:
     try:
-        result = run(place, group, job, maps)
-        return replace(result, details=result.details | _field(group, job))
+        return run(place, group, job, maps)
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
     except Exception as error:  # one job's failure is a record, and the others go on
         log.debug("job failed", exc_info=True)
         return _failure(job, error)
-
-
-def _field(group: Group, job: Job) -> dict[str, int]:
-    """What reports order layers by; of joined layers the largest counts."""
-    known = [group.fields[layer] for layer in job.layers if layer in group.fields]
-    return {"receptive_field_px": max(known)} if len(known) == len(job.layers) else {}
 
 
 def _failure(job: Job, error: Exception) -> Result:

@@ -21,6 +21,7 @@ LAYERS = [
     (
         "anomaly_maps",
         "backbones",
+        "breakdown",
         "checkpoints",
         "datasets",
         "detectors",
@@ -34,6 +35,7 @@ LAYERS = [
         "images",
         "kept_maps",
         "layers",
+        "measuring",
         "metrics",
         "models",
         "overlays",

@@ -30,7 +30,7 @@ def try_candidate(place: Workplace, group: Group, job: Job, maps: Path) -> Resul
     """
     network, inputs = group.network, group.inputs
     detector, cost = fit(place, network, inputs, job)
-    result, _ = assess(place, network, inputs, job, detector, cost)
+    result, _ = assess(place, network, inputs, job, detector, cost, group.field(job))
     cut = network.cut(job.layers).to(place.device).to(memory_format=torch.channels_last)
     in_use: dict[str, float | None] = {
         "latency_ms": _latency_ms(place, network, cut, job, detector, [sample.path for sample in inputs.category.test]),
