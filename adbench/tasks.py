@@ -10,7 +10,7 @@ from typing import Any
 
 from adbench.calibration import HoldOut, calibrate, fitted_digests
 from adbench.datasets import open_dataset
-from adbench.executors import EXECUTORS, Site
+from adbench.executors import Executor, Site, choose_executor
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
 from adbench.models import Model, load_model, make_detector, save_model
@@ -132,14 +132,17 @@ class Sweep:
         counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
         return counts | {"jobs": self.todo.runnable} | left
 
-    def run(self, workers: int = 1, executor: str = "local") -> Iterator[Result]:
-        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped."""
-        start = EXECUTORS.get(executor)
+    def run(self, executor: Executor | None = None) -> Iterator[Result]:
+        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped.
+
+        Without an executor the groups run here, one after the other.
+        """
         self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
         for result in self.plan.skipped:
             self.results.write(result)
             yield result
-        yield from start(self.todo.groups, Site(self.results.folder, self.setting.workplace(), workers))
+        chosen = executor or choose_executor("local")
+        yield from chosen.run(self.todo.groups, Site(self.results.folder, self.setting))
 
     def summary(self, new: Sequence[Result]) -> dict[str, Any]:
         """Return the counts of a run that gave the results `new`."""
