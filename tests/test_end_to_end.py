@@ -48,7 +48,8 @@ def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -
 def test_reports_order_layers_by_receptive_field(run: Run, reference: dict[Any, Any]) -> None:
     records = run("report", "reference", "--json").json
     assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 339)}
-    rows = [line.split("|")[1:4:1] for line in run("report", "reference", "--format", "markdown").out.splitlines()[-2:]]
+    table = run("report", "reference", "--format", "markdown").out.partition("\n## ")[0].rstrip()
+    rows = [line.split("|")[1:4] for line in table.splitlines()[-2:]]
     assert [row[0].strip() for row in rows] == LAYERS
     assert [row[2].strip() for row in rows] == ["0.30", "5.30"]  # 19 / 64 and 339 / 64
 

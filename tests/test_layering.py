@@ -40,6 +40,7 @@ LAYERS = [
         "models",
         "overlays",
         "prediction",
+        "pixels",
         "pretraining",
         "receptive_field",
         "results",

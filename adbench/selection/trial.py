@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from adbench.detectors import Detector
-from adbench.extraction import Network, read_pixels
+from adbench.extraction import Network
 from adbench.feature_maps import FeatureMaps
 from adbench.pipeline import Workplace, assess, fit
+from adbench.pixels import read_pixels
 from adbench.sweep import Group
 from adbench.types import Job, Result
 
