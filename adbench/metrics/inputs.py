@@ -1,5 +1,6 @@
 """Checks of what is to be evaluated, and the split of its pixels into good and defective ones."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,27 +36,18 @@ def _check_masks(maps: Maps, masks: Masks) -> None:
             raise ValueError(f"{shapes} of image {number} must have the same shape (H, W)")
 
 
-def split(maps: Maps, masks: Masks) -> tuple[Floats, Floats]:
-    """Return copies of the scores of all good pixels and of all defective pixels, image by image; at least float32."""
-    return good_pixels(maps, masks), defective_pixels(maps, masks)
-
-
-def good_pixels(maps: Maps, masks: Masks) -> Floats:
-    """Return a copy of the scores of all good pixels, image by image; at least float32."""
-    good = np.empty(sum(np.size(m) - np.count_nonzero(k) for m, k in zip(maps, masks, strict=True)), dtype=_dtype(maps))
-    end = 0
-    for anomaly_map, mask in zip(maps, masks, strict=True):
-        part = np.asarray(anomaly_map)[~np.asarray(mask, dtype=bool)]
-        good[end : end + part.size] = part
-        end += part.size
-    return good
+def good_pixels(maps: Maps, masks: Masks, dtype: np.dtype[Any]) -> tuple[Iterator[Floats], int]:
+    """Return the scores of all good pixels, image by image, each in turn in memory; and their number."""
+    total = sum(np.size(mask) - int(np.count_nonzero(mask)) for mask in masks)
+    parts = (np.asarray(m)[~np.asarray(k, dtype=bool)] for m, k in zip(maps, masks, strict=True))
+    return (part.astype(dtype, copy=False) for part in parts), total
 
 
 def defective_pixels(maps: Maps, masks: Masks) -> Floats:
-    """Return a copy of the scores of all defective pixels, image by image; at least float32."""
-    parts = [np.asarray(m)[np.asarray(k, dtype=bool)] for m, k in zip(maps, masks, strict=True)]
-    return np.concatenate(parts).astype(_dtype(maps), copy=False)
-
-
-def _dtype(maps: Maps) -> np.dtype[Any]:
-    return np.result_type(np.float32, *{np.asarray(m).dtype for m in maps})
+    """Return the scores of all defective pixels, image by image; at least float32, like every map."""
+    parts, dtypes = [], {np.dtype(np.float32)}
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        values = np.asarray(anomaly_map)
+        dtypes.add(values.dtype)
+        parts.append(values[np.asarray(mask, dtype=bool)])
+    return np.concatenate(parts).astype(np.result_type(*dtypes), copy=False)

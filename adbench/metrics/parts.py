@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.metrics import ORDER, Case, Regions, image_curves, measure, reasons
-from adbench.metrics.curves import Curves, count_below
+from adbench.metrics.counting import count_below
+from adbench.metrics.curves import Curves
 from adbench.metrics.inputs import check, defective_pixels, good_pixels
 from adbench.types import Maps, Masks, Scores, Truth
 
@@ -77,8 +78,8 @@ class _Ranks:
         found = []
         for group in range(groups.max() + 1):
             chosen = np.flatnonzero(groups == group).tolist()
-            good = good_pixels([maps[i] for i in chosen], [masks[i] for i in chosen])
-            found.append((*count_below(good, ranked[new]), good.size))
+            good, total = good_pixels([maps[i] for i in chosen], [masks[i] for i in chosen], ranked.dtype)
+            found.append((*count_below(good, ranked[new], total), total))
         self._below, self._not_above, self._good = (np.array(column) for column in zip(*found, strict=True))
 
     def curves(self, pixels: Chosen | None = None, groups: Chosen | None = None) -> Curves | None:
