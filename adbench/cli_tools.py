@@ -18,6 +18,7 @@ KINDS = (
     "weights",
     "detectors",
     "datasets",
+    "defects",
     "presets",
     "metrics",
     "formats",
@@ -72,9 +73,8 @@ def report(
     if figures:
         with console.progress() as (on_step, _):
             written = draw(made, figures, on_step)
-        console.say(
-            f"{len(written)} figures are in {figures}" if written else "no figures: these results answer no study"
-        )
+        names = ", ".join(dict.fromkeys(path.stem for path in written))
+        console.say(f"in {figures}, as PNG and SVG: {names}" if names else "no figures: these results answer no study")
 
 
 def _split(texts: list[str] | None) -> list[str]:

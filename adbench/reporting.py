@@ -52,12 +52,14 @@ def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     if wanted == NONE:
         return []
     if wanted == AUTO:
-        return [section for study in STUDIES.items().values() if (section := study(found))]
-    section = STUDIES.get(wanted)(found)
-    if section is None:
+        return [study.section(found) for study in STUDIES.items().values() if study.recognised_in(found)]
+    study = STUDIES.get(wanted)
+    if not study.answered_by(found):
         name = STUDIES.canonical(wanted)
-        raise DataError(f"these results do not answer the study '{name}': they do not vary in it; see 'adbench report'")
-    return [section]
+        raise DataError(
+            f"these results do not answer the study '{name}': no two jobs differ in their {study.key} alone"
+        )
+    return [study.section(found)]
 
 
 def _analyses(found: Sequence[Entry], wanted: Sequence[str]) -> list[Section]:

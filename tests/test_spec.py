@@ -37,7 +37,16 @@ def test_overrides_win_and_take_comma_lists() -> None:
     assert spec.backbones == (Choice("vgg16", layers=("features.4",)),)
 
 
+def test_a_backbone_can_have_weights_of_its_own() -> None:
+    spec = parse("backbones: [resnet50, {name: efficientnet_lite0, weights: imagenet}]\nweights: [random, moco]")
+    assert [choice.weights for choice in spec.backbones] == [(), ("imagenet",)]
+
+
 MISTAKES = {
+    "backbones: [{layers: [a]}]": (
+        "spec: backbones: write a name, or {name: ..., layers: ..., weights: ...}, not dict \"{'layers': ['a']}\""
+    ),
+    "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not int '3'",
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
     "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not int '8'",
     "image_sizes: []": "spec: image_sizes is empty; name at least one",

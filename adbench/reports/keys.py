@@ -1,6 +1,7 @@
 """The keys of a record that can name the rows or the columns of a table, their order, and which of them vary."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,11 @@ class Entry:
     def done(self) -> Result | None:
         """The result, unless the job failed or was skipped."""
         return self.result if self.result and self.result.status == "done" else None
+
+
+def receptive_field(entry: Entry) -> int | None:
+    """Return the analytic receptive field of the job's layer in input pixels, if the result knows it."""
+    return entry.done.details.get("receptive_field_px") if entry.done else None
 
 
 def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
@@ -79,6 +85,20 @@ def choose_rows(found: Sequence[Entry], rows: Sequence[str], columns: str | None
     named = named or ["backbone" if columns == "layer" else "layer"]
     forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(found, key, within)]
     return list(dict.fromkeys([*named, *forced]))
+
+
+def grouped(found: Iterable[Entry], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
+    """Return the entries of each row by the values that name it; layers by receptive field, small to large, as in the paper."""
+    groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
+    for entry in found:
+        groups[tuple(entry.values[key] for key in keys)].append(entry)
+    fields = {entry.values["layer"]: field for entry in found if (field := receptive_field(entry))}
+    order = {name: [_order(k, v, fields) for k, v in zip(keys, name, strict=True)] for name in groups}
+    return {name: groups[name] for name in sorted(groups, key=order.__getitem__)}
+
+
+def _order(key: str, value: Any, fields: dict[str, int]) -> tuple[Any, ...]:
+    return (fields.get(value, math.inf) if key == "layer" else 0, natural(key, value))
 
 
 def natural(key: str, value: object) -> tuple[Any, ...]:

@@ -46,6 +46,11 @@ class Mean:
         return self.number != DASH and not self.share
 
 
+def metric_value(name: str) -> Callable[[Result], float | None]:
+    """Return the function that looks up a metric of a result."""
+    return lambda result: result.metrics.get(name)
+
+
 def mean_of(row: Sequence[Entry], column: Column) -> Mean:
     """Return the mean of a row's entries that belong to `column`, with what it lacks."""
     cell = [entry for entry in row if column.takes(entry)]
