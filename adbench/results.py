@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from adbench.types import Job, Result
 T = TypeVar("T")
 SCHEMA = 1  # of every file in the folder
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # anything else in the folder belongs to the user
+_CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
 _LOG = logging.getLogger("adbench")
 
 
@@ -58,6 +60,11 @@ class ResultStore:
     def read(self, key: str) -> Result | None:
         """Return the done result of the job `key`; a damaged file is reported, deleted and counts as missing."""
         return _read(self.folder / f"{key}.json", done=True)
+
+    def has(self, key: str) -> bool:
+        """Return whether `read` would return a result, where the checksum tells without a look at the content."""
+        path = self.folder / f"{key}.json"
+        return bool(_load(path, lambda content: _intact(content) or _parse(_record(content), key, done=True)))
 
     def replicates(self, key: str) -> NDArray[np.float32] | None:
         """Return the bootstrap replicates (metrics, R) of the job `key`, or None; a damaged file is reported and deleted."""
@@ -90,9 +97,7 @@ class ResultStore:
 
     def commands(self) -> list[str]:
         """Return the command behind each plan that knows it, each once."""
-        found = [
-            _load(path, lambda content: str(json.loads(content).get("command", ""))) for path in self._plan_files()
-        ]
+        found = [_load(path, lambda content: str(_record(content).get("command", ""))) for path in self._plan_files()]
         return [command for command in dict.fromkeys(found) if command]
 
     def _plan_files(self) -> list[Path]:
@@ -119,7 +124,7 @@ def _order(key: str, result: Result) -> tuple[str | int, ...]:
 
 
 def _read(path: Path, done: bool) -> Result | None:
-    return _load(path, lambda content: _parse(json.loads(content), path.stem, done))
+    return _load(path, lambda content: _parse(_record(content), path.stem, done))
 
 
 def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job counts as not run") -> T | None:
@@ -132,7 +137,7 @@ def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job c
         raise DataError(f"cannot read {path}: {error.strerror}; make it readable or delete it") from error
     try:
         return parse(content)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError) as error:
         _LOG.warning("deleted the damaged file %s (%s); %s", path, error, consequence)
         with suppress(OSError):  # a folder that is only readable can still be reported on
             path.unlink()
@@ -161,7 +166,7 @@ def _sound(result: Result) -> bool:
 
 
 def _parse_plan(content: bytes) -> dict[str, Job]:
-    record = json.loads(content)
+    record = _record(content)
     _check_schema(record)
     return {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
 
@@ -196,4 +201,19 @@ def _simple(value: Any) -> Any:
 
 
 def _dump(record: dict[str, Any]) -> str:
-    return json.dumps(record, sort_keys=True) + "\n"
+    """Return the record as JSON whose first key is the CRC-32 of what follows it."""
+    rest = json.dumps(record, sort_keys=True)[1:] + "\n"
+    return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}", {rest}'
+
+
+def _intact(content: bytes) -> bool:
+    """Return whether a file holds its own checksum and fits it; raise ValueError if it does not fit. Old files hold none."""
+    found = _CRC.match(content)
+    if found and int(found[1], 16) != zlib.crc32(content[found.end() :]):
+        raise ValueError("its checksum does not fit")
+    return found is not None
+
+
+def _record(content: bytes) -> Any:
+    _intact(content)
+    return json.loads(content)

@@ -64,11 +64,11 @@ def cut(pattern: str, share: float) -> Damage:
 
 
 def flip(pattern: str, place: float) -> Damage:
-    """Invert the byte at `place` (a share of the length) in every file that `pattern` finds."""
+    """Flip the lowest bit of the byte at `place` (a share of the length): a digit stays a digit."""
 
     def flipped(content: bytes) -> bytes:
         at = min(int(len(content) * place), len(content) - 1)
-        return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+        return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
     return _changed(pattern, flipped)
 
