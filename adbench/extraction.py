@@ -69,6 +69,11 @@ def read_pixels(path: Path, image_size: int) -> Pixels:
     return resize(read_image(path), image_size)
 
 
+def pass_precision(dtype: str) -> torch.dtype:
+    """Return what a pass computes in whose features are kept as `dtype`."""
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
 def extract(
     network: Network,
     paths: Sequence[Path],
@@ -86,7 +91,7 @@ def extract(
     DataError for an unreadable image.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
-    launch = partial(_launched, network, module, device, precision)
+    launch = partial(launched, network, module, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
@@ -166,7 +171,7 @@ def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[It
 
 
 @torch.inference_mode()
-def _launched(
+def launched(
     network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, batch: Sequence[Pixels]
 ) -> Callable[[], Features]:
     """Start the pass of some images and the copies of their maps; the returned function waits for these."""

@@ -15,7 +15,7 @@ from adbench.extraction import Network
 from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
 from adbench.models import make_detector
-from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for, layer_times
 from adbench.results import ResultStore
 from adbench.spec import Spec
 from adbench.types import Job, OnStep, Result, digest, ignore_step
@@ -153,13 +153,12 @@ Measure = Callable[[Workplace, Group, Job, Path], Result]
 
 def run_group(place: Workplace, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
     """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result."""
-    layers = list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
+    first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
     try:
         for split in ("train", "test"):
             if group.inputs.split(split):
-                features(
-                    place, group.network, group.inputs, split, layers, group.jobs[0].image_size, group.jobs[0].dtype
-                )
+                features(place, group.network, group.inputs, split, layers, first.image_size, first.dtype)
+        layer_times(place, group.network, layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
         yield from (_written(results, _failure(job, error)) for job in group.jobs)
