@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 
 from adbench.detectors import Detector
 from adbench.environment import library_versions
-from adbench.extraction import DEVICE_BATCH, HOST_BATCH, Network, batch_size, launched, pass_precision
+from adbench.extraction import DEVICE_BATCH, HOST_BATCH, Network, batch_size, launched, precision_of
 from adbench.feature_maps import FeatureMaps
 from adbench.files import write_text
 from adbench.fusing import fast_graph
@@ -96,7 +96,7 @@ def _read(file: Path) -> dict[str, Forward]:
 def _timed(
     network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device
 ) -> dict[str, Forward]:
-    clock, precision = _Clock(), pass_precision(dtype)
+    clock, precision = _Clock(), precision_of(dtype)
     module = _clocked(fast_graph(network.whole, layers, device, precision), clock)
     batch = batch_size(HOST_BATCH + DEVICE_BATCH, image_size, device)
     images = np.random.default_rng(0).integers(0, 256, (batch, image_size, image_size, 3), np.uint8)

@@ -17,12 +17,13 @@ from adbench.datasets.check import FileFacts, category_fingerprint, split_finger
 from adbench.detectors import Detector
 from adbench.environment import accelerator_memory_mb, environment, forget_peaks, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
-from adbench.extraction import Network, extract, pass_precision
+from adbench.extraction import Network, extract, precision_of
 from adbench.feature_maps import FeatureMaps
 from adbench.latency import Forward, forward_times, score_times
 from adbench.measuring import Measured, measure_scores
 from adbench.metrics import ORDER
 from adbench.models import detector_params, make_detector
+from adbench.pixels import MEMORY
 from adbench.statistics.bootstrap import draw
 from adbench.store import Entry, EntryKey, FeatureStore
 from adbench.truth import Labels, read_labels
@@ -100,12 +101,12 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         paths = [sample.path for sample in samples]
-        precision = pass_precision(dtype)
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         with place.store.writing(missing, len(paths), sidecar) as writers:
-            for batch in extract(
-                network, paths, list(missing), image_size, place.device, place.on_step, precision=precision
-            ):
+            batches = extract(
+                network, paths, list(missing), image_size, place.device, place.on_step, MEMORY.read, precision_of(dtype)
+            )
+            for batch in batches:
                 for layer, maps in batch.items():
                     writers.append(layer, maps)
     entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
