@@ -11,9 +11,8 @@ import logging
 import math
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,8 +62,27 @@ class ResultStore:
 
     def has(self, key: str) -> bool:
         """Return whether `read` would return a result, where the checksum tells without a look at the content."""
+        own = f'"key": "{key}"'.encode()
         path = self.folder / f"{key}.json"
-        return bool(_load(path, lambda content: _intact(content) or _parse(_record(content), key, done=True)))
+        return bool(_load(path, lambda text: (_intact(text) and own in text) or _parse(_record(text), key, done=True)))
+
+    def outcome(self, key: str) -> Result | None:
+        """Return what is known of the job `key`: its done result, else its failure."""
+        return self.read(key) or _read(self._failed / f"{key}.json", done=False)
+
+    def done(self) -> set[str]:
+        """Return the keys of all done jobs, without reading their results."""
+        return _keys(self.folder)
+
+    def failures(self) -> list[Result]:
+        """Return every failed and skipped result of a job that is not done."""
+        found = (_read(self._failed / f"{key}.json", done=False) for key in _keys(self._failed) - self.done())
+        return [result for result in found if result]
+
+    def forget_failures(self, keys: Collection[str]) -> None:
+        """Delete the failures of jobs that are tried again."""
+        for key in _keys(self._failed).intersection(keys):
+            (self._failed / f"{key}.json").unlink(missing_ok=True)
 
     def replicates(self, key: str) -> NDArray[np.float32] | None:
         """Return the bootstrap replicates (metrics, R) of the job `key`, or None; a damaged file is reported and deleted."""
@@ -76,10 +94,8 @@ class ResultStore:
 
     def all(self) -> list[Result]:
         """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
-        done, failed = _keys(self.folder), _keys(self._failed)
-        found = [(key, _read(self.folder / f"{key}.json", done=True)) for key in done]
-        found += [(key, _read(self._failed / f"{key}.json", done=False)) for key in failed - done]
-        return [result for _, result in sorted(((_order(k, r), r) for k, r in found if r), key=itemgetter(0))]
+        found = [*map(self.read, self.done()), *self.failures()]
+        return [result for _, result in sorted(((_order(r), r) for r in found if r), key=itemgetter(0))]
 
     def maps(self, key: str) -> Path:
         """Return the folder for pictures of the job `key`."""
@@ -87,7 +103,7 @@ class ResultStore:
 
     def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
         """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
-        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: asdict(job) for job in jobs}}
+        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: job.record() for job in jobs}}
         write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
 
     def planned(self) -> list[Job]:
@@ -108,7 +124,7 @@ def _keys(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.json") if _NAME.fullmatch(path.name)}
 
 
-def _order(key: str, result: Result) -> tuple[str | int, ...]:
+def _order(result: Result) -> tuple[str | int, ...]:
     job = result.job
     return (
         job.dataset,
@@ -119,7 +135,7 @@ def _order(key: str, result: Result) -> tuple[str | int, ...]:
         job.layer,
         job.detector,
         job.seed,
-        key,
+        job.key,
     )
 
 
