@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adbench import __version__, cli_rf, cli_sweep, cli_tools, console
+from adbench import __version__, cli_predict, cli_rf, cli_select, cli_sweep, cli_synth, cli_tools, console
 from adbench import options as o
 from adbench.errors import AdbenchError
 
@@ -99,6 +99,12 @@ def train(
     image_size: o.ImageSize = 256,
     eval_size: o.EvalSize = "256",
     param: o.Param = None,
+    fpr: Annotated[
+        float | None, typer.Option("--fpr", metavar="F", help="Hold out good images, set a threshold for this rate.")
+    ] = None,
+    holdout: Annotated[
+        float | None, typer.Option("--holdout", metavar="SHARE", help="Share of good images held out [0.25].")
+    ] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     cache: o.Cache = None,
@@ -107,6 +113,7 @@ def train(
     json: o.Json = False,
 ) -> None:
     """Fit a detector to a category's good images and save it."""
+    from adbench.calibration import HoldOut
     from adbench.tasks import Choices, train_model
 
     with console.progress() as (on_step, _):
@@ -121,7 +128,7 @@ def train(
             o.feature_dtype(dtype),
             seed=seed,
         )
-        trained = train_model(setting, choices, o.parameters(param), model)
+        trained = train_model(setting, choices, o.parameters(param), model, HoldOut.wanted(fpr, holdout))
     if json:
         return console.answer_json(trained)
     facts = ", ".join(
@@ -130,6 +137,8 @@ def train(
     console.answer(
         f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB"
     )
+    if trained["threshold"]:
+        console.answer(f"{model}: {cli_predict.told(trained['threshold'])}")
 
 
 @app.command("eval")
@@ -162,8 +171,11 @@ def evaluate(
         console.say(f"note: {result.reason}")
 
 
+cli_predict.add_to(app)
 cli_sweep.add_to(app)
+cli_select.add_to(app)
 cli_rf.add_to(app)
+cli_synth.add_to(app)
 cli_tools.add_to(app)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from adbench.datasets import open_dataset, open_training
 from adbench.datasets.check import check_files
-from adbench.errors import UsageError, WeightsError
+from adbench.errors import DataError, UsageError, WeightsError
 from adbench.extraction import Network
 from adbench.layers import describe
 from adbench.pipeline import Inputs, Workplace, choose_device
 from adbench.store import FeatureStore
-from adbench.types import OnStep, ignore_step
+from adbench.types import Job, OnStep, ignore_step
 from adbench.weights import resolve
 
 log = logging.getLogger("adbench")
@@ -59,6 +59,13 @@ class Setting:
         """Return a backbone with its weights, fetched if need be."""
         name = describe(backbone, self.memo).backbone
         return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
+
+    def network_of(self, model: Path, job: Job) -> Network:
+        """Return the network that the model in this file was fitted on; raise DataError if its weights have changed."""
+        network = self.network(job.backbone, job.weights)
+        if network.weights.sha256 != job.weights_sha256:
+            raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
+        return network
 
     def network_at_hand(self, backbone: str) -> Network:
         """Return a backbone with its ImageNet weights if they need no download, else with random ones."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adbench.calibration import HoldOut, calibrate, fitted_digests
 from adbench.datasets import open_dataset
-from adbench.errors import DataError
 from adbench.executors import EXECUTORS, Site
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
-from adbench.models import load_model, make_detector, save_model
+from adbench.models import Model, load_model, make_detector, save_model
 from adbench.pipeline import assess, features, fit, job_for
+from adbench.prediction import Scorer
 from adbench.results import ResultStore
 from adbench.setting import Setting
 from adbench.spec import Spec
@@ -61,35 +62,49 @@ class Choices:
     seed: int = 0
 
 
-def train_model(setting: Setting, choices: Choices, params: dict[str, Any], model: Path) -> dict[str, Any]:
-    """Fit a detector on a category's good images and write it; return what was trained and its cost."""
+def train_model(
+    setting: Setting, choices: Choices, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
+) -> dict[str, Any]:
+    """Fit a detector on a category's good images and write it; return what was trained and its cost.
+
+    With `hold_out`, it is fitted to fewer of them, and the others set its threshold.
+    """
     detector = make_detector(choices.detector, params, choices.seed)
     layers = parse_layers(choices.layer, describe(choices.backbone, setting.memo))
     network, inputs = setting.network(choices.backbone, choices.weights), setting.single()
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
+    inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
     job = job_for(inputs, network, layers, detector, canonical(choices.detector), **rest)
-    fitted, cost = fit(setting.workplace(), network, inputs, job)
-    save_model(model, job, fitted, cost)
-    return {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    place = setting.workplace()
+    fitted, cost = fit(place, network, inputs, job)
+    threshold = None
+    if hold_out:
+        paths = [sample.path for sample in held]
+        threshold = calibrate(Scorer(network, job, fitted, place.device), paths, hold_out.fpr, place.on_step)
+    save_model(model, Model(job, fitted, cost, fitted_digests(inputs), threshold))
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    return answer | {"threshold": threshold.record() if threshold else None}
 
 
 def evaluate_model(
     setting: Setting, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None
 ) -> Result:
     """Score a category's test images with a saved detector; `heatmaps` is a folder for one picture per image."""
-    job, detector, cost = load_model(model)
-    network = setting.network(job.backbone, job.weights)
-    if network.weights.sha256 != job.weights_sha256:
-        raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
+    saved = load_model(model)
+    job, detector = saved.job, saved.detector
+    network = setting.network_of(model, job)
     inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single()
     category = inputs.category
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
     place = setting.workplace()
-    result, scores = assess(place, network, inputs, job, detector, cost)
+    field = describe(job.backbone, setting.memo).field(job.layers)
+    result, scores = assess(place, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, setting.on_step)
-    return result
+    return replace(
+        result, details=result.details | {"fitted_images": len(saved.fitted)}
+    )  # fewer where some were held out
 
 
 def _only(setting: Setting, job: Job) -> tuple[str, ...]:
