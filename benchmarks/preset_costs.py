@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,9 +17,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from adbench.backbones import find
-from adbench.detectors.flows import position_map
+from adbench.detectors.asymst import Student
+from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, position_map
 from adbench.layers import describe
-from adbench.models import make_detector
 from adbench.spec import Spec, parse, preset_text
 from adbench.sweep import Group
 from adbench.tasks import Setting, plan_sweep
@@ -53,7 +53,7 @@ def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-@lru_cache(maxsize=None)
+@cache
 def of_backbone(name: str, size: int) -> float:
     family, bare = find(name)
     with torch.device("meta"):
@@ -66,17 +66,20 @@ def shape(job: Job, memo: Path) -> tuple[int, int]:
     return layer.channels, -(-job.image_size // layer.stride)
 
 
-@lru_cache(maxsize=None)
-def of_training(name: str, params: tuple[tuple[str, object], ...], channels: int, side: int) -> float:
-    """Return the operations of training on one image: forward and backward through all epochs."""
-    detector = make_detector(name, dict(params), 0)
+@cache
+def of_training(name: str, given: tuple[tuple[str, object], ...], channels: int, side: int) -> float:
+    """Return the operations of training on one image: forward and backward (twice as much) through all epochs."""
+    params = dict(given)
     with torch.device("meta"):
         x, where = torch.zeros(1, channels, side, side), position_map(32, side, side)
         if name == "fastflow":
-            return 3 * flops(detector._make(channels), x) * detector.epochs
-        detector.deviation_ = torch.ones(channels, device="cpu")
-        teacher, student = detector._make()
-        return (4 * flops(teacher, x, where) + 3 * flops(student, x, where)) * detector.epochs
+            ratio = params["hidden_ratio"] or (1.0 if channels < 1024 else 0.25)
+            steps = [OneSidedStep(channels, ratio, 1 if i % 2 else 3, params["clamp"]) for i in range(params["steps"])]
+            return 3 * flops(Flow(steps), x) * params["epochs"]
+        hidden, clamp = params["teacher_hidden"], params["clamp"]
+        teacher = Flow(TwoSidedStep(channels, hidden, kernel, clamp, 32) for kernel in (3, 3, 3, 5))
+        student = Student(channels, params["student_hidden"])
+        return 3 * (flops(teacher, x, where) + flops(student, x, where)) * params["epochs"]
 
 
 def seconds(job: Job, group: Group, memo: Path) -> dict[str, float]:
@@ -91,18 +94,20 @@ def seconds(job: Job, group: Group, memo: Path) -> dict[str, float]:
     return {"patchcore": cells * channels * 4 * picks / MEMORY + 2 * test * side**2 * channels * picks / SUSTAINED}
 
 
-def cost(name: str, data: Path, cache: Path) -> str:
+def cost(name: str, data: Path, folder: Path) -> str:
     """Return a preset's jobs, passes, bytes and hours in a line."""
     spec: Spec = parse(preset_text(name))
     sets = len(spec.weights)  # of weights, which cost the same; random ones are always there
-    spec = replace(spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones))
-    planned = plan_sweep(Setting(str(data), cache), spec, cache / "results")
+    spec = replace(
+        spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones)
+    )
+    planned = plan_sweep(Setting(str(data), folder), spec, folder / "results")
     found, hours = planned.forecast(), Counter()
     for group in planned.plan.groups:
         images = len(group.inputs.category.train) + len(group.inputs.category.test)
         hours["backbone"] += images * of_backbone(group.network.backbone, group.jobs[0].image_size) / SUSTAINED / 3600
         for job in group.jobs:
-            hours.update({part: value / 3600 for part, value in seconds(job, group, cache).items()})
+            hours.update({part: value / 3600 for part, value in seconds(job, group, folder).items()})
             hours["CPU"] += CPU_SECONDS_PER_JOB / 3600
     parts = ", ".join(f"{part} {value * sets:.2g}" for part, value in hours.items())
     return (f"{name}: {found['jobs'] * sets} jobs, {found['forward_passes'] * sets:,} forward passes, "
@@ -113,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = stand_in(Path(folder) / "data")
         for name in sys.argv[1:] or ["layers", "image-size", "pretraining-resnet50", "seeds"]:
-            print(cost(name, data, Path(folder) / "cache"))
+            print(cost(name, data, Path(folder) / "work"))
 
 
 if __name__ == "__main__":
