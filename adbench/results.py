@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from operator import itemgetter
@@ -59,6 +59,24 @@ class ResultStore:
         """Return the done result of the job `key`; a damaged file is reported, deleted and counts as missing."""
         return _read(self.folder / f"{key}.json", done=True)
 
+    def outcome(self, key: str) -> Result | None:
+        """Return what is known of the job `key`: its done result, else its failure."""
+        return self.read(key) or _read(self._failed / f"{key}.json", done=False)
+
+    def done(self) -> set[str]:
+        """Return the keys of all done jobs, without reading their results."""
+        return _keys(self.folder)
+
+    def failures(self) -> list[Result]:
+        """Return every failed and skipped result of a job that is not done."""
+        found = (_read(self._failed / f"{key}.json", done=False) for key in _keys(self._failed) - self.done())
+        return [result for result in found if result]
+
+    def forget_failures(self, keys: Collection[str]) -> None:
+        """Delete the failures of jobs that are tried again."""
+        for key in _keys(self._failed).intersection(keys):
+            (self._failed / f"{key}.json").unlink(missing_ok=True)
+
     def replicates(self, key: str) -> NDArray[np.float32] | None:
         """Return the bootstrap replicates (metrics, R) of the job `key`, or None; a damaged file is reported and deleted."""
         return _load(self._replicates / f"{key}.npy", _parse_replicates, "no differences are tested with it")
@@ -69,10 +87,8 @@ class ResultStore:
 
     def all(self) -> list[Result]:
         """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
-        done, failed = _keys(self.folder), _keys(self._failed)
-        found = [(key, _read(self.folder / f"{key}.json", done=True)) for key in done]
-        found += [(key, _read(self._failed / f"{key}.json", done=False)) for key in failed - done]
-        return [result for _, result in sorted(((_order(k, r), r) for k, r in found if r), key=itemgetter(0))]
+        found = [*map(self.read, self.done()), *self.failures()]
+        return [result for _, result in sorted(((_order(r), r) for r in found if r), key=itemgetter(0))]
 
     def maps(self, key: str) -> Path:
         """Return the folder for pictures of the job `key`."""
@@ -103,7 +119,7 @@ def _keys(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.json") if _NAME.fullmatch(path.name)}
 
 
-def _order(key: str, result: Result) -> tuple[str | int, ...]:
+def _order(result: Result) -> tuple[str | int, ...]:
     job = result.job
     return (
         job.dataset,
@@ -114,7 +130,7 @@ def _order(key: str, result: Result) -> tuple[str | int, ...]:
         job.layer,
         job.detector,
         job.seed,
-        key,
+        job.key,
     )
 
 

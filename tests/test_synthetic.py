@@ -90,6 +90,12 @@ class TestKinds:
         assert alone.source == whole[2].source
 
 
+@pytest.mark.parametrize("kind", KINDS.names())
+def test_a_defect_may_be_nearly_as_large_as_the_image(kind, scenes):
+    (made,) = make_defects(scenes["texture"], 1, 3, Recipe((kind,), Sizes((0.5, 0.5))))
+    assert 48 / TOLERANCE <= made.size_px <= 48 * TOLERANCE
+
+
 def test_another_seed_gives_other_defects(scenes):
     first, second = (next(make_defects(scenes["texture"], 1, seed)) for seed in (0, 1))
     assert not np.array_equal(first.mask, second.mask)

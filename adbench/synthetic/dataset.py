@@ -19,6 +19,7 @@ from PIL import Image
 from adbench import __version__
 from adbench.errors import DataError, UsageError
 from adbench.files import unwritable
+from adbench.synthetic import REVISION
 from adbench.synthetic.contact_sheet import ContactSheet
 from adbench.synthetic.foreground import learn_foreground
 from adbench.synthetic.generation import Maker, Recipe, SyntheticImage
@@ -52,6 +53,7 @@ def write_dataset(
             on_step(index + 1, count, "painting defects")
         manifest = {
             "adbench": __version__,
+            "revision": REVISION,
             "category": train.name,
             "foreground": "object" if maker.parts.foreground.object else "texture",
             "recipe": asdict(recipe),
