@@ -80,7 +80,7 @@ def extract(
     DataError for an unreadable image.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
-    launch = partial(_launched, network, module, device, precision)
+    launch = partial(launched, network, module, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
@@ -165,7 +165,7 @@ def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[It
 
 
 @torch.inference_mode()
-def _launched(
+def launched(
     network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, batch: Sequence[Pixels]
 ) -> Callable[[], Features]:
     """Start the pass of some images and the copies of their maps; the returned function waits for these."""

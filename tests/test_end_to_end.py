@@ -15,7 +15,10 @@ RECORD_KEYS = {
     "reason", "metrics", "cost", "environment",
 }  # fmt: skip
 METRICS = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"]
-COSTS = {"extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb"}
+COSTS = {
+    "extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb", "accelerator_memory_mb", "forward_ms",
+    "forward_p95_ms", "score_ms", "score_p95_ms", "latency_ms", "latency_p95_ms", "batch_size", "batch_images_per_second",
+}  # fmt: skip
 
 
 @pytest.fixture

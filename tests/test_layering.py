@@ -34,6 +34,7 @@ LAYERS = [
         "image_lists",
         "images",
         "kept_maps",
+        "latency",
         "layers",
         "measuring",
         "metrics",
