@@ -95,7 +95,7 @@ class _Counter:
                 home = binning(self._values).copy()
                 occupied = np.zeros(binning.count, dtype=bool)
                 occupied[home] = True
-                found.append((np.count_nonzero(occupied[binning(sample)]), len(found), binning, home, occupied))
+                found.append((int(np.count_nonzero(occupied[binning(sample)])), len(found), binning, home, occupied))
         if found:
             _, _, self._binning, self._home, self._occupied = min(found, key=lambda entry: entry[:2])
             self._counts = np.zeros(self._occupied.size, np.int64)

@@ -1,6 +1,7 @@
 """Checks of what is to be evaluated, and the split of its pixels into good and defective ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,33 @@ def check(scores: Scores, truth: Truth) -> None:
         raise ValueError(f"{len(scores.maps)} anomaly maps for {image.size} images")
     if np.isnan(image).any():
         raise ValueError(f"the score of image {np.flatnonzero(np.isnan(image))[0]} is NaN")
+    if truth.masks is not None and len(truth.masks) != len(scores.maps):
+        raise ValueError(f"{len(truth.masks)} masks for {len(scores.maps)} anomaly maps")
     for number, anomaly_map in enumerate(scores.maps):
         if np.isnan(anomaly_map).any():
             raise ValueError(f"the anomaly map of image {number} has NaN in it")
-    if truth.masks is not None:
-        _check_masks(scores.maps, truth.masks)
+        if truth.masks is not None:
+            _check_mask(number, np.shape(anomaly_map), np.shape(truth.masks[number]))
 
 
-def _check_masks(maps: Maps, masks: Masks) -> None:
-    if len(masks) != len(maps):
-        raise ValueError(f"{len(masks)} masks for {len(maps)} anomaly maps")
-    for number, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        if np.ndim(mask) != 2 or np.shape(mask) != np.shape(anomaly_map):
-            shapes = f"anomaly map {np.shape(anomaly_map)} and mask {np.shape(mask)}"
-            raise ValueError(f"{shapes} of image {number} must have the same shape (H, W)")
+def _check_mask(number: int, anomaly_map: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    if len(mask) != 2 or mask != anomaly_map:
+        shapes = f"anomaly map {anomaly_map} and mask {mask}"
+        raise ValueError(f"{shapes} of image {number} must have the same shape (H, W)")
+
+
+@dataclass(frozen=True)
+class Selected(Sequence[Any]):
+    """Some of N maps or masks, by index; each comes from `items` when it is asked for."""
+
+    items: Sequence[Any] | NDArray[Any]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[self.indices[index]]
 
 
 def good_pixels(maps: Maps, masks: Masks, dtype: np.dtype[Any]) -> tuple[Iterator[Floats], int]:
