@@ -83,20 +83,20 @@ def current(results: Iterable[Result], planned: Sequence[Job]) -> tuple[list[Ent
     Also returns how many results were left out for that.
     """
     jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
-    repeated = {_choices(job) for job in planned}
+    repeated = {choices(job) for job in planned}
     superseded = 0
     for result in results:
         key = result.job.key
-        if key in jobs or _choices(result.job) not in repeated:
+        if key in jobs or choices(result.job) not in repeated:
             jobs[key] = (result.job, result)
         else:
             superseded += 1
     return entries(list(jobs.values())), superseded
 
 
-def _choices(job: Job) -> str:
-    """Return what a user chose of a job, without what follows from the state of the disk and the program."""
-    state = ("fingerprint", "weights_sha256", "revision")
+def choices(job: Job, without: Sequence[str] = ()) -> str:
+    """Return what a user chose of a job but for some keys, not what follows from the state of the disk and the program."""
+    state = ("fingerprint", "weights_sha256", "revision", *without)
     return json.dumps({key: value for key, value in job.record().items() if key not in state}, sort_keys=True)
 
 
