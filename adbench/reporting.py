@@ -21,6 +21,7 @@ from adbench.studies.grid import MEASURES
 from adbench.types import OnStep, Result, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
+MOST_JOBS = 20_000  # whose studies are shown unasked
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ def render(report: Report, name: str, bold: bool = False) -> str:
 def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     if wanted == NONE:
         return []
+    if wanted == AUTO and len(found) > MOST_JOBS:
+        text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
+        return [Section("Studies", notes=[text])]
     if wanted == AUTO:
         return [study.section(found) for study in STUDIES.items().values() if study.recognised_in(found)]
     study = STUDIES.get(wanted)

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from adbench.errors import DataError
 from adbench.reports.pivot import choices
@@ -54,7 +55,7 @@ def within(
     return kept, [job for job in planned if reasons[_row(job)] is None], notes
 
 
-def _row(job: Job) -> str:
+def _row(job: Job) -> tuple[Any, ...]:
     return choices(job, without=("category", "seed"))
 
 
