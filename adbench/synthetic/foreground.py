@@ -129,9 +129,8 @@ def _tidy(mask: Mask) -> Mask:
     closed = binary_closing(padded, np.ones((3, 3)), _CLOSED)[_CLOSED:-_CLOSED, _CLOSED:-_CLOSED]
     filled = ~_pieces(~closed, _SMALL_HOLE * mask.size)
     areas = np.bincount(label(filled)[0].ravel())[1:]
-    return binary_erosion(
-        _pieces(filled, _SMALL_PIECE * areas.max(initial=0)), border_value=1
-    )  # smoothing has widened it
+    kept = _pieces(filled, _SMALL_PIECE * areas.max(initial=0))
+    return np.asarray(binary_erosion(kept, border_value=1))  # smoothing has widened it
 
 
 def _pieces(mask: Mask, least: float) -> Mask:
