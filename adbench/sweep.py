@@ -15,7 +15,7 @@ from adbench.extraction import Network
 from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
 from adbench.models import make_detector
-from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for, layer_times
 from adbench.results import ResultStore
 from adbench.running import group_name, sign
 from adbench.spec import Spec
@@ -66,7 +66,7 @@ class Plan:
 
     def pending(self, results: ResultStore) -> Plan:
         """Return the plan without jobs that have a result."""
-        return self.only(lambda job: results.read(job.key) is None)
+        return self.only(lambda job: not results.has(job.key))
 
     def only(self, wanted: Callable[[Job], bool]) -> Plan:
         """Return the plan without the jobs of its groups that are not `wanted`."""
@@ -173,6 +173,7 @@ def _run_rest(
         for split in ("train", "test"):
             if group.inputs.split(split):
                 features(place, group.network, group.inputs, split, layers, first.image_size, first.dtype)
+        layer_times(place, group.network, layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
         yield from (_written(results, failure(job, error)) for job in group.jobs)

@@ -29,7 +29,7 @@ def extract_layers(
     """Extract layers of all images of the categories into the cache; return the entries and the speed of what was not there."""
     description = describe(backbone, setting.memo)
     names = [name for text in layers for name in parse_layers(text, description)]
-    network, place, inputs = setting.network(backbone, weights), setting.workplace(), setting.inputs()
+    network, place, inputs = setting.network(backbone, weights), setting.workplace(), setting.inputs([image_size])
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
     for item in inputs:
@@ -71,7 +71,7 @@ def train_model(
     """
     detector = make_detector(choices.detector, params, choices.seed)
     layers = parse_layers(choices.layer, describe(choices.backbone, setting.memo))
-    network, inputs = setting.network(choices.backbone, choices.weights), setting.single()
+    network, inputs = setting.network(choices.backbone, choices.weights), setting.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
     job = job_for(inputs, network, layers, detector, canonical(choices.detector), **rest)
@@ -93,7 +93,9 @@ def evaluate_model(
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = setting.network_of(model, job)
-    inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single()
+    inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single(
+        sizes=[job.image_size]
+    )
     category = inputs.category
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
@@ -154,7 +156,7 @@ def plan_sweep(
 ) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
-    plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
+    plan = make_plan(spec, setting.inputs(spec.image_sizes), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
     return Sweep(setting, plan, todo.keeping_maps(keep_maps), results, plan.runnable - pending.runnable, command)

@@ -15,7 +15,10 @@ RECORD_KEYS = {
     "reason", "metrics", "cost", "environment",
 }  # fmt: skip
 METRICS = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"]
-COSTS = {"extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb"}
+COSTS = {
+    "extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb", "accelerator_memory_mb", "forward_ms",
+    "forward_p95_ms", "score_ms", "score_p95_ms", "latency_ms", "latency_p95_ms", "batch_size", "batch_images_per_second",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -48,7 +51,8 @@ def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -
 def test_reports_order_layers_by_receptive_field(run: Run, reference: dict[Any, Any]) -> None:
     records = run("report", "reference", "--json").json
     assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 339)}
-    rows = [line.split("|")[1:4:1] for line in run("report", "reference", "--format", "markdown").out.splitlines()[-2:]]
+    table = run("report", "reference", "--format", "markdown").out.partition("\n## ")[0].rstrip()
+    rows = [line.split("|")[1:4] for line in table.splitlines()[-2:]]
     assert [row[0].strip() for row in rows] == LAYERS
     assert [row[2].strip() for row in rows] == ["0.30", "5.30"]  # 19 / 64 and 339 / 64
 

@@ -11,9 +11,9 @@ from adbench.reports.keys import Entry, choose_rows, natural, varies
 from adbench.reports.means import DASH, Mean
 from adbench.reports.missing import partial_note
 from adbench.reports.pivot import tabulated
-from adbench.reports.plotting import COLUMN, Look, looks
+from adbench.reports.plotting import COLUMN, INK, Look, looks
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, fill
+from adbench.studies.charts import SMALL, fill, name_layers
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 KEY = "weights"
 FLOORS = {"image_auroc": 0.5}  # where bars start: chance; else 0
-_HEIGHT, _FRAME = 1.35, 0.75  # inches of a panel; of legend and names of layers
+_HEIGHT, _BAR, _FRAME = 1.35, 0.08, 0.75  # inches: a panel, a bar's width, legend and names of layers
 
 
 def section(found: Sequence[Entry]) -> Section:
@@ -90,30 +90,34 @@ def _by_weights(entries: Sequence[Entry], measure: str) -> str:
 def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
-    drawing = Drawing(figsize=(COLUMN, _FRAME + _HEIGHT * len(shown)), layout="constrained")
+    names, labels = list(short_names(list(layers(found))).values()), [part.label for part in cut(found, [KEY])]
+    width = max(COLUMN, _BAR * len(names) * (len(labels) + 1))
+    drawing = Drawing(figsize=(width, _FRAME + _HEIGHT * len(shown)), layout="constrained")
     panels = drawing.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    series = dict(zip((part.label for part in cut(found, [KEY])), looks(len(cut(found, [KEY]))), strict=True))
+    series = dict(zip(labels, looks(len(labels)), strict=True))
     for panel, measure in zip(panels, shown, strict=True):
         _panel(panel, found, measure, series)
-    short = short_names(list(layers(found)))
-    panels[-1].set_xticks(range(len(short)), list(short.values()))
+    name_layers(panels[-1], names, width - 0.5)
     drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1)
     return drawing
 
 
 def _panel(panel: Axes, found: Sequence[Entry], measure: str, series: dict[str, Look]) -> None:
-    """Groups of bars, one group per layer, one bar per pretraining."""
+    """Groups of bars, one group per layer, one bar per pretraining; what is worse than chance hangs down."""
+    cells = {(part, label): [entry for entry in entries if entry.job.weights == label]
+             for part, entries in enumerate(layers(found).values()) for label in series}  # fmt: skip
+    means = {place: mean(entries, measure) for place, entries in cells.items() if entries}
     width, floor = 0.84 / len(series), FLOORS.get(measure, 0.0)
-    panel.grid(axis="y")
-    panel.set_ylabel(f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})")
     for index, (label, look) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * width
-        for group, entries in enumerate(layers(found).values()):
-            of = [entry for entry in entries if entry.job.weights == label]
-            if of:
-                _bar(panel, group + shift, mean(of, measure), (width, floor), look)
         panel.bar(0, 0, bottom=floor, label=label, **fill(look, complete=True))  # for the legend, complete or not
-    panel.set_ylim(floor, 1.02)
+        for group in (part for part, name in means if name == label):
+            _bar(panel, group + shift, means[group, label], (width, floor), look)
+    lowest = min([floor, *(float(value.number) - 0.02 for value in means.values() if value.number != DASH)])
+    panel.set_ylim(lowest, 1.02 if all(value.complete for value in means.values()) else 1.15)  # room for n/N
+    panel.axhline(floor, color=INK, linewidth=0.6)
+    panel.grid(axis="y")
+    panel.set_ylabel(f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})")
 
 
 def _bar(panel: Axes, place: float, value: Mean, shape: tuple[float, float], look: Look) -> None:
@@ -121,7 +125,7 @@ def _bar(panel: Axes, place: float, value: Mean, shape: tuple[float, float], loo
     height = floor if value.number == DASH else float(value.number)
     panel.bar(place, height - floor, width, bottom=floor, **fill(look, value.complete))
     if not value.complete:
-        panel.text(place, height, f" {value.share}", rotation=90, ha="center", va="bottom", fontsize=SMALL)
+        panel.text(place, max(height, floor), f" {value.share}", rotation=90, ha="center", va="bottom", fontsize=SMALL)
 
 
 register("pretraining")(Study(KEY, section))
