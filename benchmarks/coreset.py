@@ -1,25 +1,29 @@
-"""Time of the greedy coreset against the textbook loop, and its growth with N. Run: python benchmarks/coreset.py [THREADS]
+"""Time of the greedy coreset against the textbook loop and peers, its coverage radius, and its growth with N.
 
-The textbook loop has its squared norms once, then one float32 matrix-vector product (numpy) a pick; it is run for a part
-of the picks and multiplied up, as each takes the same time. Both run in turn, the median of the ratios counts.
+Run: python benchmarks/coreset.py [--threads N] [--peer-python PATH] [--patchcore-inspection DIR]. The textbook loop has its
+squared norms once, then one float32 matrix-vector product (numpy) a pick. It and the peers are run for a part of the picks
+and multiplied up, as each takes the same time.
 """
 
-import os
-import statistics
-import sys
-import time
-from collections.abc import Callable
+from __future__ import annotations
 
-THREADS = sys.argv[1] if len(sys.argv) > 1 else "1"
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = THREADS  # before numpy and torch read them
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from common import Peer, Timing, arguments, copy_bandwidth, exponent, in_turn, local, middle, peak_flops, show, timed
+
+OPTIONS = arguments(__doc__)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from adbench.detectors.coreset import greedy_coreset  # noqa: E402
 
-REPEATS, DIM, COUNT, FRACTION, PART = 5, 128, 40_960, 10, 8
+DIM, COUNT, FRACTION, PART = 128, 40_960, 10, 8
+PEER_STEPS = 128
 SIZES, FIXED_PICKS = (25_000, 50_000, 100_000, 200_000), 2_000
 
 
@@ -55,46 +59,53 @@ def gaussian(count: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, DIM)).astype(np.float32)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def radius(points: np.ndarray, picks: np.ndarray) -> float:
+    """Return the largest distance of a point to its nearest pick."""
+    rows, centres = torch.from_numpy(points).double(), torch.from_numpy(points[picks]).double()
+    return max(float(torch.cdist(part, centres).min(1).values.max()) for part in torch.split(rows, 2048))
 
 
-def peak_flops() -> float:
-    """Return the rate of a float32 product that stays in the cache, in operations per second."""
-    left, right = torch.randn(512, DIM), torch.randn(DIM, 512)
-    return 2 * 512 * 512 * DIM / statistics.median(seconds(lambda: left @ right) for _ in range(200))
+def part_of_textbook(points: np.ndarray, picks: int) -> Timing:
+    """Return the time of all picks, from that of a part."""
+    return Timing(*(PART * seconds for seconds in timed(lambda: textbook(points, picks // PART))))
 
 
-def compare(kind: Callable[[int], np.ndarray]) -> None:
+def compare(kind: Callable[[int], np.ndarray], folder: Path) -> None:
     points, picks = kind(COUNT), COUNT // FRACTION
-    ours, theirs = [], []
-    for _ in range(REPEATS):
-        ours.append(seconds(lambda: greedy_coreset(points, picks)))
-        theirs.append(PART * seconds(lambda: textbook(points, picks // PART)))
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    limit = 2 * COUNT * picks * DIM / peak_flops()
-    mine = statistics.median(ours)
-    print(f"{kind.__name__:10} {mine:6.2f} s, textbook {statistics.median(theirs):6.2f} s, ratio {ratio:.3f}", end="")
-    print(f"; all products at peak speed would take {limit:.2f} s ({mine / limit:.2f} of it)")
+    calls = {"ours": local(lambda: greedy_coreset(points, picks)), "textbook": partial(part_of_textbook, points, picks)}
+    np.save(folder / "points.npy", points)
+    given = {"points": str(folder / "points.npy"), "picks": picks, "steps": PEER_STEPS}
+    python, source = OPTIONS.peer_python, OPTIONS.patchcore_inspection
+    if python:
+        calls["anomalib"] = Peer(python, "coreset", OPTIONS.threads, **given)
+    if source:
+        calls["patchcore-inspection"] = Peer(
+            python or sys.executable, "inspection", OPTIONS.threads, source=source, **given
+        )
+    found = in_turn(calls, OPTIONS.repeats)
+    show(f"{kind.__name__}: {picks:,} of {COUNT:,} points", found)
+    product, reads = 2 * COUNT * picks * DIM / peak_flops(), picks * points.nbytes / copy_bandwidth()
+    print(f"  all products at peak speed {product:.2f} s, {product / middle(found['ours']).cpu:.2f} of ours; ", end="")
+    print(
+        f"reading the points once a pick {reads:.2f} s, {reads / middle(found['textbook']).cpu:.2f} of the textbook's"
+    )
+    ours, theirs = radius(points, greedy_coreset(points, picks)), radius(points, np.array(textbook(points, picks)))
+    print(f"  coverage radius {ours:.6f}, the textbook's {theirs:.6f}")
 
 
 def growth() -> None:
     """Print the time at a fixed number of picks and the exponent of N that fits it."""
-    times = []
-    for count in SIZES:
-        points = low_rank(count)
-        times.append(
-            statistics.median(seconds(lambda points=points: greedy_coreset(points, FIXED_PICKS)) for _ in range(3))
-        )
-        print(f"N = {count:7,}: {times[-1]:6.2f} s")
-    print(f"exponent of N at {FIXED_PICKS:,} picks: {np.polyfit(np.log(SIZES), np.log(times), 1)[0]:.2f}")
+    calls = {count: local(partial(greedy_coreset, low_rank(count), FIXED_PICKS)) for count in SIZES}
+    seconds = [middle(timings).cpu for timings in in_turn(calls, OPTIONS.repeats).values()]
+    print(f"low_rank, {FIXED_PICKS:,} picks:", end=" ")
+    print(*(f"N = {count:,} {s:.2f} s CPU," for count, s in zip(SIZES, seconds, strict=True)), end="")
+    print(f" exponent of N {exponent(SIZES, seconds):.2f}")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(THREADS))
-    print(f"{THREADS} thread(s), {COUNT:,} points of {DIM} dimensions, {COUNT // FRACTION:,} picks")
-    for kind in (low_rank, clustered, gaussian):
-        compare(kind)
+    torch.set_num_threads(OPTIONS.threads)
+    print(f"{OPTIONS.threads} thread(s), {DIM} dimensions")
+    with tempfile.TemporaryDirectory() as name:
+        for kind in (low_rank, clustered, gaussian):
+            compare(kind, Path(name))
     growth()
