@@ -18,6 +18,7 @@ KINDS = (
     "weights",
     "detectors",
     "datasets",
+    "defects",
     "presets",
     "metrics",
     "formats",
@@ -57,6 +58,12 @@ def report(
     show: Annotated[
         list[str] | None, typer.Option("--show", metavar="A", help="Further analyses, or all; may be repeated.")
     ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option("--max-latency", metavar="MS", help="Leave out rows that take longer per image.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="MB", help="Leave out rows with a higher peak; or e.g. 2GB.")
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Draw the figures there, as PNG and SVG.")
     ] = None,
@@ -64,17 +71,18 @@ def report(
 ) -> None:
     """Print the table of a results folder, also of a sweep that still runs, and what its study found."""
     from adbench.reporting import View, draw, make_report, render
+    from adbench.reports.budget import Budget
 
     name = "json" if json else format_
-    view = View(_split(rows), columns, metric, study, _split(show), complete=name.lower() == "html")
+    budget = Budget(max_latency, None if max_memory is None else o.megabytes("--max-memory", max_memory))
+    view = View(_split(rows), columns, metric, study, _split(show), budget, complete=name.lower() == "html")
     made = make_report(o.results_folder(results), view)
     console.answer(render(made, name, bold=console.colour(sys.stdout)))
     if figures:
         with console.progress() as (on_step, _):
             written = draw(made, figures, on_step)
-        console.say(
-            f"{len(written)} figures are in {figures}" if written else "no figures: these results answer no study"
-        )
+        names = ", ".join(dict.fromkeys(path.stem for path in written))
+        console.say(f"in {figures}, as PNG and SVG: {names}" if names else "no figures: these results answer no study")
 
 
 def _split(texts: list[str] | None) -> list[str]:

@@ -1,10 +1,14 @@
 """What a reader needs to compare numbers and timings of two machines."""
 
+import os
 import platform
+import re
 import resource
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +16,41 @@ import torch
 from adbench import __version__
 
 
+def forget_peaks() -> None:
+    """Let the peaks of memory begin anew; outside of Linux that of the process stays the one since its start."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Return the largest resident memory of this process since `forget_peaks`, in MB (10^6 bytes)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+            if found:
+                return int(found[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def accelerator_memory_mb() -> float | None:
+    """Return the most memory that tensors took of the GPU since `forget_peaks`, in MB; None without one."""
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+
+
+@lru_cache(maxsize=1)
+def memory_bytes() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or less where a container has a limit."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = (
+        Path("/sys/fs/cgroup/memory.max"),
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    )  # versions 2 and 1
+    texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
+    return min([machine, *(int(text) for text in texts if text.isdigit())])
 
 
 @lru_cache(maxsize=1)
@@ -30,4 +65,5 @@ def environment() -> dict[str, Any]:
     """Return what a reader needs to compare timings: versions, processor, accelerator, threads."""
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-    return library_versions() | system | {"accelerator": accelerator, "threads": torch.get_num_threads()}
+    tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32  # of detectors' convolutions; extraction forbids it
+    return library_versions() | system | {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}

@@ -55,12 +55,10 @@ def _panels(sample: Sample, heat: NDArray[np.float32], score: float) -> Image.Im
     scale = _SIDE / max(full.shape[:2])
     size = (max(1, round(full.shape[1] * scale)), max(1, round(full.shape[0] * scale)))
     image = np.asarray(Image.fromarray(full).resize(size, Image.Resampling.BILINEAR))
-    outlined = _outlined(image, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
-    values = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
-    share = (_OPACITY * values)[..., None]  # calm places stay the image
-    overlay = ((1 - share) * image + share * _colours()[(values * 255).round().astype(np.uint8)]).astype(np.uint8)
-    panels = [("image", image), (_mask_caption(sample, mask), outlined), (f"anomaly map, score {score:.3g}", overlay)]
-    return _beside(panels, size)
+    marked = outlined(image, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
+    overlay = laid_over(image, np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR)))
+    panels = [("image", image), (_mask_caption(sample, mask), marked), (f"anomaly map, score {score:.3g}", overlay)]
+    return beside(panels, size)
 
 
 def _mask_caption(sample: Sample, mask: NDArray[np.bool_]) -> str:
@@ -69,26 +67,43 @@ def _mask_caption(sample: Sample, mask: NDArray[np.bool_]) -> str:
     return f"{sample.defect}: {mask.mean():.1%} of the image" if mask.any() else f"{sample.defect}: no mask"
 
 
-def _outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float = _OPACITY) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3) under the colours of `heat` (H, W) in [0, 1], as opaque as they are hot."""
+    kept, added = _blend(opacity)
+    level = (heat * 255).round().astype(np.uint8)
+    return np.asarray(image * kept.take(level, axis=0) + added.take(level, axis=0), np.uint8)
+
+
+def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3) with a line around the regions of `mask` (H, W)."""
     edge = ndimage.binary_dilation(mask, iterations=2) & ~mask
     result = image.copy()
     result[edge] = _OUTLINE
     return result
 
 
-def _beside(panels: Sequence[tuple[str, NDArray[np.uint8]]], size: tuple[int, int]) -> Image.Image:
+def beside(panels: Sequence[tuple[str, NDArray[np.uint8]]], size: tuple[int, int]) -> Image.Image:
+    """Return pictures (caption, pixels) of one size (width, height) in a row."""
     width, height = size
     sheet = Image.new("RGB", (len(panels) * (width + _GAP) + _GAP, height + _CAPTION + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     for index, (caption, panel) in enumerate(panels):
         left = _GAP + index * (width + _GAP)
         sheet.paste(Image.fromarray(panel), (left, _CAPTION))
-        draw.text((left, 6), caption, fill="black", font=ImageFont.load_default(13))
+        draw.text((left, 6), caption, fill="black", font=_font())
     return sheet
 
 
 @lru_cache(maxsize=1)
-def _colours() -> NDArray[np.float64]:
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(13)
+
+
+@lru_cache(maxsize=4)
+def _blend(opacity: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return for each level of heat the share of the image that stays and the colour that is added, both (256, 3)."""
     from matplotlib import colormaps
 
-    return np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255)
+    share = np.linspace(0, opacity, 256, dtype=np.float32)[:, None]
+    colours = np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, np.float32)
+    return np.repeat(1 - share, 3, axis=1), share * colours

@@ -11,23 +11,27 @@ import yaml
 
 from adbench.errors import DataError, UsageError
 from adbench.registry import match
-from adbench.types import Size
+from adbench.types import DTYPES, Size
 
 _MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A name with what belongs to it: a backbone with its layers, or a detector with its parameters."""
+    """A name with what belongs to it: a backbone with its layers and weights, or a detector with its parameters."""
 
     name: str
     layers: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's."""
+    """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
+
+    Layers and weights that a backbone has of its own stand in for `layers` and `weights`.
+    """
 
     data: str | None = None
     categories: tuple[str, ...] = ()
@@ -115,14 +119,14 @@ def _value(override: str, text: str) -> Any:
 def _checked(key: str, value: Any, source: str) -> Any:
     listed = value if isinstance(value, list) else [value]
     if key in ("data", "dtype"):
-        return _one_of(key, value, ("float16", "float32"), source) if key == "dtype" else _text(key, value, source)
+        return _one_of(key, value, DTYPES, source) if key == "dtype" else _text(key, value, source)
     if key == "pro_limit":
         return _number(key, value, source)
     if key == "eval_size":
         return value if value == "native" else _positive(key, value, source)
     if key in ("backbones", "detectors"):
-        allowed = "layers" if key == "backbones" else "params"
-        return _filled(key, tuple(_choice(key, allowed, item, source) for item in listed), source)
+        read = _backbone if key == "backbones" else _detector
+        return _filled(key, tuple(read(item, source) for item in listed), source)
     if key == "image_sizes":
         return _filled(key, tuple(_positive(key, item, source) for item in listed), source)
     if key == "seeds":
@@ -130,20 +134,37 @@ def _checked(key: str, value: Any, source: str) -> Any:
     return tuple(_text(key, item, source) for item in listed)
 
 
-def _choice(key: str, allowed: str, item: Any, source: str) -> Choice:
+def _backbone(item: Any, source: str) -> Choice:
+    content = _choice("backbones", ("layers", "weights"), item, source)
+    return Choice(content["name"], layers=_names("layers", content, source), weights=_names("weights", content, source))
+
+
+def _names(part: str, content: dict[str, Any], source: str) -> tuple[str, ...]:
+    value = content.get(part)
+    listed = value if isinstance(value, list) else [value] if value else []
+    return tuple(_text(f"backbones: {part}", item, source) for item in listed)
+
+
+def _detector(item: Any, source: str) -> Choice:
+    content = _choice("detectors", ("params",), item, source)
+    params = content.get("params") or {}
+    if not isinstance(params, dict):
+        raise UsageError(
+            f"{source}: detectors: params of {content['name']} must be a mapping of names to values, not {_kind(params)}"
+        )
+    return Choice(content["name"], params={str(key): value for key, value in params.items()})
+
+
+def _choice(key: str, parts: tuple[str, ...], item: Any, source: str) -> dict[str, Any]:
+    """Return a name, with what was written beside it, as a mapping."""
     if isinstance(item, str):
-        return Choice(item)
+        return {"name": item}
     if not isinstance(item, dict) or "name" not in item:
-        raise UsageError(f"{source}: {key}: write a name, or {{name: ..., {allowed}: ...}}, not {_kind(item)}")
+        form = ", ".join(f"{part}: ..." for part in ("name", *parts))
+        raise UsageError(f"{source}: {key}: write a name, or {{{form}}}, not {_kind(item)}")
     for extra in item:
-        match("key", str(extra), ["name", allowed], where=f" in {key} of {source}")
-    name, rest = _text(f"{key}: name", item["name"], source), item.get(allowed)
-    if allowed == "layers":
-        listed = rest if isinstance(rest, list) else [rest] if rest else []
-        return Choice(name, layers=tuple(_text(f"{key}: layers", layer, source) for layer in listed))
-    if not isinstance(rest or {}, dict):
-        raise UsageError(f"{source}: {key}: params of {name} must be a mapping of names to values, not {_kind(rest)}")
-    return Choice(name, params={str(k): v for k, v in (rest or {}).items()})
+        match("key", str(extra), ["name", *parts], where=f" in {key} of {source}")
+    return item | {"name": _text(f"{key}: name", item["name"], source)}
 
 
 def _filled(key: str, values: tuple[Any, ...], source: str) -> tuple[Any, ...]:

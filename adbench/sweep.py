@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, groupby, product
 from pathlib import Path
@@ -15,8 +15,9 @@ from adbench.extraction import Network
 from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
 from adbench.models import make_detector
-from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for, layer_times
 from adbench.results import ResultStore
+from adbench.running import group_name, sign
 from adbench.spec import Spec
 from adbench.types import Job, OnStep, Result, digest, ignore_step
 from adbench.weights import Weights, resolve
@@ -40,6 +41,11 @@ class Group:
         job = self.jobs[0]
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
+    def field(self, job: Job) -> int | None:
+        """Return the receptive field of a job's layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.fields[layer] for layer in job.layers if layer in self.fields]
+        return max(known) if len(known) == len(job.layers) else None
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,7 +66,11 @@ class Plan:
 
     def pending(self, results: ResultStore) -> Plan:
         """Return the plan without jobs that have a result."""
-        return self._keep(tuple(job for job in group.jobs if results.read(job.key) is None) for group in self.groups)
+        return self.only(lambda job: not results.has(job.key))
+
+    def only(self, wanted: Callable[[Job], bool]) -> Plan:
+        """Return the plan without the jobs of its groups that are not `wanted`."""
+        return self._keep(tuple(job for job in group.jobs if wanted(job)) for group in self.groups)
 
     def first(self, limit: int) -> Plan:
         """Return the plan cut to its first `limit` jobs."""
@@ -86,7 +96,7 @@ def make_plan(
     groups: list[Group] = []
     skipped: list[Result] = []
     detectors = [(c, make_detector(c.name, c.params, seed)) for c, seed in product(spec.detectors, spec.seeds)]
-    for choice, label in product(spec.backbones, spec.weights):
+    for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
         fields = {layer.name: layer.field for layer in description.layers if layer.field}
@@ -129,46 +139,63 @@ def _network(description: Description, label: str, offline: bool, on_step: OnSte
         return Network(name, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
 
 
-def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[Result]:
-    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result."""
-    layers = list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
+def measure(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+    """Return the Result of one of the group's jobs, from features to metrics; pictures to be kept go into `maps`."""
+    detector, cost = fit(place, group.network, group.inputs, job)
+    result, scores = assess(place, group.network, group.inputs, job, detector, cost, group.field(job))
+    if group.keep_maps and scores:
+        masks = group.inputs.labels(job.eval_size).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+    return result
+
+
+Measure = Callable[[Workplace, Group, Job, Path], Result]
+
+
+def run_group(place: Workplace, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
+    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result.
+
+    A job that another sweep has finished in the meantime is not run again: its result is yielded.
+    """
+    found = [(job, results.read(job.key)) for job in group.jobs]
+    yield from (result for _, result in found if result)
+    left = replace(group, jobs=tuple(job for job, result in found if result is None))
+    if left.jobs:
+        with sign(results.folder, group_name(left.jobs[0])) as at:
+            yield from _run_rest(place, left, results, run, at)
+
+
+def _run_rest(
+    place: Workplace, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]
+) -> Iterator[Result]:
+    first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
     try:
         for split in ("train", "test"):
             if group.inputs.split(split):
-                features(
-                    place, group.network, group.inputs, split, layers, group.jobs[0].image_size, group.jobs[0].dtype
-                )
+                features(place, group.network, group.inputs, split, layers, first.image_size, first.dtype)
+        layer_times(place, group.network, layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
-        yield from (_written(results, _failure(job, error)) for job in group.jobs)
+        yield from (_written(results, failure(job, error)) for job in group.jobs)
         return
     for index, job in enumerate(group.jobs):
         place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
-        yield _written(results, _attempt(place, group, job, results.maps(job.key)))
+        at(job.key)
+        yield results.read(job.key) or _written(results, _attempt(place, group, job, results.maps(job.key), run))
 
 
-def _attempt(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure) -> Result:
     try:
-        detector, cost = fit(place, group.network, group.inputs, job)
-        result, scores = assess(place, group.network, group.inputs, job, detector, cost)
-        if group.keep_maps and scores:
-            masks = group.inputs.labels(job.eval_size).truth.masks
-            keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
-        return replace(result, details=result.details | _field(group, job))
+        return run(place, group, job, maps)
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
     except Exception as error:  # one job's failure is a record, and the others go on
         log.debug("job failed", exc_info=True)
-        return _failure(job, error)
+        return failure(job, error)
 
 
-def _field(group: Group, job: Job) -> dict[str, int]:
-    """What reports order layers by; of joined layers the largest counts."""
-    known = [group.fields[layer] for layer in job.layers if layer in group.fields]
-    return {"receptive_field_px": max(known)} if len(known) == len(job.layers) else {}
-
-
-def _failure(job: Job, error: Exception) -> Result:
+def failure(job: Job, error: Exception) -> Result:
+    """Return the record of a job that ended in an error."""
     text = " ".join(str(error).split()) or type(error).__name__
     return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
 

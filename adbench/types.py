@@ -6,7 +6,8 @@ N images, H x W evaluation grid. Numpy only: importing this module loads no torc
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
@@ -103,21 +105,32 @@ class Job:
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Job":
         """Return the Job of a JSON form that has all its fields; raise KeyError or TypeError if it has not."""
-        return Job(**{f.name: record[f.name] for f in fields(Job)} | {"layers": tuple(record["layers"])})
+        return Job(**{name: record[name] for name in JOB_FIELDS} | {"layers": tuple(record["layers"])})
 
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
 
-    @property
+    @cached_property
     def key(self) -> str:
-        return digest(vars(self))
+        return digest(self.record())
+
+    @cached_property
+    def params_text(self) -> str:
+        return json.dumps(self.params, sort_keys=True)
+
+    def record(self) -> dict[str, Any]:
+        """Return the job's fields by name."""
+        return {name: getattr(self, name) for name in JOB_FIELDS}
 
     @property
     def group(self) -> tuple[str, str, str, str, str, str, int, str]:
         """What one forward pass over a category is shared by."""
         return (self.dataset, self.fingerprint, self.category, self.backbone, self.weights, self.weights_sha256,
                 self.image_size, self.dtype)  # fmt: skip
+
+
+JOB_FIELDS = tuple(f.name for f in fields(Job))
 
 
 @dataclass(frozen=True)
@@ -137,13 +150,13 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""
-        record = asdict(self.job) | {"layer": self.job.layer, "layers": list(self.job.layers), "key": self.job.key}
-        outcome = asdict(self)
-        del outcome["job"], outcome["replicates"]
-        return record | outcome
+        job = self.job.record() | {"layer": self.job.layer, "layers": list(self.job.layers), "key": self.job.key}
+        return job | {name: getattr(self, name) for name in OUTCOME_FIELDS}
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Result":
         """Return the Result that `record()` wrote; raise KeyError or TypeError if keys are missing or of the wrong kind."""
-        rest = {f.name: record[f.name] for f in fields(Result) if f.name not in ("job", "replicates")}
-        return Result(Job.from_record(record), **rest)
+        return Result(Job.from_record(record), **{name: record[name] for name in OUTCOME_FIELDS})
+
+
+OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates"))

@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +58,43 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that tests share; a test that damages it makes its own."""
     return tmp_path_factory.mktemp("cache")
+
+
+_watched: list[list[str]] = []
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("open", "os.listdir", "os.scandir"):
+        for seen in _watched:
+            seen.append(str(arguments[0]))
+
+
+sys.addaudithook(_note)  # a hook cannot be taken away again: it is idle while nobody watches
+
+
+@contextmanager
+def opened_paths() -> Iterator[list[str]]:
+    """Yield a list that fills with every file that this process opens and every folder that it lists."""
+    _watched.append(seen := [])
+    try:
+        yield seen
+    finally:
+        _watched.remove(seen)
+
+
+@pytest.fixture(scope="session")
+def models(parts: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of the category `alpha`: with.safetensors has a threshold, without.safetensors none; not to be changed."""
+    from adbench.calibration import HoldOut
+    from adbench.setting import Setting
+    from adbench.tasks import Choices, train_model
+
+    folder = tmp_path_factory.mktemp("models")
+    setting = Setting(str(parts), cache, ("alpha",), "cpu")
+    choices = Choices("patchcore", "efficientnet_lite0", "blocks.1.1.add", image_size=64)
+    train_model(setting, choices, {}, folder / "with.safetensors", HoldOut(0.4, 0.4))
+    train_model(setting, choices, {}, folder / "without.safetensors")
+    return folder
 
 
 class Answer(NamedTuple):

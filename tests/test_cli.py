@@ -176,6 +176,16 @@ def test_weights_that_cannot_be_had(run: Run, parts: Path, tmp_path: Path, monke
     assert f"{tmp_path}/home/hub/checkpoints/resnet18-f37072fd.pth is not there; get it from https://" in message
 
 
+def test_weights_of_a_backbone_stand_in_for_those_of_the_sweep(run: Run, parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(
+        "backbones: [{name: resnet18, layers: [layer1], weights: [random]},"
+        " {name: efficientnet_lite0, layers: [blocks.1.1.add]}]\n"
+        "weights: [imagenet, random]\nimage_sizes: [64]\n"
+    )
+    planned = run("sweep", "--spec", "spec.yaml", "--data", parts, "--dry-run", "--json").json
+    assert (planned["planned"], planned["groups"], planned["skipped"]) == (6, 6, 0)
+
+
 def test_missing_weights_skip_their_jobs_and_the_others_run(
     run: Run, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,3 +90,16 @@ def test_parameters_out_of_range(params: dict[str, float], message: str) -> None
     with pytest.raises(UsageError) as error:
         PatchCore(**params)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+def test_the_bank_is_made_ready_once_for_a_fit() -> None:
+    detector = PatchCore(coreset_fraction=1).fit(features(4, 0), device=CPU)
+    first = detector.score(features(3, 1), device=CPU)
+    ready = detector._nearest(CPU)
+    np.testing.assert_array_equal(detector.score(features(3, 1), device=CPU).maps, first.maps)
+    assert detector._nearest(CPU) is ready
+    detector.fit(features(4, 5), device=CPU)
+    other = PatchCore(coreset_fraction=1).fit(features(4, 5), device=CPU)
+    np.testing.assert_array_equal(
+        detector.score(features(3, 1), device=CPU).maps, other.score(features(3, 1), device=CPU).maps
+    )

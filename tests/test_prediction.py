@@ -1,23 +1,41 @@
-"""Scores of new images: streamed, each independent of the others, in spite of damaged ones."""
+"""Scores of new images: the bits of train and eval, each independent of the others, in spite of damaged ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from adbench.extraction import Network, extract, read_pixels
-from adbench.weights import resolve
+from adbench.calibration import HoldOut
+from adbench.extraction import extract
+from adbench.inspection import _AHEAD, Inspection, _ahead, prepare
+from adbench.models import load_model
+from adbench.pipeline import score
+from adbench.pixels import read_pixels
+from adbench.prediction import Scorer, _rounded
+from adbench.setting import Setting
 
 LAYER = "blocks.1.1.add"
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
-    return Network("efficientnet_lite0", resolve("efficientnet_lite0", "imagenet"))
+def setting(parts: Path, cache: Path) -> Setting:
+    return Setting(str(parts), cache, ("alpha",), "cpu")
 
 
-def test_a_caller_may_read_images_its_own_way(network: Network, parts: Path) -> None:
+@pytest.fixture(scope="module")
+def model(models: Path) -> Path:
+    return models / "with.safetensors"
+
+
+@pytest.fixture
+def scorer(setting: Setting, model: Path) -> Scorer:
+    saved = load_model(model)
+    return Scorer(setting.network_of(model, saved.job), saved.job, saved.detector, torch.device("cpu"))
+
+
+def test_a_caller_may_read_images_its_own_way(scorer: Scorer, parts: Path) -> None:
     paths = sorted((parts / "alpha/train/good").glob("*.png"))[:3]
     seen = {}
 
@@ -25,7 +43,67 @@ def test_a_caller_may_read_images_its_own_way(network: Network, parts: Path) -> 
         seen[path] = size
         return read_pixels(paths[0], size)
 
-    (batch,) = extract(network, paths, [LAYER], 64, torch.device("cpu"), read=read)
+    batches = extract(scorer.network, paths, [LAYER], 64, torch.device("cpu"), read=read)
+    maps = np.concatenate([batch[LAYER] for batch in batches])
     assert seen == dict.fromkeys(paths, 64)
-    assert batch[LAYER].shape == (3, 24, 16, 16)
-    assert np.array_equal(batch[LAYER][0], batch[LAYER][2])
+    assert maps.shape == (3, 24, 16, 16)
+    assert np.array_equal(maps[0], maps[2])
+
+
+def test_scores_are_those_of_eval(scorer: Scorer, setting: Setting) -> None:
+    inputs = setting.single()
+    expected, _ = score(setting.workplace(), scorer.network, inputs, scorer.job, scorer.detector)
+    found = list(scorer.score([sample.path for sample in inputs.category.test]))
+    assert np.array_equal(np.concatenate([part.image for part in found]), expected.image)
+    assert np.array_equal(np.concatenate([part.maps for part in found]), expected.maps)
+
+
+def test_features_are_rounded_as_the_cache_rounds_them() -> None:
+    features = np.array([[1 / 3, 1e5, -7e4, 65504.0]], np.float32)
+    assert _rounded(features, "float16").tolist() == [[np.float32(np.float16(1 / 3)), 1e5, -7e4, 65504.0]]
+    assert _rounded(features, "float32") is features
+
+
+def test_the_fit_has_not_seen_what_sets_the_threshold(setting: Setting, model: Path) -> None:
+    inputs = setting.single()
+    rest, held = HoldOut(0.4, 0.4).divide(inputs, seed=0)
+    assert (len(rest.category.train), len(held)) == (3, 2)
+    assert {sample.path for sample in (*rest.category.train, *held)} == {s.path for s in inputs.category.train}
+    assert set(load_model(model).fitted) == {inputs.facts[sample.path].sha256 for sample in rest.category.train}
+    assert HoldOut(0.4, 0.4).divide(inputs, seed=0)[1] == held
+    assert any(HoldOut(0.4, 0.4).divide(inputs, seed=seed)[1] != held for seed in range(1, 5))
+
+
+def test_copies_of_an_image_stay_together(setting: Setting) -> None:
+    inputs = setting.single()
+    copies = replace(inputs.category, train=inputs.category.train * 2)
+    for seed in range(5):
+        rest, held = HoldOut(0.1, 0.5).divide(replace(inputs, category=copies), seed)
+        assert not {sample.path for sample in rest.category.train} & {sample.path for sample in held}
+        assert len(held) == 2
+
+
+def test_the_threshold_is_the_order_statistic_of_held_out_scores(scorer: Scorer, setting: Setting, model: Path) -> None:
+    _, held = HoldOut(0.4, 0.4).divide(setting.single(), seed=0)
+    highest = max(float(scores.image.max()) for scores in scorer.score([sample.path for sample in held]))
+    found = load_model(model).threshold
+    assert found is not None
+    assert (found.image, found.pixel) == (highest, highest)  # the map's own maximum
+    assert (found.count, found.above, found.expected) == (2, 1, 1 / 3)
+    assert found.typical < found.pixel
+
+
+def test_few_calls_run_ahead() -> None:
+    made = []
+    results = _ahead((lambda value=value: value) for value in iter(lambda: made.append(0) or len(made), 500))
+    assert [next(results) for _ in range(10)] == list(range(1, 11))
+    assert len(made) <= _AHEAD + 11
+    assert len(list(results)) == 489
+
+
+def test_what_is_stopped_leaves_no_half_file(setting: Setting, model: Path, parts: Path, tmp_path: Path) -> None:
+    work: Inspection = prepare(setting, model, [parts / "alpha"], tmp_path / "out", "none", False)
+    rows = work.run()
+    next(rows)
+    rows.close()
+    assert list((tmp_path / "out").iterdir()) == []

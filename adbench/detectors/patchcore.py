@@ -56,6 +56,7 @@ class PatchCore(Detector):
     image_score: str = "smoothed"
     neighbours: int = 9
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
+    _search: tuple[torch.device, NearestNeighbours] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.coreset_fraction <= 1:
@@ -78,12 +79,12 @@ class PatchCore(Detector):
             points = project(patches, self.projection or patches.shape[1], self.seed)
             start = int(np.random.default_rng(self.seed).integers(len(patches)))
             patches = patches[greedy_coreset(points, kept, start, device=device, on_step=on_step)]
-        self.bank_ = np.ascontiguousarray(patches)
+        self.bank_, self._search = np.ascontiguousarray(patches), None
         return self
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
-        nearest = NearestNeighbours(self.bank_, device=device if device.type == "cuda" else None)
+        nearest = self._nearest(device)
         _, height, width = features.joined_shape
         images, maps = [], []
         for _, layers in features.batches(_BATCH, device):
@@ -98,6 +99,13 @@ class PatchCore(Detector):
                 self._image_scores(patches.reshape(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest)
             )
         return Scores(np.concatenate(images), np.concatenate(maps))
+
+    def _nearest(self, device: torch.device) -> NearestNeighbours:
+        """Return the bank, ready to be searched; kept for the next call."""
+        device = device if device.type == "cuda" else torch.device("cpu")
+        if self._search is None or self._search[0] != device:
+            self._search = (device, NearestNeighbours(self.bank_, device=device))
+        return self._search[1]
 
     def _image_scores(
         self,
@@ -139,7 +147,7 @@ class PatchCore(Detector):
         return {"bank": torch.from_numpy(self.bank_)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> "PatchCore":
-        self.bank_ = state["bank"].numpy()
+        self.bank_, self._search = state["bank"].numpy(), None
         return self
 
     def details(self) -> dict[str, object]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from html import escape
 from importlib.resources import files
 
 from adbench.reports import Figure, Report, Section, register
 from adbench.reports.html_pictures import kept_pictures
 from adbench.reports.html_tables import element, environment_table, jobs_table, listing, table
+from adbench.reports.plotting import images
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -77,9 +77,7 @@ def _part(anchor: str, title: str, text: str) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    out = io.BytesIO()
-    figure.draw().savefig(out, format="svg")
-    source = f"data:image/svg+xml;base64,{base64.b64encode(out.getvalue()).decode()}"
+    source = f"data:image/svg+xml;base64,{base64.b64encode(images(figure, ['svg'])['svg']).decode()}"
     image = f'<img src="{source}" alt="{escape(figure.description)}">'
     return f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>"
 

@@ -1,10 +1,12 @@
 """The keys of a record that can name the rows or the columns of a table, their order, and which of them vary."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from adbench.errors import UsageError
@@ -33,10 +35,15 @@ class Entry:
     result: Result | None
     values: dict[str, Any]
 
-    @property
+    @cached_property
     def done(self) -> Result | None:
         """The result, unless the job failed or was skipped."""
         return self.result if self.result and self.result.status == "done" else None
+
+
+def receptive_field(entry: Entry) -> int | None:
+    """Return the analytic receptive field of the job's layer in input pixels, if the result knows it."""
+    return entry.done.details.get("receptive_field_px") if entry.done else None
 
 
 def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
@@ -49,14 +56,14 @@ def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
     seen: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # detector -> params as text -> params
     for job in jobs:
-        seen[job.detector].setdefault(json.dumps(job.params, sort_keys=True), job.params)
+        seen[job.detector].setdefault(job.params_text, job.params)
     labels = {}
     for detector, variants in seen.items():
         names = sorted({name for params in variants.values() for name in params})
         varying = [n for n in names if len({json.dumps(p.get(n)) for p in variants.values()}) > 1]
         for text, params in variants.items():
             labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in varying if n in params)
-    return lambda job: labels[job.detector, json.dumps(job.params, sort_keys=True)]
+    return lambda job: labels[job.detector, job.params_text]
 
 
 def varies(found: Iterable[Entry], key: str, within: Sequence[str] = ()) -> bool:
@@ -79,6 +86,20 @@ def choose_rows(found: Sequence[Entry], rows: Sequence[str], columns: str | None
     named = named or ["backbone" if columns == "layer" else "layer"]
     forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(found, key, within)]
     return list(dict.fromkeys([*named, *forced]))
+
+
+def grouped(found: Iterable[Entry], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
+    """Return the entries of each row by the values that name it; layers by receptive field, small to large, as in the paper."""
+    groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
+    for entry in found:
+        groups[tuple(entry.values[key] for key in keys)].append(entry)
+    fields = {entry.values["layer"]: field for entry in found if (field := receptive_field(entry))}
+    order = {name: [_order(k, v, fields) for k, v in zip(keys, name, strict=True)] for name in groups}
+    return {name: groups[name] for name in sorted(groups, key=order.__getitem__)}
+
+
+def _order(key: str, value: Any, fields: dict[str, int]) -> tuple[Any, ...]:
+    return (fields.get(value, math.inf) if key == "layer" else 0, natural(key, value))
 
 
 def natural(key: str, value: object) -> tuple[Any, ...]:

@@ -1,8 +1,5 @@
 """The table that every format for people prints: which jobs it is about, what its rows and columns are."""
 
-import json
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +8,18 @@ from adbench.errors import DataError
 from adbench.metrics import ORDER
 from adbench.registry import match
 from adbench.reports import Cell, Report, Table
-from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, natural, parse_key, varies
-from adbench.reports.means import Column, count, mean_of, ranked
+from adbench.reports.keys import (
+    ROW_KEYS,
+    Entry,
+    choose_rows,
+    entries,
+    grouped,
+    natural,
+    parse_key,
+    receptive_field,
+    varies,
+)
+from adbench.reports.means import Column, Mean, count, means_of, metric_value, ranked
 from adbench.reports.missing import missing_notes, partial_note
 from adbench.types import Job, Result
 
@@ -38,47 +45,58 @@ def build(
     found, superseded = current(results, planned)
     column_key = parse_key("column key", columns) if columns else None
     row_keys = choose_rows(found, rows, column_key)
-    metrics = _metrics(results, metric or (PIVOT_METRIC if columns else None))
-    wanted = _pivot_columns(found, column_key, metrics[0]) if column_key else _metric_columns(found, metrics)
-    groups = _grouped(found, row_keys)
-    means = [[mean_of(group, column) for column in wanted] for group in groups.values()]
-    table = zip(groups.items(), ranked(means, wanted), strict=True)
+    table, means = tabulated(
+        found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
+    )
     return Report(
-        Table(
-            caption=_caption(found, row_keys, column_key, metrics),
-            headers=[*row_keys, "categories", *(column.header for column in wanted)],
-            rows=[[*(Cell(str(n)) for n in names), Cell(count(group)), *cells] for (names, group), cells in table],
-            num_labels=len(row_keys),
-        ),
+        table,
         notes=[*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)],
         results=results,
     )
 
 
-def current(results: Iterable[Result], planned: Sequence[Job]) -> tuple[list[Entry], int]:
+def tabulated(
+    found: Sequence[Entry], row_keys: Sequence[str], column_key: str | None, metrics: Sequence[str]
+) -> tuple[Table, list[list[Mean]]]:
+    """Return a table with a row per value of `row_keys`, and the means in it.
+
+    Its columns are all metrics, or the values of `column_key` for the first metric.
+    """
+    wanted = _pivot_columns(found, column_key, metrics[0]) if column_key else _metric_columns(found, metrics)
+    groups = grouped(found, row_keys)
+    means = [means_of(group, wanted) for group in groups.values()]
+    table = Table(
+        caption=_caption(found, row_keys, column_key, metrics),
+        headers=[*row_keys, "categories", *(column.header for column in wanted)],
+        rows=[
+            [*(Cell(str(n)) for n in names), Cell(count(group)), *cells]
+            for (names, group), cells in zip(groups.items(), ranked(means, wanted), strict=True)
+        ],
+        num_labels=len(row_keys),
+    )
+    return table, means
+
+
+def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Entry], int]:
     """Return planned and run jobs, each once, without those that a plan repeats on newer data, weights or methods.
 
     Also returns how many results were left out for that.
     """
     jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
-    repeated = {_choices(job) for job in planned}
-    superseded = 0
-    for result in results:
-        key = result.job.key
-        if key in jobs or _choices(result.job) not in repeated:
-            jobs[key] = (result.job, result)
-        else:
-            superseded += 1
-    return entries(list(jobs.values())), superseded
+    unplanned = [result for result in results if result.job.key not in jobs]
+    repeated = {choices(job) for job in planned} if unplanned else set()
+    others = [result for result in unplanned if choices(result.job) not in repeated]
+    jobs |= {result.job.key: (result.job, result) for result in (*others, *(r for r in results if r.job.key in jobs))}
+    return entries(list(jobs.values())), len(unplanned) - len(others)
 
 
-def _choices(job: Job) -> str:
-    """Return what a user chose of a job, without what follows from the state of the disk and the program."""
-    state = ("fingerprint", "weights_sha256", "revision")
-    return json.dumps({key: value for key, value in vars(job).items() if key not in state}, sort_keys=True)
+def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Return what a user chose of a job but for some keys, not what follows from the state of the disk and the program."""
+    state = ("fingerprint", "weights_sha256", "revision", "params", *without)
+    return (job.params_text, *(value for key, value in job.record().items() if key not in state))
 
 
-def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
+def shown_metrics(results: Iterable[Result], metric: str | None) -> list[str]:
     """Return the metrics to show: the one asked for, or all that any result has."""
     present = {name for result in results for name in result.metrics} or set(ORDER)
     known = [name for name in ORDER if name in present] + sorted(present - set(ORDER))
@@ -89,19 +107,15 @@ def _metric_columns(found: Sequence[Entry], metrics: Iterable[str]) -> list[Colu
     """Return the relative receptive field (RRF), one column per metric, then the costs; all where they are known."""
     known = {name for entry in found if entry.done for name, value in entry.done.cost.items() if value is not None}
     costs = [Column(header, _cost(name), digits=1, ranked=False) for name, header in COSTS.items() if name in known]
-    field = [Column("RRF", _relative_field, digits=2, ranked=False)] if any(map(_field, found)) else []
-    return [*field, *(Column(name, _metric(name)) for name in metrics), *costs]
+    field = [Column("RRF", _relative_field, digits=2, ranked=False)] if any(map(receptive_field, found)) else []
+    return [*field, *(Column(name, metric_value(name)) for name in metrics), *costs]
 
 
 def _pivot_columns(found: Iterable[Entry], key: str, metric: str) -> list[Column]:
     """Return one column per value of `key`, all for one metric; over categories, their mean too."""
     values = sorted({entry.values[key] for entry in found}, key=lambda value: natural(key, value))
-    columns = [Column(str(value), _metric(metric), _having(key, value)) for value in values]
-    return [*columns, Column("mean", _metric(metric))] if key == "category" else columns
-
-
-def _metric(name: str) -> Callable[[Result], float | None]:
-    return lambda result: result.metrics.get(name)
+    columns = [Column(str(value), metric_value(metric), _having(key, value)) for value in values]
+    return [*columns, Column("mean", metric_value(metric))] if key == "category" else columns
 
 
 def _cost(name: str) -> Callable[[Result], float | None]:
@@ -112,28 +126,9 @@ def _having(key: str, value: object) -> Callable[[Entry], bool]:
     return lambda entry: bool(entry.values[key] == value)
 
 
-def _field(entry: Entry) -> Any:
-    """The analytic receptive field of the job's layer in input pixels, if the result knows it."""
-    return entry.done.details.get("receptive_field_px") if entry.done else None
-
-
 def _relative_field(result: Result) -> float | None:
     pixels = result.details.get("receptive_field_px")
     return pixels / result.job.image_size if pixels else None
-
-
-def _grouped(found: Iterable[Entry], row_keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
-    """Return the entries of each row by the values that name it; layers by receptive field, small to large, as in the paper."""
-    groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
-    for entry in found:
-        groups[tuple(entry.values[key] for key in row_keys)].append(entry)
-    fields = {entry.values["layer"]: _field(entry) for entry in found if _field(entry)}
-    order = {name: [_order(k, v, fields) for k, v in zip(row_keys, name, strict=True)] for name in groups}
-    return {name: groups[name] for name in sorted(groups, key=order.__getitem__)}
-
-
-def _order(key: str, value: Any, fields: dict[str, int]) -> tuple[Any, ...]:
-    return (fields.get(value, math.inf) if key == "layer" else 0, natural(key, value))
 
 
 def _caption(found: Sequence[Entry], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:

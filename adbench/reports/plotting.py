@@ -85,7 +85,7 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, b
 
     Caption and description travel inside the file. Settings of the user's own matplotlib do not count.
     """
-    with _style():
+    with style():
         drawing = figure.draw()
         return {kind: _encoded(drawing, kind, figure) for kind in kinds}
 
@@ -99,7 +99,8 @@ def _encoded(drawing: Drawing, kind: str, figure: Figure) -> bytes:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Draw and save in the project's style inside; the user's own settings are as before afterwards."""
     import matplotlib
 
     with matplotlib.rc_context():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,13 @@ from adbench.synthetic import KINDS, Canvas, Kind, Rng
 from adbench.synthetic.foreground import learn_foreground
 from adbench.synthetic.parts import Part, Parts
 from adbench.synthetic.sizes import DEFAULT_SIZES, Sizes
-from adbench.synthetic.visible import visible_change
+from adbench.synthetic.visible import VISIBLE, visible_change
 from adbench.types import OnStep, Sample, ignore_step
 
-_TRIES = 12  # places on one image that a kind is tried at
+_IMAGES, _TRIES = 3, 8  # that a kind is tried on; places on each
 TOLERANCE = 1.25  # factor by which a defect's size may miss the wanted one
-_LEAST_CHANGED = 0.5  # share of a mask's pixels that have visibly changed themselves
+_LEAST_SHARE, _LEAST_MEAN = 0.5, 8  # of a mask's pixels that have visibly changed themselves; grey levels over the mask
+_LEAST_SPREAD = 32.0  # grey levels that contrasts are relative to, at the least
 _LARGEST = 0.7  # of the part's size
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # image (H, W, 3), mask (H, W)
@@ -28,8 +30,8 @@ Drawn = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # image (H, W, 3), mask (H,
 class Recipe:
     """What defects shall be like.
 
-    kinds: names, taken in turn; none = all. sizes: relative to the image. contrasts: range, as fractions of the part's
-    own range of brightness. min_size_px: no defect is smaller, whatever `sizes` says.
+    kinds: names, taken in turn; none = all. sizes: relative to the image. contrasts: range, as fractions of the
+    range of brightness around the defect. min_size_px: no defect is smaller, whatever `sizes` says.
     Raises UsageError for an unknown kind or a range that does not fit.
     """
 
@@ -43,9 +45,9 @@ class Recipe:
         object.__setattr__(self, "kinds", chosen)
         low, high = self.contrasts
         if not 0 < low <= high <= 1:
-            raise UsageError(f"contrasts {low:g} to {high:g}: give fractions above 0, up to 1")
+            raise UsageError(f"--contrasts {low:g},{high:g}: give fractions above 0, up to 1")
         if self.min_size_px < 2:
-            raise UsageError(f"min-size-px {self.min_size_px:g}: give 2 or more")
+            raise UsageError(f"--min-size-px {self.min_size_px:g}: give 2 or more")
 
 
 @dataclass(frozen=True)
@@ -74,33 +76,36 @@ class Maker:
     seed: int
 
     def make(self, index: int) -> SyntheticImage:
-        """Return image number `index`. Its kind is the next in turn; if none of that can be seen there, another one.
+        """Return image number `index`. Its kind is the next in turn; where that cannot be seen on any image tried, another.
 
         Raises DataError if none can, UsageError if `min_size_px` is too large for the part.
         """
         rng = np.random.default_rng([self.seed, index])
-        number = self._source(index)
-        source, part = self.parts.samples[number], self.parts[number]
-        turn = index % len(self.recipe.kinds)
-        for kind in (*self.recipe.kinds[turn:], *self.recipe.kinds[:turn]):
+        turn = self.recipe.kinds[index % len(self.recipe.kinds)]
+        others = [str(kind) for kind in rng.permutation(self.recipe.kinds) if kind != turn]
+        sources = self._sources(index)
+        for kind, number in product((turn, *others), sources):
+            source, part = self.parts.samples[number], self.parts[number]
             drawn = self._draw(KINDS.get(kind), part, self._wanted(part, source, rng), rng)
             if drawn:
                 return SyntheticImage(*drawn, kind, source, self.seed, index)
+        first = self.parts.samples[sources[0]].path
         raise DataError(
-            f"no {' or '.join(self.recipe.kinds)} can be seen on {source.path}; choose other kinds or contrasts"
+            f"no {' or '.join(self.recipe.kinds)} can be seen on {first} or others; choose other kinds or contrasts"
         )
 
-    def _source(self, index: int) -> int:
-        """Return which image to paint on: all are used once before one is used again."""
+    def _sources(self, index: int) -> list[int]:
+        """Return which images to paint on, in order of preference; all come first once before one does so again."""
         count = len(self.parts.samples)
-        turn, number = divmod(index, count)
-        return int(np.random.default_rng([self.seed, turn, 1]).permutation(count)[number])
+        turn, place = divmod(index, count)
+        order = np.random.default_rng([self.seed, turn, 1]).permutation(count)
+        return [int(number) for number in np.roll(order, -place)[:_IMAGES]]
 
     def _wanted(self, part: Part, source: Sample, rng: Rng) -> float:
         largest = _LARGEST * float(np.sqrt(part.foreground.sum()))
         if self.recipe.min_size_px > largest:
             raise UsageError(
-                f"min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
+                f"--min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
             )
         wanted = self.recipe.sizes.draw(rng) * float(np.sqrt(part.foreground.size))
         return min(max(wanted, self.recipe.min_size_px), largest)
@@ -111,8 +116,7 @@ class Maker:
         for _ in range(_TRIES):
             image, mask = self._try(paint, part, size, rng)
             got = float(np.sqrt(mask.sum()))
-            fits = wanted / TOLERANCE <= got <= wanted * TOLERANCE
-            if fits and (image != part.image).any(axis=2)[mask].mean() >= _LEAST_CHANGED:
+            if wanted / TOLERANCE <= got <= wanted * TOLERANCE and _stands_out(part.image[mask], image[mask]):
                 return image, mask
             size = float(np.clip(size * np.clip(wanted / max(got, 1), 0.6, 1.6), wanted / 3, wanted * 3))
         return None
@@ -121,15 +125,28 @@ class Maker:
         centre, reach = part.place(rng), int(3 * size) + 12
         rows, columns = (slice(max(c - reach, 0), c + reach + 1) for c in centre)
         window, inside = part.image[rows, columns], part.foreground[rows, columns]
-        contrast = rng.uniform(*self.recipe.contrasts) * part.spread
+        contrast = rng.uniform(*self.recipe.contrasts) * _spread(window, inside)
         corner = (centre[0] - rows.start, centre[1] - columns.start)
         canvas = Canvas(window.astype(np.float32), inside, corner, size, contrast, self.parts.texture)
         picture = paint(canvas, rng)
         if part.grey:
             picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
         image, mask = part.image.copy(), np.zeros(part.foreground.shape, bool)
-        image[rows, columns], mask[rows, columns] = visible_change(window, picture, inside)
+        image[rows, columns], mask[rows, columns] = visible_change(window, picture, inside, size)
         return image, mask
+
+
+def _stands_out(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
+    """Return whether a change of pixels (N, 3) can be seen: most of them have changed, and by enough on average."""
+    change = np.abs(after.astype(np.int16) - before).max(axis=1)
+    return bool((change >= VISIBLE).mean() >= _LEAST_SHARE and change.mean() >= _LEAST_MEAN)
+
+
+def _spread(window: NDArray[np.uint8], inside: NDArray[np.bool_]) -> float:
+    """Return how far brightness ranges around a place, in grey levels; what is bright without texture counts by half."""
+    values = window[::2, ::2][inside[::2, ::2]].mean(axis=1) if inside[::2, ::2].any() else window[inside].mean(axis=1)
+    low, high = np.percentile(values, [5, 95])
+    return max(float(high - low), float(values.mean()) / 2, _LEAST_SPREAD)
 
 
 def make_defects(

@@ -11,6 +11,11 @@ from scipy.spatial import cKDTree
 
 from adbench.synthetic import Canvas, Field, Picture, Rng
 
+Points = NDArray[np.float64]  # (K, 2), rows and columns
+WARM = np.array(
+    [1.0, 0.1, -1.0], np.float32
+)  # RGB: rust, burns and oils tint along it, seldom towards green or magenta
+
 
 def noise(rng: Rng, shape: tuple[int, int], scale: float) -> Field:
     """Return smooth noise of about unit variance whose bumps are about `scale` px wide."""
@@ -59,24 +64,24 @@ def blob(canvas: Canvas, rng: Rng, ragged: float = 0.3, softness: float = 1.0, l
     return nearest(canvas, distance.astype(np.float32), softness)
 
 
-def curve(canvas: Canvas, rng: Rng, length: float, bend: float) -> NDArray[np.float64]:
-    """Return points (K, 2) of (row, column), at most 1 px apart, of a line of `length` px through about the centre.
+def curve(canvas: Canvas, rng: Rng, length: float, angle: float, bend: float) -> Points:
+    """Return points (K, 2) of (row, column), at most 1 px apart, of a line of `length` px through the centre.
 
-    `bend`: how far its direction wanders, in radians over its length.
+    `angle`: its main direction; `bend`: how far it wanders from that, both in radians.
     """
     count = max(int(np.ceil(length)), 2)
     steps = rng.standard_normal(6)
     turning = np.interp(np.linspace(0, 5, count), np.arange(6), np.cumsum(steps) / np.sqrt(6))
-    angle = rng.uniform(0, 2 * np.pi) + bend * turning
-    points = np.cumsum(np.stack([np.sin(angle), np.cos(angle)], 1), 0) * (length / count)
+    heading = angle + bend * turning
+    points = np.cumsum(np.stack([np.sin(heading), np.cos(heading)], 1), 0) * (length / count)
     return np.asarray(points - points[count // 2] + np.asarray(canvas.centre), dtype=np.float64)
 
 
-def stroke(canvas: Canvas, points: NDArray[np.float64], widths: NDArray[np.float64]) -> Field:
+def stroke(canvas: Canvas, points: Points, widths: NDArray[np.float64]) -> Field:
     """Return the cover of a line through `points` (K, 2) that is `widths` (K,) px wide."""
     margin = float(widths.max()) / 2 + 1
-    low = np.maximum(np.floor(points.min(0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(points.max(0) + margin).astype(int) + 1, canvas.shape)
+    low = np.clip(np.floor(points.min(0) - margin), 0, canvas.shape).astype(int)
+    high = np.clip(np.ceil(points.max(0) + margin) + 1, low, canvas.shape).astype(int)
     pixels = np.moveaxis(np.mgrid[low[0] : high[0], low[1] : high[1]], 0, -1)
     distance, index = cKDTree(points).query(pixels, distance_upper_bound=margin)
     width = np.append(widths, 0.0)[index]  # the last stands for pixels that are farther than the bound
@@ -91,5 +96,47 @@ def blend(image: Picture, other: Picture, cover: Field) -> Picture:
 
 
 def smoothed(image: Picture, sigma: float) -> Picture:
-    """Return the image with each channel smoothed."""
-    return np.asarray(gaussian_filter(image, (sigma, sigma, 0), truncate=3, mode="nearest"), dtype=np.float32)
+    """Return the image with each channel smoothed; a wide `sigma` (px) is taken at a coarser grid."""
+    step = max(1, int(sigma / 3))
+    small = resized(image, (max(1, image.shape[0] // step), max(1, image.shape[1] // step)))
+    soft = gaussian_filter(small, (sigma / step, sigma / step, 0), truncate=3, mode="nearest")
+    return resized(soft, image.shape[:2])
+
+
+def resized(image: Picture, shape: tuple[int, ...]) -> Picture:
+    """Return the image at another size (H, W): bilinear and, where it shrinks, antialiased."""
+    if image.shape[:2] == tuple(shape):
+        return image
+    size = (shape[1], shape[0])
+    planes = [Image.fromarray(image[..., k]).resize(size, Image.Resampling.BILINEAR) for k in range(3)]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def bar(canvas: Canvas, rng: Rng, longest: float, softness: float = 1.0) -> Field:
+    """Return the cover of a turned rectangle with rounded corners and a slightly uneven outline."""
+    along, across = turned(canvas, rng.uniform(0, np.pi))
+    stretch = np.sqrt(rng.uniform(1, longest))
+    uneven = 0.04 * canvas.size / stretch * noise(rng, canvas.shape, 0.5 * canvas.size)
+    distance = (np.abs(along / stretch**2) ** 6 + np.abs(across) ** 6) ** (1 / 6) + uneven
+    return nearest(canvas, distance.astype(np.float32), softness)
+
+
+def levelled(piece: Picture, canvas: Canvas, share: float) -> Picture:
+    """Return `piece` (H, W, 3) under the canvas's light: `share` of the difference of their shadings is taken away."""
+    sigma = 0.6 * canvas.size + 1
+    return np.asarray(piece + share * (smoothed(canvas.image, sigma) - smoothed(piece, sigma)), dtype=np.float32)
+
+
+def filled(image: Picture, known: NDArray[np.bool_]) -> Picture:
+    """Return `image` with the pixels that are not `known` filled in smoothly from those that are.
+
+    A pyramid of means of known pixels is gone up and down (pull-push, Gortler et al., SIGGRAPH 1996).
+    """
+    if known.all() or not known.any():
+        return image
+    odd = [(0, side % 2) for side in known.shape]
+    even = np.pad(image * known[..., None], [*odd, (0, 0)]), np.pad(known.astype(np.float32), odd)
+    total, weight = (a[::2, ::2] + a[1::2, ::2] + a[::2, 1::2] + a[1::2, 1::2] for a in even)
+    coarse = filled(total / np.maximum(weight, 1)[..., None], np.asarray(weight > 0))
+    fine = resized(coarse, even[1].shape)[: known.shape[0], : known.shape[1]]
+    return np.where(known[..., None], image, smoothed(fine, 0.7))

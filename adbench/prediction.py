@@ -1,0 +1,71 @@
+"""Scores of images that belong to no dataset, as a stream of bounded memory; and a threshold from good ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adbench.detectors import Detector
+from adbench.errors import DataError
+from adbench.extraction import Network, extract, precision_of
+from adbench.feature_maps import FeatureMaps
+from adbench.overlays import smoothed
+from adbench.pixels import Pixels, read_pixels
+from adbench.thresholds import Threshold, set_threshold
+from adbench.types import Job, OnStep, Scores, ignore_step
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A fitted detector with the network below it."""
+
+    network: Network
+    job: Job
+    detector: Detector
+    device: torch.device
+
+    def score(
+        self,
+        paths: Sequence[Path],
+        on_step: OnStep = ignore_step,
+        read: Callable[[Path, int], Pixels] = read_pixels,
+    ) -> Iterator[Scores]:
+        """Yield the scores of images in order, a batch at a time, maps (B, h, w) on the feature grid.
+
+        Images are decoded ahead, by `read`. No feature is kept; each is rounded as the cache rounds it, so that an image
+        scores as it does in `train` and `eval`. Raises DataError for a score that is not finite.
+        """
+        layers, size = self.job.layers, self.job.image_size
+        precision = precision_of(self.job.dtype)
+        for batch in extract(self.network, paths, layers, size, self.device, on_step, read, precision):
+            maps = FeatureMaps(tuple(_rounded(batch[layer], self.job.dtype) for layer in layers))
+            scores = self.detector.score(maps, device=self.device)
+            if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
+                raise DataError(f"{self.job.detector} gave scores that are not finite; train the model again")
+            yield scores
+
+    def threshold(self, paths: Sequence[Path], fpr: float, on_step: OnStep = ignore_step) -> Threshold:
+        """Return the threshold for a false-positive rate from good images that the detector was not fitted to."""
+        images: list[float] = []
+        highest: list[float] = []
+        medians: list[float] = []
+        for scores in self.score(paths, on_step):
+            maps = smoothed(np.asarray(scores.maps), self.detector.smoothing)
+            images += scores.image.tolist()
+            highest += maps.max(axis=(1, 2)).tolist()
+            medians += np.median(maps, axis=(1, 2)).tolist()
+        return set_threshold(images, highest, float(np.median(medians)), fpr)
+
+
+def _rounded(features: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
+    """Return features as the cache keeps them; what is too large for float16 stays as it is."""
+    if dtype == "float32":
+        return features
+    exact = torch.from_numpy(features)
+    rounded = exact.half().float()
+    return torch.where(rounded.isfinite(), rounded, exact).numpy()

@@ -1,0 +1,31 @@
+"""One candidate on validation data: its metrics, and what it would cost in use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adbench.pipeline import Workplace, assess, fit
+from adbench.sweep import Group
+from adbench.types import Job, Result
+
+
+def try_candidate(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+    """Return the Result of a job on validation data, with its memory in use.
+
+    That is memory_mb (10^6 bytes) of the network's weights up to the deepest layer and of what the detector keeps. `maps` is
+    not used: pictures are made of the winner alone.
+    """
+    network, inputs = group.network, group.inputs
+    detector, cost = fit(place, network, inputs, job)
+    result, _ = assess(place, network, inputs, job, detector, cost, group.field(job))
+    in_use = _megabytes(network.cut(job.layers)) + (cost["state_mb"] or 0)
+    return replace(result, cost=result.cost | {"memory_mb": in_use})
+
+
+def _megabytes(module: torch.nn.Module) -> float:
+    tensors = [*module.parameters(), *module.buffers()]
+    return float(np.sum([tensor.numel() * tensor.element_size() for tensor in tensors])) / 1e6
