@@ -11,6 +11,7 @@ from adbench.analyses.significance import sentences
 from adbench.errors import DataError
 from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
+from adbench.reports.budget import Budget, within
 from adbench.reports.keys import Entry, choose_rows
 from adbench.reports.pivot import build, current, shown_metrics
 from adbench.reports.plotting import images
@@ -32,19 +33,22 @@ class View:
     metric: str | None = None
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
+    budget: Budget | None = None  # what a row may cost at most
     complete: bool = False  # every analysis where none is named, for a format with room for them
 
 
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
-    results, planned = store.all(), store.planned()
+    results, planned, left_out = store.all(), store.planned(), list[str]()
+    if view.budget and results:
+        results, planned, left_out = within(view.budget, results, planned)
     report = build(results, planned, view.rows, view.columns, view.metric, folder)
     found, _ = current(results, planned)
     question = _question(found, results, view, store)
     show = view.show or ((ALL,) if view.complete else ())
     sections = [*_studies(found, view.study), *_analyses(found, question, show)]
-    notes = [*report.notes, *sentences(found, question)]
+    notes = [*report.notes, *left_out, *sentences(found, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=store.commands())
 
 
