@@ -97,7 +97,10 @@ def _split(texts: list[str] | None) -> list[str]:
 
 def list_names(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))],
-    backbone: Annotated[str | None, typer.Argument(metavar="[BACKBONE]", help="For layers and weights.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A backbone, for layers and weights; a detector, for its parameters."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every layer, not only the last of each main stage.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,
@@ -108,8 +111,10 @@ def list_names(
 
     kind = match("list", kind, KINDS)
     if kind == "layers":
-        return _layers(backbone, every, o.cache_folder(cache), json)
-    found = names(kind, backbone)
+        return _layers(name, every, o.cache_folder(cache), json)
+    if kind == "detectors" and name:
+        return _parameters(name, json)
+    found = names(kind, name)
     if json:
         return console.answer_json({kind: found})
     return console.answer("\n".join(found) or f"no {kind}")
@@ -125,6 +130,16 @@ def _layers(backbone: str | None, every: bool, cache: Path, json: bool) -> None:
         return console.answer_json(found)
     rows = [[layer["layer"], layer["channels"], layer["stride"]] for layer in found["layers"]]
     return console.answer(console.table([f"layer of {found['backbone']}", "channels", "stride"], rows))
+
+
+def _parameters(detector: str, json: bool) -> None:
+    from adbench.listing import parameters
+
+    found = parameters(detector)
+    if json:
+        return console.answer_json(found)
+    rows = [list(item) for item in found["parameters"].items()]
+    return console.answer(f"{console.table(['parameter', 'default'], rows)}\n\n{found['about']}")
 
 
 def eval_maps(
