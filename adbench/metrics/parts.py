@@ -76,10 +76,11 @@ class _Ranks:
         new = _starts(ranked)
         self._rank, self._weights = np.cumsum(new) - 1, regions.weights[self._order]
         found = []
+        pixels = sum(np.size(mask) for mask in masks)  # as fine bins for a small group as for all: less is left to sort
         for group in range(groups.max() + 1):
             chosen = np.flatnonzero(groups == group).tolist()
             good, total = good_pixels(Selected(maps, chosen), Selected(masks, chosen), ranked.dtype)
-            found.append((*count_below(good, ranked[new], total), total))
+            found.append((*count_below(good, ranked[new], pixels), total))
         self._below, self._not_above, self._good = (np.array(column) for column in zip(*found, strict=True))
 
     def curves(self, pixels: Chosen | None = None, groups: Chosen | None = None) -> Curves | None:

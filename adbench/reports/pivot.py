@@ -84,15 +84,15 @@ def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Ent
     """
     jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
     unplanned = [result for result in results if result.job.key not in jobs]
-    repeated = {_choices(job) for job in planned} if unplanned else set()
-    others = [result for result in unplanned if _choices(result.job) not in repeated]
+    repeated = {choices(job) for job in planned} if unplanned else set()
+    others = [result for result in unplanned if choices(result.job) not in repeated]
     jobs |= {result.job.key: (result.job, result) for result in (*others, *(r for r in results if r.job.key in jobs))}
     return entries(list(jobs.values())), len(unplanned) - len(others)
 
 
-def _choices(job: Job) -> tuple[Any, ...]:
-    """Return what a user chose of a job, without what follows from the state of the disk and the program."""
-    state = ("fingerprint", "weights_sha256", "revision", "params")
+def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Return what a user chose of a job but for some keys, not what follows from the state of the disk and the program."""
+    state = ("fingerprint", "weights_sha256", "revision", "params", *without)
     return (job.params_text, *(value for key, value in job.record().items() if key not in state))
 
 
