@@ -15,7 +15,7 @@ from adbench.reports.keys import Entry, natural
 from adbench.reports.means import DASH
 from adbench.reports.plotting import shades
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, Block, fill, rows
+from adbench.studies.charts import Block, fill, remark, rows
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -216,7 +216,7 @@ def _bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int])
     for layer, y, look in zip(backbone.layers, heights, tones, strict=True):
         style = fill(replace(look, hatch=""), complete=not won.share)  # a row's label tells it apart
         panel.barh(y, won.wins(layer), height=0.75, **style)
-        panel.text(won.wins(layer), y, f" {won.text(layer)}", va="center", fontsize=SMALL)
+        remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
 
 
 register("layers")(Study("layer", section, unless=("weights", "image_size")))
