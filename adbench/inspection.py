@@ -68,7 +68,7 @@ class Reader:
             self.errors[path] = str(error)
             return np.zeros((image_size, image_size, 3), np.uint8)
         if self._keeps_pictures:
-            self.pictures[path] = thumbnail(image)
+            self.pictures[path] = thumbnail(image, image_size)
         return resize(image, image_size)
 
 
