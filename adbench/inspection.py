@@ -90,7 +90,7 @@ class Inspection:
             replacing(self.out / "predictions.csv") as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
-            rows = csv.writer(file)
+            rows = csv.writer(file, lineterminator="\n")
             rows.writerow([column.name for column in fields(Prediction)])
             for prediction in _ahead(self._unfinished()):
                 rows.writerow(astuple(prediction))
