@@ -32,10 +32,7 @@ class HoldOut:
 
     def __post_init__(self) -> None:
         check_rate(self.fpr)
-        if not 0 < self.share < 1:
-            raise UsageError(
-                f"--holdout {self.share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25"
-            )
+        check_share(self.share)
 
     @staticmethod
     def wanted(fpr: float | None, share: float | None) -> HoldOut | None:
@@ -47,20 +44,33 @@ class HoldOut:
         return HoldOut(fpr) if share is None else HoldOut(fpr, share)
 
     def divide(self, inputs: Inputs, seed: int) -> tuple[Inputs, tuple[Sample, ...]]:
-        """Return the inputs with fewer training images, and those held out, drawn at random by `seed`.
+        """Return the inputs with fewer training images, and those held out; see `divide`."""
+        return divide(inputs, self.share, seed)
 
-        Images with the same content stay together, and count once among the held out. DataError if there is only one.
-        """
-        category, digests = inputs.category, _digests(inputs.category.train, inputs.facts)
-        contents = sorted(set(digests))
-        if len(contents) < 2:
-            raise DataError(f"category '{category.name}' has one training image: none can be held out; add good images")
-        count = min(max(1, round(self.share * len(contents))), len(contents) - 1)
-        chosen = set(np.random.default_rng(seed).permutation(contents)[:count].tolist())
-        pairs = list(zip(digests, category.train, strict=True))
-        held = {digest: sample for digest, sample in pairs if digest in chosen}
-        rest = tuple(sample for digest, sample in pairs if digest not in chosen)
-        return Inputs(replace(category, train=rest), inputs.facts), tuple(held.values())
+
+def check_share(share: float) -> None:
+    """Raise UsageError unless some images can be held out, and some not."""
+    if not 0 < share < 1:
+        raise UsageError(
+            f"--holdout {share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25"
+        )
+
+
+def divide(inputs: Inputs, share: float, seed: int) -> tuple[Inputs, tuple[Sample, ...]]:
+    """Return the inputs with fewer training images, and those held out, drawn at random by `seed`.
+
+    Images with the same content stay together, and count once among the held out. DataError if there is only one.
+    """
+    category, digests = inputs.category, _digests(inputs.category.train, inputs.facts)
+    contents = sorted(set(digests))
+    if len(contents) < 2:
+        raise DataError(f"category '{category.name}' has one training image: none can be held out; add good images")
+    count = min(max(1, round(share * len(contents))), len(contents) - 1)
+    chosen = set(np.random.default_rng(seed).permutation(contents)[:count].tolist())
+    pairs = list(zip(digests, category.train, strict=True))
+    held = {digest: sample for digest, sample in pairs if digest in chosen}
+    rest = tuple(sample for digest, sample in pairs if digest not in chosen)
+    return Inputs(replace(category, train=rest), inputs.facts), tuple(held.values())
 
 
 def _digests(samples: Sequence[Sample], facts: Facts) -> list[str]:

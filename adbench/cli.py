@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adbench import __version__, cli_predict, cli_rf, cli_sweep, cli_tools, console
+from adbench import __version__, cli_predict, cli_rf, cli_select, cli_sweep, cli_synth, cli_tools, console
 from adbench import options as o
 from adbench.errors import AdbenchError
 
@@ -173,7 +173,9 @@ def evaluate(
 
 cli_predict.add_to(app)
 cli_sweep.add_to(app)
+cli_select.add_to(app)
 cli_rf.add_to(app)
+cli_synth.add_to(app)
 cli_tools.add_to(app)
 
 

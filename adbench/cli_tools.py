@@ -18,6 +18,7 @@ KINDS = (
     "weights",
     "detectors",
     "datasets",
+    "defects",
     "presets",
     "metrics",
     "formats",

@@ -1,10 +1,12 @@
 """What a reader needs to compare numbers and timings of two machines."""
 
+import os
 import platform
 import resource
 import sys
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,18 @@ def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MB (10^6 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+@lru_cache(maxsize=1)
+def memory_bytes() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or less where a container has a limit."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = (
+        Path("/sys/fs/cgroup/memory.max"),
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    )  # versions 2 and 1
+    texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
+    return min([machine, *(int(text) for text in texts if text.isdigit())])
 
 
 @lru_cache(maxsize=1)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from adbench.backbones import find
+from adbench.environment import memory_bytes
+from adbench.fusing import fast_graph
 from adbench.images import read_image, resize
 from adbench.types import OnStep, ignore_step
 from adbench.weights import Weights, load
 
-_BATCH_PIXELS = 16 * 256 * 256  # fixed, so that an image's features never depend on the machine's memory
-_AHEAD = 3  # batches decoded while one is in the network
+Pixels = NDArray[np.uint8]  # RGB: (size, size, 3) of one image, (B, size, size, 3) of several
+Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
+BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
+_AHEAD = 2  # batches decoded before the network asks for them
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,13 @@ class Network:
     def module(self) -> nn.Module:
         return load(self.backbone, self.weights)
 
+    @cached_property
+    def whole(self) -> fx.GraphModule:
+        """The graph with every node in its output, by name."""
+        family, _ = find(self.backbone)
+        nodes = family.node_names(self.module)[1:]
+        return cast("fx.GraphModule", family.cut(self.module, {node: node for node in nodes}))
+
     def cut(self, layers: Sequence[str]) -> nn.Module:
         """Return the frozen graph up to the deepest of `layers`: (B, 3, H, W) to {layer: (B, C, h, w)}."""
         family, _ = find(self.backbone)
@@ -46,12 +64,7 @@ class Network:
         return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
 
 
-def batch_size(image_size: int) -> int:
-    """Return the images per forward pass: as many pixels as 16 images of 256 x 256."""
-    return max(1, _BATCH_PIXELS // image_size**2)
-
-
-def read_pixels(path: Path, image_size: int) -> NDArray[np.uint8]:
+def read_pixels(path: Path, image_size: int) -> Pixels:
     """Return one image as the network sees it, before normalisation: (image_size, image_size, 3) RGB."""
     return resize(read_image(path), image_size)
 
@@ -63,39 +76,122 @@ def extract(
     image_size: int,
     device: torch.device,
     on_step: OnStep = ignore_step,
-    read: Callable[[Path, int], NDArray[np.uint8]] = read_pixels,
-) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yield {layer: (B, C, h, w)} for batches of images in order, one forward pass for all layers.
+    read: Callable[[Path, int], Pixels] = read_pixels,
+    precision: torch.dtype = torch.float32,
+) -> Iterator[Features]:
+    """Yield {layer: (B, C, h, w)} for batches of images in order, one forward pass for all layers, computed in `precision`.
 
     Images are resized to a square, bilinear and antialiased, without a crop. `read` takes the place of `read_pixels`, for
     a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
     DataError for an unreadable image.
     """
-    module = network.cut(layers).to(device)
-    module = module.to(memory_format=torch.channels_last)
-    done = 0
-    with torch.inference_mode():
-        for pixels in _decoded(paths, image_size, read):
-            maps = module(network.normalise(torch.from_numpy(pixels).to(device)))
-            yield {layer: maps[layer].float().contiguous().cpu().numpy() for layer in layers}
-            done += len(pixels)
+    module = _fast(network, tuple(layers), image_size, device, precision)
+    launch = partial(_launched, network, module, device, precision)
+    side_by_side = _side_by_side(len(paths), image_size, device)
+    size = batch_size(len(paths), image_size, device, side_by_side)
+    decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
+    batches = iter(lambda: list(islice(decoded, size)), [])
+    passes = (
+        in_order(partial(_on_one_thread, launch), batches, side_by_side, side_by_side)
+        if side_by_side > 1
+        else one_late(launch, batches)
+    )
+    done, threads = 0, torch.get_num_threads()
+    try:
+        for maps in passes:
+            done += len(maps[layers[0]])
             on_step(done, len(paths), f"{network.backbone} at {image_size} px")
+            yield maps
+    finally:
+        torch.set_num_threads(threads)  # other threads have set it for all that MKL does
 
 
-def _decoded(
-    paths: Sequence[Path], image_size: int, read: Callable[[Path, int], NDArray[np.uint8]]
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield batches (B, size, size, 3), decoded in threads while the network works."""
-    size = batch_size(image_size)
-    chunks = [paths[i : i + size] for i in range(0, len(paths), size)]
-    with ThreadPoolExecutor(2) as pool:
-        waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
+@lru_cache(maxsize=1)  # the splits of a group follow each other
+def _fast(
+    network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype
+) -> nn.Module:
+    """Return the rewritten graph, for one image size: its weights are laid out for that."""
+    return fast_graph(network.whole, layers, device, precision)
+
+
+def _side_by_side(images: int, image_size: int, device: torch.device) -> int:
+    """Return how many passes run at once, each on one CPU thread; 1 = one after the other, on all threads.
+
+    Passes side by side wait for nothing, and give the same bits on any number of threads.
+    """
+    threads = torch.get_num_threads()
+    needed = threads * max(HOST_BATCH, image_size**2) * BYTES_PER_PIXEL
+    return threads if device.type == "cpu" and images >= threads and needed < memory_bytes() / 2 else 1
+
+
+def batch_size(images: int, image_size: int, device: torch.device, side_by_side: int = 1) -> int:
+    """Return the images per forward pass: the same on one machine for the same images, whatever else it does."""
+    pixels = HOST_BATCH
+    if device.type == "cuda":
+        pixels = min(DEVICE_BATCH, torch.cuda.get_device_properties(device).total_memory // (2 * BYTES_PER_PIXEL))
+    return max(1, min(pixels // image_size**2, math.ceil(images / side_by_side)))
+
+
+def in_order(call: Callable[[Item], Outcome], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Outcome]:
+    """Yield `call` of each item in order, computed in threads; at most `ahead` outcomes wait to be taken."""
+    waiting: deque[Future[Outcome]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            for chunk in chunks:
-                waiting.append([pool.submit(read, path, image_size) for path in chunk])
-                if len(waiting) > _AHEAD:
-                    yield np.stack([future.result() for future in waiting.popleft()])
+            for item in items:
+                waiting.append(pool.submit(call, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
             while waiting:
-                yield np.stack([future.result() for future in waiting.popleft()])
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _on_one_thread(launch: Callable[[Item], Callable[[], Outcome]], item: Item) -> Outcome:
+    """Launch and wait, torch on one thread."""
+    torch.set_num_threads(1)
+    return launch(item)()
+
+
+def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[Item]) -> Iterator[Outcome]:
+    """Yield what each launch's function returns, asked for after the next launch: a GPU computes on while its host waits."""
+    earlier: Callable[[], Outcome] | None = None
+    for item in items:
+        later = launch(item)
+        if earlier:
+            yield earlier()
+        earlier = later
+    if earlier:
+        yield earlier()
+
+
+@torch.inference_mode()
+def _launched(
+    network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, batch: Sequence[Pixels]
+) -> Callable[[], Features]:
+    """Start the pass of some images and the copies of their maps; the returned function waits for these."""
+    on_gpu = device.type == "cuda"
+    pixels = torch.from_numpy(np.stack(batch))
+    if on_gpu:
+        pixels = pixels.pin_memory()
+    # no TF32, whatever torch's default: float32 means float32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))
+    copies = {layer: _to_host(values.float().contiguous(), on_gpu) for layer, values in maps.items()}
+    finished: Any = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
+    if finished:
+        finished.record(torch.cuda.current_stream(device))
+
+    def wait() -> Features:
+        if finished:
+            finished.synchronize()
+        return {layer: copy.numpy() for layer, copy in copies.items()}
+
+    return wait
+
+
+def _to_host(values: Tensor, on_gpu: bool) -> Tensor:
+    """Return a copy in the host's memory, which may still be on its way from a GPU."""
+    if not on_gpu:
+        return values.cpu()
+    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -52,6 +53,11 @@ class Description:
         if name not in exact and within:
             return within[-1]
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
+
+    def field(self, names: Sequence[str]) -> int | None:
+        """Return the analytic receptive field of layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.layer(name).field for name in names]
+        return max(field for field in known if field) if all(known) else None
 
 
 @lru_cache(maxsize=64)
@@ -139,3 +145,14 @@ def stage_ends(layers: tuple[Layer, ...]) -> list[str]:
         stages[found[0] if found else layer.name] = layer
     ends = {layer.stride: layer.name for layer in stages.values() if layer.stride >= 4}
     return list(ends.values())
+
+
+def block_ends(layers: tuple[Layer, ...]) -> list[str]:
+    """Return the last layer of every block from stride 4 on.
+
+    A block is the part of a node's name up to its first number, or up to the second where that follows at once
+    (`layer2.3`, `blocks.4.1`, `features.7`); what has a name without parts (`maxpool`, `conv_head`) is none.
+    """
+    pattern = re.compile(r"(?:[A-Za-z_]+\.)*[A-Za-z_]*\d+[A-Za-z_]*(?:\.[A-Za-z_]*\d+(?=\.))?")
+    found = [(pattern.match(layer.name), layer) for layer in layers if "." in layer.name]
+    return list({match[0]: layer.name for match, layer in found if match and layer.stride >= 4}.values())

@@ -24,8 +24,10 @@ def names(kind: str, backbone: str | None = None) -> list[str]:
 def _plugins(kind: str) -> list[str]:
     from importlib import import_module
 
-    package = "reports" if kind == "formats" else kind
-    registry = getattr(import_module(f"adbench.{package}"), kind.upper())
+    package, registry_name = {"formats": ("reports", "FORMATS"), "defects": ("synthetic", "KINDS")}.get(
+        kind, (kind, kind.upper())
+    )
+    registry = getattr(import_module(f"adbench.{package}"), registry_name)
     return list(registry.names())
 
 

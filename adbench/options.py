@@ -39,7 +39,10 @@ ImageSize = Annotated[
 EvalSize = Annotated[
     str, typer.Option("--eval-size", metavar="N", help="Side of the evaluation grid in pixels, or 'native'.")
 ]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="T", help="Of the cached features: float16 or float32.")]
+Dtype = Annotated[
+    str,
+    typer.Option("--dtype", metavar="T", help="Features: float16, float32, or bfloat16, which is faster and coarser."),
+]
 ProLimit = Annotated[
     float, typer.Option("--pro-limit", metavar="F", help="False-positive rate up to which AU-PRO integrates.")
 ]
@@ -101,8 +104,9 @@ def evaluation_size(text: str) -> Any:
 def feature_dtype(text: str) -> str:
     """Return a dtype of the cache."""
     from adbench.registry import match
+    from adbench.types import DTYPES
 
-    return match("dtype", text, ["float16", "float32"])
+    return match("dtype", text, DTYPES)
 
 
 def setting(

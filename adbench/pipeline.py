@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adbench.anomaly_maps import upsample
 from adbench.datasets.check import FileFacts, category_fingerprint, split_fingerprint
@@ -20,9 +19,10 @@ from adbench.environment import environment, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
 from adbench.extraction import Network, extract
 from adbench.feature_maps import FeatureMaps
-from adbench.metrics import ORDER, evaluate
+from adbench.measuring import Measured, measure_scores
+from adbench.metrics import ORDER
 from adbench.models import detector_params, make_detector
-from adbench.statistics.bootstrap import draw, intervals, replicates
+from adbench.statistics.bootstrap import draw
 from adbench.store import Entry, EntryKey, FeatureStore
 from adbench.truth import Labels, read_labels
 from adbench.types import Category, Job, OnStep, Result, Sample, Scores, Size, ignore_step
@@ -53,10 +53,14 @@ class Workplace:
 
 @dataclass
 class Inputs:
-    """A category with the facts about its files (digest, size), and what was read of its labels so far."""
+    """A category with the facts about its files (digest, size), and what was read of its labels so far.
+
+    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
+    """
 
     category: Category
     facts: Facts
+    sources: tuple[int, ...] | None = None
     _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -95,9 +99,12 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         paths = [sample.path for sample in samples]
+        precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         with place.store.writing(missing, len(paths), sidecar) as writers:
-            for batch in extract(network, paths, list(missing), image_size, place.device, place.on_step):
+            for batch in extract(
+                network, paths, list(missing), image_size, place.device, place.on_step, precision=precision
+            ):
                 for layer, maps in batch.items():
                     writers.append(layer, maps)
     entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
@@ -148,40 +155,24 @@ def score(
     return scores, cost
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Metrics of one job, remarks on what is missing of them, how sure they are: intervals, bootstrap replicates (7, R)."""
-
-    metrics: dict[str, float | None]
-    remarks: list[str]
-    details: dict[str, Any] = field(default_factory=dict)
-    replicates: NDArray[np.float32] | None = None
-
-
-def evaluate_scores(scores: Scores, inputs: Inputs, job: Job, smoothing: float) -> Measured:
-    """Return the metrics of scores whose maps lie on the feature grid, and their bootstrap."""
-    labels = inputs.labels(job.eval_size)
-    maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
-    enlarged = Scores(scores.image, maps)
-    metrics = evaluate(enlarged, labels.truth, job.pro_limit, labels.regions)
-    draws = draw(split_fingerprint(inputs.category.test, inputs.facts), labels.truth.anomalous)
-    found = replicates(enlarged, labels.truth, labels.regions, job.pro_limit, draws, metrics)
-    details = {"resamples": draws.name, "intervals": intervals(found)}
-    return Measured(metrics, labels.remarks, details, found)
-
-
 def assess(
-    place: Workplace, network: Network, inputs: Inputs, job: Job, detector: Detector, fit_cost: dict[str, Any]
-) -> tuple[Result, Scores | None]:
+    place: Workplace, network: Network, inputs: Inputs, job: Job, detector: Detector, fit_cost: dict[str, Any],
+    receptive_field: int | None = None,
+) -> tuple[Result, Scores | None]:  # fmt: skip
     """Return the Result of a fitted detector on the category's test images, and its scores, maps on the feature grid.
 
-    Without test images metrics are None with a reason, and there are no scores.
+    `receptive_field` of the job's layers in input pixels, where it is known. Without test images metrics are None with a
+    reason, and there are no scores.
     """
-    if not inputs.category.test:
+    test = inputs.category.test
+    if not test:
         nothing = Measured(dict.fromkeys(ORDER), ["no labelled test images: nothing to measure"])
         return _result(job, nothing, fit_cost, detector), None
     scores, cost = score(place, network, inputs, job, detector)
-    measured = evaluate_scores(scores, inputs, job, detector.smoothing)
+    maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
+    labels = inputs.labels(job.eval_size)
+    draws = draw(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
+    measured = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
     total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
     return _result(job, measured, fit_cost | cost | total, detector), scores
 

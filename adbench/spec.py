@@ -11,7 +11,7 @@ import yaml
 
 from adbench.errors import DataError, UsageError
 from adbench.registry import match
-from adbench.types import Size
+from adbench.types import DTYPES, Size
 
 _MAX_BYTES = 1 << 20
 
@@ -119,7 +119,7 @@ def _value(override: str, text: str) -> Any:
 def _checked(key: str, value: Any, source: str) -> Any:
     listed = value if isinstance(value, list) else [value]
     if key in ("data", "dtype"):
-        return _one_of(key, value, ("float16", "float32"), source) if key == "dtype" else _text(key, value, source)
+        return _one_of(key, value, DTYPES, source) if key == "dtype" else _text(key, value, source)
     if key == "pro_limit":
         return _number(key, value, source)
     if key == "eval_size":

@@ -19,7 +19,7 @@ from adbench.files import replacing, write_text
 from adbench.types import digest
 
 log = logging.getLogger("adbench")
-REVISION = 1  # of the extraction: grows when the same inputs give other features
+REVISION = 2  # of the extraction: grows when the same inputs give other features
 _BLOCK = 1 << 24
 _STALE_S = 3600  # a temporary file untouched for so long belongs to no running process
 
@@ -56,7 +56,7 @@ class Writer:
     """Appends batches (B, C, h, w) to one array file; a layer that float16 cannot hold is widened to float32."""
 
     def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int], dtype: str) -> None:
-        self.shape, self.dtype = (count, *shape), np.dtype(dtype)
+        self.shape, self.dtype = (count, *shape), np.dtype("float16" if dtype == "bfloat16" else dtype)
         self.rows, self.crc, self._file = 0, 0, file
         self._write_header()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, groupby, product
 from pathlib import Path
@@ -40,6 +40,11 @@ class Group:
         job = self.jobs[0]
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
+    def field(self, job: Job) -> int | None:
+        """Return the receptive field of a job's layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.fields[layer] for layer in job.layers if layer in self.fields]
+        return max(known) if len(known) == len(job.layers) else None
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,7 +65,11 @@ class Plan:
 
     def pending(self, results: ResultStore) -> Plan:
         """Return the plan without jobs that have a result."""
-        return self._keep(tuple(job for job in group.jobs if results.read(job.key) is None) for group in self.groups)
+        return self.only(lambda job: results.read(job.key) is None)
+
+    def only(self, wanted: Callable[[Job], bool]) -> Plan:
+        """Return the plan without the jobs of its groups that are not `wanted`."""
+        return self._keep(tuple(job for job in group.jobs if wanted(job)) for group in self.groups)
 
     def first(self, limit: int) -> Plan:
         """Return the plan cut to its first `limit` jobs."""
@@ -129,7 +138,20 @@ def _network(description: Description, label: str, offline: bool, on_step: OnSte
         return Network(name, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
 
 
-def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[Result]:
+def measure(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+    """Return the Result of one of the group's jobs, from features to metrics; pictures to be kept go into `maps`."""
+    detector, cost = fit(place, group.network, group.inputs, job)
+    result, scores = assess(place, group.network, group.inputs, job, detector, cost, group.field(job))
+    if group.keep_maps and scores:
+        masks = group.inputs.labels(job.eval_size).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+    return result
+
+
+Measure = Callable[[Workplace, Group, Job, Path], Result]
+
+
+def run_group(place: Workplace, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
     """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result."""
     layers = list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
     try:
@@ -144,28 +166,17 @@ def run_group(place: Workplace, group: Group, results: ResultStore) -> Iterator[
         return
     for index, job in enumerate(group.jobs):
         place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
-        yield _written(results, _attempt(place, group, job, results.maps(job.key)))
+        yield _written(results, _attempt(place, group, job, results.maps(job.key), run))
 
 
-def _attempt(place: Workplace, group: Group, job: Job, maps: Path) -> Result:
+def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure) -> Result:
     try:
-        detector, cost = fit(place, group.network, group.inputs, job)
-        result, scores = assess(place, group.network, group.inputs, job, detector, cost)
-        if group.keep_maps and scores:
-            masks = group.inputs.labels(job.eval_size).truth.masks
-            keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
-        return replace(result, details=result.details | _field(group, job))
+        return run(place, group, job, maps)
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
     except Exception as error:  # one job's failure is a record, and the others go on
         log.debug("job failed", exc_info=True)
         return _failure(job, error)
-
-
-def _field(group: Group, job: Job) -> dict[str, int]:
-    """What reports order layers by; of joined layers the largest counts."""
-    known = [group.fields[layer] for layer in job.layers if layer in group.fields]
-    return {"receptive_field_px": max(known)} if len(known) == len(job.layers) else {}
 
 
 def _failure(job: Job, error: Exception) -> Result:

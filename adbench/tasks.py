@@ -98,7 +98,8 @@ def evaluate_model(
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
     place = setting.workplace()
-    result, scores = assess(place, network, inputs, job, detector, saved.cost)
+    field = describe(job.backbone, setting.memo).field(job.layers)
+    result, scores = assess(place, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, setting.on_step)
     return replace(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 

@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +58,28 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that tests share; a test that damages it makes its own."""
     return tmp_path_factory.mktemp("cache")
+
+
+_watched: list[list[str]] = []
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("open", "os.listdir", "os.scandir"):
+        for seen in _watched:
+            seen.append(str(arguments[0]))
+
+
+sys.addaudithook(_note)  # a hook cannot be taken away again: it is idle while nobody watches
+
+
+@contextmanager
+def opened_paths() -> Iterator[list[str]]:
+    """Yield a list that fills with every file that this process opens and every folder that it lists."""
+    _watched.append(seen := [])
+    try:
+        yield seen
+    finally:
+        _watched.remove(seen)
 
 
 @pytest.fixture(scope="session")

@@ -155,3 +155,10 @@ def test_a_sweep_keeps_intervals_and_replicates(run: Run, parts: Path, tmp_path:
     for result in (first, second):
         found = ResultStore(Path("out")).replicates(result.job.key)
         assert found is not None and intervals(found) == result.details["intervals"]
+
+
+def test_pictures_made_of_one_image_are_drawn_together() -> None:
+    times = draw("parts", np.array([False] * 3 + [True] * 2), 50, sources=(0, 1, 2, 1, 1)).times
+    np.testing.assert_array_equal(times[:, [3, 4]], times[:, [1, 1]])
+    np.testing.assert_array_equal(times[:, :3].sum(axis=1), np.full(50, 3))
+    assert times.max() > 1

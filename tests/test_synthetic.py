@@ -90,6 +90,12 @@ class TestKinds:
         assert alone.source == whole[2].source
 
 
+@pytest.mark.parametrize("kind", KINDS.names())
+def test_a_defect_may_be_nearly_as_large_as_the_image(kind, scenes):
+    (made,) = make_defects(scenes["texture"], 1, 3, Recipe((kind,), Sizes((0.5, 0.5))))
+    assert 48 / TOLERANCE <= made.size_px <= 48 * TOLERANCE
+
+
 def test_another_seed_gives_other_defects(scenes):
     first, second = (next(make_defects(scenes["texture"], 1, seed)) for seed in (0, 1))
     assert not np.array_equal(first.mask, second.mask)
@@ -119,10 +125,10 @@ def test_like_follows_the_areas_of_known_defects(scenes, tmp_path):
     ("call", "error", "line"),
     [
         (lambda: Recipe(("scrach",)), UsageError, "unknown defect 'scrach'; did you mean 'scratch'?"),
-        (lambda: Recipe(contrasts=(0.5, 0.2)), UsageError, "contrasts 0.5 to 0.2: give fractions above 0, up to 1"),
-        (lambda: Recipe(min_size_px=1), UsageError, "min-size-px 1: give 2 or more"),
+        (lambda: Recipe(contrasts=(0.5, 0.2)), UsageError, "--contrasts 0.5,0.2: give fractions above 0, up to 1"),
+        (lambda: Recipe(min_size_px=1), UsageError, "--min-size-px 1: give 2 or more"),
         (lambda: Sizes((0.2, 0.9)), UsageError,
-         "sizes 0.2 to 0.9: give fractions of the image's side above 0, up to 0.7"),
+         "--sizes 0.2,0.9: give fractions of the image's side above 0, up to 0.7"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(call, error, line):
@@ -135,7 +141,7 @@ def test_a_defect_larger_than_the_part_is_refused(scenes):
     with pytest.raises(UsageError) as caught:
         next(make_defects(scenes["tiny"], 1, 0, Recipe(min_size_px=30)))
     path = next(iter(make_defects(scenes["tiny"], 1, 0))).source.path
-    assert str(caught.value) == f"min-size-px 30: the part in {path} has room for 22 px; give less"
+    assert str(caught.value) == f"--min-size-px 30: the part in {path} has room for 22 px; give less"
 
 
 def test_masks_without_a_defect_are_refused(tmp_path):

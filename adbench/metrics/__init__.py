@@ -4,7 +4,7 @@ A metric is a function of a `Case`: the curves of the image scores and of the pi
 by all metrics. It returns a fraction of 1, or None where it is not defined.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,10 @@ from adbench.metrics.regions import Regions, components
 from adbench.registry import Registry
 from adbench.types import Scores, Truth
 
-__all__ = ["METRICS", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "reason", "reasons", "register"]
+__all__ = [
+    "METRICS", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "image_curves", "measure", "reason",
+    "reasons", "register",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,15 @@ def evaluate(
         raise UsageError(f"pro_limit {pro_limit} is outside (0, 1]; the usual value is 0.3")
     check(scores, truth)
     undefined = reasons(truth)
-    image = None if "image" in undefined else _image_curves(scores, truth)
+    image = None if "image" in undefined else image_curves(scores, truth)
     pixel = None if "pixel" in undefined else _pixel_curves(scores, truth, regions)
-    case = Case(scores, truth, pro_limit, image, pixel)
+    return measure(Case(scores, truth, pro_limit, image, pixel))
+
+
+def measure(case: Case, names: Sequence[str] = ()) -> dict[str, float | None]:
+    """Return the metrics called `names` of a case; all of them, those of `ORDER` first, if none is named."""
     metrics = METRICS.items()
-    names = [*ORDER, *sorted(metrics.keys() - set(ORDER))]
-    return {name: metrics[name](case) for name in names}
+    return {name: metrics[name](case) for name in names or [*ORDER, *sorted(metrics.keys() - set(ORDER))]}
 
 
 def reasons(truth: Truth) -> dict[str, str]:
@@ -82,7 +88,8 @@ def reason(truth: Truth) -> str | None:
     return "; ".join(dict.fromkeys(reasons(truth).values())) or None
 
 
-def _image_curves(scores: Scores, truth: Truth) -> Curves:
+def image_curves(scores: Scores, truth: Truth) -> Curves:
+    """Return the curves of image scores, where there are both good and anomalous images."""
     image, anomalous = np.asarray(scores.image), np.asarray(truth.anomalous, dtype=bool)
     return trace(image[~anomalous], image[anomalous], np.ones(np.count_nonzero(anomalous)))
 

@@ -37,12 +37,25 @@ def _check_masks(maps: Maps, masks: Masks) -> None:
 
 def split(maps: Maps, masks: Masks) -> tuple[Floats, Floats]:
     """Return copies of the scores of all good pixels and of all defective pixels, image by image; at least float32."""
-    dtype = np.result_type(np.float32, *{np.asarray(m).dtype for m in maps})
-    defective = [np.asarray(m)[np.asarray(k, dtype=bool)] for m, k in zip(maps, masks, strict=True)]
-    good = np.empty(sum(np.size(m) for m in maps) - sum(d.size for d in defective), dtype=dtype)
+    return good_pixels(maps, masks), defective_pixels(maps, masks)
+
+
+def good_pixels(maps: Maps, masks: Masks) -> Floats:
+    """Return a copy of the scores of all good pixels, image by image; at least float32."""
+    good = np.empty(sum(np.size(m) - np.count_nonzero(k) for m, k in zip(maps, masks, strict=True)), dtype=_dtype(maps))
     end = 0
     for anomaly_map, mask in zip(maps, masks, strict=True):
         part = np.asarray(anomaly_map)[~np.asarray(mask, dtype=bool)]
         good[end : end + part.size] = part
         end += part.size
-    return good, np.concatenate(defective).astype(dtype, copy=False)
+    return good
+
+
+def defective_pixels(maps: Maps, masks: Masks) -> Floats:
+    """Return a copy of the scores of all defective pixels, image by image; at least float32."""
+    parts = [np.asarray(m)[np.asarray(k, dtype=bool)] for m, k in zip(maps, masks, strict=True)]
+    return np.concatenate(parts).astype(_dtype(maps), copy=False)
+
+
+def _dtype(maps: Maps) -> np.dtype[Any]:
+    return np.result_type(np.float32, *{np.asarray(m).dtype for m in maps})

@@ -6,6 +6,7 @@ their differences can be compared pairwise. Images are the only source of chance
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,18 @@ class Draws:
         return hashlib.sha256(self.times.tobytes()).hexdigest()[:16]
 
 
-def draw(fingerprint: str, anomalous: NDArray[np.bool_], count: int = REPLICATES) -> Draws:
-    """Return the draws for test images with this fingerprint, which is the seed; `anomalous` (N,)."""
+def draw(
+    fingerprint: str, anomalous: NDArray[np.bool_], count: int = REPLICATES, sources: Sequence[int] | None = None
+) -> Draws:
+    """Return the draws for test images with this fingerprint, which is the seed; `anomalous` (N,).
+
+    `sources` (N,), 0 to S - 1: pictures that were made of the same one are no independent ones, and come or stay away
+    together: S sources are drawn out of S. Each source must have good and anomalous images.
+    """
     random = np.random.default_rng(int(hashlib.sha256(fingerprint.encode()).hexdigest(), 16))
+    if sources is not None:
+        number = max(sources) + 1
+        return Draws(random.multinomial(number, np.full(number, 1 / number), size=count)[:, sources].astype(float))
     times = np.zeros((count, anomalous.size))
     for kind in (False, True):
         chosen = np.flatnonzero(anomalous == kind)

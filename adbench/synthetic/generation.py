@@ -45,9 +45,9 @@ class Recipe:
         object.__setattr__(self, "kinds", chosen)
         low, high = self.contrasts
         if not 0 < low <= high <= 1:
-            raise UsageError(f"contrasts {low:g} to {high:g}: give fractions above 0, up to 1")
+            raise UsageError(f"--contrasts {low:g},{high:g}: give fractions above 0, up to 1")
         if self.min_size_px < 2:
-            raise UsageError(f"min-size-px {self.min_size_px:g}: give 2 or more")
+            raise UsageError(f"--min-size-px {self.min_size_px:g}: give 2 or more")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Maker:
         largest = _LARGEST * float(np.sqrt(part.foreground.sum()))
         if self.recipe.min_size_px > largest:
             raise UsageError(
-                f"min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
+                f"--min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
             )
         wanted = self.recipe.sizes.draw(rng) * float(np.sqrt(part.foreground.size))
         return min(max(wanted, self.recipe.min_size_px), largest)

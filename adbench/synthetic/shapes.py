@@ -12,6 +12,9 @@ from scipy.spatial import cKDTree
 from adbench.synthetic import Canvas, Field, Picture, Rng
 
 Points = NDArray[np.float64]  # (K, 2), rows and columns
+WARM = np.array(
+    [1.0, 0.1, -1.0], np.float32
+)  # RGB: rust, burns and oils tint along it, seldom towards green or magenta
 
 
 def noise(rng: Rng, shape: tuple[int, int], scale: float) -> Field:
@@ -77,8 +80,8 @@ def curve(canvas: Canvas, rng: Rng, length: float, angle: float, bend: float) ->
 def stroke(canvas: Canvas, points: Points, widths: NDArray[np.float64]) -> Field:
     """Return the cover of a line through `points` (K, 2) that is `widths` (K,) px wide."""
     margin = float(widths.max()) / 2 + 1
-    low = np.maximum(np.floor(points.min(0) - margin), 0).astype(int)
-    high = np.minimum(np.ceil(points.max(0) + margin).astype(int) + 1, canvas.shape)
+    low = np.clip(np.floor(points.min(0) - margin), 0, canvas.shape).astype(int)
+    high = np.clip(np.ceil(points.max(0) + margin) + 1, low, canvas.shape).astype(int)
     pixels = np.moveaxis(np.mgrid[low[0] : high[0], low[1] : high[1]], 0, -1)
     distance, index = cKDTree(points).query(pixels, distance_upper_bound=margin)
     width = np.append(widths, 0.0)[index]  # the last stands for pixels that are farther than the bound

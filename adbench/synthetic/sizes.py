@@ -17,6 +17,8 @@ from adbench.images import read_mask
 from adbench.synthetic import Rng
 from adbench.types import OnStep, ignore_step
 
+_QUANTILES = 101  # kept of known defects
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -27,7 +29,7 @@ class Sizes:
     def __post_init__(self) -> None:
         low, high = self.quantiles[0], self.quantiles[-1]
         if not 0 < low <= high <= 0.7:
-            raise UsageError(f"sizes {low:g} to {high:g}: give fractions of the image's side above 0, up to 0.7")
+            raise UsageError(f"--sizes {low:g},{high:g}: give fractions of the image's side above 0, up to 0.7")
 
     def draw(self, rng: Rng) -> float:
         """Return one relative size."""
@@ -53,7 +55,8 @@ def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignor
     if not found:
         what = f"no defect of {min_size_px:g} px or more in {len(files)} masks" if files else "no image file in it"
         raise DataError(f"masks {folder}: {what}; give a folder of masks, white where the defect is")
-    return Sizes(tuple(sorted(min(size, 0.7) for size in found)))
+    quantiles = np.quantile(np.minimum(found, 0.7), np.linspace(0, 1, min(len(found), _QUANTILES)))
+    return Sizes(tuple(quantiles.tolist()))
 
 
 def _below(folder: Path) -> list[Path]:

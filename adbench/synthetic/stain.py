@@ -3,7 +3,7 @@
 import numpy as np
 
 from adbench.synthetic import Canvas, Picture, Rng, register
-from adbench.synthetic.shapes import blob, noise
+from adbench.synthetic.shapes import WARM, blob, noise
 
 
 @register("stain")
@@ -12,7 +12,7 @@ def stain(canvas: Canvas, rng: Rng) -> Picture:
     cover = blob(canvas, rng, ragged=0.35, softness=1 + 0.06 * canvas.size, longest=1.6)
     rim = 4 * cover * (1 - cover)
     density = cover * (0.85 + 0.15 * noise(rng, canvas.shape, 0.3 * canvas.size)) + 0.5 * rim * rng.uniform(0, 1)
-    tint = rng.uniform(0.7, 1.15, 3)  # how much of each colour the stain takes away
+    tint = 0.9 - rng.uniform(-0.15, 0.35) * WARM + rng.uniform(-0.06, 0.06, 3)  # how much of each colour it takes away
     level = float(canvas.image[canvas.foreground].mean())
     if level < 1.5 * canvas.contrast:
         return np.asarray(canvas.image + canvas.contrast * density[..., None] * tint, dtype=np.float32)

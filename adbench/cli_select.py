@@ -1,0 +1,178 @@
+"""The command select: parse candidates, validation data and limits, rank, and print the ranking or what verifies it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from json import dumps as to_json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adbench import console
+from adbench import options as o
+from adbench.errors import UsageError
+
+Names = Annotated[
+    str | None, typer.Option("--backbones", metavar="A,B", help="Default: the study's, else efficientnet_lite0.")
+]
+Weights = Annotated[str | None, typer.Option("--weights", metavar="W,..", help="Default: the study's, else imagenet.")]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers", metavar="L,..|all", help="L+L joins layers; all: the last of each block. Default: main stages."
+    ),
+]
+Pairs = Annotated[bool, typer.Option("--pairs", help="Also join each single layer with the next deeper one.")]
+ImageSizes = Annotated[
+    str | None, typer.Option("--image-sizes", metavar="N,..", help="Default: the study's, else 256.")
+]
+Detectors = Annotated[
+    str | None, typer.Option("--detectors", metavar="D,..", help="Default: the study's, else patchcore.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="Candidates of a shipped study; see 'adbench list presets'."),
+]
+SpecFile = Annotated[
+    Path | None, typer.Option("--spec", metavar="FILE", help="Candidates of your own study, a YAML file as for sweep.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated.")
+]
+Defects = Annotated[int, typer.Option("--defects", metavar="N", min=10, help="How many synthetic defects to paint.")]
+Share = Annotated[float, typer.Option("--holdout", metavar="F", help="Share of the good images that is held out.")]
+Kinds = Annotated[str | None, typer.Option("--kinds", metavar="K,..", help="Kinds of defects to paint. Default: all.")]
+Like = Annotated[
+    Path | None,
+    typer.Option("--like", metavar="MASKS", help="Folder of masks: defects as large as those of known ones."),
+]
+MaxLatency = Annotated[
+    float | None,
+    typer.Option("--max-latency", metavar="MS", help="Leave out what takes longer per image, on this machine."),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="SIZE", help="Leave out larger networks plus detectors, e.g. 50MB."),
+]
+Halving = Annotated[
+    bool, typer.Option("--halving/--no-halving", help="Drop the worse half early, where there are many images.")
+]
+Format = Annotated[str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", min=0, help="Decides all randomness. Default: the study's, else 0.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Results go into DIR/selection. Default: as for sweep.")
+]
+_PICTURES = 3  # of each role, on the HTML page
+_SHOWN = {"synthetic image AUROC": "image_auroc", "AU-PRO": "aupro"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` the command of this module."""
+    app.command()(select)
+
+
+def select(
+    data: o.Data = None,
+    category: o.Categories = None,
+    backbones: Names = None,
+    weights: Weights = None,
+    layers: Layers = None,
+    pairs: Pairs = False,
+    image_sizes: ImageSizes = None,
+    detectors: Detectors = None,
+    preset: Preset = None,
+    spec: SpecFile = None,
+    set_: Overrides = None,
+    defects: Defects = 60,
+    kinds: Kinds = None,
+    like: Like = None,
+    holdout: Share = 0.3,
+    max_latency: MaxLatency = None,
+    max_memory: MaxMemory = None,
+    halving: Halving = True,
+    seed: Seed = None,
+    out: Out = None,
+    format_: Format = "table",
+    cache: o.Cache = None,
+    device: o.Device = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+) -> None:
+    """Rank candidates for parts of which only good images are at hand: on synthetic defects, without a look at test/."""
+    from adbench.reporting import render
+    from adbench.reports import FORMATS
+    from adbench.selection.select import select as select_best
+    from adbench.selection.tables import report
+
+    format_ = "json" if json else FORMATS.canonical(format_)
+    flags = {"backbones": backbones, "weights": weights, "layers": layers, "image_sizes": image_sizes}
+    study = _study(preset, spec, flags | {"detectors": detectors}, set_ or [])
+    with console.progress() as (on_step, _):
+        setting = o.setting(o.data_folder(data, study.data), cache, category, device, offline, on_step)
+        request = _request(setting, study, pairs, seed, (holdout, defects, kinds, like), (max_latency, max_memory))
+        good, folder = setting.single(training_only=True), o.results_folder(out) / "selection"
+        request = replace(request, halving=halving, pictures=_PICTURES if format_ == "html" else 0)
+        found = select_best(setting, request, good, folder, _tell)
+    if format_ == "json":
+        console.answer_json(found.record())
+    else:
+        console.answer(render(report(found), format_, bold=console.colour(sys.stdout)))
+    if any(one.status in ("failed", "skipped") for one in found.excluded):
+        raise typer.Exit(1)
+
+
+def _study(preset: str | None, spec: Path | None, flags: dict[str, str | None], overrides: list[str]) -> Any:
+    """Return the study that candidates come from; a flag counts more than the study's own keys."""
+    from adbench.spec import parse, preset_text, read_spec
+
+    if preset is not None and spec is not None:
+        raise UsageError("select: give --preset or --spec, not both")
+    text = preset_text(preset) if preset else read_spec(spec) if spec else ""
+    source = f"preset '{preset}'" if preset else f"spec {spec}" if spec else "select"
+    lists = {
+        key: [_item(part.strip()) for part in value.split(",") if part.strip()] for key, value in flags.items() if value
+    }
+    study = parse(text, [*(f"{key}={to_json(value)}" for key, value in lists.items()), *overrides], source)
+    if flags["layers"]:  # also where a backbone of the study names its own
+        study = replace(study, backbones=tuple(replace(choice, layers=()) for choice in study.backbones))
+    return study
+
+
+def _item(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
+
+
+def _request(
+    setting: Any, study: Any, pairs: bool, seed: int | None, validation: tuple[Any, ...], limits: tuple[Any, ...]
+) -> Any:
+    from adbench.selection.candidates import spelt_out
+    from adbench.selection.ranking import Limits
+    from adbench.selection.select import Request
+    from adbench.selection.validation import Holdout
+    from adbench.store import parse_size
+    from adbench.synthetic.generation import Recipe
+    from adbench.synthetic.sizes import DEFAULT_SIZES, sizes_of_masks
+
+    share, defects, kinds, like = validation
+    latency, memory = limits
+    recipe = Recipe(
+        kinds=tuple(kind.strip() for kind in (kinds or "").split(",") if kind.strip()),
+        sizes=sizes_of_masks(like, on_step=setting.on_step) if like else DEFAULT_SIZES,
+    )
+    spelt = spelt_out(study, setting.memo, pairs, seed)
+    holdout = Holdout(share, defects, spelt.seeds[0], recipe)
+    return Request(spelt, holdout, Limits(latency, None if memory is None else parse_size(memory) / 1e6))
+
+
+def _tell(result: Any, number: int, total: int) -> None:
+    """Say what a candidate has reached, as it comes."""
+    job, metrics = result.job, result.metrics
+    cell = f"[{number}/{total}] {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
+    if result.status != "done":
+        return console.say(f"{cell}: {result.status}: {result.reason}")
+    shown = ", ".join(f"{label} {metrics[key]:.3f}" for label, key in _SHOWN.items() if metrics[key] is not None)
+    return console.say(f"{cell}: {shown}")

@@ -1,0 +1,45 @@
+"""What is to be ranked: a sweep's specification, its layers spelt out, and the name of each cell whatever the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from adbench.layers import Description, block_ends, describe
+from adbench.spec import Choice, Spec
+from adbench.sweep import parse_layers
+from adbench.types import Job
+
+ALL = "all"
+Candidate = tuple[str, str, str, int, str, str]
+
+
+def candidate(job: Job) -> Candidate:
+    """Return what a user chooses of a job; jobs on other data have the same."""
+    return (job.backbone, job.weights, job.layer, job.image_size, job.detector, json.dumps(job.params, sort_keys=True))
+
+
+def spelt_out(spec: Spec, memo: Path | None, pairs: bool = False, seed: int | None = None) -> Spec:
+    """Return `spec` with the layers of each backbone by name, and a single seed (default: the spec's first).
+
+    The word "all" stands for the last layer of every block from stride 4 on, no layers for those of the main stages.
+    `pairs` adds each single layer joined with the next deeper one. Raises UsageError for an unknown name.
+    """
+    backbones = tuple(_with_layers(choice, spec.layers, memo, pairs) for choice in spec.backbones)
+    return replace(spec, backbones=backbones, layers=(), seeds=(spec.seeds[0] if seed is None else seed,))
+
+
+def _with_layers(choice: Choice, layers: Sequence[str], memo: Path | None, pairs: bool) -> Choice:
+    description = describe(choice.name, memo)
+    texts = [name for text in choice.layers or layers or description.stages for name in _meant(text, description)]
+    cells = [parse_layers(text, description) for text in texts]
+    single = [layer.name for layer in description.layers if (layer.name,) in cells]
+    joined = list(pairwise(single)) if pairs else []
+    return replace(choice, layers=tuple(dict.fromkeys("+".join(cell) for cell in [*cells, *joined])))
+
+
+def _meant(text: str, description: Description) -> list[str]:
+    return block_ends(description.layers) if text == ALL else [text]

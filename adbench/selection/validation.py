@@ -1,0 +1,138 @@
+"""Validation data out of good images alone: some are held out, and defects are painted on those."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from adbench.datasets.check import check_files, split_fingerprint
+from adbench.errors import DataError, UsageError
+from adbench.files import replacing, write_text
+from adbench.pipeline import Inputs
+from adbench.synthetic import REVISION
+from adbench.synthetic.generation import Recipe, make_defects
+from adbench.types import Category, OnStep, Sample, digest, ignore_step
+
+LEAST_IMAGES, LEAST_HELD_OUT = 8, 3
+_MOST_HELD_OUT = 60  # more would cost time and hardly narrow an interval
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """How validation data are made: which share of the good images is held out, how many defects of which recipe."""
+
+    share: float = 0.3
+    defects: int = 60
+    seed: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if not 0.05 <= self.share <= 0.9:
+            raise UsageError(f"--holdout {self.share:g}: give a fraction of the good images from 0.05 to 0.9")
+        if self.defects < 10:
+            raise UsageError(f"--defects {self.defects}: give 10 or more, or nothing can be told apart")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A category whose "test" images are held-out good ones and synthetic ones made of those.
+
+    sizes: of each defect, as a fraction of the image's side.
+    """
+
+    inputs: Inputs
+    sizes: tuple[float, ...]
+
+    @property
+    def held_out(self) -> int:
+        """How many good images are held out."""
+        return len(self.inputs.category.test) - len(self.sizes)
+
+    def part(self, share: float) -> Validation:
+        """Return the validation with a share of the images to fit on, in the order of chance, and all to score."""
+        category = self.inputs.category
+        train = category.train[: max(1, round(share * len(category.train)))]
+        inputs = Inputs(replace(category, train=train), self.inputs.facts, self.inputs.sources)
+        return replace(self, inputs=inputs)
+
+
+def make_validation(good: Inputs, holdout: Holdout, cache: Path, on_step: OnStep = ignore_step) -> Validation:
+    """Return validation data of a category's training images; the painted images lie below `cache`, made once.
+
+    Raises DataError if there are too few good images, or where no defect can be painted.
+    """
+    held, rest = split(good.category, holdout)
+    name = digest([split_fingerprint(held, good.facts), asdict(holdout), REVISION])
+    painted = _painted(cache / "synthetic" / name, held, holdout, on_step)
+    synthetic = [made.sample for made in painted]
+    category = replace(
+        good.category, dataset=f"{good.category.dataset}+synthetic", train=rest, test=(*held, *synthetic)
+    )
+    facts = check_files([category], cache / "files.json", on_step)
+    sources = (*range(len(held)), *(made.source for made in painted))
+    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted))
+
+
+def split(category: Category, holdout: Holdout) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Return the good images that are held out and those to fit on, both in an order that chance decides."""
+    count = len(category.train)
+    if count < LEAST_IMAGES:
+        raise DataError(
+            f"category '{category.name}' has {count} good training images; select needs {LEAST_IMAGES} or more"
+        )
+    held = min(max(round(holdout.share * count), LEAST_HELD_OUT), _MOST_HELD_OUT, holdout.defects)
+    order = [category.train[k] for k in np.random.default_rng([holdout.seed, 1]).permutation(count)]
+    return tuple(order[:held]), tuple(order[held:])
+
+
+@dataclass(frozen=True)
+class _Painted:
+    sample: Sample
+    source: int
+    size: float
+
+
+def _painted(folder: Path, held: Sequence[Sample], holdout: Holdout, on_step: OnStep) -> list[_Painted]:
+    """Return the synthetic images in `folder`; they are painted if the list of them, written last, is not there."""
+    listing = folder / "defects.json"
+    known = _read(listing)
+    if known is None:
+        made = make_defects(held, holdout.defects, holdout.seed, holdout.recipe, on_step)
+        known = []
+        for one in made:
+            stem = f"{one.index:03d}-{one.kind}"
+            _save(one.image, folder / "images" / f"{stem}.png")
+            _save(one.mask.astype(np.uint8) * 255, folder / "masks" / f"{stem}.png")
+            size = one.size_px / float(np.sqrt(one.mask.size))
+            known.append({"stem": stem, "kind": one.kind, "source": held.index(one.source), "size": size})
+        write_text(listing, json.dumps(known, indent=1))
+    return [_as_painted(folder, record) for record in known]
+
+
+def _read(listing: Path) -> list[dict[str, Any]] | None:
+    try:
+        records: list[dict[str, Any]] = json.loads(listing.read_text(encoding="utf-8"))
+        files = [f"{part}/{record['stem']}.png" for record in records for part in ("images", "masks")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return records if all((listing.parent / name).is_file() for name in files) else None
+
+
+def _as_painted(folder: Path, record: dict[str, Any]) -> _Painted:
+    stem, kind = record["stem"], record["kind"]
+    sample = Sample(
+        folder / "images" / f"{stem}.png", f"synthetic/{stem}.png", kind, (folder / "masks" / f"{stem}.png",)
+    )
+    return _Painted(sample, record["source"], record["size"])
+
+
+def _save(pixels: NDArray[np.uint8], path: Path) -> None:
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)

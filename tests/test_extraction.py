@@ -1,0 +1,119 @@
+"""Features: the same bits on any number of threads; batches in order, a few ahead and no more."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adbench import extraction
+from adbench.extraction import Network, batch_size, extract, in_order, one_late
+from adbench.weights import resolve
+
+CPU = torch.device("cpu")
+LAYERS = ["layer1.1.bn2", "layer2.1.relu_1"]
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network("resnet18", resolve("resnet18", "random"))
+
+
+@pytest.fixture
+def images(parts: Path) -> list[Path]:
+    return sorted(parts.rglob("alpha/*/*/*.png"))
+
+
+def features(network: Network, images: list[Path], threads: int) -> dict[str, np.ndarray]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        batches = list(extract(network, images, LAYERS, 64, CPU))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    return {layer: np.concatenate([batch[layer] for batch in batches]) for layer in LAYERS}
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_passes_side_by_side_give_the_bits_of_one(network: Network, images: list[Path], threads: int) -> None:
+    one, several = features(network, images, 1), features(network, images, threads)
+    for layer in LAYERS:
+        np.testing.assert_array_equal(several[layer], one[layer])
+
+
+def test_an_image_alone_has_the_features_that_it_has_among_others(network: Network, images: list[Path]) -> None:
+    every, alone = features(network, images, 2), features(network, images[3:4], 2)
+    for layer in LAYERS:
+        np.testing.assert_allclose(alone[layer][0], every[layer][3], rtol=1e-5, atol=1e-6)
+
+
+def test_progress_counts_images(network: Network, images: list[Path]) -> None:
+    steps: list[int] = []
+    list(extract(network, images, LAYERS, 64, CPU, lambda done, total, note: steps.append(done)))
+    assert steps == sorted(steps)
+    assert steps[-1] == len(images)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "side_by_side", "expected"),
+    [(100, 256, 2, 4), (100, 1024, 2, 1), (100, 64, 1, 64), (3, 256, 3, 1), (1, 256, 1, 1)],
+)
+def test_images_per_pass(images: int, size: int, side_by_side: int, expected: int) -> None:
+    assert batch_size(images, size, CPU, side_by_side) == expected
+
+
+def test_passes_that_do_not_fit_into_memory_side_by_side_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(extraction, "memory_bytes", lambda: 16 << 30)
+    assert extraction._side_by_side(100, 256, CPU) == 4
+    assert extraction._side_by_side(100, 1024, CPU) == 1
+    assert extraction._side_by_side(3, 256, CPU) == 1
+
+
+def test_outcomes_come_in_order_and_a_few_ahead() -> None:
+    taken, asked = 0, []
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            asked.append(item)
+            assert item <= taken + 3
+            yield item
+
+    for outcome in in_order(lambda item: 2 * item, items(), 4, 3):
+        assert outcome == 2 * taken
+        taken += 1
+    assert (taken, asked) == (20, list(range(20)))
+
+
+def test_what_is_not_taken_is_not_begun() -> None:
+    begun, held = [], threading.Event()
+
+    def call(item: int) -> int:
+        begun.append(item)
+        return item if item < 1 else held.wait(0.2) or item
+
+    outcomes = in_order(call, range(100), 1, 5)
+    assert next(outcomes) == 0
+    outcomes.close()  # type: ignore[attr-defined]
+    assert len(begun) <= 3
+
+
+def test_an_error_comes_at_its_place() -> None:
+    outcomes = in_order(lambda item: 6 // item, [3, 0], 2, 2)
+    assert next(outcomes) == 2
+    with pytest.raises(ZeroDivisionError):
+        next(outcomes)
+
+
+def test_an_outcome_is_asked_for_after_the_next_launch() -> None:
+    events: list[str] = []
+
+    def launch(item: int):  # type: ignore[no-untyped-def]
+        events.append(f"launch {item}")
+        return lambda: events.append(f"wait {item}") or item
+
+    assert list(one_late(launch, range(3))) == [0, 1, 2]
+    assert events == ["launch 0", "launch 1", "wait 0", "launch 2", "wait 1", "wait 2"]

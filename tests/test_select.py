@@ -1,0 +1,144 @@
+"""The command select, from images to advice: it ranks, goes on where it stopped, and never looks at a test image."""
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Answer, Run, make_category, opened_paths
+
+from adbench.reports import FORMATS
+from adbench.selection import rounds
+
+SMALL = ("--image-sizes", 64, "--set", "eval_size=64", "--defects", 12)
+LAYERS = ("--layers", "blocks.1.1.add,blocks.2.1.add")
+JSON_KEYS = {"backbone", "weights", "layer", "image_size", "detector", "score", "interval", "cost"}
+
+
+@pytest.fixture(scope="session")
+def nuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One category with 12 good training images; not to be changed."""
+    return make_category(tmp_path_factory.mktemp("nuts") / "nut", 7, train=12)
+
+
+def chosen(answer: Answer) -> list[tuple[Any, ...]]:
+    return [(one["layer"], one["score"], one["interval"], one["metrics"]) for one in answer.json["ranking"]]
+
+
+def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
+    answer = run("select", "--data", nuts, *SMALL, "--pairs", *LAYERS, "--json")
+    assert answer.code == 0
+    ranking = answer.json["ranking"]
+    assert all(set(one) >= JSON_KEYS for one in ranking)
+    assert {one["layer"] for one in ranking} == {
+        "blocks.1.1.add", "blocks.2.1.add", "blocks.1.1.add+blocks.2.1.add"}  # fmt: skip
+    scores = [one["score"] for one in ranking]
+    assert scores == sorted(scores, reverse=True)
+    assert all(one["score"] == (one["metrics"]["image_auroc"] + one["metrics"]["aupro"]) / 2 for one in ranking)
+    assert all(one["cost"]["latency_ms"] > 0 and one["cost"]["memory_mb"] > 0 for one in ranking)
+    assert answer.json["advice"].startswith(
+        f"Use {ranking[0]['layer']} of efficientnet_lite0 at 64 px with patchcore: "
+    )
+    validation = answer.json["validation"]
+    sizes = validation.pop("defect_sizes")
+    assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
+    assert validation == {"train": 8, "good": 4, "synthetic": 12}
+    assert run(*shlex.split(answer.json["command"])[1:]).code == 0
+
+
+def test_test_images_are_never_opened_and_need_not_be_there(run: Run, nuts: Path, tmp_path: Path) -> None:
+    command = ("select", *SMALL, *LAYERS, "--json", "--seed", 5)
+    with opened_paths() as seen:
+        answer = run(*command, "--data", nuts)
+    inside = {Path(path).relative_to(nuts).parts[:1] for path in seen if Path(path).is_relative_to(nuts)}
+    assert ("train",) in inside
+    assert inside <= {(), ("train",)}  # the category's folder itself is listed
+    shutil.copytree(nuts / "train", tmp_path / "alone" / "nut" / "train")
+    alone = run(*command, "--data", tmp_path / "alone", "--out", "other")
+    assert chosen(alone) == chosen(answer)
+
+
+def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path) -> None:
+    command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "stopped", "--json")
+    first = run(*command)
+    assert first.err.count("synthetic image AUROC") == 2
+    next(Path("stopped/selection").glob("*.json")).unlink()
+    again = run(*command)
+    assert again.err.count("synthetic image AUROC") == 1
+    assert chosen(again) == chosen(first)
+    assert run(*command).err == ""
+    assert not list(Path("stopped").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_every_report_format_takes_a_selection(run: Run, nuts: Path, name: str) -> None:
+    answer = run("select", "--data", nuts, *SMALL, *LAYERS, "--out", "shared", "--format", name)
+    assert answer.code == 0
+    assert "blocks.1.1.add" in answer.out
+    if name != "csv":
+        assert ("of 2 candidates it finds the synthetic defects best" in answer.out) == (name != "json") or answer.json
+    assert ("data:image/webp" in answer.out) == (name == "html")
+
+
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Rounds with two training images and two candidates left."""
+    monkeypatch.setattr(rounds, "_LEAST_IMAGES", 2)
+    monkeypatch.setattr(rounds, "_LEAST_KEPT", 1)
+    yield
+
+
+def test_the_worse_half_is_dropped_early(run: Run, nuts: Path, early: None) -> None:
+    layers = ("--layers", "blocks.1.1.add,blocks.2.1.add,blocks.5.0.bn3,blocks.6.0.bn3")
+    command = ("select", "--data", nuts, *SMALL, *layers, "--out", "halved", "--json")
+    halved, whole = run(*command).json, run(*command, "--no-halving").json
+    assert (len(halved["ranking"]), len(whole["ranking"]), whole["excluded"]) == (2, 4, [])
+    assert [(one["status"], one["reason"]) for one in halved["excluded"]] == [
+        ("dropped", f"number {k} of 4 on 1/4 of the training images") for k in (3, 4)]  # fmt: skip
+    finalists = {one["layer"]: one["score"] for one in halved["ranking"]}
+    assert finalists.items() <= {one["layer"]: one["score"] for one in whole["ranking"]}.items()
+
+
+def test_limits_leave_out_what_costs_too_much(run: Run, nuts: Path) -> None:
+    layers = ("--layers", "blocks.1.1.add,blocks.6.0.bn3")
+    found = run("select", "--data", nuts, *SMALL, *layers, "--max-memory", "2MB", "--json")
+    assert (found.code, [one["layer"] for one in found.json["ranking"]]) == (0, ["blocks.1.1.add"])
+    (out,) = found.json["excluded"]
+    assert (out["layer"], out["status"], out["reason"][-29:]) == (
+        "blocks.6.0.bn3", "over a limit", "MB are over --max-memory 2 MB")  # fmt: skip
+
+
+def test_defects_as_large_as_known_ones(run: Run, nuts: Path) -> None:
+    command = ("select", "--data", nuts, *SMALL, *LAYERS, "--kinds", "stain", "--json")
+    sizes = run(*command, "--like", nuts / "ground_truth").json["validation"]["defect_sizes"]
+    assert sizes["median"] == pytest.approx(14 / 64, rel=0.25)
+
+
+ERRORS = {
+    "both sources": (("--preset", "quickstart", "--spec", "a.yaml"), "select: give --preset or --spec, not both"),
+    "two categories": (
+        ("--category", "nut", "--category", "nut2"), "--category: this command takes one category, not 2"),
+    "image size": (("--image-sizes", "64,x"), "select: image_sizes: expected pixels from 32 to 4096, not str 'x'"),
+    "layer": (
+        ("--layers", "blocks.2.1.ad"),
+        "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),
+    "kind": (("--kinds", "scrach"), "unknown defect 'scrach'; did you mean 'scratch'?"),
+    "memory": (("--max-memory", "much"), "'much' is no size; write e.g. 50GB, 500MB or a number of bytes"),
+    "holdout": (("--holdout", "0.95"), "--holdout 0.95: give a fraction of the good images from 0.05 to 0.9"),
+    "format": (("--format", "tabel"), "unknown format 'tabel'; did you mean 'table'?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS.values(), ids=ERRORS)
+def test_mistakes_are_one_line(run: Run, nuts: Path, arguments: tuple[str, ...], message: str) -> None:
+    answer = run("select", "--data", nuts, *arguments)
+    assert (answer.code, answer.out, answer.err) == (2, "", f"adbench: error: {message}\n")
+
+
+def test_nothing_within_the_limits_is_an_error(run: Run, nuts: Path) -> None:
+    answer = run("select", "--data", nuts, *SMALL, "--layers", "blocks.1.1.add", "--max-memory", "1kB")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.splitlines()[-1].startswith("adbench: error: select: none of 1 candidates can be ranked: ")
+    assert answer.err.endswith("MB are over --max-memory 0.001 MB\n")

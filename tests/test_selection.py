@@ -1,0 +1,160 @@
+"""What a selection is made of: held-out images, rounds, ranking, advice."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adbench.errors import DataError, UsageError
+from adbench.layers import block_ends, describe
+from adbench.metrics import components, evaluate
+from adbench.results import ResultStore
+from adbench.selection.advice import advice
+from adbench.selection.candidates import candidate, spelt_out
+from adbench.selection.ranking import Limits, Ranked, rank, sift
+from adbench.selection.rounds import Contest
+from adbench.selection.select import train_command
+from adbench.selection.validation import Holdout, split
+from adbench.spec import Choice, Spec
+from adbench.statistics.bootstrap import draw, replicates
+from adbench.types import Category, Job, Result, Sample, Scores, Truth
+
+LITE = "efficientnet_lite0"
+JOB = Job("parts", "f", "nut", LITE, "imagenet", "s", ("blocks.2.1.add",), 256, 256, "patchcore",
+          {"coreset_fraction": 0.1}, 1, 0)  # fmt: skip
+
+
+def result(strength: float, **changes: Any) -> Result:
+    """A result on 12 good images and 24 defective ones that stand out by `strength`, with replicates of its metrics."""
+    rng = np.random.default_rng(0)
+    anomalous = np.arange(36) >= 12
+    masks = np.zeros((36, 24, 24), bool)
+    for mask in masks[12:]:
+        y, x = rng.integers(0, 18, 2)
+        mask[y : y + 5, x : x + 4] = True
+    maps = rng.normal(size=masks.shape).astype(np.float32) + strength * masks.astype(np.float32)
+    scores, truth, regions = Scores(maps.max(axis=(1, 2)), maps), Truth(anomalous, masks), components(masks)
+    metrics = evaluate(scores, truth)
+    found = replicates(scores, truth, regions, 0.3, draw("f", anomalous, sources=tuple(range(12)) * 3), metrics)
+    cost = {"latency_ms": 10.0, "memory_mb": 5.0}
+    return Result(replace(JOB, **changes), "done", None, metrics, cost, {}, {"receptive_field_px": 64}, found)
+
+
+def ranked(folder: Path, *results: Result) -> list[Ranked]:
+    store = ResultStore(folder)
+    for one in results:
+        store.write(one)
+    return rank(sift(results, Limits())[0], store)
+
+
+def test_the_ranking_is_by_score_and_knows_ties(tmp_path: Path) -> None:
+    results = [result(0.3, layers=("a",)), result(2.0, layers=("b",)), result(2.0, layers=("c",))]
+    found = ranked(tmp_path, *results)
+    assert [(one.job.layer in "bc", one.tied) for one in found] == [(True, True), (True, True), (False, False)]
+    assert all(one.interval[0] <= one.score <= one.interval[1] for one in found)
+    assert found == ranked(tmp_path, *results[::-1])
+
+
+def test_lost_replicates_are_named(tmp_path: Path) -> None:
+    lost = replace(result(1.0), replicates=None)
+    key = lost.job.key
+    message = f"{tmp_path}/replicates/{key}.npy is missing; delete {key}.json too, and both are made again"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        ranked(tmp_path, lost)
+
+
+def test_limits_and_failures_leave_candidates_out_with_their_reason() -> None:
+    results = [result(1.0), Result(replace(JOB, seed=5), "failed", "diverged")]
+    for limits, reason in (
+        (Limits(latency_ms=9.5), "10.0 ms per image are over --max-latency 9.5"),
+        (Limits(memory_mb=4), "5.0 MB are over --max-memory 4 MB"),
+    ):
+        kept, out = sift(results, limits)
+        assert (kept, [one.status for one in out]) == ([], ["over a limit", "failed"])
+        assert [one.reason for one in out] == [reason, "diverged"]
+    assert len(sift(results, Limits(10, 5))[0]) == 1
+
+
+def category(count: int) -> Category:
+    return Category("parts", "nut", tuple(Sample(Path(f"{k}.png"), f"{k}.png") for k in range(count)), ())
+
+
+def test_held_out_images_are_none_of_those_to_fit_on() -> None:
+    held, rest = split(category(40), Holdout(0.3))
+    assert (len(held), {*held} | {*rest}, {*held} & {*rest}) == (12, {*category(40).train}, set())
+    assert split(category(40), Holdout(0.3)) == (held, rest)
+    assert split(category(40), Holdout(0.3, seed=1)) != (held, rest)
+    assert [len(split(category(n), Holdout(0.3))[0]) for n in (8, 1000)] == [3, 60]
+
+
+def test_too_few_good_images_are_named() -> None:
+    with pytest.raises(DataError, match=r"^category 'nut' has 7 good training images; select needs 8 or more$"):
+        split(category(7), Holdout())
+
+
+def test_holdout_and_defects_must_make_sense() -> None:
+    with pytest.raises(UsageError, match=r"^--holdout 1: give a fraction of the good images from 0\.05 to 0\.9$"):
+        Holdout(1.0)
+
+
+@pytest.mark.parametrize(
+    ("images", "candidates", "halving", "shares"),
+    [(95, 40, True, [1]), (96, 5, True, [1]), (96, 6, True, [0.25, 1]), (400, 40, True, [1 / 16, 0.25, 1]),
+     (400, 6, True, [0.25, 1]), (400, 40, False, [1])],
+)  # fmt: skip
+def test_rounds_are_held_only_where_they_save_time(
+    images: int, candidates: int, halving: bool, shares: list[float]
+) -> None:
+    contest = Contest(None, Spec(), None, None, Limits(), halving)  # type: ignore[arg-type]
+    assert contest.shares(images, candidates) == shares
+
+
+def spelt(spec: Spec, pairs: bool = False) -> tuple[str, ...]:
+    return spelt_out(spec, None, pairs).backbones[0].layers
+
+
+def test_layers_are_spelt_out() -> None:
+    stages = ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")
+    assert spelt(Spec()) == stages
+    assert spelt(Spec(layers=("blocks.4.2.add", "blocks.2.1", "blocks.2.1.add")), pairs=True) == (
+        "blocks.4.2.add", "blocks.2.1.add", "blocks.2.1.add+blocks.4.2.add")  # fmt: skip
+    assert spelt(Spec(layers=("all",))) == tuple(block_ends(describe(LITE).layers))
+    assert len(spelt(Spec(layers=("all",)))) == 15
+    assert spelt(Spec(backbones=(Choice(LITE, ("blocks.4.2.add+blocks.1.1.add",)),), layers=("all",))) == (
+        "blocks.1.1.add+blocks.4.2.add",)  # fmt: skip
+
+
+def test_one_seed_is_left() -> None:
+    assert spelt_out(Spec(seeds=(3, 4)), None).seeds == (3,)
+    assert spelt_out(Spec(seeds=(3, 4)), None, seed=7).seeds == (7,)
+
+
+def test_a_candidate_is_the_same_on_other_data() -> None:
+    assert candidate(JOB) == candidate(replace(JOB, fingerprint="g", category="bolt", dataset="d"))
+    assert candidate(JOB) != candidate(replace(JOB, params={"coreset_fraction": 0.2}))
+
+
+def test_the_advice_is_one_sentence_with_its_reasons() -> None:
+    best = Ranked(result(2.0), 0.9, (0.85, 0.94), tied=True)
+    quick = replace(result(2.0, image_size=192), cost={"latency_ms": 4.0, "memory_mb": 5.0})
+    ranking = [best, Ranked(quick, 0.89, (0.8, 0.9), tied=True), Ranked(result(1.0), 0.5, (0.4, 0.6), tied=False)]
+    assert advice(ranking, (0.05, 0.1, 0.2)) == (
+        "Use blocks.2.1.add of efficientnet_lite0 at 256 px with patchcore: of 3 candidates it finds the synthetic defects "
+        "best (score 0.900, 95 % interval 0.850 to 0.940); its receptive field spans 0.25 of the image's side, 2.5 times the "
+        "0.10 of the median defect (they run from 0.05 to 0.20); it takes 10 ms per image and 5.0 MB; 1 other ties with it, "
+        "the fastest of them blocks.2.1.add of efficientnet_lite0 at 192 px with patchcore with 4 ms."
+    )
+
+
+def test_the_command_names_what_is_no_default() -> None:
+    assert train_command(JOB, "demo", "nut") == (
+        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data demo --category nut --model nut.safetensors"
+    )
+    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2)
+    assert train_command(job, "my parts", "nut") == (
+        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
+        "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
+    )
