@@ -34,6 +34,11 @@ BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the 
 _AHEAD = 2  # batches decoded before the network asks for them
 
 
+def computed_in(dtype: str) -> torch.dtype:
+    """Return the precision of the passes behind features of a job's dtype."""
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
 @dataclass(frozen=True)
 class Network:
     """A backbone with its weights; the module is built when a forward pass is first needed."""

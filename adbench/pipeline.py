@@ -17,7 +17,7 @@ from adbench.datasets.check import FileFacts, category_fingerprint, split_finger
 from adbench.detectors import Detector
 from adbench.environment import environment, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
-from adbench.extraction import Network, extract
+from adbench.extraction import Network, computed_in, extract
 from adbench.feature_maps import FeatureMaps
 from adbench.measuring import Measured, measure_scores
 from adbench.metrics import ORDER
@@ -99,7 +99,7 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         paths = [sample.path for sample in samples]
-        precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        precision = computed_in(dtype)
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         with place.store.writing(missing, len(paths), sidecar) as writers:
             for batch in extract(

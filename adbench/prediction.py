@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from adbench.detectors import Detector
 from adbench.errors import DataError
-from adbench.extraction import Network, extract, read_pixels
+from adbench.extraction import Network, computed_in, extract, read_pixels
 from adbench.feature_maps import FeatureMaps
 from adbench.overlays import smoothed
 from adbench.thresholds import Threshold, set_threshold
@@ -40,7 +40,8 @@ class Scorer:
         scores as it does in `train` and `eval`. Raises DataError for a score that is not finite.
         """
         layers, size = self.job.layers, self.job.image_size
-        for batch in extract(self.network, paths, layers, size, self.device, on_step, read):
+        precision = computed_in(self.job.dtype)
+        for batch in extract(self.network, paths, layers, size, self.device, on_step, read, precision):
             maps = FeatureMaps(tuple(_rounded(batch[layer], self.job.dtype) for layer in layers))
             scores = self.detector.score(maps, device=self.device)
             if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
