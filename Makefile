@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_FILES := adbench tests benchmarks
 
-.PHONY: quickstart test check format docs clean
+.PHONY: quickstart test test-cluster check format docs clean
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -17,6 +17,14 @@ quickstart: $(VENV)/.installed  ## the main job: generated parts, five layers, P
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins
+
+test-cluster: $(VENV)/.installed  ## the executors slurm and ray on real clusters, started for it on this machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,slurm,ray]'
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v slurmctld >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM); fi
+	$(BIN)/python -m pytest -m cluster -rs tests/cluster
 
 check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests
 	$(BIN)/ruff format --check $(PYTHON_FILES)

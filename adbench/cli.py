@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from adbench import __version__, cli_predict, cli_rf, cli_select, cli_sweep, cli_synth, cli_tools, console
 from adbench import options as o
 from adbench.errors import AdbenchError
+from adbench.stopping import stoppable
 
 # typer's parser is click, its own copy in newer releases: the base of its errors is found through one that typer exports
 ParserError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -186,11 +186,6 @@ def _front(arguments: list[str]) -> list[str]:
     return front + [argument for argument in arguments if argument not in common_options]
 
 
-def _terminated(signal_number: int, frame: object) -> None:
-    console.say("adbench: terminated; run the same command again to go on")
-    raise SystemExit(128 + signal_number)
-
-
 def _with_help(error: Any) -> str:
     """Return what the parser refuses, with the command whose help tells more."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
@@ -199,22 +194,19 @@ def _with_help(error: Any) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every mistake of a user ends in one line and the documented exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
     # read when torch is imported: threads that wait by spinning make a busy machine up to ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.set_up()
-    run: Callable[..., Any] = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else arguments
+    run: Callable[..., Any] = typer.main.get_command(app)
     try:
         typed = shlex.join(["adbench", *given])  # for results, which tell how to make them again
-        code = run(args=_front(given), prog_name="adbench", standalone_mode=False, obj=typed)
+        with stoppable(typed):
+            code = run(args=_front(given), prog_name="adbench", standalone_mode=False, obj=typed)
     except AdbenchError as error:
         console.error(str(error))
         code = error.exit_code
     except ParserError as error:
         console.error(_with_help(error))
         code = 2
-    except (KeyboardInterrupt, typer.Abort):
-        console.error("interrupted; run the same command again to go on")
-        code = 130
     raise SystemExit(code or 0)

@@ -59,6 +59,12 @@ MaxMemory = Annotated[
 Halving = Annotated[
     bool, typer.Option("--halving/--no-halving", help="Drop the worse half early, where there are many images.")
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Also measure all candidates on labelled test images, of all categories, and compare."
+    ),
+]
 Format = Annotated[str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", min=0, help="Decides all randomness. Default: the study's, else 0.")
@@ -67,7 +73,7 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Results go into DIR/selection. Default: as for sweep.")
 ]
 _PICTURES = 3  # of each role, on the HTML page
-_SHOWN = {"synthetic image AUROC": "image_auroc", "AU-PRO": "aupro"}
+_SHOWN = {"image AUROC": "image_auroc", "AU-PRO": "aupro"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,10 +96,11 @@ def select(
     defects: Defects = 60,
     kinds: Kinds = None,
     like: Like = None,
-    holdout: Share = 0.3,
+    holdout: Share = 0.25,
     max_latency: MaxLatency = None,
     max_memory: MaxMemory = None,
     halving: Halving = True,
+    verify: Verify = False,
     seed: Seed = None,
     out: Out = None,
     format_: Format = "table",
@@ -105,8 +112,6 @@ def select(
     """Rank candidates for parts of which only good images are at hand: on synthetic defects, without a look at test/."""
     from adbench.reporting import render
     from adbench.reports import FORMATS
-    from adbench.selection.select import select as select_best
-    from adbench.selection.tables import report
 
     format_ = "json" if json else FORMATS.canonical(format_)
     flags = {"backbones": backbones, "weights": weights, "layers": layers, "image_sizes": image_sizes}
@@ -114,15 +119,30 @@ def select(
     with console.progress() as (on_step, _):
         setting = o.setting(o.data_folder(data, study.data), cache, category, device, offline, on_step)
         request = _request(setting, study, pairs, seed, (holdout, defects, kinds, like), (max_latency, max_memory))
-        good, folder = setting.single(training_only=True), o.results_folder(out) / "selection"
         request = replace(request, halving=halving, pictures=_PICTURES if format_ == "html" else 0)
-        found = select_best(setting, request, good, folder, _tell)
+        found, report = (_verified if verify else _selected)(setting, request, o.results_folder(out))
     if format_ == "json":
         console.answer_json(found.record())
     else:
-        console.answer(render(report(found), format_, bold=console.colour(sys.stdout)))
-    if any(one.status in ("failed", "skipped") for one in found.excluded):
+        console.answer(render(report, format_, bold=console.colour(sys.stdout)))
+    if found.incomplete:
         raise typer.Exit(1)
+
+
+def _selected(setting: Any, request: Any, out: Path) -> tuple[Any, Any]:
+    from adbench.selection.select import FOLDER, select
+    from adbench.selection.tables import report
+
+    found = select(setting, request, setting.single(training_only=True), out / FOLDER, _tell)
+    return found, report(found)
+
+
+def _verified(setting: Any, request: Any, out: Path) -> tuple[Any, Any]:
+    from adbench.selection.verification import verify
+    from adbench.selection.verification_tables import report
+
+    found = verify(setting, request, out, _tell)
+    return found, report(found)
 
 
 def _study(preset: str | None, spec: Path | None, flags: dict[str, str | None], overrides: list[str]) -> Any:
@@ -171,7 +191,8 @@ def _request(
 def _tell(result: Any, number: int, total: int) -> None:
     """Say what a candidate has reached, as it comes."""
     job, metrics = result.job, result.metrics
-    cell = f"[{number}/{total}] {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
+    names = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.image_size, "px", job.detector)
+    cell = f"[{number}/{total}] {' '.join(map(str, names))}"
     if result.status != "done":
         return console.say(f"{cell}: {result.status}: {result.reason}")
     shown = ", ".join(f"{label} {metrics[key]:.3f}" for label, key in _SHOWN.items() if metrics[key] is not None)

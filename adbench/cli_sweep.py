@@ -9,7 +9,23 @@ import typer
 
 from adbench import console
 from adbench import options as o
+from adbench.cli_status import print_status
 from adbench.errors import UsageError
+
+Preset = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")
+]
+SpecFile = Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="Your own study, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
+KeepMaps = Annotated[
+    int, typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures.")
+]
+Status = Annotated[bool, typer.Option("--status", help="Print what is done, what runs and what waits, and stop.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,41 +35,55 @@ def add_to(app: typer.Typer) -> None:
 
 def sweep(
     context: typer.Context,
-    preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")
-    ] = None,
-    spec: Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="Your own study, a YAML file.")] = None,
+    preset: Preset = None,
+    spec: SpecFile = None,
     data: o.Data = None,
     category: o.Categories = None,
     out: o.Out = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Worker processes.")] = 1,
-    keep_maps: Annotated[
-        int,
-        typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures."),
-    ] = 0,
-    executor: Annotated[str, typer.Option("--executor", metavar="E", help="Where groups run.")] = "local",
+    set_: Overrides = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    keep_maps: KeepMaps = 0,
+    status: Status = False,
+    executor: o.Executor = "local",
+    jobs: o.Jobs = None,
+    gpus: o.Gpus = None,
+    gpu_slots: o.GpuSlots = None,
+    partition: o.Partition = None,
+    time: o.Time = None,
+    gpus_per_task: o.GpusPerTask = None,
+    max_parallel: o.MaxParallel = None,
+    no_wait: o.NoWait = False,
+    ray_address: o.RayAddress = None,
     cache: o.Cache = None,
     device: o.Device = "auto",
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
     """Run a grid of jobs; what has a result already is not run again, so a stopped sweep goes on."""
+    if status and not (preset or spec):
+        return print_status(o.results_folder(out), None, json)
+    from adbench.executors import Resources, choose_executor
     from adbench.tasks import plan_sweep
 
     study = _study(preset, spec, set_ or [])
-    chosen = category or list(study.categories)
+    resources = Resources(
+        jobs=jobs, gpus=o.gpu_numbers(gpus), gpu_slots=gpu_slots, partition=partition, time=o.minutes(time),
+        gpus_per_task=gpus_per_task, max_parallel=max_parallel, ray_address=ray_address, no_wait=no_wait or None,
+    )  # fmt: skip
+    chosen = choose_executor(executor, resources)
     with console.progress() as (on_step, _):
-        setting = o.setting(o.data_folder(data, study.data), cache, chosen, device, offline, on_step)
+        data = o.data_folder(data, study.data)
+        setting = o.setting(data, cache, category or list(study.categories), device, offline, on_step)
         planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, context.obj or "")
+    if status:
+        return print_status(o.results_folder(out), planned.plan.jobs, json)
     if dry_run:
         return _print_forecast(planned.forecast(), json)
-    summary = _run(planned, jobs, executor)
+    _print_summary(_run(planned, chosen), json)
+
+
+def _print_summary(summary: dict[str, Any], json: bool) -> None:
     if json:
         console.answer_json(summary)
     else:
@@ -76,7 +106,7 @@ def _study(preset: str | None, spec: Path | None, overrides: list[str]) -> Any:
     return parse(read_spec(spec), overrides, f"spec {spec}")
 
 
-def _run(planned: Any, jobs: int, executor: str) -> dict[str, Any]:
+def _run(planned: Any, executor: Any) -> dict[str, Any]:
     """Run a planned sweep, telling of each result as it comes."""
     from dataclasses import replace
 
@@ -84,10 +114,12 @@ def _run(planned: Any, jobs: int, executor: str) -> dict[str, Any]:
     new = []
     with console.progress(total) as (on_step, advance):
         live = replace(planned, setting=replace(planned.setting, on_step=on_step))
-        for result in live.run(jobs, executor):
+        for result in live.run(executor):
             new.append(result)
             advance()
             console.say(_told(result, len(new), total + len(planned.plan.skipped)))
+    if executor.resources.no_wait:
+        console.say(f"submitted; see how it stands with: adbench sweep --status --out {planned.results.folder}")
     return dict(planned.summary(new))
 
 

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import resource
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +16,29 @@ import torch
 from adbench import __version__
 
 
+def forget_peaks() -> None:
+    """Let the peaks of memory begin anew; outside of Linux that of the process stays the one since its start."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Return the largest resident memory of this process since `forget_peaks`, in MB (10^6 bytes)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+            if found:
+                return int(found[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def accelerator_memory_mb() -> float | None:
+    """Return the most memory that tensors took of the GPU since `forget_peaks`, in MB; None without one."""
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
 
 
 @lru_cache(maxsize=1)

@@ -25,3 +25,9 @@ class WeightsError(DataError):
 
 class DetectorError(AdbenchError):
     """A detector that cannot be fitted to these features, e.g. because its training diverged."""
+
+
+class ClusterError(AdbenchError):
+    """Slurm or Ray, or the Python package for it, that is not installed, not reachable, or refuses the tasks."""
+
+    exit_code = 3

@@ -20,11 +20,10 @@ from torch import Tensor, fx, nn
 from adbench.backbones import find
 from adbench.environment import memory_bytes
 from adbench.fusing import fast_graph
-from adbench.images import read_image, resize
+from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 from adbench.weights import Weights, load
 
-Pixels = NDArray[np.uint8]  # RGB: (size, size, 3) of one image, (B, size, size, 3) of several
 Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -32,11 +31,6 @@ Outcome = TypeVar("Outcome")
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
 _AHEAD = 2  # batches decoded before the network asks for them
-
-
-def computed_in(dtype: str) -> torch.dtype:
-    """Return the precision of the passes behind features of a job's dtype."""
-    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
 
 @dataclass(frozen=True)
@@ -69,11 +63,6 @@ class Network:
         return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
 
 
-def read_pixels(path: Path, image_size: int) -> Pixels:
-    """Return one image as the network sees it, before normalisation: (image_size, image_size, 3) RGB."""
-    return resize(read_image(path), image_size)
-
-
 def extract(
     network: Network,
     paths: Sequence[Path],
@@ -91,7 +80,7 @@ def extract(
     DataError for an unreadable image.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
-    launch = partial(_launched, network, module, device, precision)
+    launch = partial(launched, network, module, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
@@ -109,6 +98,11 @@ def extract(
             yield maps
     finally:
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
+
+
+def precision_of(dtype: str) -> torch.dtype:
+    """Return what passes are computed in for features of a dtype."""
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
 
 @lru_cache(maxsize=1)  # the splits of a group follow each other
@@ -171,7 +165,7 @@ def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[It
 
 
 @torch.inference_mode()
-def _launched(
+def launched(
     network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, batch: Sequence[Pixels]
 ) -> Callable[[], Features]:
     """Start the pass of some images and the copies of their maps; the returned function waits for these."""

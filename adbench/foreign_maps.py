@@ -68,8 +68,9 @@ def read_map(path: Path) -> NDArray[np.float32]:
     try:
         raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(Image.open(path))
         values = np.squeeze(np.asarray(raw, dtype=np.float32))
-    except (OSError, ValueError, TypeError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"map {path}: cannot be read ({str(error).splitlines()[0][:80]}); write it again") from error
-    if values.ndim != 2 or not np.isfinite(values).all():
+    except Exception as error:  # numpy's and Pillow's readers raise whatever a damaged file makes them stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise DataError(f"map {path}: cannot be read ({reason}); write it again") from error
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise DataError(f"map {path}: must be one finite two-dimensional array, not of shape {raw.shape}")
     return values

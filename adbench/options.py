@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,28 @@ Param = Annotated[
     list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="Parameter of the detector; may be repeated.")
 ]
 
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", metavar="N", min=1, help="Worker processes. Default: one, or one per GPU slot.")
+]
+Gpus = Annotated[str | None, typer.Option("--gpus", metavar="N,..", help="GPUs of this machine to use, e.g. 0,1.")]
+GpuSlots = Annotated[int | None, typer.Option("--gpu-slots", metavar="K", min=1, help="Workers per GPU. Default: 1.")]
+Executor = Annotated[str, typer.Option("--executor", metavar="E", help="Where groups run: local, slurm or ray.")]
+Partition = Annotated[str | None, typer.Option("--partition", metavar="P", help="Slurm: partition.")]
+Time = Annotated[
+    str | None, typer.Option("--time", metavar="T", help="Slurm: minutes, H:MM:SS or D-HH per task. Default: 240.")
+]
+GpusPerTask = Annotated[
+    float | None, typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group.")
+]
+MaxParallel = Annotated[
+    int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Slurm, Ray: groups that run at a time.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", metavar="A", help="Ray: the cluster. Default: $RAY_ADDRESS, else the local one."),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Slurm: submit, and return.")]
+
 
 def data_folder(value: str | None, preset: str | None = None) -> str:
     """Return the data to work on: the option, else the specification's, else ADBENCH_DATA, else ./data."""
@@ -90,6 +113,31 @@ def parameters(texts: list[str] | None) -> dict[str, Any]:
                 f"--param '{text}': the value cannot be read; write a number, true, false or a word"
             ) from None
     return found
+
+
+def gpu_numbers(text: str | None) -> tuple[int, ...] | None:
+    """Return the numbers in `0,1`."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f"--gpus '{text}': write each GPU's number once, e.g. --gpus 0,1")
+    return tuple(int(part) for part in parts)
+
+
+def minutes(text: str | None) -> int | None:
+    """Return the minutes, rounded up, of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not found:
+        raise UsageError(f"--time '{text}': write minutes, H:MM:SS or D-HH:MM:SS, e.g. --time 2:30:00")
+    days, *rest = found.groups()
+    numbers = [int(number or 0) for number in rest]
+    if days is None and rest[2] is None:
+        numbers = [0, *numbers[:2]]  # M or M:S
+    seconds = int(days or 0) * 86400 + numbers[0] * 3600 + numbers[1] * 60 + numbers[2]
+    return max(1, -(-seconds // 60))
 
 
 def evaluation_size(text: str) -> Any:

@@ -15,13 +15,15 @@ import torch
 from adbench.anomaly_maps import upsample
 from adbench.datasets.check import FileFacts, category_fingerprint, split_fingerprint
 from adbench.detectors import Detector
-from adbench.environment import environment, library_versions, peak_memory_mb
+from adbench.environment import accelerator_memory_mb, environment, forget_peaks, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
-from adbench.extraction import Network, computed_in, extract
+from adbench.extraction import Network, extract, precision_of
 from adbench.feature_maps import FeatureMaps
+from adbench.latency import Forward, forward_times, score_times
 from adbench.measuring import Measured, measure_scores
 from adbench.metrics import ORDER
 from adbench.models import detector_params, make_detector
+from adbench.pixels import MEMORY
 from adbench.statistics.bootstrap import draw
 from adbench.store import Entry, EntryKey, FeatureStore
 from adbench.truth import Labels, read_labels
@@ -99,12 +101,12 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         paths = [sample.path for sample in samples]
-        precision = computed_in(dtype)
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         with place.store.writing(missing, len(paths), sidecar) as writers:
-            for batch in extract(
-                network, paths, list(missing), image_size, place.device, place.on_step, precision=precision
-            ):
+            batches = extract(
+                network, paths, list(missing), image_size, place.device, place.on_step, MEMORY.read, precision_of(dtype)
+            )
+            for batch in batches:
                 for layer, maps in batch.items():
                     writers.append(layer, maps)
     entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
@@ -133,6 +135,7 @@ def fit(place: Workplace, network: Network, inputs: Inputs, job: Job) -> tuple[D
     reason = detector.unsupported(maps.shapes)
     if reason:
         raise UnsupportedError(reason)
+    forget_peaks()
     started = time.perf_counter()
     detector.fit(maps, device=place.device, on_step=place.on_step)
     seconds = time.perf_counter() - started
@@ -150,9 +153,31 @@ def score(
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
     cost = {"extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image}
+    cost |= _latency(place, network, job, detector, maps, seconds / len(maps))
     if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
         raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
     return scores, cost
+
+
+def layer_times(
+    place: Workplace, network: Network, layers: Sequence[str], image_size: int, dtype: str
+) -> dict[str, Forward]:
+    """Return how long an image takes to each layer here; timed in one go for all layers of which it is not yet known."""
+    return forward_times(network, layers, image_size, dtype, place.device, place.store.folder / "latency")
+
+
+def _latency(
+    place: Workplace, network: Network, job: Job, detector: Detector, maps: FeatureMaps, score_s: float
+) -> dict[str, float]:
+    """Times from an image in memory to its score and map, alone and in batches; `score_s` is the latter's of the detector."""
+    layers = layer_times(place, network, job.layers, job.image_size, job.dtype)
+    forward = max(layers.values(), key=lambda times: times.p50_ms)  # of joined layers the deepest
+    p50, p95 = score_times(detector, maps, place.device)
+    return {
+        "forward_ms": forward.p50_ms, "forward_p95_ms": forward.p95_ms, "score_ms": p50, "score_p95_ms": p95,
+        "latency_ms": round(forward.p50_ms + p50, 3), "latency_p95_ms": round(forward.p95_ms + p95, 3),
+        "batch_size": forward.batch, "batch_images_per_second": round(1000 / (forward.batched_ms + 1000 * score_s), 3),
+    }  # fmt: skip
 
 
 def assess(
@@ -177,7 +202,11 @@ def assess(
     return _result(job, measured, fit_cost | cost | total, detector), scores
 
 
-COST_KEYS = ("extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb")
+COST_KEYS = (
+    "extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb",
+    "accelerator_memory_mb", "forward_ms", "forward_p95_ms", "score_ms", "score_p95_ms", "latency_ms", "latency_p95_ms",
+    "batch_size", "batch_images_per_second",
+)  # fmt: skip
 
 
 class UnsupportedError(UsageError):
@@ -185,7 +214,8 @@ class UnsupportedError(UsageError):
 
 
 def _result(job: Job, measured: Measured, cost: dict[str, Any], detector: Detector) -> Result:
-    cost = {key: cost.get(key) for key in COST_KEYS} | {"peak_memory_mb": peak_memory_mb()}
+    peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
+    cost = {key: cost.get(key) for key in COST_KEYS} | peaks
     reason, details = "; ".join(measured.remarks) or None, detector.details() | measured.details
     return Result(job, "done", reason, measured.metrics, cost, environment(), details, measured.replicates)
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from adbench.detectors import Detector
 from adbench.errors import DataError
-from adbench.extraction import Network, computed_in, extract, read_pixels
+from adbench.extraction import Network, extract, precision_of
 from adbench.feature_maps import FeatureMaps
 from adbench.overlays import smoothed
+from adbench.pixels import Pixels, read_pixels
 from adbench.thresholds import Threshold, set_threshold
 from adbench.types import Job, OnStep, Scores, ignore_step
 
@@ -32,7 +33,7 @@ class Scorer:
         self,
         paths: Sequence[Path],
         on_step: OnStep = ignore_step,
-        read: Callable[[Path, int], NDArray[np.uint8]] = read_pixels,
+        read: Callable[[Path, int], Pixels] = read_pixels,
     ) -> Iterator[Scores]:
         """Yield the scores of images in order, a batch at a time, maps (B, h, w) on the feature grid.
 
@@ -40,7 +41,7 @@ class Scorer:
         scores as it does in `train` and `eval`. Raises DataError for a score that is not finite.
         """
         layers, size = self.job.layers, self.job.image_size
-        precision = computed_in(self.job.dtype)
+        precision = precision_of(self.job.dtype)
         for batch in extract(self.network, paths, layers, size, self.device, on_step, read, precision):
             maps = FeatureMaps(tuple(_rounded(batch[layer], self.job.dtype) for layer in layers))
             scores = self.detector.score(maps, device=self.device)

@@ -10,9 +10,9 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from adbench.types import Job, Result
 T = TypeVar("T")
 SCHEMA = 1  # of every file in the folder
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # anything else in the folder belongs to the user
+_CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
 _LOG = logging.getLogger("adbench")
 
 
@@ -59,6 +60,30 @@ class ResultStore:
         """Return the done result of the job `key`; a damaged file is reported, deleted and counts as missing."""
         return _read(self.folder / f"{key}.json", done=True)
 
+    def has(self, key: str) -> bool:
+        """Return whether `read` would return a result, where the checksum tells without a look at the content."""
+        own = f'"key": "{key}"'.encode()
+        path = self.folder / f"{key}.json"
+        return bool(_load(path, lambda text: (_intact(text) and own in text) or _parse(_record(text), key, done=True)))
+
+    def outcome(self, key: str) -> Result | None:
+        """Return what is known of the job `key`: its done result, else its failure."""
+        return self.read(key) or _read(self._failed / f"{key}.json", done=False)
+
+    def done(self) -> set[str]:
+        """Return the keys of all done jobs, without reading their results."""
+        return _keys(self.folder)
+
+    def failures(self) -> list[Result]:
+        """Return every failed and skipped result of a job that is not done."""
+        found = (_read(self._failed / f"{key}.json", done=False) for key in _keys(self._failed) - self.done())
+        return [result for result in found if result]
+
+    def forget_failures(self, keys: Collection[str]) -> None:
+        """Delete the failures of jobs that are tried again."""
+        for key in _keys(self._failed).intersection(keys):
+            (self._failed / f"{key}.json").unlink(missing_ok=True)
+
     def replicates(self, key: str) -> NDArray[np.float32] | None:
         """Return the bootstrap replicates (metrics, R) of the job `key`, or None; a damaged file is reported and deleted."""
         return _load(self._replicates / f"{key}.npy", _parse_replicates, "no differences are tested with it")
@@ -69,10 +94,8 @@ class ResultStore:
 
     def all(self) -> list[Result]:
         """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
-        done, failed = _keys(self.folder), _keys(self._failed)
-        found = [(key, _read(self.folder / f"{key}.json", done=True)) for key in done]
-        found += [(key, _read(self._failed / f"{key}.json", done=False)) for key in failed - done]
-        return [result for _, result in sorted(((_order(k, r), r) for k, r in found if r), key=itemgetter(0))]
+        found = [*map(self.read, self.done()), *self.failures()]
+        return [result for _, result in sorted(((_order(r), r) for r in found if r), key=itemgetter(0))]
 
     def maps(self, key: str) -> Path:
         """Return the folder for pictures of the job `key`."""
@@ -80,7 +103,7 @@ class ResultStore:
 
     def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
         """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
-        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: asdict(job) for job in jobs}}
+        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: job.record() for job in jobs}}
         write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
 
     def planned(self) -> list[Job]:
@@ -90,9 +113,7 @@ class ResultStore:
 
     def commands(self) -> list[str]:
         """Return the command behind each plan that knows it, each once."""
-        found = [
-            _load(path, lambda content: str(json.loads(content).get("command", ""))) for path in self._plan_files()
-        ]
+        found = [_load(path, lambda content: str(_record(content).get("command", ""))) for path in self._plan_files()]
         return [command for command in dict.fromkeys(found) if command]
 
     def _plan_files(self) -> list[Path]:
@@ -103,7 +124,7 @@ def _keys(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.json") if _NAME.fullmatch(path.name)}
 
 
-def _order(key: str, result: Result) -> tuple[str | int, ...]:
+def _order(result: Result) -> tuple[str | int, ...]:
     job = result.job
     return (
         job.dataset,
@@ -114,12 +135,12 @@ def _order(key: str, result: Result) -> tuple[str | int, ...]:
         job.layer,
         job.detector,
         job.seed,
-        key,
+        job.key,
     )
 
 
 def _read(path: Path, done: bool) -> Result | None:
-    return _load(path, lambda content: _parse(json.loads(content), path.stem, done))
+    return _load(path, lambda content: _parse(_record(content), path.stem, done))
 
 
 def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job counts as not run") -> T | None:
@@ -132,7 +153,7 @@ def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job c
         raise DataError(f"cannot read {path}: {error.strerror}; make it readable or delete it") from error
     try:
         return parse(content)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError) as error:
         _LOG.warning("deleted the damaged file %s (%s); %s", path, error, consequence)
         with suppress(OSError):  # a folder that is only readable can still be reported on
             path.unlink()
@@ -161,7 +182,7 @@ def _sound(result: Result) -> bool:
 
 
 def _parse_plan(content: bytes) -> dict[str, Job]:
-    record = json.loads(content)
+    record = _record(content)
     _check_schema(record)
     return {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
 
@@ -196,4 +217,19 @@ def _simple(value: Any) -> Any:
 
 
 def _dump(record: dict[str, Any]) -> str:
-    return json.dumps(record, sort_keys=True) + "\n"
+    """Return the record as JSON whose first key is the CRC-32 of what follows it."""
+    rest = json.dumps(record, sort_keys=True)[1:] + "\n"
+    return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}", {rest}'
+
+
+def _intact(content: bytes) -> bool:
+    """Return whether a file holds its own checksum and fits it; raise ValueError if it does not fit. Old files hold none."""
+    found = _CRC.match(content)
+    if found and int(found[1], 16) != zlib.crc32(content[found.end() :]):
+        raise ValueError("its checksum does not fit")
+    return found is not None
+
+
+def _record(content: bytes) -> Any:
+    _intact(content)
+    return json.loads(content)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adbench.datasets import open_dataset, open_training
-from adbench.datasets.check import check_files
+from adbench.datasets.check import Facts, check_files
 from adbench.errors import DataError, UsageError, WeightsError
 from adbench.extraction import Network
 from adbench.layers import describe
 from adbench.pipeline import Inputs, Workplace, choose_device
+from adbench.pixels import MEMORY
 from adbench.store import FeatureStore
-from adbench.types import Job, OnStep, ignore_step
+from adbench.types import Category, Job, OnStep, ignore_step
 from adbench.weights import resolve
 
 log = logging.getLogger("adbench")
@@ -38,14 +40,23 @@ class Setting:
         """Return where features go and what computes."""
         return Workplace(FeatureStore(self.cache / "features"), choose_device(self.device), self.on_step)
 
-    def inputs(self) -> list[Inputs]:
-        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong."""
+    def inputs(self, sizes: Sequence[int] = ()) -> list[Inputs]:
+        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong.
+
+        `sizes`: of the inputs to come; images that are decoded now need not be decoded for these.
+        """
         categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
-        facts = check_files(categories, self.cache / "files.json", self.on_step)
+        facts = self._check(categories, sizes)
         return [Inputs(category, facts) for category in categories]
 
-    def single(self, training_only: bool = False) -> Inputs:
-        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read."""
+    def _check(self, categories: Sequence[Category], sizes: Sequence[int]) -> Facts:
+        return check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes))
+
+    def single(self, training_only: bool = False, sizes: Sequence[int] = ()) -> Inputs:
+        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read.
+
+        `sizes` as in `inputs`.
+        """
         if len(self.categories) > 1:
             raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
         opened = open_training if training_only else open_dataset
@@ -53,7 +64,7 @@ class Setting:
         if len(categories) > 1:
             names = ", ".join(category.name for category in categories)
             raise UsageError(f"--category is missing: '{self.data}' has {names}")
-        return Inputs(categories[0], check_files(categories, self.cache / "files.json", self.on_step))
+        return Inputs(categories[0], self._check(categories, sizes))
 
     def network(self, backbone: str, weights: str) -> Network:
         """Return a backbone with its weights, fetched if need be."""

@@ -15,8 +15,9 @@ from adbench.extraction import Network
 from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
 from adbench.models import make_detector
-from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for
+from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for, layer_times
 from adbench.results import ResultStore
+from adbench.running import group_name, sign
 from adbench.spec import Spec
 from adbench.types import Job, OnStep, Result, digest, ignore_step
 from adbench.weights import Weights, resolve
@@ -65,7 +66,7 @@ class Plan:
 
     def pending(self, results: ResultStore) -> Plan:
         """Return the plan without jobs that have a result."""
-        return self.only(lambda job: results.read(job.key) is None)
+        return self.only(lambda job: not results.has(job.key))
 
     def only(self, wanted: Callable[[Job], bool]) -> Plan:
         """Return the plan without the jobs of its groups that are not `wanted`."""
@@ -152,21 +153,35 @@ Measure = Callable[[Workplace, Group, Job, Path], Result]
 
 
 def run_group(place: Workplace, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
-    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result."""
-    layers = list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
+    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result.
+
+    A job that another sweep has finished in the meantime is not run again: its result is yielded.
+    """
+    found = [(job, results.read(job.key)) for job in group.jobs]
+    yield from (result for _, result in found if result)
+    left = replace(group, jobs=tuple(job for job, result in found if result is None))
+    if left.jobs:
+        with sign(results.folder, group_name(left.jobs[0])) as at:
+            yield from _run_rest(place, left, results, run, at)
+
+
+def _run_rest(
+    place: Workplace, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]
+) -> Iterator[Result]:
+    first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
     try:
         for split in ("train", "test"):
             if group.inputs.split(split):
-                features(
-                    place, group.network, group.inputs, split, layers, group.jobs[0].image_size, group.jobs[0].dtype
-                )
+                features(place, group.network, group.inputs, split, layers, first.image_size, first.dtype)
+        layer_times(place, group.network, layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
-        yield from (_written(results, _failure(job, error)) for job in group.jobs)
+        yield from (_written(results, failure(job, error)) for job in group.jobs)
         return
     for index, job in enumerate(group.jobs):
         place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
-        yield _written(results, _attempt(place, group, job, results.maps(job.key), run))
+        at(job.key)
+        yield results.read(job.key) or _written(results, _attempt(place, group, job, results.maps(job.key), run))
 
 
 def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure) -> Result:
@@ -176,10 +191,11 @@ def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure)
         return Result(job, "skipped", str(error))
     except Exception as error:  # one job's failure is a record, and the others go on
         log.debug("job failed", exc_info=True)
-        return _failure(job, error)
+        return failure(job, error)
 
 
-def _failure(job: Job, error: Exception) -> Result:
+def failure(job: Job, error: Exception) -> Result:
+    """Return the record of a job that ended in an error."""
     text = " ".join(str(error).split()) or type(error).__name__
     return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from adbench.calibration import HoldOut, calibrate, fitted_digests
 from adbench.datasets import open_dataset
-from adbench.executors import EXECUTORS, Site
+from adbench.executors import Executor, Site, choose_executor
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
 from adbench.models import Model, load_model, make_detector, save_model
@@ -29,7 +29,7 @@ def extract_layers(
     """Extract layers of all images of the categories into the cache; return the entries and the speed of what was not there."""
     description = describe(backbone, setting.memo)
     names = [name for text in layers for name in parse_layers(text, description)]
-    network, place, inputs = setting.network(backbone, weights), setting.workplace(), setting.inputs()
+    network, place, inputs = setting.network(backbone, weights), setting.workplace(), setting.inputs([image_size])
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
     for item in inputs:
@@ -71,7 +71,7 @@ def train_model(
     """
     detector = make_detector(choices.detector, params, choices.seed)
     layers = parse_layers(choices.layer, describe(choices.backbone, setting.memo))
-    network, inputs = setting.network(choices.backbone, choices.weights), setting.single()
+    network, inputs = setting.network(choices.backbone, choices.weights), setting.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
     job = job_for(inputs, network, layers, detector, canonical(choices.detector), **rest)
@@ -93,7 +93,9 @@ def evaluate_model(
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = setting.network_of(model, job)
-    inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single()
+    inputs = (setting if setting.categories else replace(setting, categories=_only(setting, job))).single(
+        sizes=[job.image_size]
+    )
     category = inputs.category
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
@@ -130,14 +132,17 @@ class Sweep:
         counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
         return counts | {"jobs": self.todo.runnable} | left
 
-    def run(self, workers: int = 1, executor: str = "local") -> Iterator[Result]:
-        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped."""
-        start = EXECUTORS.get(executor)
+    def run(self, executor: Executor | None = None) -> Iterator[Result]:
+        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped.
+
+        Without an executor the groups run here, one after the other.
+        """
         self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
         for result in self.plan.skipped:
             self.results.write(result)
             yield result
-        yield from start(self.todo.groups, Site(self.results.folder, self.setting.workplace(), workers))
+        chosen = executor or choose_executor("local")
+        yield from chosen.run(self.todo.groups, Site(self.results.folder, self.setting))
 
     def summary(self, new: Sequence[Result]) -> dict[str, Any]:
         """Return the counts of a run that gave the results `new`."""
@@ -151,7 +156,7 @@ def plan_sweep(
 ) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
-    plan = make_plan(spec, setting.inputs(), setting.memo, setting.offline, setting.on_step)
+    plan = make_plan(spec, setting.inputs(spec.image_sizes), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
     return Sweep(setting, plan, todo.keeping_maps(keep_maps), results, plan.runnable - pending.runnable, command)

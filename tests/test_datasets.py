@@ -260,7 +260,7 @@ def test_a_file_that_went_away_is_named(tmp_path):
 def decoded(monkeypatch):
     """The files that are decoded from here on."""
     files, decode = [], check._decode
-    monkeypatch.setattr(check, "_decode", lambda path, kind: (files.append(path.name), decode(path, kind))[1])
+    monkeypatch.setattr(check, "_decode", lambda path, *rest: (files.append(path.name), decode(path, *rest))[1])
     return files
 
 

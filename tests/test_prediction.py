@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from adbench.calibration import HoldOut
-from adbench.extraction import extract, read_pixels
+from adbench.extraction import extract
 from adbench.inspection import Inspection, prepare
 from adbench.models import load_model
 from adbench.pipeline import score
+from adbench.pixels import read_pixels
 from adbench.prediction import Scorer, _rounded
 from adbench.setting import Setting
 
@@ -84,10 +85,10 @@ def test_copies_of_an_image_stay_together(setting: Setting) -> None:
 
 def test_the_threshold_is_the_order_statistic_of_held_out_scores(scorer: Scorer, setting: Setting, model: Path) -> None:
     _, held = HoldOut(0.4, 0.4).divide(setting.single(), seed=0)
-    highest = max(float(part.image.max()) for part in scorer.score([sample.path for sample in held]))
+    highest = max(float(scores.image.max()) for scores in scorer.score([sample.path for sample in held]))
     found = load_model(model).threshold
     assert found is not None
-    assert (found.image, found.pixel) == (highest, highest)  # patchcore's score is the smoothed map's maximum
+    assert (found.image, found.pixel) == (highest, highest)  # the map's own maximum
     assert (found.count, found.above, found.expected) == (2, 1, 1 / 3)
     assert found.typical < found.pixel
 

@@ -264,6 +264,12 @@ def test_latex_escapes_what_is_special() -> None:
     assert expected + r"\textless{}\textgreater{} \\" in text
 
 
+def test_latex_breaks_a_table_that_is_longer_than_a_page() -> None:
+    text = latex(Report(Table("All", ["n"], [[Cell(str(n))] for n in range(80)], 1)))
+    assert re.findall(r"\\caption\{(.*)\}", text) == ["All", "All (continued)", "All (continued)"]
+    assert re.findall(r"^(\d+) \\\\$", text, re.MULTILINE) == [str(n) for n in range(80)]
+
+
 def test_csv_is_lossless() -> None:
     result = replace(
         done(JOB, 0.1 + 0.2, None, fit_s=1e-17), environment={"torch": "2.1", "threads": 2}, details={"n": [1]}

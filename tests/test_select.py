@@ -44,7 +44,7 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     validation = answer.json["validation"]
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
-    assert validation == {"train": 8, "good": 4, "synthetic": 12}
+    assert validation == {"train": 9, "good": 3, "synthetic": 12}
     assert run(*shlex.split(answer.json["command"])[1:]).code == 0
 
 
@@ -63,10 +63,10 @@ def test_test_images_are_never_opened_and_need_not_be_there(run: Run, nuts: Path
 def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path) -> None:
     command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "stopped", "--json")
     first = run(*command)
-    assert first.err.count("synthetic image AUROC") == 2
+    assert first.err.count("mvtec+synthetic nut") == 2
     next(Path("stopped/selection").glob("*.json")).unlink()
     again = run(*command)
-    assert again.err.count("synthetic image AUROC") == 1
+    assert again.err.count("mvtec+synthetic nut") == 1
     assert chosen(again) == chosen(first)
     assert run(*command).err == ""
     assert not list(Path("stopped").glob("*.json"))
@@ -126,7 +126,10 @@ ERRORS = {
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),
     "kind": (("--kinds", "scrach"), "unknown defect 'scrach'; did you mean 'scratch'?"),
     "memory": (("--max-memory", "much"), "'much' is no size; write e.g. 50GB, 500MB or a number of bytes"),
-    "holdout": (("--holdout", "0.95"), "--holdout 0.95: give a fraction of the good images from 0.05 to 0.9"),
+    "holdout": (
+        ("--holdout", "1"),
+        "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
+    ),
     "format": (("--format", "tabel"), "unknown format 'tabel'; did you mean 'table'?"),
 }  # fmt: skip
 
@@ -142,3 +145,31 @@ def test_nothing_within_the_limits_is_an_error(run: Run, nuts: Path) -> None:
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.splitlines()[-1].startswith("adbench: error: select: none of 1 candidates can be ranked: ")
     assert answer.err.endswith("MB are over --max-memory 0.001 MB\n")
+
+
+def test_verify_compares_the_choice_with_real_defects(run: Run, parts: Path) -> None:
+    make_category(Path("labelled/alpha"), 1, train=10)
+    make_category(Path("labelled/beta"), 2, train=10)
+    command = ("select", "--verify", "--data", "labelled", *SMALL, *LAYERS, "--pairs")
+    found = run(*command, "--json").json
+    assert [one["category"] for one in found["categories"]] == ["alpha", "beta"]
+    real = {(r["category"], r["layer"]): r["metrics"] for r in run("report", "results", "--json").json}
+    for one in found["categories"]:
+        scores = [candidate["real"] for candidate in one["ranking"]]
+        metrics = [real[one["category"], candidate["layer"]] for candidate in one["ranking"]]
+        assert scores == [(m["image_auroc"] + m["aupro"]) / 2 for m in metrics]
+        assert one["regret"]["chosen"] == max(scores) - scores[0]
+        assert one["regret"]["by_lot"] == pytest.approx(max(scores) - sum(scores) / 3)
+        assert one["best"]["layer"] == one["ranking"][scores.index(max(scores))]["layer"]
+    again = run(*command, "--format", "html")
+    assert (again.code, again.err, "better than the best fixed candidate" in again.out) == (0, "", True)
+    assert "One scatter plot per category" in again.out
+
+
+def test_verify_needs_labels(run: Run, tmp_path: Path) -> None:
+    make_category(tmp_path / "good" / "part", 3, train=10, good=0, bad=0)
+    answer = run("select", "--verify", "--data", tmp_path / "good", *SMALL, "--layers", "blocks.2.1.add")
+    assert (answer.code, answer.out) == (3, "")
+    assert answer.err == (
+        "adbench: error: select --verify: category 'part': no labelled test images; name labelled ones with --category\n"
+    )

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adbench.errors import DataError, UsageError
+from adbench.datasets.check import FileFacts
+from adbench.errors import DataError
 from adbench.layers import block_ends, describe
 from adbench.metrics import components, evaluate
+from adbench.pipeline import Inputs
 from adbench.results import ResultStore
 from adbench.selection.advice import advice
-from adbench.selection.candidates import candidate, spelt_out
+from adbench.selection.candidates import Candidate, spelt_out
 from adbench.selection.ranking import Limits, Ranked, rank, sift
 from adbench.selection.rounds import Contest
 from adbench.selection.select import train_command
-from adbench.selection.validation import Holdout, split
+from adbench.selection.validation import Holdout, Validation, make_validation
 from adbench.spec import Choice, Spec
 from adbench.statistics.bootstrap import draw, replicates
 from adbench.types import Category, Job, Result, Sample, Scores, Truth
@@ -78,26 +80,25 @@ def test_limits_and_failures_leave_candidates_out_with_their_reason() -> None:
     assert len(sift(results, Limits(10, 5))[0]) == 1
 
 
-def category(count: int) -> Category:
-    return Category("parts", "nut", tuple(Sample(Path(f"{k}.png"), f"{k}.png") for k in range(count)), ())
+def parts_of(count: int) -> Inputs:
+    samples = tuple(Sample(Path(f"{k}.png"), f"{k}.png") for k in range(count))
+    facts = {sample.path: FileFacts(f"{k:064x}", 4, 4) for k, sample in enumerate(samples)}
+    return Inputs(Category("parts", "nut", samples, ()), facts)
 
 
-def test_held_out_images_are_none_of_those_to_fit_on() -> None:
-    held, rest = split(category(40), Holdout(0.3))
-    assert (len(held), {*held} | {*rest}, {*held} & {*rest}) == (12, {*category(40).train}, set())
-    assert split(category(40), Holdout(0.3)) == (held, rest)
-    assert split(category(40), Holdout(0.3, seed=1)) != (held, rest)
-    assert [len(split(category(n), Holdout(0.3))[0]) for n in (8, 1000)] == [3, 60]
+def test_too_few_good_images_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^category 'nut' has 9 good training images; select needs 10 or more$"):
+        make_validation(parts_of(9), Holdout(), tmp_path)
 
 
-def test_too_few_good_images_are_named() -> None:
-    with pytest.raises(DataError, match=r"^category 'nut' has 7 good training images; select needs 8 or more$"):
-        split(category(7), Holdout())
-
-
-def test_holdout_and_defects_must_make_sense() -> None:
-    with pytest.raises(UsageError, match=r"^--holdout 1: give a fraction of the good images from 0\.05 to 0\.9$"):
-        Holdout(1.0)
+def test_a_part_has_fewer_images_to_fit_on_and_all_to_score() -> None:
+    whole = Validation(parts_of(40), (0.1,), seed=3)
+    part = whole.part(0.25)
+    names = [sample.name for sample in part.inputs.category.train]
+    assert len(names) == 10
+    assert set(names) < {sample.name for sample in whole.inputs.category.train}
+    assert part == whole.part(0.25) != replace(whole, seed=4).part(0.25)
+    assert part.inputs.category.test == whole.inputs.category.test
 
 
 @pytest.mark.parametrize(
@@ -133,8 +134,8 @@ def test_one_seed_is_left() -> None:
 
 
 def test_a_candidate_is_the_same_on_other_data() -> None:
-    assert candidate(JOB) == candidate(replace(JOB, fingerprint="g", category="bolt", dataset="d"))
-    assert candidate(JOB) != candidate(replace(JOB, params={"coreset_fraction": 0.2}))
+    assert Candidate.of(JOB) == Candidate.of(replace(JOB, fingerprint="g", category="bolt", dataset="d"))
+    assert Candidate.of(JOB) != Candidate.of(replace(JOB, params={"coreset_fraction": 0.2}))
 
 
 def test_the_advice_is_one_sentence_with_its_reasons() -> None:

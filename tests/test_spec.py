@@ -1,7 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from adbench.backbones import find
+from adbench.datasets.demo import EACH, GOOD, TRAIN
 from adbench.errors import DataError, UsageError
 from adbench.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
 
@@ -93,9 +96,50 @@ def test_deep_nesting_is_refused() -> None:
         parse("data: " + "[" * 100_000)
 
 
+def head(name: str) -> str:
+    """The comment that a preset begins with, as one line of text."""
+    return " ".join(line.lstrip("# ") for line in preset_text(name).splitlines() if line.startswith("#"))
+
+
+def count(spec: Spec) -> tuple[int, int]:
+    """Jobs of one category, and forward passes per image."""
+    networks = [choice for choice in spec.backbones for _ in choice.weights or spec.weights]
+    passes = len(networks) * len(spec.image_sizes)
+    layers = sum(len(choice.layers or spec.layers) for choice in networks)
+    return layers * len(spec.image_sizes) * len(spec.detectors) * len(spec.seeds), passes
+
+
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_loads(name: str) -> None:
+def test_every_preset_loads_and_says_what_it_costs_and_what_was_chosen(name: str) -> None:
     assert parse(preset_text(name)).backbones
+    assert re.search(r"Cost\b.*\bjobs\b.*\bforward passes\b.*Chosen\b", head(name))
+
+
+DEMO_IMAGES = TRAIN + GOOD + 4 * EACH  # of each category
+MVTEC_AD = (15, 5354)  # categories, images
+
+
+@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds"])
+def test_the_cost_in_the_head_of_a_preset_is_that_of_its_grid(name: str) -> None:
+    jobs, passes = count(parse(preset_text(name)))
+    assert f"{jobs * MVTEC_AD[0]} jobs, {passes * MVTEC_AD[1]:,} forward passes" in head(name)
+
+
+@pytest.mark.parametrize("name", ["layers-small", "image-size-small", "pretraining-resnet50-small", "seeds-small"])
+def test_the_cost_of_a_small_preset_is_that_of_its_grid_on_the_demo(name: str) -> None:
+    spec = parse(preset_text(name))
+    jobs, passes = count(spec)
+    assert spec.data == "demo"
+    assert f"{jobs * 4} jobs, {passes * 4 * DEMO_IMAGES} forward passes" in head(name)
+
+
+def test_the_layers_of_the_presets_are_those_of_table_2() -> None:
+    choices = {choice.name: choice.layers for choice in parse(preset_text("layers")).backbones}
+    assert list(choices) == ["resnet50", "wide_resnet50_2", "densenet201", "efficientnet_b5"]
+    assert all(find(name)[0].stage_layers[name] == layers for name, layers in choices.items())
+    assert {c.name: c.layers for c in parse(preset_text("image-size")).backbones}.items() <= choices.items()
+    assert parse(preset_text("pretraining-resnet50")).layers == choices["resnet50"]
+    assert parse(preset_text("seeds")).layers == choices["wide_resnet50_2"]
 
 
 def test_a_spec_that_is_missing_or_binary(tmp_path: Path) -> None:

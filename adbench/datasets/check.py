@@ -6,10 +6,13 @@ This is no dataset; it registers nothing.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adbench.errors import DataError
 from adbench.files import write_text
@@ -33,16 +36,23 @@ class FileFacts(NamedTuple):
 
 
 Facts = dict[Path, FileFacts]
+Keep = Callable[[Path, NDArray[np.uint8]], None]
 
 
-def check_files(categories: Sequence[Category], memo_file: Path | None = None, on_step: OnStep = ignore_step) -> Facts:
+def check_files(
+    categories: Sequence[Category],
+    memo_file: Path | None = None,
+    on_step: OnStep = ignore_step,
+    keep: Keep = lambda path, image: None,
+) -> Facts:
     """Decode and hash every image and mask, compare the masks' sizes with their images', and return the files' facts.
 
     `memo_file`: JSON in which facts are kept by path, size and time of change, so that a second call decodes nothing.
+    `keep` is handed each image that had to be decoded, (H, W, 3), in one of several threads.
     Raises one DataError that says how many problems there are and names them.
     """
     files = dict(_files(categories))
-    memo = _Memo(memo_file)
+    memo = _Memo(memo_file, keep)
     facts, problems = _examine(files, memo, on_step)
     memo.write()
     problems += [text for category in categories for sample in category.test for text in _mask_problems(sample, facts)]
@@ -109,8 +119,8 @@ def _refused(problems: Sequence[str]) -> DataError:
 class _Memo:
     """Facts of files by absolute path, valid while a file's size and time of change stay; a damaged memo is forgotten."""
 
-    def __init__(self, file: Path | None) -> None:
-        self._file, self._known, self._changed = file, _read(file), False
+    def __init__(self, file: Path | None, keep: Keep) -> None:
+        self._file, self._known, self._changed, self._keep = file, _read(file), False, keep
 
     def facts(self, path: Path, kind: str) -> FileFacts | str:
         """Return the facts of one file, or what is wrong with it. Runs in threads."""
@@ -121,7 +131,7 @@ class _Memo:
             known = self._known.get(key)
             if known and known[:2] == stamp:
                 return FileFacts(*known[2:])
-            facts = _decode(path, kind)
+            facts = _decode(path, kind, self._keep)
         except OSError as error:
             return str(unreadable(path, kind, error.strerror or str(error)))
         except DataError as error:
@@ -149,7 +159,12 @@ def _is_entry(value: object) -> bool:
     return isinstance(value, list) and len(value) == 5 and all(map(isinstance, value, kinds))
 
 
-def _decode(path: Path, kind: str) -> FileFacts:
+def _decode(path: Path, kind: str, keep: Keep) -> FileFacts:
     data = path.read_bytes()  # once, for the digest and the decoder
-    pixels = read_image(path, data) if kind == "image" else read_mask(path, data)
-    return FileFacts(hashlib.sha256(data).hexdigest(), pixels.shape[0], pixels.shape[1])
+    if kind == "mask":
+        height, width = read_mask(path, data).shape
+    else:
+        image = read_image(path, data)
+        height, width = image.shape[:2]
+        keep(path, image)
+    return FileFacts(hashlib.sha256(data).hexdigest(), height, width)

@@ -1,91 +1,135 @@
-"""Groups on this machine: one after the other in this process, or several worker processes, a fresh one per group."""
+"""Groups on this machine: one after the other in this process, or in worker processes."""
 
-import multiprocessing
+from __future__ import annotations
+
+import json
+import logging
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from adbench.executors import Site, register
-from adbench.pipeline import Workplace
+from adbench.errors import UsageError
+from adbench.executors import Executor, Resources, Site, register
+from adbench.executors.following import Ending, follow, next_groups
+from adbench.orders import order_for
+from adbench.pipeline import choose_device
 from adbench.results import ResultStore
-from adbench.store import FeatureStore
 from adbench.sweep import Group, run_group
-from adbench.types import Job, Result
+from adbench.types import Result
+
+_END_S = 2  # seconds that a worker has to go when it is asked to
 
 
 @register("local")
-def run_local(groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-    """Run the groups here; a worker that dies leaves its unfinished jobs as failed, and the others go on."""
-    if site.workers > 1 and len(groups) > 1:
-        yield from _in_workers(groups, site)
-        return
-    results = ResultStore(site.out)
-    for group in groups:
-        yield from run_group(site.place, group, results)
+class Local(Executor):
+    """This machine. A worker that dies leaves the job it was at as failed, and the others go on."""
+
+    takes = ("jobs", "gpus", "gpu_slots")
+
+    def check(self) -> None:
+        """Raise UsageError for more workers than slots, and for GPUs that are not here."""
+        for device in devices(self.resources, "auto"):
+            choose_device(device)
+
+    def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
+        """Run the groups here, each worker on a device slot of its own."""
+        slots = devices(self.resources, site.setting.device)
+        if len(slots) > 1 and len(groups) > 1:
+            yield from follow(_Crew(site, slots), groups, site)
+            return
+        place, waiting = replace(site.setting, device=slots[0]).workplace(), list(groups)
+        while waiting:
+            for group in next_groups(waiting, 1, site):
+                yield from run_group(place, group, ResultStore(site.out))
+
+
+def devices(resources: Resources, device: str) -> list[str]:
+    """Return the device of each worker; raise UsageError if there are fewer slots than workers."""
+    gpus, jobs = resources.gpus, resources.jobs
+    if gpus is None and resources.gpu_slots is None:
+        return [device] * (jobs or 1)
+    if device not in ("auto", "cuda"):
+        raise UsageError(f"--device {device} does not go with --gpus or --gpu-slots; leave one of them out")
+    if gpus is None:
+        gpus = tuple(range(torch.cuda.device_count()))
+    slots = [f"cuda:{gpu}" for _ in range(resources.gpu_slots or 1) for gpu in gpus]
+    if not slots:
+        raise UsageError("--gpu-slots: this machine has no GPU; use --jobs for workers on the CPU")
+    if jobs and jobs > len(slots):
+        raise UsageError(f"--jobs {jobs}: there are {len(slots)} slots on GPUs; more of them by --gpu-slots K per GPU")
+    return slots[:jobs]
 
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
-    pipe: Connection
-    left: dict[str, Job]  # jobs without a result, by key
+    process: subprocess.Popen[bytes]
+    device: str
+    task: int = 0  # the last one it was given
 
 
-def _in_workers(groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-    waiting, active = list(groups), dict[Connection, _Worker]()
-    try:
-        while waiting or active:
-            while waiting and len(active) < site.workers:
-                worker = _start(waiting.pop(0), site)
-                active[worker.pipe] = worker
-            for pipe in wait(list(active)):
-                yield from _received(active, active[pipe], site)  # type: ignore[index]
-    finally:
-        for worker in active.values():
+@dataclass
+class _Crew:
+    """Worker processes, one per device slot. They have their orders by stdin, and end when that closes: none is orphaned."""
+
+    site: Site
+    slots: list[str]
+    pause: float = 0.05
+    patience: float = 0
+    workers: list[_Worker] = field(default_factory=list)
+    idle: list[_Worker] = field(default_factory=list)
+    count: int = 0  # tasks so far
+
+    @property
+    def size(self) -> int:
+        return len(self.slots)
+
+    def start(self, groups: Sequence[Group]) -> dict[int, tuple[Group, ...]]:
+        return {self._start(group): (group,) for group in groups}
+
+    def _start(self, group: Group) -> int:
+        worker = self.idle.pop() if self.idle else self._hire()
+        self.count += 1
+        worker.task = self.count
+        order = order_for(group, replace(self.site.setting, device=worker.device), self.site.out)
+        assert worker.process.stdin  # noqa: S101  a pipe was asked for
+        with suppress(BrokenPipeError):  # it has died, which `ended` will tell
+            worker.process.stdin.write(json.dumps(order).encode() + b"\n")
+            worker.process.stdin.flush()
+        return worker.task
+
+    def _hire(self) -> _Worker:
+        slots = list(self.slots)
+        for worker in self.workers:
+            slots.remove(worker.device)
+        command = [sys.executable, "-m", "adbench.worker"]
+        if logging.getLogger("adbench").isEnabledFor(logging.DEBUG):
+            command.append("--verbose")
+        # a session of its own: the terminal's Ctrl-C is for the parent, which ends its workers
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+        self.workers.append(worker := _Worker(process, slots[0]))
+        return worker
+
+    def ended(self, tasks: Collection[int]) -> dict[int, Ending]:
+        codes = {worker.task: worker.process.poll() for worker in self.workers}
+        self.workers = [worker for worker in self.workers if codes[worker.task] is None]
+        self.idle = [worker for worker in self.workers if worker.task not in tasks]
+        return {task: Ending(_how(code)) for task, code in codes.items() if code is not None}
+
+    def stop(self, tasks: Collection[int]) -> None:
+        for worker in self.workers:
             worker.process.terminate()
-            worker.process.join()
+        for worker in self.workers:
+            try:
+                worker.process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
 
 
-def _start(group: Group, site: Site) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    store, device = site.place.store.folder, str(site.place.device)
-    # As many threads as one process alone has: a convolution's last bits depend on their number. They wait passively.
-    arguments = (theirs, group, site.out, store, device, torch.get_num_threads())
-    process = context.Process(target=_work, args=arguments, daemon=True)  # daemon: it never outlives the sweep
-    process.start()
-    theirs.close()
-    return _Worker(process, ours, {job.key: job for job in group.jobs})
-
-
-def _received(active: dict[Connection, _Worker], worker: _Worker, site: Site) -> Iterator[Result]:
-    try:
-        result: Result = worker.pipe.recv()
-        worker.left.pop(result.job.key)
-        yield result
-        return
-    except EOFError:
-        pass
-    worker.process.join()
-    del active[worker.pipe]
-    for job in worker.left.values():
-        reason = f"the worker process died (exit code {worker.process.exitcode}); run the sweep again"
-        result = Result(job, "failed", reason)
-        ResultStore(site.out).write(result)
-        yield result
-
-
-def _work(pipe: Connection, group: Group, out: Path, cache: Path, device: str, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
-    torch.set_num_threads(threads)
-    place = Workplace(FeatureStore(cache), torch.device(device))
-    with suppress(BrokenPipeError):  # the parent was killed: what is done is on disk
-        for result in run_group(place, group, ResultStore(out)):
-            pipe.send(result)
-    pipe.close()
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -15,10 +15,11 @@ SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "[": "{[}",  # or it would be an argument of the line break before it
     "]": "{]}",
 }
+PAGE_ROWS = 36
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[landscape,margin=1cm]{geometry}
-\usepackage{booktabs}
+\usepackage{booktabs,graphicx}
 \begin{document}
 %s
 \end{document}
@@ -26,13 +27,14 @@ DOCUMENT = r"""\documentclass{article}
 TABLE = r"""\begin{table}[htbp]
 \centering\footnotesize
 \caption{%(caption)s}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%%
 \begin{tabular}{%(columns)s}
 \toprule
 %(head)s
 \midrule
 %(body)s
 \bottomrule
-\end{tabular}
+\end{tabular}}
 \end{table}"""
 
 
@@ -53,11 +55,19 @@ def _notes(notes: Sequence[str]) -> list[str]:
 
 
 def _table(table: Table) -> str:
+    """Return the table, in several where it is too long for a page; one that is too wide for it is made smaller."""
+    starts = range(0, max(len(table.rows), 1), PAGE_ROWS)
+    return "\n".join(
+        _page(table, table.rows[start : start + PAGE_ROWS], " (continued)" if start else "") for start in starts
+    )
+
+
+def _page(table: Table, rows: Sequence[Sequence[Cell]], continued: str) -> str:
     return TABLE % {
-        "caption": _escaped(table.caption),
+        "caption": _escaped(table.caption) + continued,
         "columns": "".join(side[0] for side in table.alignment),
         "head": _line([_escaped(header) for header in table.headers]),
-        "body": "\n".join(_line([_cell(cell) for cell in row]) for row in table.rows),
+        "body": "\n".join(_line([_cell(cell) for cell in row]) for row in rows),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from adbench.layers import Description, block_ends, describe
 from adbench.spec import Choice, Spec
@@ -14,12 +15,27 @@ from adbench.sweep import parse_layers
 from adbench.types import Job
 
 ALL = "all"
-Candidate = tuple[str, str, str, int, str, str]
 
 
-def candidate(job: Job) -> Candidate:
-    """Return what a user chooses of a job; jobs on other data have the same."""
-    return (job.backbone, job.weights, job.layer, job.image_size, job.detector, json.dumps(job.params, sort_keys=True))
+class Candidate(NamedTuple):
+    """What a user chooses of a job; jobs on other data have the same. `params` is JSON."""
+
+    backbone: str
+    weights: str
+    layer: str
+    image_size: int
+    detector: str
+    params: str
+
+    @staticmethod
+    def of(job: Job) -> Candidate:
+        """Return the candidate that a job tries."""
+        params = json.dumps(job.params, sort_keys=True)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params)
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return self._asdict() | {"params": json.loads(self.params)}
 
 
 def spelt_out(spec: Spec, memo: Path | None, pairs: bool = False, seed: int | None = None) -> Spec:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from adbench.errors import DataError
 from adbench.metrics import ORDER
 from adbench.results import ResultStore
+from adbench.selection.candidates import Candidate
 from adbench.statistics.bootstrap import LEVEL
 from adbench.types import Job, Result
 
@@ -69,10 +70,9 @@ class Ranked:
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        names = ("backbone", "weights", "layer", "image_size", "detector", "params")
         metrics = {name: self.result.metrics[name] for name in PARTS}
         rest = {"score": self.score, "interval": list(self.interval), "tied": self.tied, "rrf": self.relative_field}
-        return {name: getattr(self.job, name) for name in names} | rest | {"metrics": metrics, "cost": self.result.cost}
+        return Candidate.of(self.job).record() | rest | {"metrics": metrics, "cost": self.result.cost}
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Excluded:
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        names = ("backbone", "weights", "layer", "image_size", "detector", "params")
-        return {name: getattr(self.job, name) for name in names} | {"status": self.status, "reason": self.reason}
+        return Candidate.of(self.job).record() | {"status": self.status, "reason": self.reason}
 
 
 Scored = tuple[Result, float]

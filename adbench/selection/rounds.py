@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from adbench.results import ResultStore
-from adbench.selection.candidates import Candidate, candidate
+from adbench.selection.candidates import Candidate
 from adbench.selection.ranking import Excluded, Limits, Ranked, rank, sift
 from adbench.selection.trial import try_candidate
 from adbench.selection.validation import Validation
@@ -52,7 +52,7 @@ class Contest:
         whole = self._plan(1)
         self.results.write_plan(whole.name, whole.jobs)
         out = sift(whole.skipped, self.limits)[1]
-        wanted = {candidate(job) for group in whole.groups for job in group.jobs}
+        wanted = {Candidate.of(job) for group in whole.groups for job in group.jobs}
         for share in self.shares(len(self.validation.inputs.category.train), len(wanted)):
             scored, excluded = sift(self._results(self._plan(share).only(partial(_in, wanted))), self.limits)
             ranked = rank(scored, self.results)
@@ -60,7 +60,7 @@ class Contest:
             if share < 1:
                 kept = math.ceil(len(ranked) / 2)
                 out += [_dropped(one, number, len(ranked), share) for number, one in enumerate(ranked, 1)][kept:]
-                wanted = {candidate(one.job) for one in ranked[:kept]}
+                wanted = {Candidate.of(one.job) for one in ranked[:kept]}
         return ranked, out
 
     def picture(self, job: Job, count: int) -> None:
@@ -93,7 +93,7 @@ class Contest:
 
 
 def _in(wanted: set[Candidate], job: Job) -> bool:
-    return candidate(job) in wanted
+    return Candidate.of(job) in wanted
 
 
 def _times(factor: int, ratio: float) -> int:

@@ -22,6 +22,8 @@ from adbench.setting import Setting
 from adbench.spec import Spec
 from adbench.types import Job
 
+FOLDER = "selection"  # in the results folder: what was measured on synthetic defects
+
 
 @dataclass(frozen=True)
 class Request:
@@ -54,6 +56,11 @@ class Selection:
     @property
     def best(self) -> Ranked:
         return self.ranking[0]
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a candidate failed or was skipped."""
+        return any(one.status in ("failed", "skipped") for one in self.excluded)
 
     @property
     def advice(self) -> str:

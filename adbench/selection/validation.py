@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from adbench.calibration import check_share, divide
 from adbench.datasets.check import check_files, split_fingerprint
-from adbench.errors import DataError, UsageError
+from adbench.errors import DataError
 from adbench.files import replacing, write_text
 from adbench.pipeline import Inputs
 from adbench.synthetic import REVISION
 from adbench.synthetic.generation import Recipe, make_defects
-from adbench.types import Category, OnStep, Sample, digest, ignore_step
+from adbench.types import OnStep, Sample, digest, ignore_step
 
-LEAST_IMAGES, LEAST_HELD_OUT = 8, 3
+LEAST_IMAGES = 10
 _MOST_HELD_OUT = 60  # more would cost time and hardly narrow an interval
 
 
@@ -28,16 +29,13 @@ _MOST_HELD_OUT = 60  # more would cost time and hardly narrow an interval
 class Holdout:
     """How validation data are made: which share of the good images is held out, how many defects of which recipe."""
 
-    share: float = 0.3
+    share: float = 0.25
     defects: int = 60
     seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        if not 0.05 <= self.share <= 0.9:
-            raise UsageError(f"--holdout {self.share:g}: give a fraction of the good images from 0.05 to 0.9")
-        if self.defects < 10:
-            raise UsageError(f"--defects {self.defects}: give 10 or more, or nothing can be told apart")
+        check_share(self.share)
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class Validation:
 
     inputs: Inputs
     sizes: tuple[float, ...]
+    seed: int = 0
 
     @property
     def held_out(self) -> int:
@@ -56,11 +55,12 @@ class Validation:
         return len(self.inputs.category.test) - len(self.sizes)
 
     def part(self, share: float) -> Validation:
-        """Return the validation with a share of the images to fit on, in the order of chance, and all to score."""
+        """Return the validation with a share of the images to fit on, chosen by chance, and all to score."""
         category = self.inputs.category
-        train = category.train[: max(1, round(share * len(category.train)))]
-        inputs = Inputs(replace(category, train=train), self.inputs.facts, self.inputs.sources)
-        return replace(self, inputs=inputs)
+        count = max(1, round(share * len(category.train)))
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(category.train))[:count])
+        smaller = replace(category, train=tuple(category.train[k] for k in chosen))
+        return replace(self, inputs=Inputs(smaller, self.inputs.facts, self.inputs.sources))
 
 
 def make_validation(good: Inputs, holdout: Holdout, cache: Path, on_step: OnStep = ignore_step) -> Validation:
@@ -68,28 +68,23 @@ def make_validation(good: Inputs, holdout: Holdout, cache: Path, on_step: OnStep
 
     Raises DataError if there are too few good images, or where no defect can be painted.
     """
-    held, rest = split(good.category, holdout)
+    rest, held = _divided(good, holdout)
     name = digest([split_fingerprint(held, good.facts), asdict(holdout), REVISION])
     painted = _painted(cache / "synthetic" / name, held, holdout, on_step)
     synthetic = [made.sample for made in painted]
-    category = replace(
-        good.category, dataset=f"{good.category.dataset}+synthetic", train=rest, test=(*held, *synthetic)
-    )
+    category = rest.category
+    category = replace(category, dataset=f"{category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
     sources = (*range(len(held)), *(made.source for made in painted))
-    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted))
+    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted), holdout.seed)
 
 
-def split(category: Category, holdout: Holdout) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Return the good images that are held out and those to fit on, both in an order that chance decides."""
-    count = len(category.train)
+def _divided(good: Inputs, holdout: Holdout) -> tuple[Inputs, tuple[Sample, ...]]:
+    """Return the images to fit on and those held out: no more than there are defects, for each is to get one."""
+    name, count = good.category.name, len(good.category.train)
     if count < LEAST_IMAGES:
-        raise DataError(
-            f"category '{category.name}' has {count} good training images; select needs {LEAST_IMAGES} or more"
-        )
-    held = min(max(round(holdout.share * count), LEAST_HELD_OUT), _MOST_HELD_OUT, holdout.defects)
-    order = [category.train[k] for k in np.random.default_rng([holdout.seed, 1]).permutation(count)]
-    return tuple(order[:held]), tuple(order[held:])
+        raise DataError(f"category '{name}' has {count} good training images; select needs {LEAST_IMAGES} or more")
+    return divide(good, min(holdout.share, _MOST_HELD_OUT / count, holdout.defects / count), holdout.seed)
 
 
 @dataclass(frozen=True)

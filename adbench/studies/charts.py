@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SMALL = 6  # points, of remarks inside a panel
 _ROW, _FRAME = 0.145, 0.55  # inches: a row's height, what titles and the axis take
+_LETTER = 0.057  # inches: the width of a letter of 7 points
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ def rows(blocks: Sequence[Block], titles: Sequence[str]) -> tuple[Drawing, list[
     plain = [i for i, (_, strong) in enumerate(lines) if not strong]
     starts = [sum(len(block.labels) for block in blocks[:i]) for i in range(len(blocks))]
     return drawing, axes, [plain[s : s + len(b.labels)] for s, b in zip(starts, blocks, strict=True)]
+
+
+def name_layers(panel: Axes, names: Sequence[str], inches: float) -> None:
+    """Write the layers' names below a panel of this width, slanted if they would touch."""
+    panel.set_xticks(range(len(names)), list(names))
+    if sum(len(name) + 1 for name in names) * _LETTER > inches:
+        panel.tick_params(axis="x", labelrotation=35)
+        for label in panel.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
 
 
 def fill(look: Look, complete: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from adbench.reports.missing import partial_note
 from adbench.reports.pivot import tabulated
 from adbench.reports.plotting import COLUMN, Look, shades
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL
+from adbench.studies.charts import SMALL, name_layers
 from adbench.studies.grid import (
     AXIS_NAMES,
     Part,
@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 
 KEY = "image_size"
 RRF = "RRF"
-_WIDTH, _HEIGHT, _FRAME = 1.65, 1.1, 0.9  # inches of a panel; the last: legend and names of layers
+_WIDTH, _HEIGHT, _STEP, _FRAME = (
+    1.65,
+    1.1,
+    0.25,
+    0.9,
+)  # inches: a panel, from layer to layer, legend and names of layers
 
 
 def section(found: Sequence[Entry]) -> Section:
@@ -102,7 +107,8 @@ def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
 
     parts, sizes = cut(found, blocks(found, ["weights"])), sorted({entry.job.image_size for entry in found})
     rows = [*shown, RRF]
-    size = (max(COLUMN, _WIDTH * len(parts)), _FRAME + _HEIGHT * len(rows))
+    most = max(len(layers(part.entries)) for part in parts)
+    size = (max(COLUMN, max(_WIDTH, _STEP * most) * len(parts)), _FRAME + _HEIGHT * len(rows))
     drawing = Drawing(figsize=size, layout="constrained")
     axes = drawing.subplots(len(rows), len(parts), sharex="col", sharey="row", squeeze=False)
     tones = dict(zip(sizes, shades(len(sizes)), strict=True))
@@ -121,15 +127,14 @@ def _column(column: Sequence[Axes], part: Part, shown: Sequence[str], tones: dic
     cells = {size: layers([e for e in part.entries if e.job.image_size == size]) for size in tones}
     for panel in column:
         panel.grid(axis="y")
-        panel.set_xticks(range(len(names)), list(names.values()), rotation=35, ha="right", rotation_mode="anchor")
+        panel.set_xlim(-0.3, len(names) - 0.7)
+        name_layers(panel, list(names.values()), _WIDTH)
     for panel, measure in zip(column, shown, strict=False):
         means = {size: [mean(of.get(name, []), measure) for name in names] for size, of in cells.items()}
         _metric_panel(panel, means, tones)
-    column[-1].set_yscale("log")
-    column[-1].yaxis.set_major_formatter("{x:g}")
-    for size, look in tones.items():
-        fields = [relative_field(cells[size].get(name, [])) or math.nan for name in names]
-        column[-1].plot(fields, color=look.colour, marker=look.marker)
+    _field_panel(
+        column[-1], {size: [relative_field(of.get(n, [])) for n in names] for size, of in cells.items()}, tones
+    )
 
 
 def _metric_panel(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Look]) -> None:
@@ -145,6 +150,16 @@ def _metric_panel(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Lo
     )
     if shares:
         panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys((shares[0], shares[-1])))}", fontsize=SMALL)
+
+
+def _field_panel(panel: Axes, fields: dict[int, list[float | None]], tones: dict[int, Look]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    panel.set_yscale("log", subs=[])
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    for size, look in tones.items():
+        panel.plot([field or math.nan for field in fields[size]], color=look.colour, marker=look.marker)
 
 
 register("image-size")(Study(KEY, section))

@@ -13,7 +13,7 @@ from adbench.reports.missing import partial_note
 from adbench.reports.pivot import tabulated
 from adbench.reports.plotting import COLUMN, Look, looks
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, fill
+from adbench.studies.charts import SMALL, fill, name_layers
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 KEY = "weights"
 FLOORS = {"image_auroc": 0.5}  # where bars start: chance; else 0
-_HEIGHT, _FRAME = 1.35, 0.75  # inches of a panel; of legend and names of layers
+_HEIGHT, _BAR, _FRAME = 1.35, 0.08, 0.75  # inches: a panel, a bar's width, legend and names of layers
 
 
 def section(found: Sequence[Entry]) -> Section:
@@ -90,13 +90,14 @@ def _by_weights(entries: Sequence[Entry], measure: str) -> str:
 def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
-    drawing = Drawing(figsize=(COLUMN, _FRAME + _HEIGHT * len(shown)), layout="constrained")
+    names, labels = list(short_names(list(layers(found))).values()), [part.label for part in cut(found, [KEY])]
+    width = max(COLUMN, _BAR * len(names) * (len(labels) + 1))
+    drawing = Drawing(figsize=(width, _FRAME + _HEIGHT * len(shown)), layout="constrained")
     panels = drawing.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    series = dict(zip((part.label for part in cut(found, [KEY])), looks(len(cut(found, [KEY]))), strict=True))
+    series = dict(zip(labels, looks(len(labels)), strict=True))
     for panel, measure in zip(panels, shown, strict=True):
         _panel(panel, found, measure, series)
-    short = short_names(list(layers(found)))
-    panels[-1].set_xticks(range(len(short)), list(short.values()))
+    name_layers(panels[-1], names, width - 0.5)
     drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1)
     return drawing
 

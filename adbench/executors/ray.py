@@ -1,0 +1,114 @@
+"""Groups as tasks of a running Ray cluster, with a share of a GPU each; the result files tell what is done.
+
+Ray starts a task again when its worker or node is lost, and the task goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from adbench.errors import ClusterError, UsageError
+from adbench.executors import Executor, Site, register
+from adbench.executors.following import Ending, follow
+from adbench.orders import environment, order_for, run_order
+from adbench.sweep import Group
+from adbench.types import Result
+
+_RETRIES = 3  # by Ray, of a task whose worker or node is lost
+
+
+@register("ray")
+class Ray(Executor):
+    """A Ray cluster whose nodes share data, cache and results."""
+
+    takes = ("gpus_per_task", "max_parallel", "ray_address")
+
+    def check(self) -> None:
+        if find_spec("ray") is None:
+            raise ClusterError("--executor ray needs Ray; install it: pip install 'adbench-vision[ray]'")
+        gpus = self.resources.gpus_per_task
+        if gpus and gpus > 1 and gpus != int(gpus):
+            raise UsageError(f"--gpus-per-task {gpus}: write a part of one GPU, such as 0.5, or a whole number")
+
+    def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
+        """Run the groups on the cluster, as many at a time as it has room for. Until the end stdout is stderr."""
+        with redirect_stdout(sys.stderr):  # Ray tells of lost workers on stdout, which belongs to the answer
+            yield from self._run(groups, site)
+
+    def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
+        import ray
+
+        _connect(self.resources.ray_address)
+        try:
+            threads = torch.get_num_threads()
+            largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+            task = ray.remote(_carry_out).options(
+                num_cpus=min(threads, largest), num_gpus=self.resources.gpus_per_task or 0, max_retries=_RETRIES,
+                runtime_env={"env_vars": environment(threads)},
+            )  # fmt: skip
+            yield from follow(_Crew(site, task, self.resources.max_parallel or 1 << 30), groups, site)
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    try:
+        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ClusterError(
+            f"no Ray cluster at {address or 'auto'} ({reason}); start one with 'ray start --head', or give --ray-address"
+        ) from error
+
+
+def _carry_out(order: str) -> None:
+    for _ in run_order(json.loads(order)):
+        pass
+
+
+@dataclass
+class _Crew:
+    """Tasks by Ray's reference."""
+
+    site: Site
+    task: Any
+    size: int
+    pause: float = 0.5
+    patience: float = 10.0
+
+    def start(self, groups: Sequence[Group]) -> dict[Any, tuple[Group, ...]]:
+        orders = (json.dumps(order_for(group, self.site.setting, self.site.out)) for group in groups)
+        return {self.task.remote(order): (group,) for order, group in zip(orders, groups, strict=True)}
+
+    def ended(self, tasks: Collection[Any]) -> dict[Any, Ending]:
+        import ray
+
+        ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0) if tasks else ([], [])
+        return {reference: Ending(_how(reference)) for reference in ready}
+
+    def stop(self, tasks: Collection[Any]) -> None:
+        import ray
+
+        for reference in tasks:
+            ray.cancel(reference, force=True)
+
+
+def _how(reference: Any) -> str:
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return f"Ray: {type(error).__name__}"
+    return "Ray: finished"
