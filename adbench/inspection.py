@@ -127,8 +127,8 @@ class Inspection:
             overlay = self.out / "overlays" / name
             said = f"{decision}: {score:.4g}, threshold {limit.image:.4g}" if limit else f"score {score:.4g}"
             with replacing(overlay) as temporary:
-                # noise does not repeat: looking for repetitions takes longer and shrinks nothing
-                draw(picture, anomaly_map, said, limit).save(temporary, "PNG", compress_type=zlib.Z_HUFFMAN_ONLY)
+                # photographs hardly repeat: looking for more than runs takes longer and shrinks nothing
+                draw(picture, anomaly_map, said, limit).save(temporary, "PNG", compress_type=zlib.Z_RLE)
         return Prediction(path, score, limit.image if limit else None, decision, str(overlay) if overlay else None)
 
 
