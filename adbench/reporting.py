@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adbench.analyses import ANALYSES
+from adbench.analyses import ANALYSES, Question
+from adbench.analyses.significance import sentences
 from adbench.errors import DataError
 from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
-from adbench.reports.keys import Entry
-from adbench.reports.pivot import build, current
+from adbench.reports.keys import Entry, choose_rows
+from adbench.reports.pivot import build, current, shown_metrics
 from adbench.reports.plotting import images
 from adbench.results import ResultStore
 from adbench.studies import STUDIES
-from adbench.types import OnStep, ignore_step
+from adbench.studies.grid import MEASURES
+from adbench.types import OnStep, Result, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
 
@@ -38,9 +40,18 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     results, planned = store.all(), store.planned()
     report = build(results, planned, view.rows, view.columns, view.metric, folder)
     found, _ = current(results, planned)
+    question = _question(found, results, view, store)
     show = view.show or ((ALL,) if view.complete else ())
-    sections = [*_studies(found, view.study), *_analyses(found, show)]
-    return replace(report, sections=sections, folder=folder, commands=store.commands())
+    sections = [*_studies(found, view.study), *_analyses(found, question, show)]
+    notes = [*report.notes, *sentences(found, question)]
+    return replace(report, notes=notes, sections=sections, folder=folder, commands=store.commands())
+
+
+def _question(found: Sequence[Entry], results: Sequence[Result], view: View, store: ResultStore) -> Question:
+    """What analyses are asked: about the rows of the main table, by the metric asked for, else by the paper's two."""
+    rows = choose_rows(found, view.rows, None)
+    metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
+    return Question(rows, metrics, lambda result: store.replicates(result.job.key))
 
 
 def render(report: Report, name: str, bold: bool = False) -> str:
@@ -62,9 +73,9 @@ def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     return [study.section(found)]
 
 
-def _analyses(found: Sequence[Entry], wanted: Sequence[str]) -> list[Section]:
+def _analyses(found: Sequence[Entry], question: Question, wanted: Sequence[str]) -> list[Section]:
     names = ANALYSES.names() if ALL in wanted else [ANALYSES.canonical(name) for name in wanted]
-    return [ANALYSES.get(name)(found) for name in dict.fromkeys(names)]
+    return [ANALYSES.get(name)(found, question) for name in dict.fromkeys(names)]
 
 
 def draw(report: Report, folder: Path, on_step: OnStep = ignore_step) -> list[Path]:

@@ -46,7 +46,7 @@ def build(
     column_key = parse_key("column key", columns) if columns else None
     row_keys = choose_rows(found, rows, column_key)
     table, means = tabulated(
-        found, row_keys, column_key, _metrics(results, metric or (PIVOT_METRIC if columns else None))
+        found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
     )
     return Report(
         table,
@@ -100,7 +100,7 @@ def _choices(job: Job) -> str:
     return json.dumps({key: value for key, value in job.record().items() if key not in state}, sort_keys=True)
 
 
-def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
+def shown_metrics(results: Iterable[Result], metric: str | None) -> list[str]:
     """Return the metrics to show: the one asked for, or all that any result has."""
     present = {name for result in results for name in result.metrics} or set(ORDER)
     known = [name for name in ORDER if name in present] + sorted(present - set(ORDER))
