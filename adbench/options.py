@@ -63,7 +63,8 @@ Time = Annotated[
     str | None, typer.Option("--time", metavar="T", help="Slurm: minutes, H:MM:SS or D-HH per task. Default: 240.")
 ]
 GpusPerTask = Annotated[
-    float | None, typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group.")
+    float | None,
+    typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group. Default: none."),
 ]
 MaxParallel = Annotated[
     int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Slurm, Ray: groups that run at a time.")
@@ -164,3 +165,14 @@ def setting(
     from adbench.setting import Setting
 
     return Setting(data, cache_folder(cache), tuple(categories or ()), device, offline, on_step)
+
+
+def megabytes(option: str, text: str) -> float:
+    """Return a size in MB (10^6 bytes): a bare number is one already, else as `parse_size` reads it."""
+    from adbench.store import parse_size
+
+    try:
+        bare = text.strip().replace(".", "", 1).isdecimal()
+        return float(text) if bare else parse_size(text) / 1e6
+    except UsageError:
+        raise UsageError(f"{option} '{text}': write megabytes, e.g. 500, or a size, e.g. 2GB") from None

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from adbench.analyses import ANALYSES, Question
 from adbench.analyses.significance import sentences
-from adbench.errors import DataError
+from adbench.comparison import compare
+from adbench.errors import DataError, UsageError
 from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
+from adbench.reports.budget import Budget, within
 from adbench.reports.keys import Entry, choose_rows
 from adbench.reports.pivot import build, current, shown_metrics
 from adbench.reports.plotting import images
@@ -20,6 +22,7 @@ from adbench.studies.grid import MEASURES
 from adbench.types import OnStep, Result, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
+MOST_JOBS = 20_000  # whose studies are shown unasked
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,38 @@ class View:
     metric: str | None = None
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
+    budget: Budget | None = None  # what a row may cost at most
     complete: bool = False  # every analysis where none is named, for a format with room for them
+
+
+def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
+    """Return the report on one results folder, or on the `differences` of two; raise UsageError for what does not fit."""
+    if not differences:
+        if len(folders) > 1:
+            raise UsageError(f"report takes one results folder, not {len(folders)}; --compare shows how two differ")
+        return make_report(folders[0], view)
+    if len(folders) != 2:
+        raise UsageError(f"--compare takes two results folders, not {len(folders)}: adbench report A B --compare")
+    unused = {"--rows": view.rows, "--columns": view.columns, "--study": view.study != AUTO, "--show": view.show}
+    if given := [
+        option for option, value in (unused | {"--max-latency and --max-memory": view.budget}).items() if value
+    ]:
+        raise UsageError(f"--compare shows every job of both folders; leave out {', '.join(given)}")
+    return compare(folders[0], folders[1], view.metric)
 
 
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
-    results, planned = store.all(), store.planned()
+    results, planned, left_out = store.all(), store.planned(), list[str]()
+    if view.budget and results:
+        results, planned, left_out = within(view.budget, results, planned)
     report = build(results, planned, view.rows, view.columns, view.metric, folder)
     found, _ = current(results, planned)
     question = _question(found, results, view, store)
     show = view.show or ((ALL,) if view.complete else ())
     sections = [*_studies(found, view.study), *_analyses(found, question, show)]
-    notes = [*report.notes, *sentences(found, question)]
+    notes = [*report.notes, *left_out, *sentences(found, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=store.commands())
 
 
@@ -62,6 +84,9 @@ def render(report: Report, name: str, bold: bool = False) -> str:
 def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     if wanted == NONE:
         return []
+    if wanted == AUTO and len(found) > MOST_JOBS:
+        text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
+        return [Section("Studies", notes=[text])]
     if wanted == AUTO:
         return [study.section(found) for study in STUDIES.items().values() if study.recognised_in(found)]
     study = STUDIES.get(wanted)

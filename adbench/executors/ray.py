@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -23,6 +28,7 @@ from adbench.orders import environment, order_for, run_order
 from adbench.sweep import Group
 from adbench.types import Result
 
+_ANSWER_S = 10  # that a cluster may take
 _RETRIES = 3  # by Ray, of a task whose worker or node is lost
 
 
@@ -63,13 +69,24 @@ class Ray(Executor):
 def _connect(address: str | None) -> None:
     import ray
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
+        _look_for(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ClusterError(
             f"no Ray cluster at {address or 'auto'} ({reason}); start one with 'ray start --head', or give --ray-address"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+
+
+def _look_for(address: str) -> None:
+    """Raise OSError at once if nobody listens at HOST:PORT; Ray itself would try for many minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address)
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
 
 
 def _carry_out(order: str) -> None:
