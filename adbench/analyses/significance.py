@@ -45,8 +45,12 @@ def section(found: Sequence[Entry], question: Question) -> Section:
 
 def sentences(found: Sequence[Entry], question: Question) -> list[str]:
     """Return one sentence per metric for the main table; none where there are too few categories or too many rows."""
-    rows = len({tuple(entry.values[key] for key in question.rows) for entry in found})
-    if not 1 < rows <= MOST or len({entry.job.category for entry in found}) < least_categories(1):
+    rows: set[tuple[object, ...]] = set()
+    for entry in found:
+        rows.add(tuple(entry.values[key] for key in question.rows))
+        if len(rows) > MOST:
+            return []
+    if len({entry.job.category for entry in found}) < least_categories(1):
         return []
     return [verdict(contest) for contest in contests(found, question) if enough_categories(contest)]
 
