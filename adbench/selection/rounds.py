@@ -66,7 +66,7 @@ class Contest:
     def picture(self, job: Job, count: int) -> None:
         """Keep `count` pictures of each role of a job of the last round in its results, unless there are some."""
         place, folder = self.setting.workplace(), self.results.maps(job.key)
-        for group in self._plan(1).only(lambda other: other == job).keeping_maps(count).groups:
+        for group in self._plan(1).only(lambda other: other == job).keeping(count).groups:
             if not folder.is_dir():
                 measure(place, group, job, folder)
 
