@@ -58,6 +58,12 @@ def report(
     show: Annotated[
         list[str] | None, typer.Option("--show", metavar="A", help="Further analyses, or all; may be repeated.")
     ] = None,
+    max_latency: Annotated[
+        float | None, typer.Option("--max-latency", metavar="MS", help="Leave out rows that take longer per image.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="MB", help="Leave out rows with a higher peak; or e.g. 2GB.")
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Draw the figures there, as PNG and SVG.")
     ] = None,
@@ -65,9 +71,11 @@ def report(
 ) -> None:
     """Print the table of a results folder, also of a sweep that still runs, and what its study found."""
     from adbench.reporting import View, draw, make_report, render
+    from adbench.reports.budget import Budget
 
     name = "json" if json else format_
-    view = View(_split(rows), columns, metric, study, _split(show), complete=name.lower() == "html")
+    budget = Budget(max_latency, None if max_memory is None else o.megabytes("--max-memory", max_memory))
+    view = View(_split(rows), columns, metric, study, _split(show), budget, complete=name.lower() == "html")
     made = make_report(o.results_folder(results), view)
     console.answer(render(made, name, bold=console.colour(sys.stdout)))
     if figures:
@@ -83,7 +91,10 @@ def _split(texts: list[str] | None) -> list[str]:
 
 def list_names(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))],
-    backbone: Annotated[str | None, typer.Argument(metavar="[BACKBONE]", help="For layers and weights.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A backbone, for layers and weights; a detector, for its parameters."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every layer, not only the last of each main stage.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,
@@ -94,8 +105,10 @@ def list_names(
 
     kind = match("list", kind, KINDS)
     if kind == "layers":
-        return _layers(backbone, every, o.cache_folder(cache), json)
-    found = names(kind, backbone)
+        return _layers(name, every, o.cache_folder(cache), json)
+    if kind == "detectors" and name:
+        return _parameters(name, json)
+    found = names(kind, name)
     if json:
         return console.answer_json({kind: found})
     return console.answer("\n".join(found) or f"no {kind}")
@@ -111,6 +124,16 @@ def _layers(backbone: str | None, every: bool, cache: Path, json: bool) -> None:
         return console.answer_json(found)
     rows = [[layer["layer"], layer["channels"], layer["stride"]] for layer in found["layers"]]
     return console.answer(console.table([f"layer of {found['backbone']}", "channels", "stride"], rows))
+
+
+def _parameters(detector: str, json: bool) -> None:
+    from adbench.listing import parameters
+
+    found = parameters(detector)
+    if json:
+        return console.answer_json(found)
+    rows = [list(item) for item in found["parameters"].items()]
+    return console.answer(f"{console.table(['parameter', 'default'], rows)}\n\n{found['about']}")
 
 
 def eval_maps(

@@ -62,7 +62,11 @@ def library_versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
-    """Return what a reader needs to compare timings: versions, processor, accelerator, threads."""
+    """Return what a reader needs to compare timings: versions, processor, accelerator, threads.
+
+    tf32: whether convolutions of detectors may use it; extraction never does.
+    """
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-    return library_versions() | system | {"accelerator": accelerator, "threads": torch.get_num_threads()}
+    tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32
+    return library_versions() | system | {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}

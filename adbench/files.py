@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from adbench.errors import DataError
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yield a temporary path in `target`'s folder; rename it to `target` at the end, remove it after an error.
+
+    It is also removed if `unless` is true by then: what another process has made meanwhile stays.
 
     Raises DataError if the folder cannot be made or written, so that a full disk or a read-only folder is one line.
     """
@@ -28,7 +30,8 @@ def replacing(target: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+        if not unless():
+            temporary.replace(target)
     except OSError as error:
         raise unwritable(target, error) from error
     finally:

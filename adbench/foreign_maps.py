@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adbench.anomaly_maps import upsample
+from adbench.environment import memory_bytes
 from adbench.errors import DataError
 from adbench.metrics import evaluate
 from adbench.pipeline import Inputs
 from adbench.types import Sample, Scores, Size
 
+_HELD = 0.25  # of the memory: maps that need more are read again each time
 _SUFFIXES = (".npy", ".tiff", ".tif", ".png")
 
 
@@ -49,18 +52,44 @@ def _map_path(folder: Path, sample: Sample) -> Path | None:
 
 
 def _evaluate(item: Inputs, paths: Sequence[Path], size: Size, pro_limit: float) -> dict[str, Any]:
-    labels = item.labels(size)
-    raw = [read_map(path) for path in paths]
-    image = np.array([m.max() for m in raw], dtype=np.float32)
-    native = item.native_sizes()
-    maps = [
-        upsample([m], size, [hw])[0] if m.shape != hw or size != "native" else m
-        for m, hw in zip(raw, native, strict=True)
-    ]
-    metrics = evaluate(
-        Scores(image, np.stack(maps) if size != "native" else maps), labels.truth, pro_limit, labels.regions
-    )
+    labels, files = item.labels(size), MapFiles(paths, size, item.native_sizes())
+    image, kept = list[float](), list[NDArray[np.float32]]()
+    for index, path in enumerate(paths):
+        raw = read_map(path)
+        image.append(float(raw.max()))
+        if files.nbytes < memory_bytes() * _HELD:
+            kept.append(files.resized(index, raw))
+    scores = Scores(np.array(image, dtype=np.float32), kept or files)
+    metrics = evaluate(scores, labels.truth, pro_limit, labels.regions)
     return {"category": item.category.name, "metrics": metrics, "reason": "; ".join(labels.remarks) or None}
+
+
+@dataclass(frozen=True)
+class MapFiles(Sequence[NDArray[np.float32]]):
+    """Maps on the evaluation grid (`size`, or each image's own (H, W) in `native`), read from their files when asked for."""
+
+    paths: Sequence[Path]
+    size: Size
+    native: Sequence[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.resized(index, read_map(self.paths[index]))
+
+    def resized(self, index: int, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a map (h, w) that has been read."""
+        if self.size == "native" and raw.shape == self.native[index]:
+            return raw
+        return upsample([raw], self.size, [self.native[index]])[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all maps in memory."""
+        if self.size == "native":
+            return 4 * sum(height * width for height, width in self.native)
+        return 4 * self.size**2 * len(self)
 
 
 def read_map(path: Path) -> NDArray[np.float32]:
@@ -68,8 +97,9 @@ def read_map(path: Path) -> NDArray[np.float32]:
     try:
         raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(Image.open(path))
         values = np.squeeze(np.asarray(raw, dtype=np.float32))
-    except (OSError, ValueError, TypeError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"map {path}: cannot be read ({str(error).splitlines()[0][:80]}); write it again") from error
-    if values.ndim != 2 or not np.isfinite(values).all():
+    except Exception as error:  # numpy's and Pillow's readers raise whatever a damaged file makes them stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise DataError(f"map {path}: cannot be read ({reason}); write it again") from error
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise DataError(f"map {path}: must be one finite two-dimensional array, not of shape {raw.shape}")
     return values

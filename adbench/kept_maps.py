@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from adbench.files import replacing, write_text
 from adbench.heatmaps import Panels, panels
 from adbench.types import Masks, Sample, Scores
 
+log = logging.getLogger("adbench")
 Role = Literal["best", "worst", "false alarm"]
 _QUALITY = 85  # of the picture files
 
@@ -57,9 +59,13 @@ def keep_maps(
 def read_kept(folder: Path) -> list[tuple[KeptMap, Path]]:
     """Return what `keep_maps` wrote into `folder`, with the path of each picture; nothing if it kept none."""
     index = folder / "index.json"
-    if not index.is_file():
+    try:
+        found = [KeptMap(**item) for item in json.loads(index.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
         return []
-    found = [KeptMap(**item) for item in json.loads(index.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s cannot be read (%s): its pictures are not shown", index, error)
+        return []
     return [(item, folder / Path(item.file).name) for item in found if (folder / Path(item.file).name).is_file()]
 
 

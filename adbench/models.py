@@ -1,12 +1,14 @@
 """Detectors made by name, and fitted ones as files: safetensors with the job in the header, never pickle."""
 
 import json
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from adbench.detectors import DETECTORS, Detector
 from adbench.errors import DataError, UsageError
@@ -60,15 +62,28 @@ def save_model(path: Path, model: Model) -> None:
     header |= {"threshold": asdict(model.threshold) if model.threshold else None}
     with replacing(path) as temporary:
         state = {key: value.contiguous() for key, value in model.detector.state_dict().items()}
-        save_file(state, temporary, {"adbench": json.dumps(header)})
+        text = json.dumps(header)
+        save_file(state, temporary, {"adbench": text, "crc32": _checksum(text, state)})
+
+
+def _checksum(header: str, state: dict[str, Tensor]) -> str:
+    """Return the CRC-32 of a model's header and tensors: safetensors alone would not notice a flipped bit."""
+    crc = zlib.crc32(header.encode())
+    for key in sorted(state):
+        crc = zlib.crc32(state[key].contiguous().numpy().data, zlib.crc32(key.encode(), crc))
+    return f"{crc:08x}"
 
 
 def load_model(path: Path) -> Model:
     """Return what `save_model` wrote; raise DataError if the file is missing, damaged or not ours."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["adbench"])
+            metadata = file.metadata() or {}
+            header = json.loads(metadata["adbench"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no mapping
+        found = _checksum(metadata["adbench"], state)
+        if metadata.get("crc32", found) != found:  # older files hold none
+            raise ValueError("the checksum does not fit")
         job = Job.from_record(header["job"])
         detector = make_detector(job.detector, job.params, job.seed).load_state_dict(state)
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None

@@ -164,3 +164,14 @@ def setting(
     from adbench.setting import Setting
 
     return Setting(data, cache_folder(cache), tuple(categories or ()), device, offline, on_step)
+
+
+def megabytes(option: str, text: str) -> float:
+    """Return a size in MB (10^6 bytes): a bare number is one already, else as `parse_size` reads it."""
+    from adbench.store import parse_size
+
+    try:
+        bare = text.strip().replace(".", "", 1).isdecimal()
+        return float(text) if bare else parse_size(text) / 1e6
+    except UsageError:
+        raise UsageError(f"{option} '{text}': write megabytes, e.g. 500, or a size, e.g. 2GB") from None

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adbench.analyses import ANALYSES
+from adbench.analyses import ANALYSES, Question
+from adbench.analyses.significance import sentences
 from adbench.errors import DataError
 from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
-from adbench.reports.keys import Entry
-from adbench.reports.pivot import build, current
+from adbench.reports.budget import Budget, within
+from adbench.reports.keys import Entry, choose_rows
+from adbench.reports.pivot import build, current, shown_metrics
 from adbench.reports.plotting import images
 from adbench.results import ResultStore
 from adbench.studies import STUDIES
-from adbench.types import OnStep, ignore_step
+from adbench.studies.grid import MEASURES
+from adbench.types import OnStep, Result, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
+MOST_JOBS = 20_000  # whose studies are shown unasked
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,30 @@ class View:
     metric: str | None = None
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
+    budget: Budget | None = None  # what a row may cost at most
     complete: bool = False  # every analysis where none is named, for a format with room for them
 
 
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
-    results, planned = store.all(), store.planned()
+    results, planned, left_out = store.all(), store.planned(), list[str]()
+    if view.budget and results:
+        results, planned, left_out = within(view.budget, results, planned)
     report = build(results, planned, view.rows, view.columns, view.metric, folder)
     found, _ = current(results, planned)
+    question = _question(found, results, view, store)
     show = view.show or ((ALL,) if view.complete else ())
-    sections = [*_studies(found, view.study), *_analyses(found, show)]
-    return replace(report, sections=sections, folder=folder, commands=store.commands())
+    sections = [*_studies(found, view.study), *_analyses(found, question, show)]
+    notes = [*report.notes, *left_out, *sentences(found, question)]
+    return replace(report, notes=notes, sections=sections, folder=folder, commands=store.commands())
+
+
+def _question(found: Sequence[Entry], results: Sequence[Result], view: View, store: ResultStore) -> Question:
+    """What analyses are asked: about the rows of the main table, by the metric asked for, else by the paper's two."""
+    rows = choose_rows(found, view.rows, None)
+    metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
+    return Question(rows, metrics, lambda result: store.replicates(result.job.key))
 
 
 def render(report: Report, name: str, bold: bool = False) -> str:
@@ -51,6 +67,9 @@ def render(report: Report, name: str, bold: bool = False) -> str:
 def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     if wanted == NONE:
         return []
+    if wanted == AUTO and len(found) > MOST_JOBS:
+        text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
+        return [Section("Studies", notes=[text])]
     if wanted == AUTO:
         return [study.section(found) for study in STUDIES.items().values() if study.recognised_in(found)]
     study = STUDIES.get(wanted)
@@ -62,9 +81,9 @@ def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     return [study.section(found)]
 
 
-def _analyses(found: Sequence[Entry], wanted: Sequence[str]) -> list[Section]:
+def _analyses(found: Sequence[Entry], question: Question, wanted: Sequence[str]) -> list[Section]:
     names = ANALYSES.names() if ALL in wanted else [ANALYSES.canonical(name) for name in wanted]
-    return [ANALYSES.get(name)(found) for name in dict.fromkeys(names)]
+    return [ANALYSES.get(name)(found, question) for name in dict.fromkeys(names)]
 
 
 def draw(report: Report, folder: Path, on_step: OnStep = ignore_step) -> list[Path]:

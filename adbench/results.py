@@ -10,9 +10,9 @@ import json
 import logging
 import math
 import re
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from adbench.types import Job, Result
 T = TypeVar("T")
 SCHEMA = 1  # of every file in the folder
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # anything else in the folder belongs to the user
+_CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
 _LOG = logging.getLogger("adbench")
 
 
@@ -58,6 +59,11 @@ class ResultStore:
     def read(self, key: str) -> Result | None:
         """Return the done result of the job `key`; a damaged file is reported, deleted and counts as missing."""
         return _read(self.folder / f"{key}.json", done=True)
+
+    def has(self, key: str) -> bool:
+        """Return whether `read` would return a result, where the checksum tells without a look at the content."""
+        path = self.folder / f"{key}.json"
+        return bool(_load(path, lambda text: (_intact(text) and _own(key) in text) or _parse(_record(text), key, True)))
 
     def outcome(self, key: str) -> Result | None:
         """Return what is known of the job `key`: its done result, else its failure."""
@@ -96,7 +102,7 @@ class ResultStore:
 
     def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
         """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
-        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: asdict(job) for job in jobs}}
+        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: job.record() for job in jobs}}
         write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
 
     def planned(self) -> list[Job]:
@@ -106,9 +112,7 @@ class ResultStore:
 
     def commands(self) -> list[str]:
         """Return the command behind each plan that knows it, each once."""
-        found = [
-            _load(path, lambda content: str(json.loads(content).get("command", ""))) for path in self._plan_files()
-        ]
+        found = [_load(path, lambda content: str(_record(content).get("command", ""))) for path in self._plan_files()]
         return [command for command in dict.fromkeys(found) if command]
 
     def _plan_files(self) -> list[Path]:
@@ -135,7 +139,24 @@ def _order(result: Result) -> tuple[str | int, ...]:
 
 
 def _read(path: Path, done: bool) -> Result | None:
-    return _load(path, lambda content: _parse(json.loads(content), path.stem, done))
+    return _load(path, lambda content: _result(content, path.stem, done))
+
+
+def _result(content: bytes, key: str, done: bool) -> Result:
+    """Return the result in a file; one that fits its checksum is as it was written, so that nothing else is checked."""
+    if not (_intact(content) and _own(key) in content):
+        return _parse(json.loads(content), key, done)
+    record = json.loads(content)
+    _check_schema(record)
+    result = Result.from_record(record)
+    if (result.status == "done") != done:
+        raise ValueError("its outcome is not valid")
+    vars(result.job)["key"] = key  # to hash the job anew takes longer than the rest
+    return result
+
+
+def _own(key: str) -> bytes:
+    return f'"key": "{key}"'.encode()
 
 
 def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job counts as not run") -> T | None:
@@ -148,7 +169,7 @@ def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job c
         raise DataError(f"cannot read {path}: {error.strerror}; make it readable or delete it") from error
     try:
         return parse(content)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError) as error:
         _LOG.warning("deleted the damaged file %s (%s); %s", path, error, consequence)
         with suppress(OSError):  # a folder that is only readable can still be reported on
             path.unlink()
@@ -177,7 +198,7 @@ def _sound(result: Result) -> bool:
 
 
 def _parse_plan(content: bytes) -> dict[str, Job]:
-    record = json.loads(content)
+    record = _record(content)
     _check_schema(record)
     return {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
 
@@ -212,4 +233,19 @@ def _simple(value: Any) -> Any:
 
 
 def _dump(record: dict[str, Any]) -> str:
-    return json.dumps(record, sort_keys=True) + "\n"
+    """Return the record as JSON whose first key is the CRC-32 of what follows it."""
+    rest = json.dumps(record, sort_keys=True)[1:] + "\n"
+    return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}", {rest}'
+
+
+def _intact(content: bytes) -> bool:
+    """Return whether a file holds its own checksum and fits it; raise ValueError if it does not fit. Old files hold none."""
+    found = _CRC.match(content)
+    if found and int(found[1], 16) != zlib.crc32(content[found.end() :]):
+        raise ValueError("its checksum does not fit")
+    return found is not None
+
+
+def _record(content: bytes) -> Any:
+    _intact(content)
+    return json.loads(content)

@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -89,7 +89,7 @@ class Writer:
 
 
 class FeatureStore:
-    """Entries in one folder. Two processes may share it: each writes beside and renames, the last one wins with equal bytes."""
+    """Entries in one folder. Processes may share it: each writes beside and renames, and what is there stays."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,9 +99,13 @@ class FeatureStore:
         """Return where the array of `key` lies or will lie."""
         return self.folder / f"{key.name}.npy"
 
+    def sidecar(self, key: EntryKey) -> Path:
+        """Return where the sidecar of `key` lies or will lie; it is written last, so that an entry is there if it is."""
+        return self.path(key).with_suffix(".json")
+
     def read(self, key: EntryKey) -> Entry | None:
         """Return the entry, or None if it is not there or was damaged: that is reported and deleted, to be made again."""
-        path, side = self.path(key), self.path(key).with_suffix(".json")
+        path, side = self.path(key), self.sidecar(key)
         if not side.is_file():
             return None
         try:
@@ -113,7 +117,8 @@ class FeatureStore:
             side.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             return None
-        os.utime(side)  # the time of last use, for prune
+        with suppress(OSError):  # of another user, or pruned just now
+            os.utime(side)  # the time of last use, for prune
         return Entry(path, array, sidecar)
 
     def _verify(self, path: Path, array: NDArray[np.floating], sidecar: dict[str, Any], key: EntryKey) -> None:
@@ -140,8 +145,9 @@ class FeatureStore:
     def _write_sidecar(self, key: EntryKey, writer: Writer, facts: dict[str, Any]) -> None:
         shape, dtype = list(writer.shape), writer.dtype.name
         sidecar = {"key": asdict(key), "shape": shape, "dtype": dtype, "crc32": writer.crc, **facts}
-        write_text(self.path(key).with_suffix(".json"), json.dumps(sidecar, indent=1))
-        self._verified.add((self.path(key).name, self.path(key).stat().st_mtime_ns))
+        if not self.sidecar(key).is_file():
+            write_text(self.sidecar(key), json.dumps(sidecar, indent=1))
+            self._verified.add((self.path(key).name, self.path(key).stat().st_mtime_ns))
 
     def entries(self) -> list[tuple[Path, int, float]]:
         """Return (sidecar, bytes of both files, time of last use) of every entry, the least recently used first."""
@@ -202,7 +208,9 @@ class Writers:
         """Add the features (B, C, h, w) of the next images at `layer`."""
         if layer not in self.by_layer:
             key = self._keys[layer]
-            temporary = self._stack.enter_context(replacing(self._store.path(key)))
+            temporary = self._stack.enter_context(
+                replacing(self._store.path(key), unless=self._store.sidecar(key).is_file)
+            )
             file = self._stack.enter_context(temporary.open("wb+"))
             self._files.append(file)
             self.by_layer[layer] = Writer(file, self._count, batch.shape[1:], key.dtype)

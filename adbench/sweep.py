@@ -66,7 +66,7 @@ class Plan:
 
     def pending(self, results: ResultStore) -> Plan:
         """Return the plan without jobs that have a result."""
-        return self.only(lambda job: results.read(job.key) is None)
+        return self.only(lambda job: not results.has(job.key))
 
     def only(self, wanted: Callable[[Job], bool]) -> Plan:
         """Return the plan without the jobs of its groups that are not `wanted`."""

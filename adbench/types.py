@@ -115,6 +115,10 @@ class Job:
     def key(self) -> str:
         return digest(self.record())
 
+    @cached_property
+    def params_text(self) -> str:
+        return json.dumps(self.params, sort_keys=True)
+
     def record(self) -> dict[str, Any]:
         """Return the job's fields by name."""
         return {name: getattr(self, name) for name in JOB_FIELDS}

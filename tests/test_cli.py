@@ -265,6 +265,19 @@ def test_list_names(kind: str, name: str, run: Run) -> None:
     assert name in run("list", kind, "--json").json[kind]
 
 
+def test_list_tells_a_detectors_parameters(run: Run) -> None:
+    found = run("list", "detectors", "FastFlow", "--json").json
+    assert found["detector"] == "fastflow"
+    assert found["parameters"]["epochs"] == 500
+    assert all(name in found["about"] for name in ("hidden_ratio", "min_steps"))  # its own and inherited ones
+    assert run("list", "detectors", "fastflow").out.split("\n")[2].split() == ["epochs", "500"]
+    unknown = run("list", "detectors", "fastflo")
+    assert (unknown.code, unknown.err) == (
+        2,
+        "adbench: error: unknown detector 'fastflo'; did you mean 'fastflow'?\n",
+    )
+
+
 def test_weights_of_a_backbone(run: Run) -> None:
     found = run("list", "weights", "resnet50").out.split()
     assert {"imagenet", "random", "IMAGENET1K_V1", "IMAGENET1K_V2", "moco", "supervised"} <= set(found)

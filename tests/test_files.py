@@ -22,6 +22,13 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_is_there_by_the_end_may_stay(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file", unless=(tmp_path / "other").exists) as temporary:
+        temporary.write_text("new")
+        (tmp_path / "other").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError) as error:

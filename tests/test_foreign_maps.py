@@ -7,6 +7,8 @@ import pytest
 from conftest import Run
 from PIL import Image
 
+from adbench import foreign_maps
+
 
 @pytest.fixture
 def maps(parts: Path, tmp_path: Path) -> Path:
@@ -64,3 +66,12 @@ def test_a_damaged_map_is_named(run: Run, parts: Path, maps: Path) -> None:
     answer = run("eval-maps", "--maps", maps, "--data", parts, "--category", "alpha")
     assert answer.code == 3
     assert answer.err.startswith(f"adbench: error: map {path}: cannot be read (")
+
+
+def test_maps_that_do_not_fit_into_memory_are_measured_just_so(
+    run: Run, parts: Path, maps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("eval-maps", "--maps", maps, "--data", parts, "--category", "alpha", "--eval-size", 96, "--json")
+    held = run(*command).json
+    monkeypatch.setattr(foreign_maps, "memory_bytes", lambda: 1000)
+    assert run(*command).json == held

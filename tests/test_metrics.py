@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from collections import deque
 from itertools import pairwise
 
@@ -10,8 +11,8 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from adbench.errors import UsageError
-from adbench.metrics import METRICS, ORDER, components, evaluate, reason, reasons, register
-from adbench.metrics.curves import count_below
+from adbench.metrics import METRICS, ORDER, components, counting, evaluate, reason, reasons, register
+from adbench.metrics.counting import count_below
 from adbench.types import Scores, Truth
 
 TINY = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
@@ -109,7 +110,15 @@ def large_case(kind):
     masks = np.zeros(maps.shape, dtype=bool)
     masks[:4, 20:50, 30:60] = True
     maps[masks] += 1
-    maps = {"smooth": maps, "ties": np.round(maps, 2), "heavy": maps**9, "infinite": maps}[kind]
+    maps = {
+        "ties": np.round(maps, 2),
+        "heavy": maps**9,
+        "positive": np.exp(3 * maps),
+        "apart": maps + 9 * masks,
+        "offset": maps + 1000,
+        "zeros": np.where(maps < 1, -0.0, maps),
+        "constant": np.ones_like(maps) + (maps > 4.5),
+    }.get(kind, maps)
     if kind == "infinite":
         maps[:, :10] = -np.inf
         maps[0, 30, 40], maps[5, 30] = np.inf, np.inf
@@ -129,14 +138,51 @@ def test_binned_large_case_is_exact(kind):
     assert metrics["pixel_f1max"] == pytest.approx(best, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["smooth", "ties", "heavy", "infinite"])
-def test_counting_between_scores_is_exact(kind):
+KINDS = ["smooth", "ties", "heavy", "positive", "apart", "offset", "zeros", "constant", "infinite"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_counting_between_scores_is_exact(kind, dtype, monkeypatch):
+    monkeypatch.setattr(counting, "SORTED", 100_000)  # several sorts
     scores, truth = large_case(kind)
-    good, values = scores.maps[~truth.masks], np.unique(scores.maps[truth.masks])
+    maps = scores.maps.astype(dtype)
+    good, values = maps[~truth.masks], np.unique(maps[truth.masks])
     ranked = np.sort(good)
-    below, not_above = count_below(good.copy(), values)
+    below, not_above = count_below(np.array_split(good, 7), values, good.size)
     assert np.array_equal(below, np.searchsorted(ranked, values, "left"))
     assert np.array_equal(not_above, np.searchsorted(ranked, values, "right"))
+
+
+class Recomputed:
+    """Maps (256, 256) that are nowhere in memory."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError
+        return np.random.default_rng(index).normal(size=(256, 256)).astype(np.float32)
+
+
+def test_maps_that_are_read_one_by_one_give_the_same_in_less_memory(monkeypatch):
+    monkeypatch.setattr(counting, "MOST_BINS", 1 << 17)
+    lazy, masks = Recomputed(150), np.zeros((150, 256, 256), bool)
+    masks[::9, 30:60, 40:50] = True
+    truth = Truth(masks.any(axis=(1, 2)), masks)
+    image = np.arange(150, dtype=np.float32)
+    regions = components(masks)
+    tracemalloc.start()
+    found = evaluate(Scores(image, lazy), truth, regions=regions)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    maps = np.stack([lazy[index] for index in range(150)])
+    assert found == evaluate(Scores(image, maps), truth, regions=regions)
+    assert peak < 0.6 * maps.nbytes
 
 
 @pytest.mark.parametrize(("mask", "aupro", "auroc", "ap", "f1"), [

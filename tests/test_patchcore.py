@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from adbench.anomaly_maps import resize_maps
+from adbench.detectors import patchcore
+from adbench.detectors.coreset import greedy_coreset, project
 from adbench.detectors.patchcore import PatchCore
-from adbench.errors import UsageError
+from adbench.errors import DetectorError, UsageError
 from adbench.feature_maps import FeatureMaps, join
 
 CPU = torch.device("cpu")
@@ -90,3 +92,44 @@ def test_parameters_out_of_range(params: dict[str, float], message: str) -> None
     with pytest.raises(UsageError) as error:
         PatchCore(**params)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+def test_the_bank_is_made_ready_once_for_a_fit() -> None:
+    detector = PatchCore(coreset_fraction=1).fit(features(4, 0), device=CPU)
+    first = detector.score(features(3, 1), device=CPU)
+    ready = detector._nearest(CPU)
+    np.testing.assert_array_equal(detector.score(features(3, 1), device=CPU).maps, first.maps)
+    assert detector._nearest(CPU) is ready
+    detector.fit(features(4, 5), device=CPU)
+    other = PatchCore(coreset_fraction=1).fit(features(4, 5), device=CPU)
+    np.testing.assert_array_equal(
+        detector.score(features(3, 1), device=CPU).maps, other.score(features(3, 1), device=CPU).maps
+    )
+
+
+def test_a_projected_selection_keeps_the_patches_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = features(12, 0, channels=20)
+    every = PatchCore(coreset_fraction=1).fit(data, device=CPU).bank_
+    start = int(np.random.default_rng(0).integers(len(every)))
+    picks = greedy_coreset(project(every, 8, 0), 60, start)
+    monkeypatch.setattr(patchcore, "_BATCH_BYTES", 5 * 4 * 20 * 16)  # five images at a time
+    detector = PatchCore(coreset_max=60, coreset_fraction=0.9, projection=8).fit(data, device=CPU)
+    np.testing.assert_array_equal(detector.bank_, every[picks])
+
+
+def test_progress_says_how_much_memory_is_needed() -> None:
+    steps: list[tuple[int, int, str]] = []
+    PatchCore().fit(features(100, 0, side=16), device=CPU, on_step=lambda *step: steps.append(step))
+    assert steps[0] == (16, 100, "25,600 patches, 1 MB")
+    assert steps[-1] == (2560, 2560, "coreset of 25,600 patches")
+
+
+def test_a_bank_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchcore, "memory_bytes", lambda: 2 * 10**9)
+    monkeypatch.setattr(patchcore, "BYTES_PER_POINT", 10**8)
+    with pytest.raises(DetectorError) as error:
+        PatchCore().fit(features(10, 0), device=CPU)
+    assert str(error.value) == (
+        "patchcore: 160 patches need 16.0 GB, this machine has 2.0 GB; take a deeper layer, a smaller image_size, fewer "
+        "images, or a lower projection or coreset_fraction"
+    )

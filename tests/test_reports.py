@@ -13,7 +13,7 @@ import pytest
 
 import adbench.reports
 from adbench.errors import DataError, UsageError
-from adbench.reporting import draw, make_report, render
+from adbench.reporting import View, draw, make_report, render
 from adbench.reports import FORMATS, Cell, Figure, Report, Section, Table
 from adbench.reports.latex import latex
 from adbench.reports.markdown import markdown
@@ -353,3 +353,11 @@ def test_figures_are_written_as_png_and_svg(tmp_path: Path) -> None:
     assert [path.name for path in draw(with_section(), tmp_path)] == ["wins.png", "wins.svg"]
     assert (tmp_path / "wins.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "wins.svg").read_text()
+
+
+def test_studies_of_very_many_jobs_are_shown_when_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("adbench.reporting.MOST_JOBS", 1)
+    for result in (done(JOB), done(OTHER)):
+        ResultStore(tmp_path).write(result)
+    assert [section.title for section in make_report(tmp_path).sections] == ["Studies"]
+    assert make_report(tmp_path, View(study="layers")).sections[0].tables

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def test_the_file_is_one_line_of_sorted_json(store: ResultStore) -> None:
     store.write(DONE)
     text = path_of(store).read_text()
     record = json.loads(text)
-    assert text == json.dumps(record, sort_keys=True) + "\n"
+    checksum = record.pop("crc32")
+    rest = json.dumps(record, sort_keys=True)[1:] + "\n"
+    assert text == f'{{"crc32": "{checksum}", {rest}' and int(checksum, 16) == zlib.crc32(rest.encode())
     assert (
         record["schema"] == 1
         and record["layer"] == "layer2"
@@ -97,13 +100,32 @@ def damaged(record: dict) -> dict[str, str]:
 def test_a_damaged_file_is_reported_once_and_deleted(store: ResultStore, caplog, why: str) -> None:
     store.write(DONE)
     path = path_of(store)
-    path.write_text(damaged(json.loads(path.read_text()))[why])
+    record = json.loads(path.read_text())
+    del record["crc32"]  # as in files of older versions, or it would be the first to complain
+    path.write_text(damaged(record)[why])
     with caplog.at_level(logging.WARNING, "adbench"):
         assert store.read(JOB.key) is None
     assert [r.getMessage() for r in caplog.records] == [
         f"deleted the damaged file {path} ({why}); its job counts as not run"
     ]
     assert not path.exists()
+
+
+def test_a_changed_digit_is_noticed(store: ResultStore, caplog) -> None:
+    store.write(DONE)
+    path = path_of(store)
+    assert store.has(JOB.key)
+    path.write_text(path.read_text().replace("0.30000000000000004", "0.30000000000000005"))
+    with caplog.at_level(logging.WARNING, "adbench"):
+        assert not store.has(JOB.key)
+    assert "its checksum does not fit" in caplog.text and not path.exists()
+
+
+def test_a_result_under_another_name_does_not_count(store: ResultStore) -> None:
+    store.write(DONE)
+    other = path_of(store).with_name(f"{'0' * 20}.json")
+    path_of(store).rename(other)
+    assert not store.has("0" * 20) and not other.exists()
 
 
 def test_a_damaged_file_does_not_stop_a_rewrite(store: ResultStore) -> None:

@@ -29,6 +29,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert entry.sidecar["shape"] == [3, 2, 4, 4]
 
 
+def test_an_entry_that_another_process_has_finished_meanwhile_stays(tmp_path: Path) -> None:
+    with FeatureStore(tmp_path).writing({"layer": KEY}, len(MAPS), {"split": "train"}) as writers:
+        writers.append("layer", MAPS)
+        first = fill(FeatureStore(tmp_path)).stat()
+    assert FeatureStore(tmp_path).path(KEY).stat().st_ino == first.st_ino
+    assert FeatureStore(tmp_path).read(KEY) is not None
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_another_key_is_another_entry(tmp_path: Path) -> None:
     fill(FeatureStore(tmp_path))
     assert FeatureStore(tmp_path).read(replace(KEY, image_size=128)) is None

@@ -1,19 +1,20 @@
 """The paper's studies: which results they answer, what their tables say, and that their figures can be read."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
 from conftest import Run
 from matplotlib.text import Text
 
-from adbench.reporting import make_report
-from adbench.reports import Section, Table
+from adbench.reporting import make_report, render
+from adbench.reports import Report, Section, Table
 from adbench.reports.keys import Entry
 from adbench.reports.pivot import current
 from adbench.reports.plotting import COLUMN, style
@@ -130,6 +131,11 @@ class TestLayers:
         made = section("layers", found(SWEEPS["layers"]))
         assert made.tables[0].headers[-2:] == ["fastflow", "patchcore"]
         assert [figure.name for figure in made.figures] == ["layers-fastflow", "layers-patchcore"]
+        assert [table.headers[1:] for table in made.tables[2:]] == [["resnet50", "wide_resnet50_2"]] * 4
+
+    def test_detectors_of_one_backbone_stand_side_by_side(self) -> None:
+        made = section("layers", found(grid(detector=["fastflow", "patchcore"])))
+        assert [table.headers for table in made.tables[2:]] == [["category", "fastflow", "patchcore"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -252,6 +258,32 @@ def test_a_report_holds_the_study(tmp_path: Path) -> None:
     for job in SWEEPS["image-size"]:
         store.write(done(job, 0.5))
     assert [made.title for made in make_report(tmp_path).sections] == ["How does the image size matter?"]
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Report:
+    """A report on a sweep over image sizes of which two thirds have run."""
+    store, jobs = ResultStore(tmp_path), SWEEPS["image-size"]
+    store.write_plan("sweep", jobs)
+    for job in jobs[: len(jobs) * 2 // 3]:
+        store.write(done(job, some_value(job)))
+    return make_report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["html", "latex", "markdown", "table"])
+def test_every_format_for_people_prints_every_cell_of_a_study(name: str, unfinished: Report) -> None:
+    text = re.sub(r"\\([_()])", r"\1", render(unfinished, name))
+    printed = [cell for table in unfinished.sections[0].tables for row in cells(table) for cell in row]
+    assert sum("(2/3)" in cell for cell in printed) == 18
+    assert [cell for cell in printed if cell not in text] == []
+
+
+def test_formats_for_programs_have_the_numbers_that_a_study_prints(unfinished: Report) -> None:
+    records = json.loads(render(unfinished, "json"))
+    for layer, _, *means in cells(unfinished.sections[0].tables[0]):
+        for size, printed in zip((128, 256, 1024), means, strict=True):
+            of = [r["metrics"]["image_auroc"] for r in records if (r["layer"], r["image_size"]) == (layer, size)]
+            assert printed == f"{fmean(of):.3f} (2/3)"
 
 
 def test_the_command_says_which_figures_it_drew(run: Run, tmp_path: Path) -> None:

@@ -113,8 +113,15 @@ def folders(parent: Path) -> list[Path]:
 
 
 def image_files(parent: Path) -> list[Path]:
-    """Return the image files in `parent` that are not hidden, sorted by name; none if `parent` is missing."""
-    return [path for path in _visible(parent) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    """Return the image files in `parent` that are not hidden, sorted by name; none if `parent` is missing.
+
+    A link that leads nowhere is among them: the check of all files then names it.
+    """
+    return [path for path in _visible(parent) if path.suffix.lower() in SUFFIXES and _is_file(path)]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.is_dir())
 
 
 def _visible(parent: Path) -> list[Path]:

@@ -28,7 +28,7 @@ HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product; on a CPU
 HELD = (256, 1024, 8192)  # fewest, first and most points that a round picks among
 PICKS_PER_ROUND = (96, 384)  # outside of it `held` is doubled or halved
 SAMPLE = 8192
-REPORTS = 40
+BYTES_PER_POINT = 40  # that a selection keeps beside the point itself
 
 
 def greedy_coreset(
@@ -106,14 +106,11 @@ class _Selection:
 
     def run(self, on_step: OnStep) -> Tensor:
         """Return the picks (num_picks,) in order."""
-        reported = 0
         while self.done < self.num_picks:
             before = self.done
             self._round()
             self._adapt(self.done - before)
-            if (self.done - reported) * REPORTS >= self.num_picks or self.done == self.num_picks:
-                on_step(self.done, self.num_picks, "coreset")
-                reported = self.done
+            on_step(self.done, self.num_picks, "coreset")
         return self.picks
 
     def _restart(self, dtype: torch.dtype) -> None:

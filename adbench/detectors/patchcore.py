@@ -12,8 +12,10 @@ Deviations from the paper and its official code, for the sake of a study of sing
   `image_score=reweighted`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -24,15 +26,16 @@ from torch.nn import functional as F
 
 from adbench.anomaly_maps import SIGMA_GRID, resize_maps
 from adbench.detectors import Detector, register
-from adbench.detectors.coreset import greedy_coreset, project
+from adbench.detectors.coreset import BYTES_PER_POINT, greedy_coreset, project
 from adbench.detectors.neighbours import NearestNeighbours
-from adbench.errors import UsageError
+from adbench.environment import memory_bytes
+from adbench.errors import DetectorError, UsageError
 from adbench.feature_maps import FeatureMaps, Shape, join
 from adbench.registry import match
 from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("smoothed", "patch", "reweighted")
-_BATCH = 16  # images whose patches are held at once
+_BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
 
 
 @register("patchcore")
@@ -56,6 +59,7 @@ class PatchCore(Detector):
     image_score: str = "smoothed"
     neighbours: int = 9
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
+    _search: tuple[torch.device, NearestNeighbours] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.coreset_fraction <= 1:
@@ -70,23 +74,30 @@ class PatchCore(Detector):
                 )
 
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "PatchCore":
-        """Keep a coreset of all nominal patches."""
-        patches = self._all_patches(features, device)
-        kept = max(1, int(len(patches) * self.coreset_fraction))
+        """Keep a coreset of all nominal patches; raise DetectorError if they need more memory than this machine has.
+
+        Of many channels only the projected ones are held at once; the patches that are picked are then read again.
+        """
+        channels, height, width = features.joined_shape
+        count, dim = len(features) * height * width, min(self.projection or channels, channels)
+        kept = max(1, int(count * self.coreset_fraction))
         kept = min(kept, self.coreset_max or kept)
-        if kept < len(patches):
-            points = project(patches, self.projection or patches.shape[1], self.seed)
-            start = int(np.random.default_rng(self.seed).integers(len(patches)))
-            patches = patches[greedy_coreset(points, kept, start, device=device, on_step=on_step)]
-        self.bank_ = np.ascontiguousarray(patches)
+        told = f"{count:,} patches, {_needed(count, dim, kept, channels) / 1e6:,.0f} MB"
+        points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, told))
+        if kept < count:
+            start = int(np.random.default_rng(self.seed).integers(count))
+            listen = partial(_noted, on_step, f"coreset of {count:,} patches")
+            picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
+            points = points[picks] if dim == channels else self._patches_at(features, picks, device)
+        self.bank_, self._search = points, None
         return self
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
-        nearest = NearestNeighbours(self.bank_, device=device if device.type == "cuda" else None)
+        nearest = self._nearest(device)
         _, height, width = features.joined_shape
         images, maps = [], []
-        for _, layers in features.batches(_BATCH, device):
+        for _, layers in features.batches(_batch(features), device):
             patches = self._patches(layers).cpu().numpy()
             distances, winners = nearest.query(patches, 1)
             grid = distances.reshape(-1, height * width)
@@ -98,6 +109,13 @@ class PatchCore(Detector):
                 self._image_scores(patches.reshape(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest)
             )
         return Scores(np.concatenate(images), np.concatenate(maps))
+
+    def _nearest(self, device: torch.device) -> NearestNeighbours:
+        """Return the bank, ready to be searched; kept for the next call."""
+        device = device if device.type == "cuda" else torch.device("cpu")
+        if self._search is None or self._search[0] != device:
+            self._search = (device, NearestNeighbours(self.bank_, device=device))
+        return self._search[1]
 
     def _image_scores(
         self,
@@ -118,12 +136,25 @@ class PatchCore(Detector):
         share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
         return np.asarray((1 - share) * top, dtype=np.float32)
 
-    def _all_patches(self, features: FeatureMaps, device: torch.device) -> NDArray[np.float32]:
+    def _points(self, features: FeatureMaps, dim: int, device: torch.device, on_step: OnStep) -> NDArray[np.float32]:
+        """Return all patches (N h w, dim), projected if they have more channels."""
+        _, height, width = features.joined_shape
+        points = np.empty((len(features) * height * width, dim), np.float32)
+        for rows, layers in features.batches(_batch(features), device):
+            projected = project(self._patches(layers), dim, self.seed)
+            points[rows.start * height * width : rows.stop * height * width] = projected
+            on_step(rows.stop, len(features), "")
+        return points
+
+    def _patches_at(self, features: FeatureMaps, picks: NDArray[np.int64], device: torch.device) -> NDArray[np.float32]:
+        """Return the patches (K, C) with the given numbers (K,)."""
         channels, height, width = features.joined_shape
-        patches = np.empty((len(features) * height * width, channels), np.float32)
-        for rows, layers in features.batches(_BATCH, device):
-            patches[rows.start * height * width : rows.stop * height * width] = self._patches(layers).cpu().numpy()
-        return patches
+        found, order = np.empty((len(picks), channels), np.float32), np.argsort(picks)
+        for rows, layers in features.batches(_batch(features), device):
+            first, stop = rows.start * height * width, rows.stop * height * width
+            own = order[slice(*np.searchsorted(picks, (first, stop), sorter=order))]
+            found[own] = self._patches(layers).cpu().numpy()[picks[own] - first]
+        return found
 
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
         """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
@@ -139,8 +170,28 @@ class PatchCore(Detector):
         return {"bank": torch.from_numpy(self.bank_)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> "PatchCore":
-        self.bank_ = state["bank"].numpy()
+        self.bank_, self._search = state["bank"].numpy(), None
         return self
 
     def details(self) -> dict[str, object]:
         return {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}
+
+
+def _batch(features: FeatureMaps) -> int:
+    """Return how many images' patches are held at once."""
+    return max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
+
+
+def _needed(count: int, dim: int, kept: int, channels: int) -> int:
+    """Return the bytes that a fit needs at most: points, what the selection keeps of them, the bank."""
+    needed = 4 * dim * count + (BYTES_PER_POINT * count + 4 * channels * kept if kept < count else 0)
+    if needed > memory_bytes():
+        raise DetectorError(
+            f"patchcore: {count:,} patches need {needed / 1e9:.1f} GB, this machine has {memory_bytes() / 1e9:.1f} GB; "
+            "take a deeper layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
+        )
+    return needed
+
+
+def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:
+    on_step(done, total, note)

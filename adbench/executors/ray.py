@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+import socket
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stdout
@@ -23,6 +26,7 @@ from adbench.orders import environment, order_for, run_order
 from adbench.sweep import Group
 from adbench.types import Result
 
+_ANSWER_S = 10  # that a cluster may take
 _RETRIES = 3  # by Ray, of a task whose worker or node is lost
 
 
@@ -64,12 +68,20 @@ def _connect(address: str | None) -> None:
     import ray
 
     try:
+        _look_for(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ClusterError(
             f"no Ray cluster at {address or 'auto'} ({reason}); start one with 'ray start --head', or give --ray-address"
         ) from error
+
+
+def _look_for(address: str) -> None:
+    """Raise OSError at once if nobody listens at HOST:PORT; Ray itself would try for many minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address)
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
 
 
 def _carry_out(order: str) -> None:

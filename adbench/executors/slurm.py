@@ -14,8 +14,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -192,7 +194,8 @@ def _submit(folder: Path, files: Sequence[Path], resources: Resources) -> list[s
             setup=[f"export {name}={value}" for name, value in variables.items()],
             **{name: value for name, value in wishes.items() if value is not None},
         )  # fmt: skip
-        return [str(job.job_id) for job in slurm.map_array(_Task(), [str(file) for file in files])]
+        with redirect_stderr(StringIO()):  # what sbatch says is in the error, too
+            return [str(job.job_id) for job in slurm.map_array(_Task(), [str(file) for file in files])]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ClusterError(f"Slurm refuses the tasks: {reason}; see --partition, --time and --gpus-per-task") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from adbench.errors import UsageError
 from adbench.metrics.curves import Curves, trace
-from adbench.metrics.inputs import check, split
+from adbench.metrics.inputs import check, defective_pixels, good_pixels
 from adbench.metrics.regions import Regions, components
 from adbench.registry import Registry
 from adbench.types import Scores, Truth
@@ -91,13 +91,16 @@ def reason(truth: Truth) -> str | None:
 def image_curves(scores: Scores, truth: Truth) -> Curves:
     """Return the curves of image scores, where there are both good and anomalous images."""
     image, anomalous = np.asarray(scores.image), np.asarray(truth.anomalous, dtype=bool)
-    return trace(image[~anomalous], image[anomalous], np.ones(np.count_nonzero(anomalous)))
+    image = image.astype(np.result_type(np.float32, image), copy=False)
+    good = image[~anomalous]
+    return trace([good], good.size, image[anomalous], np.ones(image.size - good.size))
 
 
 def _pixel_curves(scores: Scores, truth: Truth, regions: Regions | None) -> Curves:
     assert truth.masks is not None  # noqa: S101  otherwise `reasons` has said so
     regions = regions or components(truth.masks)
-    good, defective = split(scores.maps, truth.masks)
+    defective = defective_pixels(scores.maps, truth.masks)
     if len(defective) != len(regions.weights):
         raise ValueError(f"regions cover {len(regions.weights)} defective pixels, the masks have {len(defective)}")
-    return trace(good, defective, regions.weights)
+    good, total = good_pixels(scores.maps, truth.masks, defective.dtype)
+    return trace(good, total, defective, regions.weights)

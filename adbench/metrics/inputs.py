@@ -1,5 +1,7 @@
 """Checks of what is to be evaluated, and the split of its pixels into good and defective ones."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,43 +21,47 @@ def check(scores: Scores, truth: Truth) -> None:
         raise ValueError(f"{len(scores.maps)} anomaly maps for {image.size} images")
     if np.isnan(image).any():
         raise ValueError(f"the score of image {np.flatnonzero(np.isnan(image))[0]} is NaN")
+    if truth.masks is not None and len(truth.masks) != len(scores.maps):
+        raise ValueError(f"{len(truth.masks)} masks for {len(scores.maps)} anomaly maps")
     for number, anomaly_map in enumerate(scores.maps):
         if np.isnan(anomaly_map).any():
             raise ValueError(f"the anomaly map of image {number} has NaN in it")
-    if truth.masks is not None:
-        _check_masks(scores.maps, truth.masks)
+        if truth.masks is not None:
+            _check_mask(number, np.shape(anomaly_map), np.shape(truth.masks[number]))
 
 
-def _check_masks(maps: Maps, masks: Masks) -> None:
-    if len(masks) != len(maps):
-        raise ValueError(f"{len(masks)} masks for {len(maps)} anomaly maps")
-    for number, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
-        if np.ndim(mask) != 2 or np.shape(mask) != np.shape(anomaly_map):
-            shapes = f"anomaly map {np.shape(anomaly_map)} and mask {np.shape(mask)}"
-            raise ValueError(f"{shapes} of image {number} must have the same shape (H, W)")
+def _check_mask(number: int, anomaly_map: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    if len(mask) != 2 or mask != anomaly_map:
+        shapes = f"anomaly map {anomaly_map} and mask {mask}"
+        raise ValueError(f"{shapes} of image {number} must have the same shape (H, W)")
 
 
-def split(maps: Maps, masks: Masks) -> tuple[Floats, Floats]:
-    """Return copies of the scores of all good pixels and of all defective pixels, image by image; at least float32."""
-    return good_pixels(maps, masks), defective_pixels(maps, masks)
+@dataclass(frozen=True)
+class Selected(Sequence[Any]):
+    """Some of N maps or masks, by index; each comes from `items` when it is asked for."""
+
+    items: Sequence[Any] | NDArray[Any]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[self.indices[index]]
 
 
-def good_pixels(maps: Maps, masks: Masks) -> Floats:
-    """Return a copy of the scores of all good pixels, image by image; at least float32."""
-    good = np.empty(sum(np.size(m) - np.count_nonzero(k) for m, k in zip(maps, masks, strict=True)), dtype=_dtype(maps))
-    end = 0
-    for anomaly_map, mask in zip(maps, masks, strict=True):
-        part = np.asarray(anomaly_map)[~np.asarray(mask, dtype=bool)]
-        good[end : end + part.size] = part
-        end += part.size
-    return good
+def good_pixels(maps: Maps, masks: Masks, dtype: np.dtype[Any]) -> tuple[Iterator[Floats], int]:
+    """Return the scores of all good pixels, image by image, each in turn in memory; and their number."""
+    total = sum(np.size(mask) - int(np.count_nonzero(mask)) for mask in masks)
+    parts = (np.asarray(m)[~np.asarray(k, dtype=bool)] for m, k in zip(maps, masks, strict=True))
+    return (part.astype(dtype, copy=False) for part in parts), total
 
 
 def defective_pixels(maps: Maps, masks: Masks) -> Floats:
-    """Return a copy of the scores of all defective pixels, image by image; at least float32."""
-    parts = [np.asarray(m)[np.asarray(k, dtype=bool)] for m, k in zip(maps, masks, strict=True)]
-    return np.concatenate(parts).astype(_dtype(maps), copy=False)
-
-
-def _dtype(maps: Maps) -> np.dtype[Any]:
-    return np.result_type(np.float32, *{np.asarray(m).dtype for m in maps})
+    """Return the scores of all defective pixels, image by image; at least float32, like every map."""
+    parts, dtypes = [], {np.dtype(np.float32)}
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        values = np.asarray(anomaly_map)
+        dtypes.add(values.dtype)
+        parts.append(values[np.asarray(mask, dtype=bool)])
+    return np.concatenate(parts).astype(np.result_type(*dtypes), copy=False)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.metrics import ORDER, Case, Regions, image_curves, measure, reasons
-from adbench.metrics.curves import Curves, count_below
-from adbench.metrics.inputs import check, defective_pixels, good_pixels
+from adbench.metrics.counting import count_below
+from adbench.metrics.curves import Curves
+from adbench.metrics.inputs import Selected, check, defective_pixels, good_pixels
 from adbench.types import Maps, Masks, Scores, Truth
 
 Chosen = NDArray[np.bool_]
@@ -56,8 +57,8 @@ def evaluate_parts(
 def _metrics(scores: Scores, truth: Truth, pro_limit: float, ranks: "_Ranks | None", part: Part) -> Metrics:
     chosen = np.flatnonzero(part.images).tolist()
     anomalous = truth.anomalous[chosen]
-    own = Scores(scores.image[chosen], [scores.maps[i] for i in chosen])
-    labels = Truth(anomalous, None if truth.masks is None else [truth.masks[i] for i in chosen])
+    own = Scores(scores.image[chosen], Selected(scores.maps, chosen))
+    labels = Truth(anomalous, None if truth.masks is None else Selected(truth.masks, chosen))
     image = image_curves(own, labels) if anomalous.any() and not anomalous.all() else None
     pixel = ranks.curves(part.pixels, part.groups) if ranks else None
     return measure(Case(own, labels, pro_limit, image, pixel), ORDER)
@@ -75,10 +76,11 @@ class _Ranks:
         new = _starts(ranked)
         self._rank, self._weights = np.cumsum(new) - 1, regions.weights[self._order]
         found = []
+        pixels = sum(np.size(mask) for mask in masks)  # as fine bins for a small group as for all: less is left to sort
         for group in range(groups.max() + 1):
             chosen = np.flatnonzero(groups == group).tolist()
-            good = good_pixels([maps[i] for i in chosen], [masks[i] for i in chosen])
-            found.append((*count_below(good, ranked[new]), good.size))
+            good, total = good_pixels(Selected(maps, chosen), Selected(masks, chosen), ranked.dtype)
+            found.append((*count_below(good, ranked[new], pixels), total))
         self._below, self._not_above, self._good = (np.array(column) for column in zip(*found, strict=True))
 
     def curves(self, pixels: Chosen | None = None, groups: Chosen | None = None) -> Curves | None:

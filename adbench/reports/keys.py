@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from adbench.errors import UsageError
@@ -34,7 +35,7 @@ class Entry:
     result: Result | None
     values: dict[str, Any]
 
-    @property
+    @cached_property
     def done(self) -> Result | None:
         """The result, unless the job failed or was skipped."""
         return self.result if self.result and self.result.status == "done" else None
@@ -55,14 +56,14 @@ def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
     seen: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # detector -> params as text -> params
     for job in jobs:
-        seen[job.detector].setdefault(json.dumps(job.params, sort_keys=True), job.params)
+        seen[job.detector].setdefault(job.params_text, job.params)
     labels = {}
     for detector, variants in seen.items():
         names = sorted({name for params in variants.values() for name in params})
         varying = [n for n in names if len({json.dumps(p.get(n)) for p in variants.values()}) > 1]
         for text, params in variants.items():
             labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in varying if n in params)
-    return lambda job: labels[job.detector, json.dumps(job.params, sort_keys=True)]
+    return lambda job: labels[job.detector, job.params_text]
 
 
 def varies(found: Iterable[Entry], key: str, within: Sequence[str] = ()) -> bool:

@@ -7,6 +7,7 @@ the cell then says how many of the planned ones its mean is over.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -18,13 +19,18 @@ DASH = "-"
 Scope = frozenset[tuple[Any, ...]]
 
 
+def every(entry: Entry) -> bool:
+    """Take any entry."""
+    return True
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of values: which entries of a row it takes, and which number of a result."""
 
     header: str
     value: Callable[[Result], float | None]
-    takes: Callable[[Entry], bool] = lambda entry: True
+    takes: Callable[[Entry], bool] = every
     digits: int = 3
     ranked: bool = True
 
@@ -51,18 +57,43 @@ def metric_value(name: str) -> Callable[[Result], float | None]:
     return lambda result: result.metrics.get(name)
 
 
+@dataclass(frozen=True)
+class Part:
+    """The entries of a row that a column takes."""
+
+    entries: Sequence[Entry]
+
+    @cached_property
+    def categories(self) -> int:
+        return _categories(self.entries)
+
+    @cached_property
+    def scope(self) -> Scope:
+        return frozenset((e.job.dataset, e.job.category, e.job.eval_size, e.job.pro_limit) for e in self.entries)
+
+
+def means_of(row: Sequence[Entry], columns: Sequence[Column]) -> list[Mean]:
+    """Return the mean of a row's entries in each column, with what it lacks."""
+    parts: dict[Callable[[Entry], bool], Part] = {}
+    for column in columns:
+        if column.takes not in parts:
+            parts[column.takes] = Part([entry for entry in row if column.takes(entry)])
+    return [_mean(parts[column.takes], column) for column in columns]
+
+
 def mean_of(row: Sequence[Entry], column: Column) -> Mean:
     """Return the mean of a row's entries that belong to `column`, with what it lacks."""
-    cell = [entry for entry in row if column.takes(entry)]
+    return means_of(row, [column])[0]
+
+
+def _mean(part: Part, column: Column) -> Mean:
     values: dict[str, list[float]] = defaultdict(list)
-    for entry in cell:
+    for entry in part.entries:
         if entry.done and (value := column.value(entry.done)) is not None:
             values[entry.job.category].append(value)
     number = f"{fmean(fmean(v) for v in values.values()):.{column.digits}f}" if values else DASH
-    share = _share(len(values), _categories(cell), sum(map(len, values.values())), len(cell))
-    return Mean(
-        number, share, frozenset((e.job.dataset, e.job.category, e.job.eval_size, e.job.pro_limit) for e in cell)
-    )
+    share = _share(len(values), part.categories, sum(map(len, values.values())), len(part.entries))
+    return Mean(number, share, part.scope)
 
 
 def count(row: Sequence[Entry]) -> str:

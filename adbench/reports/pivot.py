@@ -1,8 +1,8 @@
 """The table that every format for people prints: which jobs it is about, what its rows and columns are."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from adbench.errors import DataError
 from adbench.metrics import ORDER
@@ -19,7 +19,7 @@ from adbench.reports.keys import (
     receptive_field,
     varies,
 )
-from adbench.reports.means import Column, Mean, count, mean_of, metric_value, ranked
+from adbench.reports.means import Column, Mean, count, means_of, metric_value, ranked
 from adbench.reports.missing import missing_notes, partial_note
 from adbench.types import Job, Result
 
@@ -46,7 +46,7 @@ def build(
     column_key = parse_key("column key", columns) if columns else None
     row_keys = choose_rows(found, rows, column_key)
     table, means = tabulated(
-        found, row_keys, column_key, _metrics(results, metric or (PIVOT_METRIC if columns else None))
+        found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
     )
     return Report(
         table,
@@ -64,7 +64,7 @@ def tabulated(
     """
     wanted = _pivot_columns(found, column_key, metrics[0]) if column_key else _metric_columns(found, metrics)
     groups = grouped(found, row_keys)
-    means = [[mean_of(group, column) for column in wanted] for group in groups.values()]
+    means = [means_of(group, wanted) for group in groups.values()]
     table = Table(
         caption=_caption(found, row_keys, column_key, metrics),
         headers=[*row_keys, "categories", *(column.header for column in wanted)],
@@ -77,30 +77,26 @@ def tabulated(
     return table, means
 
 
-def current(results: Iterable[Result], planned: Sequence[Job]) -> tuple[list[Entry], int]:
+def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Entry], int]:
     """Return planned and run jobs, each once, without those that a plan repeats on newer data, weights or methods.
 
     Also returns how many results were left out for that.
     """
     jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
-    repeated = {_choices(job) for job in planned}
-    superseded = 0
-    for result in results:
-        key = result.job.key
-        if key in jobs or _choices(result.job) not in repeated:
-            jobs[key] = (result.job, result)
-        else:
-            superseded += 1
-    return entries(list(jobs.values())), superseded
+    unplanned = [result for result in results if result.job.key not in jobs]
+    repeated = {choices(job) for job in planned} if unplanned else set()
+    others = [result for result in unplanned if choices(result.job) not in repeated]
+    jobs |= {result.job.key: (result.job, result) for result in (*others, *(r for r in results if r.job.key in jobs))}
+    return entries(list(jobs.values())), len(unplanned) - len(others)
 
 
-def _choices(job: Job) -> str:
-    """Return what a user chose of a job, without what follows from the state of the disk and the program."""
-    state = ("fingerprint", "weights_sha256", "revision")
-    return json.dumps({key: value for key, value in job.record().items() if key not in state}, sort_keys=True)
+def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Return what a user chose of a job but for some keys, not what follows from the state of the disk and the program."""
+    state = ("fingerprint", "weights_sha256", "revision", "params", *without)
+    return (job.params_text, *(value for key, value in job.record().items() if key not in state))
 
 
-def _metrics(results: Iterable[Result], metric: str | None) -> list[str]:
+def shown_metrics(results: Iterable[Result], metric: str | None) -> list[str]:
     """Return the metrics to show: the one asked for, or all that any result has."""
     present = {name for result in results for name in result.metrics} or set(ORDER)
     known = [name for name in ORDER if name in present] + sorted(present - set(ORDER))

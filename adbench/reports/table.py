@@ -15,8 +15,8 @@ def table(report: Report) -> str:
 
 def _section(section: Section, bold: bool) -> str:
     title = f"\033[1m{section.title}\033[0m" if bold else section.title
-    blocks = [line for table in section.tables for line in _blocks(table, bold)]
-    return "\n" + "\n".join([title, "", *blocks, *section.notes]).rstrip() + "\n"
+    tables = ["\n".join(_blocks(table, bold)).rstrip() for table in section.tables]
+    return "\n" + "\n\n".join([title, *tables, "\n".join(section.notes)]).rstrip() + "\n"
 
 
 def _blocks(table: Table, bold: bool) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 from adbench.registry import squeeze
@@ -15,6 +17,7 @@ MEASURES = {"image_auroc": "classification", "aupro": "localisation"}  # what th
 AXIS_NAMES = {"image_auroc": "image AUROC", "aupro": "AU-PRO"}
 WITHIN = NEVER_MIXED | {"params": ("detector",)}
 BLOCK_KEYS = ("backbone", "weights", "image_size")  # layers are compared within one value of these
+FEWEST_SEEDS = 3  # the deviation of two is itself off by three quarters, typically
 BARE = ("dataset", "backbone", "weights", "layer", "detector", "params")  # keys whose values speak for themselves
 
 
@@ -65,6 +68,31 @@ def _word(key: str, value: Any) -> str:
 def mean(entries: Sequence[Entry], name: str) -> Mean:
     """Return the mean of a metric over categories, with what it lacks, as the main table prints it."""
     return mean_of(entries, Column(name, metric_value(name)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over seeds: its mean with what it lacks, and the value of each seed that lacks nothing."""
+
+    mean: Mean
+    values: Sequence[float]
+
+    @property
+    def deviation(self) -> float | None:
+        return stdev(self.values) if self.mean.complete and len(self.values) >= FEWEST_SEEDS else None
+
+    @property
+    def text(self) -> str:
+        return self.mean.text if self.deviation is None else f"{self.mean.number} ± {self.deviation:.4f}"
+
+
+def spread(entries: Sequence[Entry], name: str) -> Spread:
+    """Return how a metric's mean over categories varies with the seed."""
+    look_up, seeds = metric_value(name), defaultdict(list)
+    for entry in entries:
+        seeds[entry.job.seed].append(look_up(entry.done) if entry.done else None)
+    whole = [[v for v in values if v is not None] for values in seeds.values() if None not in values]
+    return Spread(mean(entries, name), [fmean(values) for values in whole])
 
 
 def measured(found: Sequence[Entry]) -> list[str]:

@@ -15,7 +15,7 @@ from adbench.reports.keys import Entry, natural
 from adbench.reports.means import DASH
 from adbench.reports.plotting import shades
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, Block, fill, rows
+from adbench.studies.charts import Block, fill, remark, rows
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -94,7 +94,7 @@ def section(found: Sequence[Entry]) -> Section:
         "Which layer is best?",
         tables=[
             *(_counts(detectors, measure) for measure in shown),
-            *(_best(name, seen, measure) for name, seen in detectors.items() for measure in shown),
+            *(_best(of, columns, measure) for of, columns in _side_by_side(detectors).items() for measure in shown),
         ],
         figures=[_figure(name, seen) for name, seen in detectors.items() if shown],
         notes=_notes(detectors),
@@ -133,14 +133,25 @@ def _count(backbone: Backbone | None, layer: str, measure: str) -> str:
     return backbone.winners[measure].text(layer) if backbone and layer in backbone.layers else DASH
 
 
-def _best(name: str, seen: Sequence[Backbone], measure: str) -> Table:
-    """One row per category, one column per backbone, the names of the best layers in it."""
-    categories = sorted({e.job.category for b in seen for entries in b.layers.values() for e in entries})
+def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, Backbone]]:
+    """Return the columns of each table of best layers: detectors of the one backbone, else backbones of each detector."""
+    labels = {backbone.label for seen in detectors.values() for backbone in seen}
+    if len(labels) == 1:
+        return {labels.pop(): {name: seen[0] for name, seen in detectors.items() if seen}}
+    return {name: {backbone.label: backbone for backbone in seen} for name, seen in detectors.items()}
+
+
+def _best(of: str, columns: dict[str, Backbone], measure: str) -> Table:
+    """One row per category, the names of the best layers in it."""
+    categories = {e.job.category for b in columns.values() for entries in b.layers.values() for e in entries}
     return Table(
-        f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {name}",
-        ["category", *(backbone.label for backbone in seen)],
-        [[Cell(category), *(Cell(_names(b, measure, category)) for b in seen)] for category in categories],
-        num_labels=1 + len(seen),
+        f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {of}",
+        ["category", *columns],
+        [
+            [Cell(category), *(Cell(_names(b, measure, category)) for b in columns.values())]
+            for category in sorted(categories, key=lambda name: natural("category", name))
+        ],
+        num_labels=1 + len(columns),
     )
 
 
@@ -205,7 +216,7 @@ def _bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int])
     for layer, y, look in zip(backbone.layers, heights, tones, strict=True):
         style = fill(replace(look, hatch=""), complete=not won.share)  # a row's label tells it apart
         panel.barh(y, won.wins(layer), height=0.75, **style)
-        panel.text(won.wins(layer), y, f" {won.text(layer)}", va="center", fontsize=SMALL)
+        remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
 
 
 register("layers")(Study("layer", section, unless=("weights", "image_size")))

@@ -11,9 +11,9 @@ from adbench.reports.keys import Entry, choose_rows, natural, varies
 from adbench.reports.means import DASH, Mean
 from adbench.reports.missing import partial_note
 from adbench.reports.pivot import tabulated
-from adbench.reports.plotting import COLUMN, Look, looks
+from adbench.reports.plotting import COLUMN, INK, Look, looks
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, fill, name_layers
+from adbench.studies.charts import fill, name_layers, remark
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -103,18 +103,21 @@ def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
 
 
 def _panel(panel: Axes, found: Sequence[Entry], measure: str, series: dict[str, Look]) -> None:
-    """Groups of bars, one group per layer, one bar per pretraining."""
+    """Groups of bars, one group per layer, one bar per pretraining; what is worse than chance hangs down."""
+    cells = {(part, label): [entry for entry in entries if entry.job.weights == label]
+             for part, entries in enumerate(layers(found).values()) for label in series}  # fmt: skip
+    means = {place: mean(entries, measure) for place, entries in cells.items() if entries}
     width, floor = 0.84 / len(series), FLOORS.get(measure, 0.0)
-    panel.grid(axis="y")
-    panel.set_ylabel(f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})")
     for index, (label, look) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * width
-        for group, entries in enumerate(layers(found).values()):
-            of = [entry for entry in entries if entry.job.weights == label]
-            if of:
-                _bar(panel, group + shift, mean(of, measure), (width, floor), look)
         panel.bar(0, 0, bottom=floor, label=label, **fill(look, complete=True))  # for the legend, complete or not
-    panel.set_ylim(floor, 1.02)
+        for group in (part for part, name in means if name == label):
+            _bar(panel, group + shift, means[group, label], (width, floor), look)
+    lowest = min([floor, *(float(value.number) - 0.02 for value in means.values() if value.number != DASH)])
+    panel.set_ylim(lowest, 1.02 if all(value.complete for value in means.values()) else 1.15)  # room for n/N
+    panel.axhline(floor, color=INK, linewidth=0.6)
+    panel.grid(axis="y")
+    panel.set_ylabel(f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})")
 
 
 def _bar(panel: Axes, place: float, value: Mean, shape: tuple[float, float], look: Look) -> None:
@@ -122,7 +125,7 @@ def _bar(panel: Axes, place: float, value: Mean, shape: tuple[float, float], loo
     height = floor if value.number == DASH else float(value.number)
     panel.bar(place, height - floor, width, bottom=floor, **fill(look, value.complete))
     if not value.complete:
-        panel.text(place, height, f" {value.share}", rotation=90, ha="center", va="bottom", fontsize=SMALL)
+        remark(panel, value.share, (place, max(height, floor)), (0, 2), rotation=90, ha="center", va="bottom")
 
 
 register("pretraining")(Study(KEY, section))

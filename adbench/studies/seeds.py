@@ -6,62 +6,34 @@ It has no deviation while a job is missing, nor over fewer than three seeds.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from adbench.metrics import ORDER
 from adbench.reports import Cell, Figure, Section, Table
 from adbench.reports.keys import Entry, choose_rows, grouped, natural
-from adbench.reports.means import DASH, Mean, metric_value
+from adbench.reports.means import DASH
 from adbench.reports.plotting import INK, looks
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, Block, rows
+from adbench.studies.charts import Block, remark, rows
 from adbench.studies.grid import (
     AXIS_NAMES,
+    FEWEST_SEEDS,
     MEASURES,
+    Spread,
     blocks,
     cut,
     figure_keys,
     layers,
-    mean,
     measured,
     short_names,
     slug,
+    spread,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
-
-FEWEST = 3  # seeds; the deviation of two is itself off by three quarters, typically
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A metric over seeds: its mean with what it lacks, and the value of each seed that lacks nothing."""
-
-    mean: Mean
-    values: Sequence[float]
-
-    @property
-    def deviation(self) -> float | None:
-        return stdev(self.values) if self.mean.complete and len(self.values) >= FEWEST else None
-
-    @property
-    def text(self) -> str:
-        return self.mean.text if self.deviation is None else f"{self.mean.number} ± {self.deviation:.4f}"
-
-
-def spread(entries: Sequence[Entry], name: str) -> Spread:
-    """Return how a metric's mean over categories varies with the seed."""
-    look_up, seeds = metric_value(name), defaultdict(list)
-    for entry in entries:
-        seeds[entry.job.seed].append(look_up(entry.done) if entry.done else None)
-    whole = [[v for v in values if v is not None] for values in seeds.values() if None not in values]
-    return Spread(mean(entries, name), [fmean(values) for values in whole])
 
 
 def section(found: Sequence[Entry]) -> Section:
@@ -116,9 +88,11 @@ def _count(entries: Sequence[Entry]) -> str:
 def _notes(found: Sequence[Entry]) -> list[str]:
     notes = ["±: sample standard deviation over seeds; it tells how training scatters, not how test images do"]
     if few := sum(
-        len({e.job.seed for e in row}) < FEWEST for row in grouped(found, choose_rows(found, (), None)).values()
+        len({e.job.seed for e in row}) < FEWEST_SEEDS for row in grouped(found, choose_rows(found, (), None)).values()
     ):
-        notes.append(f"too few seeds for a standard deviation in {few} rows: {FEWEST} are the least, five are better")
+        notes.append(
+            f"too few seeds for a standard deviation in {few} rows: {FEWEST_SEEDS} are the least, five are better"
+        )
     if any(not entry.done for entry in found):
         notes.append("no standard deviation is given while a job is missing; a number with (n/N) is over n of N")
     return notes
@@ -159,7 +133,7 @@ def _row(panel: Axes, found: Spread, y: int) -> None:
     centre = float(found.mean.number)
     panel.errorbar(centre, y + 0.15, xerr=found.deviation, fmt="D", ms=2.5, color=INK, markerfacecolor=face)
     if not found.mean.complete:
-        panel.text(centre, y + 0.15, f"  {found.mean.share}", va="center", fontsize=SMALL)
+        remark(panel, found.mean.share, (centre, y + 0.15), (4, 0), va="center")
 
 
 register("seeds")(Study("seed", section))

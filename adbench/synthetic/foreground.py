@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_closing, gaussian_filter, label
+from scipy.ndimage import binary_closing, binary_erosion, gaussian_filter, label
 
 from adbench.images import read_image
 from adbench.types import OnStep, Sample, ignore_step
 
 _SIDE = 256  # px of the longer side at which foregrounds are estimated
+_SMOOTHED = 0.006  # of the longer side
+_PLANE_WORTH = 0.5  # of the error that the median leaves
 _RING = 8  # px of it: the border that is taken for background
 _LOOKED_AT = 12  # images that decide what a category is
-_MOST_ON_BORDER, _LEAST_DISTANCE = 0.15, 2.5  # share of the border that an object may cover; in background spreads
+_MOST_ON_BORDER, _LEAST_DISTANCE = 0.3, 2.5  # share of the border that an object may cover; in background spreads
 _SHARES = (0.02, 0.95)  # of the image that an object covers
 _CLOSED, _SMALL_HOLE, _SMALL_PIECE = 6, 0.01, 0.05  # px; share of the image; share of the largest piece
 
@@ -68,21 +70,41 @@ def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step) -
 def estimate(image: NDArray[np.uint8]) -> Mask | None:
     """Return where the object is in `image` (H, W, 3), or None where no object stands out from the border.
 
-    Each pixel's distance from the border's median colour is counted in the border's spreads (median absolute deviation)
+    Each pixel's distance from the background's colour is counted in the border's spreads (median absolute deviation)
     and split by Otsu's threshold of its logarithm. In a texture, the border has as much above it as the middle.
     """
-    small = gaussian_filter(_shrunk(image), (2, 2, 0))
+    small = _shrunk(image)
+    sigma = _SMOOTHED * max(small.shape)
+    small = gaussian_filter(small, (sigma, sigma, 0))
     ring = np.ones(small.shape[:2], bool)
     ring[_RING:-_RING, _RING:-_RING] = False
-    centre = np.median(small[ring], axis=0)
-    spread = np.maximum(1.4826 * np.median(np.abs(small[ring] - centre), axis=0), 2)
-    distance = np.log1p(np.sqrt((((small - centre) / spread) ** 2).sum(axis=2)))
+    difference = np.abs(small - _background(small, ring))
+    spread = np.maximum(1.4826 * np.median(difference[ring], axis=0), 2)
+    distance = np.log1p(np.sqrt(((difference / spread) ** 2).sum(axis=2)))
     threshold = _otsu(distance)
     mask = distance > threshold
-    if mask[ring].mean() > _MOST_ON_BORDER or threshold < np.log1p(_LEAST_DISTANCE):
+    middle = mask[tuple(slice(n // 4, n - n // 4) for n in mask.shape)]
+    if threshold < np.log1p(_LEAST_DISTANCE) or mask[ring].mean() > min(_MOST_ON_BORDER, middle.mean() / 2):
         return None
     mask = _tidy(mask)
     return _resized(mask.astype(np.float32), image.shape[:2]) if _SHARES[0] < mask.mean() < _SHARES[1] else None
+
+
+def _background(image: NDArray[np.float32], ring: Mask) -> NDArray[np.float64]:
+    """Return the colour (H, W, 3) that the border leads one to expect: its median or, where light falls off, a plane.
+
+    The plane is fitted again without its outliers, which may be an object that touches the border.
+    """
+    rows, columns = np.mgrid[-1 : 1 : 1j * ring.shape[0], -1 : 1 : 1j * ring.shape[1]]
+    basis = np.stack([np.ones_like(rows), rows, columns], axis=-1)
+    flat = plane = np.array([np.median(image[ring], axis=0), np.zeros(3), np.zeros(3)])
+    error = flat_error = np.abs(image[ring] - basis[ring] @ flat).max(axis=1)
+    for _ in range(3):
+        fits = error <= 2.5 * np.median(error)
+        plane = np.linalg.lstsq(basis[ring][fits], image[ring][fits], rcond=None)[0]
+        error = np.abs(image[ring] - basis[ring] @ plane).max(axis=1)
+    better = np.median(error) < _PLANE_WORTH * np.median(flat_error)
+    return np.asarray(basis @ (plane if better else flat))
 
 
 def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -107,7 +129,8 @@ def _tidy(mask: Mask) -> Mask:
     closed = binary_closing(padded, np.ones((3, 3)), _CLOSED)[_CLOSED:-_CLOSED, _CLOSED:-_CLOSED]
     filled = ~_pieces(~closed, _SMALL_HOLE * mask.size)
     areas = np.bincount(label(filled)[0].ravel())[1:]
-    return _pieces(filled, _SMALL_PIECE * areas.max(initial=0))
+    kept = _pieces(filled, _SMALL_PIECE * areas.max(initial=0))
+    return np.asarray(binary_erosion(kept, border_value=1))  # smoothing has widened it
 
 
 def _pieces(mask: Mask, least: float) -> Mask:

@@ -5,6 +5,8 @@ import numpy as np
 from adbench.synthetic import Canvas, Picture, Rng, register
 from adbench.synthetic.shapes import WARM, blob, noise
 
+_DARK = 80  # grey levels
+
 
 @register("stain")
 def stain(canvas: Canvas, rng: Rng) -> Picture:
@@ -14,7 +16,7 @@ def stain(canvas: Canvas, rng: Rng) -> Picture:
     density = cover * (0.85 + 0.15 * noise(rng, canvas.shape, 0.3 * canvas.size)) + 0.5 * rim * rng.uniform(0, 1)
     tint = 0.9 - rng.uniform(-0.15, 0.35) * WARM + rng.uniform(-0.06, 0.06, 3)  # how much of each colour it takes away
     level = float(canvas.image[canvas.foreground].mean())
-    if level < 1.5 * canvas.contrast:
+    if level < min(1.5 * canvas.contrast, _DARK):
         return np.asarray(canvas.image + canvas.contrast * density[..., None] * tint, dtype=np.float32)
     taken = np.clip(canvas.contrast / level * density[..., None] * tint, 0, 0.95)
     return np.asarray(canvas.image * (1 - taken), dtype=np.float32)

@@ -93,7 +93,6 @@ def test_a_killed_parent_is_followed_by_the_same_command(sweeps: Sweeps, referen
     assert again["done"] + again["cached"] == 6
     assert sweeps.metrics("orphaned") == reference
     assert len(list((sweeps.folder / "orphaned" / "slurm").glob("*_submission.sh"))) == 1
-    assert list((sweeps.folder / "orphaned" / "orders").iterdir()) == []
 
 
 def test_a_refusal_is_one_line(sweeps: Sweeps) -> None:

@@ -44,9 +44,9 @@ class Bench:
         spec, data, out, cache = (str(self.folder / part) for part in ("study.yaml", "parts", name, "cache"))
         return ["sweep", "--spec", spec, "--data", data, "--out", out, "--cache", cache, "--json"]
 
-    def start(self, name: str, workers: int = 2) -> "subprocess.Popen[str]":
-        """Start the command as a process with workers."""
-        command = [sys.executable, "-m", "adbench", *self.arguments(name), "--jobs", str(workers)]
+    def start(self, name: str) -> "subprocess.Popen[str]":
+        """Start the command as a process with two workers."""
+        command = [sys.executable, "-m", "adbench", *self.arguments(name), "--jobs", "2"]
         variables = dict(os.environ, ADBENCH_MARK=self.mark)
         return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -77,17 +77,20 @@ def _environment(path: Path) -> str:
         return ""
 
 
-def finish(bench: Bench, name: str, workers: int = 2) -> dict[str, int]:
+def finish(bench: Bench, name: str) -> dict[str, int]:
     """Run the sweep to its end and return its summary."""
-    process = bench.start(name, workers)
+    process = bench.start(name)
     out, err = process.communicate(timeout=600)
     if process.returncode:
         raise AssertionError(f"exit code {process.returncode}: {err}")
     return json.loads(out)
 
 
-def strike(bench: Bench, rng: random.Random, span: float) -> str:
-    """Start the sweep `hit`, kill one of its processes within `span` seconds, return whom; nothing of it may be left."""
+def strike(bench: Bench, rng: random.Random, span: float) -> str | None:
+    """Start the sweep `hit`, kill one of its processes within `span` seconds, return whom; nothing of it may be left.
+
+    None if it was done before.
+    """
     process = bench.start("hit")
     time.sleep(rng.uniform(0, span))
     alive = bench.processes()
@@ -97,22 +100,25 @@ def strike(bench: Bench, rng: random.Random, span: float) -> str:
     process.communicate(timeout=600)
     if not all_gone(bench):
         raise AssertionError(f"orphans: {bench.processes()}")
-    return "nobody, it was done" if victim is None else "parent" if victim == process.pid else "worker"
+    return None if victim is None else "parent" if victim == process.pid else "worker"
 
 
 def kills(bench: Bench, times: int, seed: int = 0) -> Counter[str]:
-    """Strike `times` and return whom; AssertionError if anything is not as it must be. Every second time the cache is empty."""
+    """Strike `times` and return whom; AssertionError if anything is not as it must be. The cache is emptied now and then."""
     rng, started = random.Random(seed), time.monotonic()
-    finish(bench, "reference", workers=1)
+    finish(bench, "reference")
     expected, span, struck = bench.metrics("reference"), time.monotonic() - started, Counter[str]()
-    for index in range(times):
+    while struck.total() < times:
         shutil.rmtree(bench.folder / "hit", ignore_errors=True)
-        if index % 2 == 0:
+        if rng.random() < 0.5:
             shutil.rmtree(bench.folder / "cache")
-        struck[strike(bench, rng, span)] += 1
+        whom = strike(bench, rng, span)
+        if whom is None:
+            continue
+        struck[whom] += 1
         again = finish(bench, "hit")
         if again["done"] + again["cached"] != JOBS or bench.metrics("hit") != expected:
-            raise AssertionError(f"round {index}: {again}")
+            raise AssertionError(f"after {dict(struck)}: {again}")
     return struck
 
 

@@ -1,0 +1,219 @@
+"""Damage to what adbench wrote itself (cache, results, models), to datasets, checkpoints and foreign maps."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from cases import (
+    DATA,
+    EVAL,
+    EXTRACT,
+    FINE,
+    SOME_FAILED,
+    SWEEP,
+    USAGE,
+    Case,
+    Damage,
+    cut,
+    flip,
+    named,
+    write,
+)
+
+MAPS = ("eval-maps", "--maps", "maps", "--data", "parts", "--eval-size", "64")
+FIRST_MAP = "maps/alpha/test/good/000.npy"
+VISA = ("extract", "efficientnet_lite0", "blocks.2.1.add", "--image-size", "64", "--data", "visa")
+HEADER = "object,split,label,image,mask\n"
+
+
+class Attack:
+    """What code in a checkpoint would do."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("hacked"),)  # type: ignore[return-value]
+
+
+def array(content: np.ndarray, allow_pickle: bool = False) -> bytes:
+    """Return an array as the content of a .npy file."""
+    out = io.BytesIO()
+    np.save(out, content, allow_pickle=allow_pickle)
+    return out.getvalue()
+
+
+def own_files() -> Iterator[Case]:
+    """Yield damage to cache entries and results, which must heal, and to models, which must be refused."""
+    healing: dict[str, str] = {
+        "cached features": "cache/features/**/*.npy",
+        "cache sidecar": "cache/features/**/*.json",
+        "file memo": "cache/files.json",
+        "result": "results/*.json",
+        "plan": "results/plans/*.json",
+        "replicates": "results/replicates/*.npy",
+    }
+    for what, pattern in healing.items():
+        for name, damage in damages(pattern).items():
+            yield Case(f"{what} {name}", both(damage, forget_first_result), SWEEP, FINE, recovers=True)
+    for name, damage in damages("m.safetensors").items():
+        # a tensor's flipped bit may leave a model that loads: it is refused all the same
+        yield Case(f"model {name}", damage, EVAL, DATA, "m.safetensors")
+    for name, content in {"a list": b"[]", "of no schema": b"{}", "nested": b"[" * 5000, "text": b"result"}.items():
+        yield Case(f"result replaced by {name}", write_over("results/*.json", content), SWEEP, FINE, recovers=True)
+
+
+def damages(pattern: str) -> dict[str, Damage]:
+    """Return cuts and flipped bytes of files."""
+    cuts: dict[str, Damage] = {f"cut to {share:.0%}": cut(pattern, share) for share in (0.0, 0.01, 0.5, 0.99)}
+    return cuts | {f"flipped at {place:.0%}": flip(pattern, place) for place in (0.0, 0.3, 0.6, 0.95)}
+
+
+def both(first: Damage, second: Damage) -> Damage:
+    """Do one damage after the other."""
+
+    def damage(workplace: Path) -> None:
+        first(workplace)
+        second(workplace)
+
+    return damage
+
+
+def forget_first_result(workplace: Path) -> None:
+    """Delete a result, so that the sweep has something to do with what is damaged."""
+    found = sorted((workplace / "results").glob("*.json"))
+    for path in found[:1]:
+        path.unlink()
+
+
+def write_over(pattern: str, content: bytes) -> Damage:
+    """Put `content` into every file that `pattern` finds."""
+
+    def damage(workplace: Path) -> None:
+        for path in workplace.glob(pattern):
+            path.write_bytes(content)
+
+    return damage
+
+
+def visa(rows: str, header: str = HEADER) -> Damage:
+    """Write a dataset of VisA's layout with these rows."""
+    return write("visa/split_csv/1cls.csv", (header + rows).encode())
+
+
+def datasets() -> Iterator[Case]:
+    """Yield csv files with ways out and folders that are not what they should be."""
+    row = "candle,{split},normal,{image},\n"
+    yield from named("VisA", [
+        ("parent in a path", visa(row.format(split="train", image="../../etc/passwd")), VISA, DATA, "leads out of"),
+        ("absolute path", visa(row.format(split="train", image="/etc/passwd")), VISA, DATA, "leads out of"),
+        ("Windows drive", visa(row.format(split="train", image="C:\\\\x.png")), VISA, DATA, "leads out of"),
+        ("mask leads out", visa("candle,test,anomaly,a.JPG,../m.png\n"), VISA, DATA, "leads out of"),
+        ("missing column", visa("candle,train,normal\n", "object,split,label\n"), VISA, DATA, "columns"),
+        ("no rows", visa(""), VISA, DATA, "columns"),
+        ("NUL", visa("candle\0,train,normal,a.png,\n"), VISA, DATA, "visa"),
+        ("binary", write("visa/split_csv/1cls.csv", bytes(range(128, 256))), VISA, DATA, "1cls.csv"),
+        ("image is missing", visa(row.format(split="train", image="a.png")), VISA, DATA, "a.png"),
+        ("category that leads out", visa("../x,train,normal,a.png,\n"), VISA, DATA, "."),
+    ])  # fmt: skip
+    yield from named("dataset", [
+        ("no training images", emptied("parts/alpha/train/good"), EXTRACT, DATA, "train"),
+        ("folder named like an image", folder("parts/alpha/train/good/900.png"), EXTRACT, FINE, ""),
+        ("link to nowhere", link("parts/alpha/train/good/901.png", "nowhere.png"), EXTRACT, DATA, "901.png"),
+        ("link to itself", link("parts/alpha/train/good/902.png", "902.png"), EXTRACT, DATA, "902.png"),
+        ("mask is missing", without("parts/alpha/ground_truth/spot/000_mask.png"), EXTRACT, DATA, "no mask"),
+        ("mask of another size", write("parts/alpha/ground_truth/spot/000_mask.png", small_mask()), EXTRACT, DATA, "10 x 10"),
+        ("a name with a line break", renamed("000.png", "a\nb.png"), EXTRACT, FINE, ""),
+        ("a name of bytes", renamed("000.png", "\udcff\udcfe.png"), EXTRACT, FINE, ""),
+        ("empty folder as data", both(emptied("parts"), folder("parts")), EXTRACT, DATA, "parts"),
+    ])  # fmt: skip
+
+
+def small_mask() -> bytes:
+    """Return a mask of 10 x 10 px."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("L", (10, 10), 255).save(out, format="PNG")
+    return out.getvalue()
+
+
+def emptied(relative: str) -> Damage:
+    """Delete a folder."""
+    import shutil
+
+    return lambda workplace: shutil.rmtree(workplace / relative)
+
+
+def without(relative: str) -> Damage:
+    """Delete a file."""
+    return lambda workplace: (workplace / relative).unlink()
+
+
+def folder(relative: str) -> Damage:
+    """Make a folder."""
+    return lambda workplace: (workplace / relative).mkdir(parents=True)
+
+
+def link(relative: str, target: str) -> Damage:
+    """Make a symbolic link."""
+    return lambda workplace: (workplace / relative).symlink_to(target)
+
+
+def renamed(old: str, new: str) -> Damage:
+    """Rename a training image."""
+    return lambda workplace: (
+        (workplace / "parts/alpha/train/good" / old).rename(workplace / "parts/alpha/train/good" / new) and None
+    )
+
+
+def checkpoints() -> Iterator[Case]:
+    """Yield weights with code in them, and others that do not fit."""
+    command = (*EXTRACT, "--weights", "w.pth")
+    imported = ("weights", "import", "moco", "w.pth")
+    attack = pickle.dumps(Attack())
+    for name, content in {
+        "code": attack,
+        "text": b"weights",
+        "nothing": b"",
+        "zip": b"PK\x03\x04" + bytes(100),
+    }.items():
+        yield Case(f"checkpoint: {name}", write("w.pth", content), command, DATA, "w.pth")
+        yield Case(f"imported checkpoint: {name}", write("w.pth", content), imported, DATA, "w.pth")
+
+
+def foreign_maps() -> Iterator[Case]:
+    """Yield maps of another program that cannot be measured."""
+    bad = {
+        "NaN": array(np.full((8, 8), np.nan, np.float32)),
+        "infinite": array(np.full((8, 8), np.inf, np.float32)),
+        "three-dimensional": array(np.zeros((3, 8, 8), np.float32)),
+        "a number": array(np.float32(1)),
+        "empty": array(np.zeros((0, 8), np.float32)),
+        "of text": array(np.array([["a", "b"], ["c", "d"]])),
+        "of objects": array(np.array([[Attack()]], dtype=object), allow_pickle=True),
+        "cut": array(np.zeros((8, 8), np.float32))[:150],
+        "no bytes": b"",
+        "no array": b"maps",
+        "claiming terabytes": array(np.zeros((8, 8), np.float32)).replace(
+            b"(8, 8), }    ", b"(9999999,9999999), }"[:13] or b""
+        ),
+    }
+    for name, content in bad.items():
+        yield Case(f"map: {name}", write(FIRST_MAP, content), MAPS, DATA, "000.npy")
+    yield Case("map: missing", without(FIRST_MAP), MAPS, DATA, "no map for 1")
+
+
+def cases() -> Iterator[Case]:
+    """Yield all damage to files that are not images or specifications."""
+    yield from own_files()
+    yield from datasets()
+    yield from checkpoints()
+    yield from foreign_maps()
+    unsupported = write(
+        "odd.yaml", b"layers: [blocks.6.0.bn3]\nimage_sizes: [32]\neval_size: 32\ndetectors: [fastflow]\n"
+    )
+    odd = ("sweep", "--spec", "odd.yaml", "--data", "parts", "--out", "results")
+    yield Case("a job that cannot run leaves the others", unsupported, odd, SOME_FAILED, "skipped|failed")
+    yield Case("dry run of a bad layer", unsupported, (*odd, "--dry-run", "--set", "layers=x"), USAGE, "unknown layer")

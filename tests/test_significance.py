@@ -1,0 +1,264 @@
+"""Tests over categories and over test images: Demsar's worked example, scipy's values, and what the report says in words."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adbench.analyses import Question
+from adbench.analyses.diagram import joined
+from adbench.analyses.significance import section, sentences
+from adbench.reports import Section
+from adbench.reports.keys import entries
+from adbench.statistics.paired import interval, p_values
+from adbench.statistics.ranks import (
+    critical_difference,
+    friedman,
+    holm,
+    least_categories,
+    mean_ranks,
+    wilcoxon,
+)
+from adbench.types import Job, Result
+
+# Demsar (JMLR 7, 2006), table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets. In the thirteenth the last two
+# are printed as equal, but ranked 2 and 3.
+PUBLISHED = np.array([
+    [0.763, 0.768, 0.771, 0.798], [0.599, 0.591, 0.590, 0.569], [0.954, 0.971, 0.968, 0.967], [0.628, 0.661, 0.654, 0.657],
+    [0.882, 0.888, 0.886, 0.898], [0.936, 0.931, 0.916, 0.931], [0.661, 0.668, 0.609, 0.685], [0.583, 0.583, 0.563, 0.625],
+    [0.775, 0.838, 0.866, 0.875], [1.000, 1.000, 1.000, 1.000], [0.940, 0.962, 0.965, 0.962], [0.619, 0.666, 0.614, 0.669],
+    [0.972, 0.981, 0.9751, 0.975], [0.957, 0.978, 0.946, 0.970],
+])  # fmt: skip
+NAMES = ("layer1", "layer2", "layer3", "layer4")
+
+
+def test_mean_ranks_are_the_published_ones() -> None:
+    np.testing.assert_allclose(mean_ranks(PUBLISHED), [3.143, 2.000, 2.893, 1.964], atol=5e-4)
+
+
+def test_friedman_is_the_published_one_but_for_the_correction_for_ties() -> None:
+    p_value = friedman(PUBLISHED)
+    assert p_value == stats.friedmanchisquare(*PUBLISHED.T).pvalue
+    ties = 1 - (6 + 6 + 60 + 6) / (14 * 4 * (4**2 - 1))  # iris, lung cancer, mushroom, primary tumor
+    assert stats.chi2.isf(p_value, 3) * ties == pytest.approx(9.28, abs=0.005)
+
+
+def test_critical_differences_are_the_published_ones() -> None:
+    assert critical_difference(14, 4) == pytest.approx(1.25, abs=0.005)
+    assert critical_difference(14, 4, alpha=0.1) == pytest.approx(1.12, abs=0.005)
+
+
+def test_mean_ranks_a_critical_difference_apart_have_nemenyis_p_value() -> None:
+    quantile = critical_difference(15, 6) / np.sqrt(6 * 7 / (6 * 15)) * np.sqrt(2)
+    assert stats.studentized_range.sf(quantile, 6, np.inf) == pytest.approx(0.05)
+
+
+def test_wilcoxon_is_the_published_one() -> None:
+    first, second = PUBLISHED[:, 0], PUBLISHED[:, 1]
+    assert stats.wilcoxon(first, second, zero_method="zsplit").statistic == 12  # table 2
+    assert wilcoxon(first, second) == stats.wilcoxon(first, second, zero_method="zsplit").pvalue < 0.05
+    assert wilcoxon(first, first) == 1
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.7, 0.6])).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 5, 20])
+def test_the_least_categories_can_be_significant_and_one_fewer_cannot(comparisons: int) -> None:
+    least = least_categories(comparisons)
+    found = [stats.wilcoxon(np.arange(1, n + 1)).pvalue for n in (least - 1, least)]
+    assert found[1] <= 0.05 / comparisons < found[0]
+
+
+def test_a_difference_in_every_replicate_is_significant_and_none_is_not() -> None:
+    noise = np.random.default_rng(0).normal(size=(3, 999)) * 0.01
+    noise[2] = 0
+    found = p_values(np.array([0.1, 0.001, 0.0]), noise + np.array([[0.1], [0.001], [0.0]]))
+    assert found[0] == 0.001 and found[1] > 0.9 and found[2] == 1
+    assert p_values(np.array([0.2]), np.full((1, 999), 0.2)).tolist() == [0.001]
+
+
+def test_p_values_are_corrected_for_all_comparisons() -> None:
+    rng = np.random.default_rng(1)
+    estimates = rng.normal(size=(300, 8))  # no true difference, standard error 1
+    draws = rng.normal(size=(300, 8, 400)) + estimates[..., None]
+    smallest = np.array([p_values(e, d).min() for e, d in zip(estimates, draws, strict=True)])
+    assert 0.02 < (smallest < 0.05).mean() < 0.09
+
+
+def test_the_interval_leaves_out_what_is_not_defined() -> None:
+    assert interval(np.array([np.nan, *np.linspace(0, 1, 1001)])) == pytest.approx((0.025, 0.975))
+
+
+JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)
+Draw = Callable[[float, int], np.ndarray]
+
+
+def results(values: np.ndarray, seeds: int = 1, deviation: float = 0.0) -> list[Result]:
+    """A result per category (row), configuration (column) and seed."""
+    return [
+        Result(
+            replace(JOB, fingerprint=f"f{i}", category=f"c{i}", layers=(NAMES[j],), seed=seed),
+            "done",
+            metrics={"aupro": float(value + deviation * (seed - (seeds - 1) / 2))},
+            details={"resamples": f"r{i}"},
+        )
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
+        for seed in range(seeds)
+    ]
+
+
+def noisy(result: Result) -> np.ndarray:
+    """Replicates that scatter by 0.03 with the category, and by 0.005 with the configuration."""
+    shared = np.random.default_rng(int(result.job.category[1:])).normal(size=(7, 500)) * 0.03
+    own = np.random.default_rng(NAMES.index(result.job.layer)).normal(size=(7, 500)) * 0.005
+    return (np.full((7, 1), result.metrics["aupro"]) + shared + own).astype(np.float32)
+
+
+def asked(found: list[Result], drawn: Callable[[Result], np.ndarray | None] = lambda result: None) -> Section:
+    return section(entries([(r.job, r) for r in found]), Question(["layer"], ["aupro"], drawn))
+
+
+def column(made: Section, header: str, table: int = 0) -> list[str]:
+    return [row[list(made.tables[table].headers).index(header)].text for row in made.tables[table].rows]
+
+
+def test_the_published_example_in_words() -> None:
+    made = asked(results(PUBLISHED))
+    assert column(made, "mean rank") == ["3.14", "2.00", "2.89", "1.96"]
+    expected = [holm(np.array([wilcoxon(PUBLISHED[:, 3], PUBLISHED[:, j]) for j in range(3)]))]
+    assert column(made, "p (categories)") == [*(f"{p:.2g}" for p in expected[0]), "-"]
+    assert made.notes[0] == (
+        "aupro: layer4 has the best mean over 14 categories; not significantly different: layer2 and layer3; "
+        "significantly worse: layer1 (Wilcoxon's test, Holm, at 5%)"
+    )
+    assert made.notes[1] == (
+        "aupro: mean ranks that are less than 1.25 apart are not significantly different (Nemenyi)"
+    )
+    assert made.figures[0].description == (
+        "Mean ranks: layer4 1.96, layer2 2.00, layer3 2.89, layer1 3.14. Critical difference 1.25."
+    )
+
+
+def test_worse_ones_are_told_from_those_that_are_not_different() -> None:
+    rng = np.random.default_rng(0)
+    close = rng.normal(0.8, 0.01, (10, 2))
+    made = asked(results(np.column_stack([close, close[:, 0] - 0.1])))
+    told = r"aupro: layer[12] has the best mean over 10 categories; not significantly different: layer[12]; "
+    assert re.fullmatch(told + r"significantly worse: layer3 \(Wilcoxon's test, Holm, at 5%\)", made.notes[0])
+
+
+def test_without_differences_friedman_says_so() -> None:
+    made = asked(results(np.random.default_rng(3).normal(0.8, 0.05, (12, 3))))
+    assert re.fullmatch(
+        r"aupro: no significant differences between 3 configurations over 12 categories \(Friedman, p = 0\.\d+\)",
+        made.notes[0],
+    )
+
+
+@pytest.mark.parametrize("categories", [1, 12])
+def test_two_identical_columns_do_not_differ(categories: int) -> None:
+    values = np.random.default_rng(0).normal(0.8, 0.05, (categories, 1))
+    made = asked(results(np.column_stack([values, values])), noisy)
+    where = "the only category" if categories == 1 else "all 12 categories"
+    assert f"aupro: layer1 and layer2 do not differ: equal in {where}" in made.notes
+    if categories > 1:
+        assert column(made, "p (categories)") == ["-", "1"]
+
+
+def test_too_few_categories_have_no_p_value() -> None:
+    made = asked(results(PUBLISHED[:5, :2]))
+    assert list(made.tables[0].headers) == ["configuration", "mean", "mean rank"]
+    assert made.notes[0] == (
+        "aupro: no test over categories: 5 in which all 2 configurations have a value, at least 6 are needed (over fewer, not "
+        "even one that is best in each could reach p < 0.05 in Wilcoxon's test)"
+    )
+    assert (
+        made.figures == []
+        and sentences(entries([(r.job, r) for r in results(PUBLISHED[:5, :2])]), Question(["layer"], ["aupro"])) == []
+    )
+
+
+def test_only_categories_that_all_have_count() -> None:
+    found = results(PUBLISHED)
+    lacking = [
+        replace(r, metrics={"aupro": None}) if r.job.category == "c3" and r.job.layer == "layer2" else r for r in found
+    ]
+    made = asked(lacking)
+    assert made.tables[0].caption == "aupro: means over 13 of 14 categories"
+    assert column(made, "mean")[0] == f"{np.delete(PUBLISHED, 3, axis=0)[:, 0].mean():.3f}"
+
+
+def test_one_configuration_alone_is_not_compared() -> None:
+    assert asked(results(PUBLISHED[:, :1])).notes == [
+        "nothing to compare: no two configurations have a value in the same category"
+    ]
+
+
+def test_differences_over_test_images_are_paired() -> None:
+    made = asked(results(np.array([[0.80, 0.79, 0.70]] * 3)), noisy)
+    assert column(made, "minus best") == ["-", "-0.010", "-0.100"]
+    widths = [float(b) - float(a) for a, b in (text.split(" to ") for text in column(made, "95 % interval"))]
+    of_difference = [
+        float(b) - float(a) for a, b in (text.split(" to ") for text in column(made, "95 % interval of that")[1:])
+    ]
+    assert max(of_difference) < min(widths) / 2
+    assert float(column(made, "p (images)")[2]) < 0.05
+    assert made.notes[1].startswith("aupro, over the test images of 3 categories: layer1 has the best mean; ")
+
+
+def test_each_category_has_its_own_comparison() -> None:
+    made = asked(results(np.array([[0.80, 0.70], [0.75, 0.751]])), noisy)
+    assert [[cell.text for cell in row][:3] for row in made.tables[1].rows] == [
+        ["c0", "layer1", "-"],
+        ["c1", "layer2", "layer1"],
+    ]
+
+
+@pytest.mark.parametrize("flaw", ["missing", "other images"])
+def test_without_common_replicates_there_are_no_intervals(flaw: str) -> None:
+    found = results(PUBLISHED[:, :2])
+    if flaw == "other images":
+        found[0] = replace(found[0], details={"resamples": "another"})
+    made = asked(found, noisy if flaw == "other images" else lambda r: None if r.job.category == "c4" else noisy(r))
+    assert "95 % interval" not in made.tables[0].headers and len(made.tables) == 1
+    assert made.notes[-2] == (
+        "no intervals for aupro: not every result has its replicates (RESULTS/replicates), drawn from the same test images"
+    )
+
+
+def test_seeds_are_averaged_and_their_deviation_is_shown() -> None:
+    made = asked(results(PUBLISHED, seeds=3, deviation=0.01))
+    assert column(made, "sd of seeds") == ["0.0100"] * 4
+    assert column(made, "mean rank") == ["3.14", "2.00", "2.89", "1.96"]
+    assert "sd of seeds" not in asked(results(PUBLISHED, seeds=2, deviation=0.01)).tables[0].headers
+
+
+def test_the_main_table_gets_one_sentence() -> None:
+    found = entries([(r.job, r) for r in results(PUBLISHED)])
+    assert sentences(found, Question(["layer"], ["aupro"])) == [section(found, Question(["layer"], ["aupro"])).notes[0]]
+
+
+def test_scales_are_not_mixed() -> None:
+    found = results(PUBLISHED)
+    native = [replace(r, job=replace(r.job, eval_size="native")) for r in found]
+    made = section(entries([(r.job, r) for r in [*found, *native]]), Question(["layer", "eval_size"], ["aupro"]))
+    assert [table.caption.split(":")[0] for table in made.tables] == ["aupro, eval_size 256", "aupro, eval_size native"]
+    assert {table.caption.split(":")[1] for table in made.tables} == {" means over 14 of 14 categories"}
+
+
+def test_bars_join_what_is_not_significantly_different() -> None:
+    assert joined(np.array([1.0, 3.0, 1.5, 2.4]), 1.0) == [(1.0, 1.5), (1.5, 2.4), (2.4, 3.0)]
+    assert joined(np.array([1.0, 2.5, 4.0]), 1.0) == []
+
+
+def test_the_diagram_has_every_name() -> None:
+    drawing = asked(results(PUBLISHED)).figures[0].draw()
+    texts = {text.get_text() for text in drawing.axes[0].texts}
+    assert {"layer4 (1.96)", "layer1 (3.14)", "critical difference 1.25"} <= texts
