@@ -90,7 +90,7 @@ def parts_of(count: int) -> Inputs:
 
 def test_too_few_good_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^category 'nut' has 9 good training images; select needs 10 or more$"):
-        make_validation(parts_of(9), Holdout(), tmp_path)
+        make_validation(parts_of(9), Holdout(), 0, tmp_path)
 
 
 def test_a_part_has_fewer_images_to_fit_on_and_all_to_score() -> None:
