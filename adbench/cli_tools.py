@@ -40,7 +40,8 @@ def add_to(app: typer.Typer) -> None:
 
 def report(
     results: Annotated[
-        Path | None, typer.Argument(metavar="[RESULTS]", help="Default: $ADBENCH_RESULTS, else ./results.")
+        list[Path] | None,
+        typer.Argument(metavar="[RESULTS]...", help="Default: $ADBENCH_RESULTS, else ./results; two for --compare."),
     ] = None,
     format_: Annotated[
         str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")
@@ -64,19 +65,24 @@ def report(
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", metavar="MB", help="Leave out rows with a higher peak; or e.g. 2GB.")
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Show how the jobs of two folders differ, one by one, and if that is chance."),
+    ] = False,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Draw the figures there, as PNG and SVG.")
     ] = None,
     json: o.Json = False,
 ) -> None:
     """Print the table of a results folder, also of a sweep that still runs, and what its study found."""
-    from adbench.reporting import View, draw, make_report, render
+    from adbench.reporting import View, draw, render, report_on
     from adbench.reports.budget import Budget
 
     name = "json" if json else format_
-    budget = Budget(max_latency, None if max_memory is None else o.megabytes("--max-memory", max_memory))
+    limits = (max_latency, None if max_memory is None else o.megabytes("--max-memory", max_memory))
+    budget = Budget(*limits) if any(limit is not None for limit in limits) else None
     view = View(_split(rows), columns, metric, study, _split(show), budget, complete=name.lower() == "html")
-    made = make_report(o.results_folder(results), view)
+    made = report_on(results or [o.results_folder(None)], view, compare)
     console.answer(render(made, name, bold=console.colour(sys.stdout)))
     if figures:
         with console.progress() as (on_step, _):

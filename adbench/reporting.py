@@ -8,7 +8,8 @@ from pathlib import Path
 
 from adbench.analyses import ANALYSES, Question
 from adbench.analyses.significance import sentences
-from adbench.errors import DataError
+from adbench.comparison import compare
+from adbench.errors import DataError, UsageError
 from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
 from adbench.reports.budget import Budget, within
@@ -35,6 +36,22 @@ class View:
     show: Sequence[str] = ()  # analyses by name, or "all"
     budget: Budget | None = None  # what a row may cost at most
     complete: bool = False  # every analysis where none is named, for a format with room for them
+
+
+def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
+    """Return the report on one results folder, or on the `differences` of two; raise UsageError for what does not fit."""
+    if not differences:
+        if len(folders) > 1:
+            raise UsageError(f"report takes one results folder, not {len(folders)}; --compare shows how two differ")
+        return make_report(folders[0], view)
+    if len(folders) != 2:
+        raise UsageError(f"--compare takes two results folders, not {len(folders)}: adbench report A B --compare")
+    unused = {"--rows": view.rows, "--columns": view.columns, "--study": view.study != AUTO, "--show": view.show}
+    if given := [
+        option for option, value in (unused | {"--max-latency and --max-memory": view.budget}).items() if value
+    ]:
+        raise UsageError(f"--compare shows every job of both folders; leave out {', '.join(given)}")
+    return compare(folders[0], folders[1], view.metric)
 
 
 def make_report(folder: Path, view: View | None = None) -> Report:

@@ -57,6 +57,7 @@ LAYERS = [
     ("pipeline",),
     (
         "analyses",
+        "comparison",
         "calibration",
         "executors",
         "fields_of_view",
