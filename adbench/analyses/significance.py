@@ -120,13 +120,16 @@ class _Judged:
             values, drawn = self.contest.values[i], self.replicates[:, i]
             best = int(np.argmax(values))
             close = [j for j, p in enumerate(_against(best, values, drawn)) if p >= ALPHA and j != best]
-            names = listed([self.contest.names[j] for j in close]) if close else DASH
+            names = self._few([self.contest.names[j] for j in close])
             texts = (category, self.contest.names[best], names, f"{values[best]:.3f}", _interval(drawn[best]))
             rows.append([Cell(text) for text in texts])
         headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
         return Table(
             f"{self.contest.title}: the best of each category, by its test images", headers, rows, num_labels=3
         )
+
+    def _few(self, names: Sequence[str]) -> str:
+        return (listed(names) or DASH) if len(names) < 3 else f"{len(names)} of {len(self.contest.others)} others"
 
     def notes(self) -> list[str]:
         sure = [] if self.by_images is None else [over_images(self.contest, self.by_images)]
