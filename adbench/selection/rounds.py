@@ -66,17 +66,10 @@ class Contest:
 
     def picture(self, job: Job, count: int) -> None:
         """Keep `count` pictures of each role of a job of the last round in its results, unless there are some."""
-<<<<<<< HEAD
         folder = self.results.maps(job.key)
-        for group in self._plan(1).only(lambda other: other == job).keeping_maps(count).groups:
+        for group in self._plan(1).only(lambda other: other == job).keeping(count).groups:
             if not read_kept(folder):
                 measure(self.setting.workplace(), group, job, folder)
-=======
-        place, folder = self.setting.workplace(), self.results.maps(job.key)
-        for group in self._plan(1).only(lambda other: other == job).keeping(count).groups:
-            if not folder.is_dir():
-                measure(place, group, job, folder)
->>>>>>> main
 
     def shares(self, images: int, candidates: int) -> list[float]:
         """Return the share of the training images of each round, the last 1."""
