@@ -7,7 +7,6 @@ import heapq
 import logging
 import os
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
@@ -26,6 +25,7 @@ from adbench.images import read_image, resize
 from adbench.models import Model, load_model
 from adbench.overlays import draw, smoothed, thumbnail
 from adbench.pipeline import choose_device
+from adbench.png import encode
 from adbench.prediction import Scorer
 from adbench.registry import match
 from adbench.setting import Setting
@@ -127,8 +127,7 @@ class Inspection:
             overlay = self.out / "overlays" / name
             said = f"{decision}: {score:.4g}, threshold {limit.image:.4g}" if limit else f"score {score:.4g}"
             with replacing(overlay) as temporary:
-                # photographs hardly repeat: looking for more than runs takes longer and shrinks nothing
-                draw(picture, anomaly_map, said, limit).save(temporary, "PNG", compress_type=zlib.Z_RLE)
+                temporary.write_bytes(encode(np.asarray(draw(picture, anomaly_map, said, limit))))
         return Prediction(path, score, limit.image if limit else None, decision, str(overlay) if overlay else None)
 
 
