@@ -40,6 +40,7 @@ LAYERS = [
         "metrics",
         "models",
         "overlays",
+        "png",
         "prediction",
         "pixels",
         "pretraining",
