@@ -112,14 +112,22 @@ def select(
     """Rank candidates for parts of which only good images are at hand: on synthetic defects, without a look at test/."""
     from adbench.reporting import render
     from adbench.reports import FORMATS
+    from adbench.selection.candidates import spelt_out
+    from adbench.selection.select import Request
 
     format_ = "json" if json else FORMATS.canonical(format_)
     flags = {"backbones": backbones, "weights": weights, "layers": layers, "image_sizes": image_sizes}
     study = _study(preset, spec, flags | {"detectors": detectors}, set_ or [])
+    chosen = category or list(study.categories)
     with console.progress() as (on_step, _):
-        setting = o.setting(o.data_folder(data, study.data), cache, category, device, offline, on_step)
-        request = _request(setting, study, pairs, seed, (holdout, defects, kinds, like), (max_latency, max_memory))
-        request = replace(request, halving=halving, pictures=_PICTURES if format_ == "html" else 0)
+        setting = o.setting(o.data_folder(data, study.data), cache, chosen, device, offline, on_step)
+        request = Request(
+            spelt_out(study, setting.memo, pairs, seed),
+            _holdout(holdout, defects, kinds, like, on_step),
+            _limits(max_latency, max_memory),
+            halving,
+            _PICTURES if format_ == "html" else 0,
+        )
         found, report = (_verified if verify else _selected)(setting, request, o.results_folder(out))
     if format_ == "json":
         console.answer_json(found.record())
@@ -166,26 +174,21 @@ def _item(text: str) -> str | int:
     return int(text) if text.isdigit() else text
 
 
-def _request(
-    setting: Any, study: Any, pairs: bool, seed: int | None, validation: tuple[Any, ...], limits: tuple[Any, ...]
-) -> Any:
-    from adbench.selection.candidates import spelt_out
-    from adbench.selection.ranking import Limits
-    from adbench.selection.select import Request
+def _holdout(share: float, defects: int, kinds: str | None, like: Path | None, on_step: Any) -> Any:
     from adbench.selection.validation import Holdout
-    from adbench.store import parse_size
     from adbench.synthetic.generation import Recipe
     from adbench.synthetic.sizes import DEFAULT_SIZES, sizes_of_masks
 
-    share, defects, kinds, like = validation
-    latency, memory = limits
-    recipe = Recipe(
-        kinds=tuple(kind.strip() for kind in (kinds or "").split(",") if kind.strip()),
-        sizes=sizes_of_masks(like, on_step=setting.on_step) if like else DEFAULT_SIZES,
-    )
-    spelt = spelt_out(study, setting.memo, pairs, seed)
-    holdout = Holdout(share, defects, spelt.seeds[0], recipe)
-    return Request(spelt, holdout, Limits(latency, None if memory is None else parse_size(memory) / 1e6))
+    names = tuple(kind.strip() for kind in (kinds or "").split(",") if kind.strip())
+    sizes = sizes_of_masks(like, on_step=on_step) if like else DEFAULT_SIZES
+    return Holdout(share, defects, Recipe(names, sizes))
+
+
+def _limits(latency: float | None, memory: str | None) -> Any:
+    from adbench.selection.ranking import Limits
+    from adbench.store import parse_size
+
+    return Limits(latency, None if memory is None else parse_size(memory) / 1e6)
 
 
 def _tell(result: Any, number: int, total: int) -> None:

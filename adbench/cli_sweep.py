@@ -25,6 +25,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be don
 KeepMaps = Annotated[
     int, typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures.")
 ]
+CacheLimit = Annotated[
+    str | None,
+    typer.Option("--cache-limit", metavar="SIZE", help="Delete finished groups' features beyond e.g. 50GB."),
+]
 Status = Annotated[bool, typer.Option("--status", help="Print what is done, what runs and what waits, and stop.")]
 
 
@@ -44,6 +48,7 @@ def sweep(
     limit: Limit = None,
     dry_run: DryRun = False,
     keep_maps: KeepMaps = 0,
+    cache_limit: CacheLimit = None,
     status: Status = False,
     executor: o.Executor = "local",
     jobs: o.Jobs = None,
@@ -64,6 +69,7 @@ def sweep(
     if status and not (preset or spec):
         return print_status(o.results_folder(out), None, json)
     from adbench.executors import Resources, choose_executor
+    from adbench.store import parse_size
     from adbench.tasks import plan_sweep
 
     study = _study(preset, spec, set_ or [])
@@ -71,11 +77,11 @@ def sweep(
         jobs=jobs, gpus=o.gpu_numbers(gpus), gpu_slots=gpu_slots, partition=partition, time=o.minutes(time),
         gpus_per_task=gpus_per_task, max_parallel=max_parallel, ray_address=ray_address, no_wait=no_wait or None,
     )  # fmt: skip
-    chosen = choose_executor(executor, resources)
+    chosen, most = choose_executor(executor, resources), parse_size(cache_limit) if cache_limit else None
     with console.progress() as (on_step, _):
         data = o.data_folder(data, study.data)
         setting = o.setting(data, cache, category or list(study.categories), device, offline, on_step)
-        planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, context.obj or "")
+        planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, most, context.obj or "")
     if status:
         return print_status(o.results_folder(out), planned.plan.jobs, json)
     if dry_run:

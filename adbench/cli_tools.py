@@ -40,7 +40,8 @@ def add_to(app: typer.Typer) -> None:
 
 def report(
     results: Annotated[
-        Path | None, typer.Argument(metavar="[RESULTS]", help="Default: $ADBENCH_RESULTS, else ./results.")
+        list[Path] | None,
+        typer.Argument(metavar="[RESULTS]...", help="Default: $ADBENCH_RESULTS, else ./results; two for --compare."),
     ] = None,
     format_: Annotated[
         str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")
@@ -64,19 +65,24 @@ def report(
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", metavar="MB", help="Leave out rows with a higher peak; or e.g. 2GB.")
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Show how the jobs of two folders differ, one by one, and if that is chance."),
+    ] = False,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Draw the figures there, as PNG and SVG.")
     ] = None,
     json: o.Json = False,
 ) -> None:
     """Print the table of a results folder, also of a sweep that still runs, and what its study found."""
-    from adbench.reporting import View, draw, make_report, render
+    from adbench.reporting import View, draw, render, report_on
     from adbench.reports.budget import Budget
 
     name = "json" if json else format_
-    budget = Budget(max_latency, None if max_memory is None else o.megabytes("--max-memory", max_memory))
+    limits = (max_latency, None if max_memory is None else o.megabytes("--max-memory", max_memory))
+    budget = Budget(*limits) if any(limit is not None for limit in limits) else None
     view = View(_split(rows), columns, metric, study, _split(show), budget, complete=name.lower() == "html")
-    made = make_report(o.results_folder(results), view)
+    made = report_on(results or [o.results_folder(None)], view, compare)
     console.answer(render(made, name, bold=console.colour(sys.stdout)))
     if figures:
         with console.progress() as (on_step, _):
@@ -91,7 +97,10 @@ def _split(texts: list[str] | None) -> list[str]:
 
 def list_names(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))],
-    backbone: Annotated[str | None, typer.Argument(metavar="[BACKBONE]", help="For layers and weights.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A backbone, for layers and weights; a detector, for its parameters."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every layer, not only the last of each main stage.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,
@@ -102,8 +111,10 @@ def list_names(
 
     kind = match("list", kind, KINDS)
     if kind == "layers":
-        return _layers(backbone, every, o.cache_folder(cache), json)
-    found = names(kind, backbone)
+        return _layers(name, every, o.cache_folder(cache), json)
+    if kind == "detectors" and name:
+        return _parameters(name, json)
+    found = names(kind, name)
     if json:
         return console.answer_json({kind: found})
     return console.answer("\n".join(found) or f"no {kind}")
@@ -119,6 +130,16 @@ def _layers(backbone: str | None, every: bool, cache: Path, json: bool) -> None:
         return console.answer_json(found)
     rows = [[layer["layer"], layer["channels"], layer["stride"]] for layer in found["layers"]]
     return console.answer(console.table([f"layer of {found['backbone']}", "channels", "stride"], rows))
+
+
+def _parameters(detector: str, json: bool) -> None:
+    from adbench.listing import parameters
+
+    found = parameters(detector)
+    if json:
+        return console.answer_json(found)
+    rows = [list(item) for item in found["parameters"].items()]
+    return console.answer(f"{console.table(['parameter', 'default'], rows)}\n\n{found['about']}")
 
 
 def eval_maps(

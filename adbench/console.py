@@ -13,6 +13,7 @@ from typing import Any
 
 from adbench.types import OnStep, ignore_step
 
+_SPEED_S = 600  # past over which the time left is estimated: a training step may take a minute
 _quiet = False
 
 
@@ -107,13 +108,15 @@ def progress(jobs: int | None = None) -> Iterator[tuple[OnStep, Any]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    bars = Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S)
+    with bars:
         whole = bars.add_task("jobs", total=jobs) if jobs else None
         step = bars.add_task("", total=None, visible=False)
 
         def on_step(done: int, total: int, note: str) -> None:
-            if bars.tasks[-1].description != note:
-                bars.reset(step, description=note, visible=True)
-            bars.update(step, completed=done, total=total or None)
+            task = bars.tasks[-1]
+            if total != task.total or done < task.completed:  # another activity; a note alone may hold a loss
+                bars.reset(step, total=total or None, description=note, visible=True)
+            bars.update(step, completed=done, description=note)
 
         yield on_step, (lambda: bars.advance(whole)) if whole is not None else (lambda: None)

@@ -21,7 +21,7 @@ def forget_peaks() -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available():
+    if _uses_gpu():
         torch.cuda.reset_peak_memory_stats()
 
 
@@ -37,8 +37,13 @@ def peak_memory_mb() -> float:
 
 
 def accelerator_memory_mb() -> float | None:
-    """Return the most memory that tensors took of the GPU since `forget_peaks`, in MB; None without one."""
-    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+    """Return the most memory that tensors took of the GPU since `forget_peaks`, in MB; None if it is not used."""
+    return torch.cuda.max_memory_allocated() / 1e6 if _uses_gpu() else None
+
+
+def _uses_gpu() -> bool:
+    """Return whether this process has begun to; to ask the GPU itself would begin it."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=1)
@@ -62,7 +67,11 @@ def library_versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
-    """Return what a reader needs to compare timings: versions, processor, accelerator, threads."""
+    """Return what a reader needs to compare timings: versions, processor, accelerator, threads.
+
+    tf32: whether convolutions of detectors may use it; extraction never does.
+    """
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
-    return library_versions() | system | {"accelerator": accelerator, "threads": torch.get_num_threads()}
+    tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32
+    return library_versions() | system | {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}

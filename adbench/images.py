@@ -40,7 +40,10 @@ def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
     with _named(path, "mask"):
         image = _decoded(path, data)
         if image.mode.startswith(("I", "F")):  # before scaling: a class number such as 1 would vanish
-            return np.asarray(image) > 0
+            values = np.asarray(image)
+            if np.isnan(values).any():
+                raise ValueError("some values are no numbers")
+            return values > 0
         return np.asarray(_rgb(image).any(axis=2))
 
 

@@ -7,32 +7,31 @@ import heapq
 import logging
 import os
 import time
-import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.errors import DataError, UsageError
+from adbench.extraction import in_order
 from adbench.files import replacing
 from adbench.image_lists import NewImage, find_images, picture_names
 from adbench.images import read_image, resize
 from adbench.models import Model, load_model
 from adbench.overlays import draw, smoothed, thumbnail
 from adbench.pipeline import choose_device
+from adbench.png import encode
 from adbench.prediction import Scorer
 from adbench.registry import match
 from adbench.setting import Setting
 from adbench.types import OnStep
 
 log = logging.getLogger("adbench")
-T = TypeVar("T")
 OVERLAYS = ("all", "anomalous", "none")
 _THREADS = min(8, os.cpu_count() or 1)  # that draw
 _AHEAD = 32  # images that wait to be drawn
@@ -68,7 +67,7 @@ class Reader:
             self.errors[path] = str(error)
             return np.zeros((image_size, image_size, 3), np.uint8)
         if self._keeps_pictures:
-            self.pictures[path] = thumbnail(image)
+            self.pictures[path] = thumbnail(image, image_size)
         return resize(image, image_size)
 
 
@@ -90,9 +89,9 @@ class Inspection:
             replacing(self.out / "predictions.csv") as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
-            rows = csv.writer(file)
+            rows = csv.writer(file, lineterminator="\n")
             rows.writerow([column.name for column in fields(Prediction)])
-            for prediction in _ahead(self._unfinished()):
+            for prediction in in_order(_call, self._unfinished(), _THREADS, _AHEAD):
                 rows.writerow(astuple(prediction))
                 self.counts["failed" if prediction.error else prediction.decision or "undecided"] += 1
                 if prediction.error:
@@ -128,24 +127,12 @@ class Inspection:
             overlay = self.out / "overlays" / name
             said = f"{decision}: {score:.4g}, threshold {limit.image:.4g}" if limit else f"score {score:.4g}"
             with replacing(overlay) as temporary:
-                # noise does not repeat: looking for repetitions takes longer and shrinks nothing
-                draw(picture, anomaly_map, said, limit).save(temporary, "PNG", compress_type=zlib.Z_HUFFMAN_ONLY)
+                temporary.write_bytes(encode(np.asarray(draw(picture, anomaly_map, said, limit))))
         return Prediction(path, score, limit.image if limit else None, decision, str(overlay) if overlay else None)
 
 
-def _ahead(calls: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Yield what the calls return, in order; some run in threads ahead of what has been asked for."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for call in calls:
-                waiting.append(pool.submit(call))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _call(function: Callable[[], Prediction]) -> Prediction:
+    return function()
 
 
 def prepare(

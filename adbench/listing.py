@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ def weights(backbone: str | None) -> list[str]:
         return ["imagenet", "random"]
     family, name = find(backbone)
     return ["imagenet", "random", *fitting(name), *family.labels(bare(name))]
+
+
+def parameters(detector: str) -> dict[str, Any]:
+    """Return a detector's parameters with their defaults, and what they mean; raise UsageError for an unknown one."""
+    from adbench.detectors import DETECTORS, Detector
+    from adbench.models import detector_params
+
+    kind = DETECTORS.get(detector)
+    told = [cleandoc(base.__doc__ or "") for base in kind.mro() if issubclass(base, Detector) and base is not Detector]
+    name = DETECTORS.canonical(detector)
+    return {"detector": name, "parameters": detector_params(kind()), "about": "\n\n".join(told)}
 
 
 def layers(backbone: str, every: bool, memo: Path) -> dict[str, Any]:

@@ -63,7 +63,8 @@ Time = Annotated[
     str | None, typer.Option("--time", metavar="T", help="Slurm: minutes, H:MM:SS or D-HH per task. Default: 240.")
 ]
 GpusPerTask = Annotated[
-    float | None, typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group.")
+    float | None,
+    typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group. Default: none."),
 ]
 MaxParallel = Annotated[
     int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Slurm, Ray: groups that run at a time.")

@@ -36,6 +36,7 @@ def order_for(group: Group, setting: Setting, out: Path) -> dict[str, Any]:
         "schema": SCHEMA, "out": _absolute(out), "cache": _absolute(setting.cache), "data": _data(setting.data),
         "device": setting.device, "threads": torch.get_num_threads(), "weights": weights, "fields": group.fields,
         "jobs": [job.record() for job in group.jobs], "keep_maps": group.keep_maps,
+        "cache_limit": group.cache_limit,
     }  # fmt: skip
 
 
@@ -84,4 +85,6 @@ def _group(order: dict[str, Any], jobs: tuple[Job, ...], setting: Setting) -> Gr
     if path and sha256(path) != record["sha256"]:
         raise WeightsError(f"weights {path} are other ones here, or changed after the plan; run the sweep again")
     weights = Weights(record["label"], record["sha256"], tuple(record["mean"]), tuple(record["std"]), path)
-    return Group(inputs, Network(jobs[0].backbone, weights), jobs, order["fields"], order["keep_maps"])
+    return Group(
+        inputs, Network(jobs[0].backbone, weights), jobs, order["fields"], order["keep_maps"], order["cache_limit"]
+    )

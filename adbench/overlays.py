@@ -20,10 +20,14 @@ def smoothed(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), sigma)
 
 
-def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return `image` (H, W, 3) at the size of its picture."""
+def thumbnail(image: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3) at the size of its picture, which shows four pixels for one of the network's at most.
+
+    More would only cost memory: the smaller `image_size`, the more images are decoded ahead.
+    """
     height, width = image.shape[:2]
-    scale = min(max(_LEAST / max(height, width), 1), _MOST / max(height, width))
+    most = max(_LEAST, min(_MOST, 4 * image_size))
+    scale = min(max(_LEAST / max(height, width), 1), most / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return image if scale == 1 else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 

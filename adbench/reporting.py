@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adbench.analyses import ANALYSES, Question
 from adbench.analyses.significance import sentences
-from adbench.errors import DataError
+from adbench.comparison import compare
+from adbench.errors import DataError, UsageError
 from adbench.files import replacing
 from adbench.reports import FORMATS, Report, Section
 from adbench.reports.budget import Budget, within
 from adbench.reports.keys import Entry, choose_rows
-from adbench.reports.pivot import build, current, shown_metrics
+from adbench.reports.pivot import laid_out, shown_metrics
 from adbench.reports.plotting import images
 from adbench.results import ResultStore
 from adbench.studies import STUDIES
 from adbench.studies.grid import MEASURES
-from adbench.types import OnStep, Result, ignore_step
+from adbench.types import OnStep, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
 MOST_JOBS = 20_000  # whose studies are shown unasked
@@ -37,26 +40,49 @@ class View:
     complete: bool = False  # every analysis where none is named, for a format with room for them
 
 
+def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
+    """Return the report on one results folder, or on the `differences` of two; raise UsageError for what does not fit."""
+    if not differences:
+        if len(folders) > 1:
+            raise UsageError(f"report takes one results folder, not {len(folders)}; --compare shows how two differ")
+        return make_report(folders[0], view)
+    if len(folders) != 2:
+        raise UsageError(f"--compare takes two results folders, not {len(folders)}: adbench report A B --compare")
+    unused = {"--rows": view.rows, "--columns": view.columns, "--study": view.study != AUTO, "--show": view.show}
+    if given := [
+        option for option, value in (unused | {"--max-latency and --max-memory": view.budget}).items() if value
+    ]:
+        raise UsageError(f"--compare shows every job of both folders; leave out {', '.join(given)}")
+    return compare(folders[0], folders[1], view.metric)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Let many objects be made that all stay: to look for garbage among them again and again would take a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_garbage_collection()
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
     results, planned, left_out = store.all(), store.planned(), list[str]()
     if view.budget and results:
         results, planned, left_out = within(view.budget, results, planned)
-    report = build(results, planned, view.rows, view.columns, view.metric, folder)
-    found, _ = current(results, planned)
-    question = _question(found, results, view, store)
+    report, found, keys = laid_out(results, planned, view.rows, view.columns, view.metric, folder)
+    rows = choose_rows(found, view.rows, None) if view.columns else keys
+    metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
+    question = Question(rows, metrics, lambda result: store.replicates(result.job.key))
     show = view.show or ((ALL,) if view.complete else ())
     sections = [*_studies(found, view.study), *_analyses(found, question, show)]
     notes = [*report.notes, *left_out, *sentences(found, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=store.commands())
-
-
-def _question(found: Sequence[Entry], results: Sequence[Result], view: View, store: ResultStore) -> Question:
-    """What analyses are asked: about the rows of the main table, by the metric asked for, else by the paper's two."""
-    rows = choose_rows(found, view.rows, None)
-    metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
-    return Question(rows, metrics, lambda result: store.replicates(result.job.key))
 
 
 def render(report: Report, name: str, bold: bool = False) -> str:

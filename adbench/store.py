@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ class FeatureStore:
             sidecar = json.loads(side.read_text(encoding="utf-8"))
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             self._verify(path, array, sidecar, key)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # numpy's reader raises whatever a damaged header makes it stumble over
             log.warning("cache entry %s is damaged (%s); it is deleted and made again", path.name, error)
             side.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
@@ -183,6 +183,18 @@ class FeatureStore:
             side.with_suffix(".npy").unlink(missing_ok=True)
             count, freed, excess = count + 1, freed + size, excess - size
         return count, freed
+
+    def evict(self, keys: Iterable[EntryKey], max_bytes: int) -> None:
+        """Delete the entries of `keys`, one by one, while the whole cache is larger than `max_bytes`.
+
+        Who still reads one keeps what is mapped; who looks for it makes it again.
+        """
+        excess = sum(size for _, size, _ in self.entries()) - max_bytes
+        for key in keys:
+            if excess > 0 and self.path(key).is_file():
+                excess -= self.path(key).stat().st_size
+                self.sidecar(key).unlink(missing_ok=True)  # first: without it the array counts as not there
+                self.path(key).unlink(missing_ok=True)
 
     def _clear_remains(self) -> tuple[int, int]:
         """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""

@@ -19,6 +19,7 @@ from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_
 from adbench.results import ResultStore
 from adbench.running import group_name, sign
 from adbench.spec import Spec
+from adbench.store import EntryKey
 from adbench.types import Job, OnStep, Result, digest, ignore_step
 from adbench.weights import Weights, resolve
 
@@ -35,6 +36,7 @@ class Group:
     jobs: tuple[Job, ...]
     fields: dict[str, int]  # analytic receptive field of each layer, in input pixels, where it is known
     keep_maps: int = 0  # pictures to keep of each job: so many best, worst and false alarms
+    cache_limit: int | None = None  # bytes of features beyond which the group's are deleted when it is finished
 
     @property
     def title(self) -> str:
@@ -77,9 +79,10 @@ class Plan:
         starts = accumulate((len(group.jobs) for group in self.groups), initial=0)
         return self._keep(g.jobs[: max(0, limit - start)] for g, start in zip(self.groups, starts, strict=False))
 
-    def keeping_maps(self, count: int) -> Plan:
-        """Return the plan with `count` pictures of each role kept of every job that it runs."""
-        return replace(self, groups=tuple(replace(group, keep_maps=count) for group in self.groups))
+    def keeping(self, maps: int, cache_limit: int | None = None) -> Plan:
+        """Return the plan with so many maps kept of each job, and at most `cache_limit` bytes of finished features."""
+        kept = (replace(group, keep_maps=maps, cache_limit=cache_limit) for group in self.groups)
+        return replace(self, groups=tuple(kept))
 
     def _keep(self, jobs: Iterable[tuple[Job, ...]]) -> Plan:
         kept = (replace(group, jobs=left) for group, left in zip(self.groups, jobs, strict=True) if left)
@@ -182,6 +185,15 @@ def _run_rest(
         place.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
         at(job.key)
         yield results.read(job.key) or _written(results, _attempt(place, group, job, results.maps(job.key), run))
+    if group.cache_limit is not None:
+        place.store.evict(_entry_keys(group, layers), group.cache_limit)
+
+
+def _entry_keys(group: Group, layers: Sequence[str]) -> Iterator[EntryKey]:
+    for split in ("train", "test"):
+        images = split_fingerprint(group.inputs.split(split), group.inputs.facts)
+        for layer in layers:
+            yield entry_key(group.network, images, layer, group.jobs[0].image_size, group.jobs[0].dtype)
 
 
 def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure) -> Result:

@@ -152,11 +152,19 @@ class Sweep:
 
 
 def plan_sweep(
-    setting: Setting, spec: Spec, out: Path, limit: int | None = None, keep_maps: int = 0, command: str = ""
+    setting: Setting,
+    spec: Spec,
+    out: Path,
+    limit: int | None = None,
+    keep_maps: int = 0,
+    cache_limit: int | None = None,
+    command: str = "",
 ) -> Sweep:
     """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
     results = ResultStore(out)
     plan = make_plan(spec, setting.inputs(spec.image_sizes), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
-    return Sweep(setting, plan, todo.keeping_maps(keep_maps), results, plan.runnable - pending.runnable, command)
+    return Sweep(
+        setting, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command
+    )

@@ -60,7 +60,7 @@ def sampled(process: subprocess.Popen[bytes]) -> Iterator[tuple[float, float]]:
     start = time.perf_counter()
     while process.poll() is None:
         pages = Path(f"/proc/{process.pid}/statm").read_text().split()
-        if len(pages) > 1:
+        if int(pages[1]):  # nothing is resident any more where a process has ended but is not yet waited for
             yield time.perf_counter() - start, int(pages[1]) * PAGE / 1e6
         time.sleep(0.05)
 

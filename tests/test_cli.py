@@ -201,6 +201,19 @@ def test_missing_weights_skip_their_jobs_and_the_others_run(
     assert (report.code, "resnet18-f37072fd.pth is not there" in report.out) == (0, True)
 
 
+def test_a_training_that_diverges_is_a_failed_job_with_its_reason(run: Run, parts: Path) -> None:
+    wild = "{name: fastflow, params: {epochs: 1, learning_rate: 1.0e+6}}"
+    Path("s.yaml").write_text(
+        f"layers: [{LAYER}]\nimage_sizes: [64]\ncategories: [alpha]\ndetectors: [{wild}, mahalanobis]\n"
+    )
+    done = run("sweep", "--spec", "s.yaml", "--data", parts, "--json")
+    assert (done.code, done.json["done"], done.json["failed"]) == (1, 1, 1)
+    record = next(r for r in run("report", "--json").json if r["detector"] == "fastflow")
+    assert record["status"] == "failed"
+    assert record["reason"].startswith("training diverged in epoch 1: loss ")
+    assert record["reason"].endswith("at the start; lower learning_rate=1e+06")
+
+
 @pytest.mark.parametrize("option", ["--out", "--cache"])
 def test_a_folder_that_cannot_be_written(option: str, run: Run, parts: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
@@ -263,6 +276,19 @@ def test_list_layers(run: Run) -> None:
 def test_list_names(kind: str, name: str, run: Run) -> None:
     assert name in run("list", kind).out.split("\n")
     assert name in run("list", kind, "--json").json[kind]
+
+
+def test_list_tells_a_detectors_parameters(run: Run) -> None:
+    found = run("list", "detectors", "FastFlow", "--json").json
+    assert found["detector"] == "fastflow"
+    assert found["parameters"]["epochs"] == 500
+    assert all(name in found["about"] for name in ("hidden_ratio", "min_steps"))  # its own and inherited ones
+    assert run("list", "detectors", "fastflow").out.split("\n")[2].split() == ["epochs", "500"]
+    unknown = run("list", "detectors", "fastflo")
+    assert (unknown.code, unknown.err) == (
+        2,
+        "adbench: error: unknown detector 'fastflo'; did you mean 'fastflow'?\n",
+    )
 
 
 def test_weights_of_a_backbone(run: Run) -> None:

@@ -28,8 +28,9 @@ CPU = torch.device("cpu")
 QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector quick
     "asymst": {
         "epochs": 12, "batch_size": 4, "learning_rate": 0.005, "teacher_hidden": 8, "student_hidden": 16, "steps": 2,
+        "min_steps": 0,
     },
-    "fastflow": {"epochs": 6, "batch_size": 4, "steps": 2},
+    "fastflow": {"epochs": 6, "batch_size": 4, "steps": 2, "min_steps": 0},
 }  # fmt: skip
 REGISTRIES = {
     "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,

@@ -67,6 +67,14 @@ def test_an_empty_cache_changes_no_bit(run: Run, reference: dict[Any, Any], part
     assert measured(run, "fresh") == reference
 
 
+def test_a_cache_limit_deletes_what_is_finished_and_changes_no_bit(
+    run: Run, reference: dict[Any, Any], parts: Path, spec: Path
+) -> None:
+    run("sweep", "--spec", spec, "--data", parts, "--out", "tight", "--cache", "tight-cache", "--cache-limit", "1kB")
+    assert not list(Path("tight-cache/features").glob("*.npy"))
+    assert measured(run, "tight") == reference
+
+
 def test_two_workers_change_no_bit(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
     done = run("sweep", "--spec", spec, "--data", parts, "--out", "two", "--cache", "cold", "--jobs", 2, "--json")
     assert (done.code, done.json["done"]) == (0, 4)

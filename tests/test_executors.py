@@ -283,7 +283,9 @@ def test_slurm_follows_what_an_earlier_call_has_submitted(
     sweep: Sweep, site: Site, queue: Path, submitted: list[list[Path]]
 ) -> None:
     executor = slurm.Slurm(Resources(no_wait=True))
+    sweep.results.write(Result(sweep.plan.jobs[0], "failed", "earlier"))
     assert list(executor.run(sweep.plan.groups, site)) == []
+    assert sweep.results.failures() == []  # tried again: what follows must not take the old failure for the new outcome
     queue.write_text("7_0 RUNNING\n7_1 PENDING\n")
     assert list(executor.run(sweep.plan.groups, site)) == []
     assert [len(files) for files in submitted] == [2]

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adbench.detectors import asymst
 from adbench.detectors.asymst import AsymST
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
-from adbench.detectors.training import TrainedDetector, TrainingSet, channel_moments, rate, repeatable, standardise
+from adbench.detectors.standardisation import Standardisation
+from adbench.detectors.training import TrainedDetector, TrainingSet, rate, repeatable
 from adbench.errors import DetectorError, UsageError
 from adbench.feature_maps import FeatureMaps
+from adbench.models import detector_params
 
 CPU = torch.device("cpu")
 PLACES = 4
@@ -88,24 +91,39 @@ def test_schedules() -> None:
     assert [rate("onecycle", t) for t in (0, 0.3, 1)] == pytest.approx([0.04, 1, 0])
 
 
-def test_channels_are_standardised_and_dead_ones_ignored() -> None:
+def test_channels_are_standardised_and_dead_ones_left_out() -> None:
     maps = features(5).layers[0]
     maps[:, 1] = 7
-    mean, deviation = channel_moments(FeatureMaps((maps,)))
+    scale = Standardisation.of(FeatureMaps((maps,)))
     x = maps.astype(np.float64)
-    np.testing.assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-5)
-    np.testing.assert_allclose(deviation, x.std((0, 2, 3)), rtol=1e-5)
-    assert not standardise(torch.full((1, 4, 2, 2), 9.0), mean, deviation)[:, 1].any()
+    np.testing.assert_allclose(scale.mean, x.mean((0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(scale.deviation, x.std((0, 2, 3)), rtol=1e-5)
+    alive = x[:, [0, 2, 3]]
+    expected = (alive - alive.mean((0, 2, 3), keepdims=True)) / alive.std((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(scale.apply(torch.from_numpy(maps).float()), expected, rtol=1e-3, atol=1e-4)
+
+
+def batches(count: int, **params: int) -> list[int]:
+    return [len(rows) for rows in FastFlow(**params)._batches(count, torch.Generator().manual_seed(0))]  # type: ignore[arg-type]
 
 
 def test_every_image_is_seen_once_per_epoch_in_even_batches() -> None:
-    batches = FastFlow(batch_size=4)._batches(9, torch.Generator().manual_seed(0))
-    assert [len(rows) for rows in batches] == [3, 3, 3]
-    assert sorted(torch.cat(batches).tolist()) == list(range(9))
+    assert batches(9, batch_size=4) == [3, 3, 3]
+    order = FastFlow(batch_size=4)._batches(9, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat(order).tolist()) == list(range(9))
+
+
+def test_a_short_run_takes_smaller_batches_but_a_published_one_does_not() -> None:
+    assert batches(64, epochs=500) == [32, 32]
+    assert batches(64, epochs=100, min_steps=400) == [16] * 4
+    assert batches(64, epochs=20, min_steps=400) == [4] * 4 + [3] * 16
+    assert batches(5, epochs=1) == [3, 2]  # never a single image, which batch statistics cannot do with
+    assert batches(64, epochs=20, min_steps=0) == [32, 32]
+    assert batches(1, epochs=1) == [1]
 
 
 def quick(**params: object) -> TrainedDetector:
-    return FastFlow(**{"epochs": 3, "steps": 2, "batch_size": 3} | params)  # type: ignore[arg-type]
+    return FastFlow(**{"epochs": 3, "steps": 2, "batch_size": 3, "min_steps": 0} | params)  # type: ignore[arg-type]
 
 
 def test_the_curve_and_the_capacity_are_kept() -> None:
@@ -115,11 +133,13 @@ def test_the_curve_and_the_capacity_are_kept() -> None:
     details = detector.details()
     curve = details["loss"]
     assert isinstance(curve, list)
-    assert len(curve) == len(notes) == 8
+    assert len(curve) == 8
     assert curve[-1] < curve[0]
-    assert notes[-1] == f"8/8 loss {curve[-1]:.4g}"
-    weights = sum(v.numel() for k, v in detector.state_dict().items() if k.startswith("flow.") and "order" not in k)
+    assert len(notes) == 16  # two batches an epoch, told with the mean loss of the epoch before
+    assert notes[-1] == f"16/16 epoch 8/8, loss {curve[-2]:.4g}"
+    weights = sum(v.numel() for k, v in detector.state_dict().items() if k.startswith("flows.") and "order" not in k)
     assert details["trainable_parameters"] == weights
+    assert details["batches_per_epoch"] == 2
     again = quick().load_state_dict(detector.state_dict())
     assert again.details() == details
 
@@ -155,13 +175,14 @@ def test_features_are_prepared_batch_by_batch() -> None:
 @pytest.mark.parametrize(("channels", "ratio"), [(6, 1.0), (1024, 0.25)])
 def test_the_hidden_ratio_depends_on_the_width_unless_given(channels: int, ratio: float) -> None:
     detector = FastFlow(epochs=1, steps=1).fit(features(2, channels=channels, side=2), device=CPU)
-    assert detector.details()["hidden_ratio"] == ratio
+    assert detector.details()["hidden_ratios"] == [ratio]
     assert FastFlow(hidden_ratio=0.5)._ratio(channels) == 0.5
+    assert detector_params(FastFlow())["hidden_ratio"] == 0.0  # what the job's key holds
 
 
 def test_fastflows_capacity_is_thirty_c_squared() -> None:
-    count = sum(p.numel() for p in FastFlow()._make(64).parameters())
-    assert count == pytest.approx(30 * 64**2, rel=0.03)
+    detector = FastFlow(epochs=1).fit(features(2, channels=64, side=2), device=CPU)
+    assert detector.details()["trainable_parameters"] == pytest.approx(30 * 64**2, rel=0.03)
 
 
 def test_fastflow_does_not_bake_in_the_input_size() -> None:
@@ -169,8 +190,41 @@ def test_fastflow_does_not_bake_in_the_input_size() -> None:
     assert np.shape(detector.score(features(2, side=7), device=CPU).maps) == (2, 7, 7)
 
 
+def test_joined_layers_have_a_flow_each_and_their_likelihoods_are_averaged() -> None:
+    fine, coarse = features(side=8), features(channels=6)
+    both = FeatureMaps((*fine.layers, *coarse.layers))
+    detector = quick().fit(both, device=CPU)
+    capacities = [quick().fit(alone, device=CPU).details()["trainable_parameters"] for alone in (fine, coarse)]
+    assert detector.details()["trainable_parameters"] == sum(capacities)  # type: ignore[arg-type]
+    assert isinstance(detector, FastFlow)
+    with torch.no_grad():
+        layers = detector._prepare([torch.from_numpy(layer).float() for layer in both.layers])
+        one, two = (0.5 * flow(x)[0].square().mean(1, True) for flow, x in zip(detector.flows_, layers, strict=True))
+    two = nn.functional.interpolate(two, (8, 8), mode="bilinear")
+    expected = -(((-one).exp() + (-two).exp()) / 2).log()
+    np.testing.assert_allclose(np.asarray(detector.score(both, device=CPU).maps), expected[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_log_determinant_may_count() -> None:
+    test, without = features(2, 1), quick().fit(features(), device=CPU)
+    with_it = quick(logdet=True).load_state_dict(without.state_dict())
+    assert isinstance(without, FastFlow)
+    with torch.no_grad():
+        _, logdet = without.flows_[0](*without._prepare([torch.from_numpy(test.layers[0]).float()]))
+    first, second = (np.asarray(detector.score(test, device=CPU).maps) for detector in (without, with_it))
+    np.testing.assert_allclose(first - second, logdet / 4, rtol=1e-3, atol=1e-5)
+
+
+def test_a_layer_norm_sees_each_image_alone() -> None:
+    detector = quick(normalise="layer").fit(features(), device=CPU)
+    test = features(2, 1)
+    louder = FeatureMaps((test.layers[0].astype(np.float32) * 5 + 3,))
+    first, second = (detector.score(maps, device=CPU).image for maps in (test, louder))
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+
+
 def test_far_outliers_do_not_tie() -> None:
-    detector = quick(normalise="channel").fit(features(), device=CPU)
+    detector = quick().fit(features(), device=CPU)
     far = FeatureMaps((np.stack([np.full((4, 4, 4), v, np.float32) for v in (1e3, 2e3, 4e3)]),))
     scores = detector.score(far, device=CPU).image
     assert scores[0] < scores[1] < scores[2] < math.inf
@@ -184,14 +238,18 @@ def test_impossible_parameters_are_refused() -> None:
         ({"normalise": "batch"}, "layer"),
         ({"steps": 0}, "fastflow: steps=0 must be above 0"),
         ({"hidden_ratio": -1.0}, "fastflow: hidden_ratio=-1 must not be negative"),
+        ({"min_steps": -1}, "fastflow: min_steps=-1 must not be negative"),
     ]:
         with pytest.raises(UsageError, match=said):
             quick(**params)
-    assert quick().unsupported([(1, 8, 8)]) == "a coupling flow needs at least 2 channels, the features have 1"
+    refusal = "a coupling flow needs at least 2 channels, the features have 1"
+    assert quick().unsupported([(4, 8, 8), (1, 4, 4)]) == refusal
+    assert quick_asymst().unsupported([(1, 8, 8)]) == refusal
+    assert quick_asymst().unsupported([(1, 8, 8), (1, 4, 4)]) is None
 
 
 def quick_asymst(**params: object) -> AsymST:
-    small = {"epochs": 3, "batch_size": 3, "teacher_hidden": 4, "student_hidden": 8, "steps": 2}
+    small = {"epochs": 3, "batch_size": 3, "teacher_hidden": 4, "student_hidden": 8, "steps": 2, "min_steps": 0}
     return AsymST(**small | params)  # type: ignore[arg-type]
 
 
@@ -202,9 +260,8 @@ def test_asymst_keeps_both_curves_and_leaves_dead_channels_out() -> None:
     detector = quick_asymst().fit(maps, device=CPU, on_step=lambda d, total, note: notes.append(f"{d}/{total} {note}"))
     details = detector.details()
     assert details["dead_channels"] == 1
-    assert [note.split(" loss")[0] for note in notes] == [
-        f"{i + 1}/6 {'teacher' if i < 3 else 'student'}" for i in range(6)
-    ]
+    places = [f"{i + 1}/12 {'teacher' if i < 6 else 'student'} epoch {i % 6 // 2 + 1}/3" for i in range(12)]
+    assert [note.split(", loss")[0] for note in notes] == places
     assert quick_asymst().load_state_dict(detector.state_dict()).details() == details
     loud = features(2, 1)
     loud.layers[0][:, 2] = 1000
@@ -227,11 +284,19 @@ def test_asymsts_scores_are_the_means_of_squared_differences() -> None:
     np.testing.assert_array_equal(largest.image, np.asarray(largest.maps).max((1, 2)))
 
 
+def test_the_teachers_answers_need_not_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = quick_asymst().fit(features(), device=CPU).score(features(2, 1), device=CPU)
+    monkeypatch.setattr(asymst, "_HELD_BYTES", 0)
+    asked = quick_asymst().fit(features(), device=CPU).score(features(2, 1), device=CPU)
+    np.testing.assert_allclose(held.image, asked.image, rtol=1e-4)
+
+
 def test_asymst_refuses_what_it_cannot_train_on() -> None:
     with pytest.raises(UsageError, match="asymst: student_hidden=0 must be above 0"):
         quick_asymst(student_hidden=0)
     still = FeatureMaps((np.ones((3, 4, 4, 4), np.float16),))
-    with pytest.raises(DetectorError, match="asymst: 0 of 4 channels vary, 2 are needed; take another layer"):
-        quick_asymst().fit(still, device=CPU)
+    for detector in (quick_asymst(), quick()):
+        with pytest.raises(DetectorError, match=r"^0 of 4 channels vary, 2 are needed; take another layer$"):
+            detector.fit(still, device=CPU)
     with pytest.raises(DetectorError, match="training diverged in epoch"):
         quick_asymst(learning_rate=1e6, epochs=20).fit(features(), device=CPU)

@@ -40,6 +40,7 @@ LAYERS = [
         "metrics",
         "models",
         "overlays",
+        "png",
         "prediction",
         "pixels",
         "pretraining",
@@ -57,6 +58,7 @@ LAYERS = [
     ("pipeline",),
     (
         "analyses",
+        "comparison",
         "calibration",
         "executors",
         "fields_of_view",

@@ -29,7 +29,11 @@ def panel(values: np.ndarray, limit: Threshold | None = LIMIT) -> np.ndarray:
     [((64, 32), (256, 128)), ((300, 400), (300, 400)), ((1000, 2000), (256, 512)), ((3000, 2), (512, 1))],
 )
 def test_the_size_of_a_picture(size: tuple[int, int], drawn: tuple[int, int]) -> None:
-    assert thumbnail(np.zeros((*size, 3), np.uint8)).shape == (*drawn, 3)
+    assert thumbnail(np.zeros((*size, 3), np.uint8), 256).shape == (*drawn, 3)
+
+
+def test_a_small_input_gets_a_small_picture() -> None:
+    assert thumbnail(np.zeros((3000, 1500, 3), np.uint8), 96).shape == (384, 192, 3)
 
 
 def test_a_typical_place_shows_the_image_and_nothing_else() -> None:

@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_cli import one_line
 
+from adbench.models import _checksum
+
 Trained = Callable[..., Answer]
 MODEL = "m.safetensors"
 
@@ -224,7 +226,8 @@ def change(model: Path, part: str, **values: object) -> None:
     with safe_open(model, framework="pt") as file:
         header = json.loads(file.metadata()["adbench"])
     header[part] |= values
-    save_file(load_file(model), model, {"adbench": json.dumps(header)})
+    text, state = json.dumps(header), load_file(model)
+    save_file(state, model, {"adbench": text, "crc32": _checksum(text, state)})
 
 
 def test_a_damaged_threshold_in_a_model(run: Run, model: Path, images: Path) -> None:

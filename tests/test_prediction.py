@@ -9,7 +9,7 @@ import torch
 
 from adbench.calibration import HoldOut
 from adbench.extraction import extract
-from adbench.inspection import _AHEAD, Inspection, _ahead, prepare
+from adbench.inspection import Inspection, prepare
 from adbench.models import load_model
 from adbench.pipeline import score
 from adbench.pixels import read_pixels
@@ -91,14 +91,6 @@ def test_the_threshold_is_the_order_statistic_of_held_out_scores(scorer: Scorer,
     assert (found.image, found.pixel) == (highest, highest)  # the map's own maximum
     assert (found.count, found.above, found.expected) == (2, 1, 1 / 3)
     assert found.typical < found.pixel
-
-
-def test_few_calls_run_ahead() -> None:
-    made = []
-    results = _ahead((lambda value=value: value) for value in iter(lambda: made.append(0) or len(made), 500))
-    assert [next(results) for _ in range(10)] == list(range(1, 11))
-    assert len(made) <= _AHEAD + 11
-    assert len(list(results)) == 489
 
 
 def test_what_is_stopped_leaves_no_half_file(setting: Setting, model: Path, parts: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from adbench.pipeline import Inputs
 from adbench.results import ResultStore
 from adbench.selection.advice import advice
 from adbench.selection.candidates import Candidate, spelt_out
-from adbench.selection.ranking import Limits, Ranked, rank, sift
+from adbench.selection.ranking import PARTS, Limits, Ranked, rank, sift
 from adbench.selection.rounds import Contest
-from adbench.selection.select import train_command
+from adbench.selection.select import Selection, train_command
 from adbench.selection.validation import Holdout, Validation, make_validation
+from adbench.selection.verification import Verification, judge
 from adbench.spec import Choice, Spec
 from adbench.statistics.bootstrap import draw, replicates
 from adbench.types import Category, Job, Result, Sample, Scores, Truth
@@ -27,6 +28,8 @@ from adbench.types import Category, Job, Result, Sample, Scores, Truth
 LITE = "efficientnet_lite0"
 JOB = Job("parts", "f", "nut", LITE, "imagenet", "s", ("blocks.2.1.add",), 256, 256, "patchcore",
           {"coreset_fraction": 0.1}, 1, 0)  # fmt: skip
+
+COST: dict[str, float | None] = {"latency_ms": 10.0, "memory_mb": 5.0}
 
 
 def result(strength: float, **changes: Any) -> Result:
@@ -41,8 +44,7 @@ def result(strength: float, **changes: Any) -> Result:
     scores, truth, regions = Scores(maps.max(axis=(1, 2)), maps), Truth(anomalous, masks), components(masks)
     metrics = evaluate(scores, truth)
     found = replicates(scores, truth, regions, 0.3, draw("f", anomalous, sources=tuple(range(12)) * 3), metrics)
-    cost = {"latency_ms": 10.0, "memory_mb": 5.0}
-    return Result(replace(JOB, **changes), "done", None, metrics, cost, {}, {"receptive_field_px": 64}, found)
+    return Result(replace(JOB, **changes), "done", None, metrics, COST, {}, {"receptive_field_px": 64}, found)
 
 
 def ranked(folder: Path, *results: Result) -> list[Ranked]:
@@ -88,7 +90,7 @@ def parts_of(count: int) -> Inputs:
 
 def test_too_few_good_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^category 'nut' has 9 good training images; select needs 10 or more$"):
-        make_validation(parts_of(9), Holdout(), tmp_path)
+        make_validation(parts_of(9), Holdout(), 0, tmp_path)
 
 
 def test_a_part_has_fewer_images_to_fit_on_and_all_to_score() -> None:
@@ -159,3 +161,46 @@ def test_the_command_names_what_is_no_default() -> None:
         "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
         "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
     )
+
+
+def selection_of(name: str, scores: dict[str, float]) -> Selection:
+    """A selection of one layer per score, the best first."""
+    validation = Validation(Inputs(Category("parts", name, (), ()), {}), (0.1,))
+    jobs = {layer: replace(JOB, layers=(layer,)) for layer in scores}
+    done = {layer: Result(job, "done", None, dict.fromkeys(PARTS, scores[layer]), COST) for layer, job in jobs.items()}
+    ranking = [Ranked(done[layer], score, (0, 1), False) for layer, score in scores.items()]
+    return Selection("parts", validation, tuple(ranking), (), Path("out"))
+
+
+def real(name: str, **scores: float) -> list[Result]:
+    return [
+        Result(replace(JOB, category=name, layers=(layer,)), "done", None, {"image_auroc": score, "aupro": score})
+        for layer, score in scores.items()
+    ]
+
+
+def test_regrets_of_the_choice_the_best_fixed_and_a_lot() -> None:
+    choices = [
+        selection_of("nut", {"a": 0.9, "b": 0.8, "c": 0.7}),
+        selection_of("bolt", {"c": 0.9, "b": 0.8, "a": 0.1}),
+    ]
+    measured = [*real("nut", a=0.9, b=0.6, c=0.3), *real("bolt", a=0.1, b=0.8, c=0.6)]
+    nut, bolt = verdicts = judge(choices, measured)
+    assert [(v.chosen.layer, v.best.layer, v.fixed.layer) for v in verdicts] == [("a", "a", "b"), ("c", "b", "b")]
+    assert (nut.elsewhere.layer, bolt.elsewhere.layer) == ("b", "a")  # type: ignore[union-attr]
+    assert nut.regrets == pytest.approx({"chosen": 0, "best_fixed": 0.3, "best_fixed_of_others": 0.3, "by_lot": 0.3})
+    assert bolt.regrets == pytest.approx({"chosen": 0.2, "best_fixed": 0, "best_fixed_of_others": 0.7, "by_lot": 0.3})
+    assert (nut.spearman, bolt.spearman) == (1.0, 0.5)
+    found = Verification(verdicts, Path("out"))
+    assert (found.wins, found.mean_spearman) == ((1, 0), 0.75)
+    assert found.record()["mean"]["regret"]["chosen"] == pytest.approx(0.1)
+
+
+def test_a_candidate_without_a_real_score_in_a_category_is_left_out_of_all() -> None:
+    choices = [selection_of("nut", {"a": 0.9, "b": 0.8}), selection_of("bolt", {"a": 0.9, "b": 0.8})]
+    verdicts = judge(choices, [*real("nut", a=0.9, b=0.6), *real("bolt", b=0.8)])
+    assert [list(v.reals.values()) for v in verdicts] == [[0.6], [0.8]]
+    assert [v.spearman for v in verdicts] == [None, None]
+    message = "select --verify: no candidate could be measured in every category; 'adbench report' says why"
+    with pytest.raises(DataError, match=f"^{message}$"):
+        judge(choices, real("nut", a=0.9))

@@ -63,6 +63,11 @@ def test_wilcoxon_is_the_published_one() -> None:
     assert wilcoxon(first, first) == 1
 
 
+def test_wilcoxon_is_exact_without_ties() -> None:
+    first = np.random.default_rng(0).normal(size=9)
+    assert wilcoxon(first, np.zeros(9)) == stats.wilcoxon(first, method="exact").pvalue
+
+
 def test_holm_by_hand() -> None:
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.7, 0.6])).tolist() == [1, 1]

@@ -114,6 +114,13 @@ class TestLayers:
         assert [row[-1] for row in cells(localisation)] == ["1", "2", "1"]
         assert cells(best) == [["axle", "layer2"], ["bolt", "layer1, layer2"], ["cable", "layer10"]]
 
+    def test_notes_say_how_ties_count_and_what_draws_figure_1(self) -> None:
+        assert section("layers", found(grid())).notes == [
+            "a layer is best in a category if none of the same backbone has a higher value as printed; ties count for each",
+            "RF: analytic receptive field; RRF: RF / image size; the estimated fields of the paper's Figure 1: "
+            "adbench rf resnet50 --figure FILE.png",
+        ]
+
     def test_a_category_counts_once_all_layers_are_done(self) -> None:
         made = section("layers", found(grid(), share=5 / 9))  # the second category lacks one layer
         assert [row[-1] for row in cells(made.tables[0])].count("1 (1/3)") == 1
@@ -132,6 +139,13 @@ class TestLayers:
         assert made.tables[0].headers[-2:] == ["fastflow", "patchcore"]
         assert [figure.name for figure in made.figures] == ["layers-fastflow", "layers-patchcore"]
         assert [table.headers[1:] for table in made.tables[2:]] == [["resnet50", "wide_resnet50_2"]] * 4
+
+    def test_a_detector_and_a_backbone_with_one_layer_are_left_out(self) -> None:
+        single = {"layers": [("layer1.2.relu_2",)]}
+        jobs = grid() + grid(backbone=["resnet18"], **single) + grid(detector=["padim"], **single)
+        made = section("layers", found(jobs))
+        assert [figure.name for figure in made.figures] == ["layers-patchcore"]
+        assert {row[0] for row in cells(made.tables[0])} == {"resnet50"}
 
     def test_detectors_of_one_backbone_stand_side_by_side(self) -> None:
         made = section("layers", found(grid(detector=["fastflow", "patchcore"])))

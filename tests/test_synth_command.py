@@ -50,7 +50,7 @@ def test_the_dataset_is_sound_and_says_how_it_was_made(run: Run, parts: Path, tm
     for defect in manifest["defects"]:
         mask = read_mask(tmp_path / "made/alpha" / defect["mask"])
         change = read_image(tmp_path / "made/alpha" / defect["image"]) != read_image(parts / "alpha" / defect["source"])
-        assert defect["area_px"] == mask.sum() >= 4**2 / 1.25**2
+        assert defect["area_px"] == mask.sum() >= 4**2
         assert not change.any(axis=2)[~mask].any() and defect["source"] in manifest["good"]
 
 

@@ -45,8 +45,12 @@ def section(found: Sequence[Entry], question: Question) -> Section:
 
 def sentences(found: Sequence[Entry], question: Question) -> list[str]:
     """Return one sentence per metric for the main table; none where there are too few categories or too many rows."""
-    rows = len({tuple(entry.values[key] for key in question.rows) for entry in found})
-    if not 1 < rows <= MOST or len({entry.job.category for entry in found}) < least_categories(1):
+    rows: set[tuple[object, ...]] = set()
+    for entry in found:
+        rows.add(tuple(entry.values[key] for key in question.rows))
+        if len(rows) > MOST:
+            return []
+    if len({entry.job.category for entry in found}) < least_categories(1):
         return []
     return [verdict(contest) for contest in contests(found, question) if enough_categories(contest)]
 
@@ -120,13 +124,16 @@ class _Judged:
             values, drawn = self.contest.values[i], self.replicates[:, i]
             best = int(np.argmax(values))
             close = [j for j, p in enumerate(_against(best, values, drawn)) if p >= ALPHA and j != best]
-            names = listed([self.contest.names[j] for j in close]) if close else DASH
+            names = self._few([self.contest.names[j] for j in close])
             texts = (category, self.contest.names[best], names, f"{values[best]:.3f}", _interval(drawn[best]))
             rows.append([Cell(text) for text in texts])
         headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
         return Table(
             f"{self.contest.title}: the best of each category, by its test images", headers, rows, num_labels=3
         )
+
+    def _few(self, names: Sequence[str]) -> str:
+        return (listed(names) or DASH) if len(names) < 3 else f"{len(names)} of {len(self.contest.others)} others"
 
     def notes(self) -> list[str]:
         sure = [] if self.by_images is None else [over_images(self.contest, self.by_images)]

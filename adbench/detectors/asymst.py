@@ -16,6 +16,7 @@ Deviations:
 - joined layers are one teacher and one student on the finest grid.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
@@ -27,16 +28,9 @@ from torch.nn import functional as F
 
 from adbench.detectors import register
 from adbench.detectors.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
-from adbench.detectors.training import (
-    TrainedDetector,
-    TrainingSet,
-    below,
-    channel_moments,
-    cpu_state,
-    repeatable,
-    standardise,
-)
-from adbench.errors import DetectorError, UsageError
+from adbench.detectors.standardisation import Standardisation
+from adbench.detectors.training import TrainedDetector, TrainingSet, below, cpu_state, repeatable
+from adbench.errors import UsageError
 from adbench.feature_maps import FeatureMaps, join
 from adbench.registry import match
 from adbench.types import OnStep, Scores, ignore_step
@@ -47,6 +41,8 @@ _PLACES = 32  # channels of the position map
 _BLOCKS = 4  # residual blocks of the student
 _BOUND = 1e6  # of the teacher's output
 _BATCH = 16  # images scored at once
+_HELD_BYTES = 1 << 30  # of the teacher's outputs over the training set
+Lesson = tuple[Tensor, Tensor]  # the student's input and the teacher's output, (B, C, h, w) each
 
 
 class Student(nn.Module):
@@ -79,7 +75,7 @@ class AsymST(TrainedDetector):
     teacher and of the student, each. For a short run (tens of epochs) take schedule=onecycle and learning_rate=0.002.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     smoothing: ClassVar[float] = 0.0
 
     epochs: int = 240
@@ -92,8 +88,7 @@ class AsymST(TrainedDetector):
     image_score: str = "mean"
     teacher_: Flow | None = field(default=None, init=False, repr=False)
     student_: Student | None = field(default=None, init=False, repr=False)
-    mean_: Tensor = field(default_factory=lambda: torch.zeros(0), init=False, repr=False)  # (C,)
-    deviation_: Tensor = field(default_factory=lambda: torch.ones(0), init=False, repr=False)  # (C,), 0 = left out
+    scale_: Standardisation | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,40 +99,51 @@ class AsymST(TrainedDetector):
 
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "AsymST":
         """Train the teacher, then the student, on nominal images."""
-        self.mean_, self.deviation_ = channel_moments(features)
-        if (alive := int((self.deviation_ > 0).sum())) < 2:
-            raise DetectorError(f"asymst: {alive} of {len(self.mean_)} channels vary, 2 are needed; take another layer")
+        self.scale_ = Standardisation.of(features)
         where = position_map(_PLACES, *features.joined_shape[1:]).to(device)
         with repeatable(self.seed):
             teacher, student = self._make()
             teacher.to(device), student.to(device)
-            data = TrainingSet(features, self._prepare, device)
-            self.curves_["teacher_loss"] = self._teach(teacher, data, where, on_step)
-            self.curves_["student_loss"] = self._learn(teacher, student, data, where, on_step)
+            self.curves_["teacher_loss"] = self._teach(teacher, features, where, on_step)
+            self.curves_["student_loss"] = self._learn(teacher.eval(), student, features, where, on_step)
         self.teacher_, self.student_ = teacher.cpu().eval(), student.cpu().eval()
         return self
 
-    def _teach(self, teacher: Flow, data: TrainingSet, where: Tensor, on_step: OnStep) -> Tensor:
+    def _teach(self, teacher: Flow, features: FeatureMaps, where: Tensor, on_step: OnStep) -> Tensor:
         def loss(x: Tensor) -> Tensor:
             return negative_log_likelihood(*teacher(x, where)).mean()
 
         def note(done: int, total: int, text: str) -> None:
             on_step(done, 2 * total, f"teacher {text}")
 
-        return self.train(teacher, loss, data, note, int((self.deviation_ > 0).sum()))
+        data = TrainingSet(features, self._prepare, where.device)
+        return self.train(teacher, loss, data, note, self._scale().alive)
 
-    def _learn(self, teacher: Flow, student: Student, data: TrainingSet, where: Tensor, on_step: OnStep) -> Tensor:
-        teacher.eval()
-
-        def loss(x: Tensor) -> Tensor:
-            with torch.no_grad():
-                target = _targets(teacher, x, where)
+    def _learn(self, teacher: Flow, student: Student, features: FeatureMaps, where: Tensor, on_step: OnStep) -> Tensor:
+        def loss(lesson: Lesson) -> Tensor:
+            x, target = lesson
             return F.mse_loss(student(x, where), target)
 
         def note(done: int, total: int, text: str) -> None:
             on_step(total + done, 2 * total, f"student {text}")
 
-        return self.train(student, loss, data, note)
+        return self.train(student, loss, self._lessons(teacher, features, where), note)
+
+    def _lessons(self, teacher: Flow, features: FeatureMaps, where: Tensor) -> TrainingSet[Lesson]:
+        """Return what the student learns from: inputs with the teacher's z, computed once if it is small enough to hold."""
+        shape = (len(features), self._scale().alive, *features.joined_shape[1:])
+
+        def ask(layers: Sequence[Tensor]) -> Lesson:
+            x = self._prepare(layers)
+            return x, _targets(teacher, x, where)
+
+        if 4 * math.prod(shape) > _HELD_BYTES:
+            return TrainingSet(features, ask, where.device)
+        targets = np.empty(shape, np.float32)
+        for rows, layers in features.batches(_BATCH, where.device):
+            targets[rows] = ask(layers)[1].cpu().numpy()
+        answered = FeatureMaps((*features.layers, targets))
+        return TrainingSet(answered, lambda layers: (self._prepare(layers[:-1]), layers[-1]), where.device)
 
     @torch.no_grad()
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
@@ -158,27 +164,30 @@ class AsymST(TrainedDetector):
             raise UsageError("asymst: fit it before it is used")
         return self.teacher_, self.student_
 
+    def _scale(self) -> Standardisation:
+        if self.scale_ is None:
+            raise UsageError("asymst: fit it before it is used")
+        return self.scale_
+
     def _make(self) -> tuple[Flow, Student]:
         """Return new networks for the channels that vary."""
-        channels = int((self.deviation_ > 0).sum())
+        channels = self._scale().alive
         kernels = [_KERNELS[min(i, len(_KERNELS) - 1)] for i in range(self.steps)]
         steps = (TwoSidedStep(channels, self.teacher_hidden, kernel, self.clamp, _PLACES) for kernel in kernels)
         return Flow(steps), Student(channels, self.student_hidden)
 
     def _prepare(self, layers: Sequence[Tensor]) -> Tensor:
         """(B, C_l, h_l, w_l) of each layer to the standardised (B, C, h, w) of the joined finest grid, C that vary."""
-        alive = self.deviation_.nonzero()[:, 0]
-        x = join(layers).index_select(1, alive.to(layers[0].device))
-        return standardise(x, self.mean_[alive], self.deviation_[alive])
+        return self._scale().apply(join(layers))
 
     def state_dict(self) -> dict[str, Tensor]:
         teacher, student = self._networks()
-        state = cpu_state(teacher, "teacher") | cpu_state(student, "student") | self.curves_
-        return state | {"mean": self.mean_, "deviation": self.deviation_}
+        state = cpu_state(teacher, "teacher") | cpu_state(student, "student") | self.training_state()
+        return state | {"mean": self._scale().mean, "deviation": self._scale().deviation}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> "AsymST":
-        self.mean_, self.deviation_ = state["mean"], state["deviation"]
-        self.curves_ = {name: state[name] for name in ("teacher_loss", "student_loss")}
+        self.scale_ = Standardisation(state["mean"], state["deviation"])
+        self.load_training_state(state)
         with repeatable(self.seed):  # what it draws is replaced at once
             teacher, student = self._make()
         teacher.load_state_dict(below(state, "teacher"))
@@ -187,10 +196,11 @@ class AsymST(TrainedDetector):
         return self
 
     def details(self) -> dict[str, object]:
-        left_out = int((self.deviation_ == 0).sum())
-        return self.training_details(*self._networks()) | {"dead_channels": left_out}
+        scale = self._scale()
+        return self.training_details(*self._networks()) | {"dead_channels": len(scale.mean) - scale.alive}
 
 
+@torch.no_grad()
 def _targets(teacher: Flow, x: Tensor, where: Tensor) -> Tensor:
     z: Tensor = teacher(x, where)[0]
     return z.clamp(-_BOUND, _BOUND)

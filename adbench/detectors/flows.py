@@ -61,14 +61,15 @@ class Subnet(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, kernel: int, repeat_edges: bool = False) -> None:
         super().__init__()
-        self.by = kernel // 2 if repeat_edges else 0
-        padding = 0 if repeat_edges else kernel // 2
-        self.first = nn.Conv2d(inputs, hidden, kernel, padding=padding)
-        self.second = nn.Conv2d(hidden, outputs, kernel, padding=padding)
+        self.repeated, self.zeros = (kernel // 2, 0) if repeat_edges else (0, kernel // 2)
+        self.first = nn.Conv2d(inputs, hidden, kernel, padding=self.zeros)
+        self.second = nn.Conv2d(hidden, outputs, kernel, padding=self.zeros)
 
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = F.relu(self.first(pad_by_edge(x, self.by)))
-        return cast(Tensor, self.second(pad_by_edge(hidden, self.by)))
+    def forward(self, x: Tensor, factor: Tensor | float) -> Tensor:
+        """Return the output times `factor`: that is laid on the last weights, which are fewer than the values."""
+        hidden = F.relu(self.first(pad_by_edge(x, self.repeated)), inplace=True)
+        weight, bias = factor * self.second.weight, factor * cast(Tensor, self.second.bias)
+        return F.conv2d(pad_by_edge(hidden, self.repeated), weight, bias, padding=self.zeros)
 
 
 class OneSidedStep(nn.Module):
@@ -91,15 +92,15 @@ class OneSidedStep(nn.Module):
         return 0.1 * F.softplus(self.scale_raw, beta=0.5)
 
     def _move(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        logs, shift = (0.1 * self.subnet(x1)).split(self.moved, dim=1)
+        logs, shift = self.subnet(x1, 0.1).split(self.moved, dim=1)
         return self.clamp * torch.tanh(logs), shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
         logs, shift = self._move(x1)
         scale = self._scale()
-        y = torch.cat([x1, x2 * logs.exp() + shift], dim=1) * scale + self.offset
-        return self.permutation(y), logs.sum(dim=1) + scale.log().sum()
+        moved = torch.cat([x1, torch.addcmul(shift, x2, logs.exp())], dim=1)
+        return self.permutation(torch.addcmul(self.offset, moved, scale)), logs.sum(dim=1) + scale.log().sum()
 
     def inverse(self, y: Tensor) -> Tensor:
         x = (self.permutation.inverse(y) - self.offset) / self._scale()
@@ -126,15 +127,15 @@ class TwoSidedStep(nn.Module):
 
     def _move(self, subnet: nn.Module, gamma: Tensor, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         told = torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)
-        logs, shift = (gamma * subnet(told)).chunk(2, dim=1)
+        logs, shift = subnet(told, gamma).chunk(2, dim=1)
         return self.clamp * 0.636 * torch.atan(logs / self.clamp), shift
 
     def forward(self, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
         x1, x2 = self.permutation(x).split(self.sizes, dim=1)
         logs2, shift2 = self._move(self.subnet2, self.gamma2, x2, where)
-        y1 = x1 * logs2.exp() + shift2
+        y1 = torch.addcmul(shift2, x1, logs2.exp())
         logs1, shift1 = self._move(self.subnet1, self.gamma1, y1, where)
-        y = torch.cat([y1, x2 * logs1.exp() + shift1], dim=1)
+        y = torch.cat([y1, torch.addcmul(shift1, x2, logs1.exp())], dim=1)
         return y, logs1.sum(dim=1) + logs2.sum(dim=1)
 
     def inverse(self, y: Tensor, where: Tensor) -> Tensor:

@@ -1,27 +1,27 @@
 """What detectors that train a network share: the features in batches, the loop, its curve. Registers nothing.
 
-float32 throughout: no autocast. On a GPU, convolutions may use TF32 where torch's own setting allows it (its default),
-and the whole feature set is moved there once if it takes at most half of the free memory; elsewhere the features stream
-from disk, a batch at a time. The global random state is left as it was.
+float32 throughout: no autocast. On a GPU, convolutions may use TF32 where torch's own setting allows it (its default; a
+result's environment says so), and the whole feature set is moved there once if it takes at most half of the free memory;
+elsewhere the features stream from disk, a batch at a time. The global random state is left as it was.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from adbench.detectors import Detector
 from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps, Shape, join
+from adbench.feature_maps import FeatureMaps, Shape
 from adbench.registry import match
 from adbench.types import OnStep
 
 SCHEDULES = ("constant", "cosine", "onecycle")
-Prepare = Callable[[list[Tensor]], Tensor]  # a batch of each layer's maps to the network's input
-_BATCH = 16  # images whose moments are taken at once
+Input = TypeVar("Input")  # what a network takes: made of a batch of each layer's maps
 _EXPLODED = 100.0  # times the first batch's loss
 
 
@@ -30,7 +30,9 @@ class TrainedDetector(Detector):
     """Parameters and records of a detector that trains with Adam; the last epoch counts, never the best one.
 
     schedule of the learning rate: constant (as published), cosine (falls to 0), onecycle (rises over the first 30 % of
-    the steps, then falls as cosine does: lets a short run use a higher rate).
+    the steps, then falls as cosine does: lets a short run use a higher rate). min_steps: where epochs, images and
+    batch_size would give fewer steps in all, batches are smaller, down to two images; a run of the published length is
+    never touched by it, a short run is of use only so. 0 = off.
     """
 
     epochs: int = 1
@@ -38,7 +40,9 @@ class TrainedDetector(Detector):
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     schedule: str = "constant"
+    min_steps: int = 400
     curves_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # loss per dimension and epoch
+    batches_: int = field(default=0, init=False, repr=False)  # of an epoch
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with; a subclass's own checks come on top."""
@@ -46,8 +50,9 @@ class TrainedDetector(Detector):
         for key in ("epochs", "batch_size", "learning_rate"):
             if getattr(self, key) <= 0:
                 raise UsageError(f"{name}: {key}={getattr(self, key):g} must be above 0")
-        if self.weight_decay < 0:
-            raise UsageError(f"{name}: weight_decay={self.weight_decay:g} must not be negative")
+        for key in ("weight_decay", "min_steps"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"{name}: {key}={getattr(self, key):g} must not be negative")
         self.schedule = match("schedule", self.schedule, SCHEDULES, where=f" of {name}")
 
     def unsupported(self, shapes: Sequence[Shape]) -> str | None:
@@ -56,7 +61,12 @@ class TrainedDetector(Detector):
         return None if channels >= 2 else f"a coupling flow needs at least 2 channels, the features have {channels}"
 
     def train(
-        self, network: nn.Module, loss: Callable[[Tensor], Tensor], data: "TrainingSet", note: OnStep, size: float = 1
+        self,
+        network: nn.Module,
+        loss: Callable[[Input], Tensor],
+        data: "TrainingSet[Input]",
+        note: OnStep,
+        size: float = 1,
     ) -> Tensor:
         """Minimise loss(batch) over the network's parameters; return each epoch's mean loss, divided by `size`.
 
@@ -68,21 +78,21 @@ class TrainedDetector(Detector):
         start = math.inf
         for epoch in range(self.epochs):
             batches = self._batches(len(data), order)
-            total = torch.zeros((), device=data.device)
-            for index, rows in enumerate(batches):
-                done = (epoch + (index + 0.5) / len(batches)) / self.epochs
-                value = self._step(optimizer, loss(data.batch(rows)), done) / size
-                if epoch == index == 0:
-                    start = float(value)
+            total, steps = torch.zeros((), device=data.device), self.epochs * len(batches)
+            for index, rows in enumerate(batches, epoch * len(batches)):
+                value = self._step(optimizer, loss(data.batch(rows)), (index + 0.5) / steps) / size
+                start = start if index else float(value)
                 total += value * (len(rows) / len(data))
+                note(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
             curve.append(float(total))
             _check(curve, start, self.learning_rate)
-            note(epoch + 1, self.epochs, f"loss {curve[-1]:.4g}")
         return torch.tensor(curve)
 
     def _batches(self, count: int, order: torch.Generator) -> tuple[Tensor, ...]:
         """Return all images in random order, in batches of nearly equal sizes, `batch_size` at most."""
-        return torch.randperm(count, generator=order).tensor_split(math.ceil(count / self.batch_size))
+        wished = max(math.ceil(count / self.batch_size), math.ceil(self.min_steps / self.epochs))
+        self.batches_ = min(wished, max(math.ceil(count / self.batch_size), count // 2))
+        return torch.randperm(count, generator=order).tensor_split(self.batches_)
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor, done: float) -> Tensor:
         for group in optimizer.param_groups:
@@ -92,11 +102,20 @@ class TrainedDetector(Detector):
         optimizer.step()
         return loss.detach()
 
+    def training_state(self) -> dict[str, Tensor]:
+        """Return what `load_training_state` and the details need of the training."""
+        return self.curves_ | {"batches": torch.tensor(self.batches_)}
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `training_state` gave: the batches and every curve."""
+        self.batches_ = int(state["batches"])
+        self.curves_ = {name: value for name, value in state.items() if name.endswith("loss")}
+
     def training_details(self, *networks: nn.Module) -> dict[str, object]:
-        """Return the capacity and the curves for the result."""
+        """Return the capacity, the batches of an epoch and the curves for the result."""
         count = sum(p.numel() for network in networks for p in network.parameters())
         curves = {name: [float(f"{v:.5g}") for v in curve.tolist()] for name, curve in self.curves_.items()}
-        return {"trainable_parameters": count, **curves}
+        return {"trainable_parameters": count, "batches_per_epoch": self.batches_, **curves}
 
 
 def _check(curve: Sequence[float], start: float, learning_rate: float) -> None:
@@ -119,18 +138,18 @@ def rate(schedule: str, done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
 
 
-class TrainingSet:
+class TrainingSet(Generic[Input]):
     """Images' features, prepared for a network, batch by batch; held on the GPU if they fit there."""
 
-    def __init__(self, features: FeatureMaps, prepare: Prepare, device: torch.device) -> None:
+    def __init__(self, features: FeatureMaps, prepare: Callable[[list[Tensor]], Input], device: torch.device) -> None:
         self.features, self.prepare, self.device = features, prepare, device
         self._held = features.read(slice(None), device) if _fits(features, device) else None
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def batch(self, rows: Tensor) -> Tensor:
-        """Return the network's input (B, C, h, w) of some images, float32."""
+    def batch(self, rows: Tensor) -> Input:
+        """Return the network's input made of some images."""
         if self._held is None:
             return self.prepare(self.features.read(rows.numpy(), self.device))
         chosen = rows.to(self.device)
@@ -142,31 +161,6 @@ def _fits(features: FeatureMaps, device: torch.device) -> bool:
         return False
     size = 4 * sum(layer.size for layer in features.layers)
     return size <= torch.cuda.mem_get_info(device)[0] / 2
-
-
-def channel_moments(features: FeatureMaps) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviation (C,) of each joined channel over all cells of all images.
-
-    A dead channel, one that varies 10000 times less than the average channel, gets the deviation 0.
-    """
-    mean = _mean(features, lambda x: x)
-    deviation = _mean(features, lambda x: (x - mean[:, None, None]).square()).sqrt()
-    deviation[deviation <= 1e-4 * deviation.mean()] = 0
-    return mean.float(), deviation.float()
-
-
-def _mean(features: FeatureMaps, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean (C,) of a function of the joined maps over all cells of all images."""
-    total = torch.zeros(features.joined_shape[0], dtype=torch.float64)
-    for _, layers in features.batches(_BATCH, torch.device("cpu")):
-        total += of(join(layers).double()).mean(dim=(2, 3)).sum(dim=0)
-    return total / len(features)
-
-
-def standardise(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Return (x - mean) / deviation per channel of x (B, C, h, w); a dead channel becomes 0 whatever it shows."""
-    scale = torch.where(deviation > 0, 1 / deviation, 0)
-    return (x - mean.to(x.device)[:, None, None]) * scale.to(x.device)[:, None, None]
 
 
 @contextmanager

@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ class Ray(Executor):
 def _connect(address: str | None) -> None:
     import ray
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         _look_for(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
@@ -75,6 +78,8 @@ def _connect(address: str | None) -> None:
         raise ClusterError(
             f"no Ray cluster at {address or 'auto'} ({reason}); start one with 'ray start --head', or give --ray-address"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
 
 
 def _look_for(address: str) -> None:

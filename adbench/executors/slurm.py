@@ -29,6 +29,7 @@ from adbench.executors import Executor, Resources, Site, register
 from adbench.executors.following import Ending, follow
 from adbench.files import write_text
 from adbench.orders import environment, jobs_of, order_for, run_order
+from adbench.results import ResultStore
 from adbench.sweep import Group
 from adbench.types import Result
 
@@ -72,6 +73,7 @@ class Slurm(Executor):
         left = [replace(g, jobs=tuple(job for job in g.jobs if job.key not in queued)) for g in groups]
         new = [group for group in left if group.jobs]
         if self.resources.no_wait:
+            ResultStore(site.out).forget_failures({job.key for group in new for job in group.jobs})
             crew.start(new)
             return
         yield from follow(crew, new, site, running)

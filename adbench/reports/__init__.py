@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adbench.registry import Registry
 from adbench.types import Result
@@ -75,7 +75,15 @@ class Report:
     results: Sequence[Result] = field(default=(), repr=False)
     folder: Path | None = None  # where the results, and pictures that a sweep kept, lie
     commands: Sequence[str] = ()  # what made them
+    documents: Sequence[dict[str, Any]] = field(
+        default=(), repr=False
+    )  # stand in for the records where these are not the answer
     bold: bool = False  # whether the reader's terminal shows bold, for formats made for one
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What formats for programs write."""
+        return list(self.documents) or [result.record() for result in self.results]
 
 
 Format = Callable[[Report], str]

@@ -7,13 +7,22 @@ from typing import Any
 
 from adbench.reports import Report, register
 
-FLAT = ("metrics", "cost", "environment")  # each of their keys is a column, e.g. metrics.image_auroc
+FLAT = (
+    "metrics",
+    "cost",
+    "environment",
+    "a",
+    "b",
+    "difference",
+    "interval",
+    "p",
+)  # each of their keys is a column, e.g. metrics.image_auroc
 
 
 @register("csv")
 def csv_format(report: Report) -> str:
     """Return a header and one line per record; a value that is null or not there is empty, lists and maps are JSON."""
-    records = [_flat(result.record()) for result in report.results]
+    records = [_flat(record) for record in report.records]
     names = dict.fromkeys(name for record in records for name in record)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(names), restval="", lineterminator="\n")
@@ -23,7 +32,7 @@ def csv_format(report: Report) -> str:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    nested = {f"{part}.{name}": value for part in FLAT for name, value in record[part].items()}
+    nested = {f"{part}.{name}": value for part in FLAT for name, value in record.get(part, {}).items()}
     return {name: value for name, value in record.items() if name not in FLAT} | nested
 
 

@@ -61,7 +61,7 @@ def _parts(report: Report) -> list[tuple[str, str]]:
         ("Results", table(report.table) + listing(report.notes)),
         *((section.title, _section(section)) for section in report.sections),
         ("Best and worst maps", kept_pictures(report)),
-        ("All jobs", jobs_table(report.results)),
+        ("All jobs", jobs_table(report.results) if report.results else ""),
         ("Made with", environment_table(report.results)),
         ("How to make it again", "".join(element("pre", element("code", escape(c))) for c in report.commands)),
     ]

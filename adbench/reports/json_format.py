@@ -8,4 +8,4 @@ from adbench.reports import Report, register
 @register("json")
 def json_format(report: Report) -> str:
     """Return one document, a list with a record for every done, failed and skipped job."""
-    return json.dumps([result.record() for result in report.results], indent=2) + "\n"
+    return json.dumps(report.records, indent=2) + "\n"

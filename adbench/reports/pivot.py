@@ -40,6 +40,18 @@ def build(
     `rows`: record keys (or comma lists of them) that name a row, default those that vary. `columns`: a record key to
     pivot one metric on, default one column per metric. `folder` is only for the message when there is nothing to report.
     """
+    return laid_out(results, planned, rows, columns, metric, folder)[0]
+
+
+def laid_out(
+    results: Sequence[Result],
+    planned: Sequence[Job],
+    rows: Sequence[str],
+    columns: str | None,
+    metric: str | None,
+    folder: Path | str,
+) -> tuple[Report, list[Entry], list[str]]:
+    """Return what `build` does, the jobs behind its table, and the keys that name a row of it."""
     if not results:
         raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
     found, superseded = current(results, planned)
@@ -48,11 +60,8 @@ def build(
     table, means = tabulated(
         found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
     )
-    return Report(
-        table,
-        notes=[*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)],
-        results=results,
-    )
+    notes = [*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)]
+    return Report(table, notes, results=results), found, row_keys
 
 
 def tabulated(

@@ -25,7 +25,8 @@ _HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "++++", "||||", "ooo
 _MARKERS = "osD^vPX<*"
 _DOTS_PER_INCH = 200
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],  # the first comes with matplotlib
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,

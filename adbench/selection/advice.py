@@ -17,11 +17,16 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
     best, ties = ranking[0], [one for one in ranking[1:] if one.tied]
     low, high = best.interval
     score = f"score {best.score:.3f}, 95 % interval {low:.3f} to {high:.3f}"
+    finds = (
+        f": of {len(ranking)} candidates it finds the synthetic defects best"
+        if len(ranking) > 1
+        else ", the only candidate"
+    )
     clauses = [
-        f"Use {named(best.job)}: of {_count(len(ranking))} it finds the synthetic defects best ({score})",
+        f"Use {named(best.job)}{finds} ({score})",
         _field(best, sizes),
         f"it takes {best.result.cost['latency_ms']:.0f} ms per image and {best.result.cost['memory_mb']:.1f} MB",
-        _tied(best, ties),
+        _tied(best, ties) if len(ranking) > 1 else "",
     ]
     return "; ".join(clause for clause in clauses if clause) + "."
 
@@ -30,10 +35,6 @@ def named(job: Job) -> str:
     """Return what a user chooses of a job, in words."""
     weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
     return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}"
-
-
-def _count(candidates: int) -> str:
-    return f"{candidates} candidates" if candidates > 1 else "one candidate"
 
 
 def _field(best: Ranked, sizes: Sequence[float]) -> str:

@@ -29,7 +29,8 @@ FOLDER = "selection"  # in the results folder: what was measured on synthetic de
 class Request:
     """What is asked for: candidates (`candidates.spelt_out`), validation data, limits on what they may cost.
 
-    halving: drop the worse half early. pictures: how many to keep of the best one's best and worst maps.
+    The specification's only seed decides all randomness. halving: drop the worse half early. pictures: how many to keep of
+    the best one's best and worst maps.
     """
 
     spec: Spec
@@ -100,7 +101,7 @@ def select(
 
     Results go into `out`; what has one there is not computed again. Raises DetectorError if no candidate can be ranked.
     """
-    validation = make_validation(good, request.holdout, setting.cache, setting.on_step)
+    validation = make_validation(good, request.holdout, request.spec.seeds[0], setting.cache, setting.on_step)
     contest = Contest(setting, request.spec, validation, ResultStore(out), request.limits, request.halving, on_result)
     ranking, excluded = contest.run()
     if not ranking:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from adbench.reports import Cell, Report, Table
+from adbench.reports.keys import entries, varies
 from adbench.selection.ranking import Excluded, Ranked
 from adbench.selection.select import Selection
 
@@ -17,9 +17,11 @@ _HEADERS = ("RRF", "score", "95 % interval", "image_auroc", "aupro", "ms/image",
 def report(selection: Selection) -> Report:
     """Return the ranking as a table, the advice and what was left out as notes."""
     ranking = selection.ranking
-    names = [name for name in _NAMES if name == "layer" or len({str(getattr(one.job, name)) for one in ranking}) > 1]
+    cells = entries([(one.job, one.result) for one in ranking])
+    names = [name for name in _NAMES if name == "layer" or varies(cells, name)]
     rows = [
-        [Cell(str(number)), *_labels(one, names), *_values(one, number == 1)] for number, one in enumerate(ranking, 1)
+        [Cell(str(number)), *(Cell(str(cell.values[name])) for name in names), *_values(one, number == 1)]
+        for number, (one, cell) in enumerate(zip(ranking, cells, strict=True), 1)
     ]
     table = Table(_caption(selection, names), ["rank", *names, *_HEADERS], rows, 1 + len(names))
     notes = [selection.advice, f"train it on all good images: {selection.command}", *_left_out(selection.excluded)]
@@ -34,14 +36,6 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
         f"{selection.category}: {len(selection.ranking)} candidates ({shared}) fitted to {len(category.train)} good images, "
         f"scored on {selection.validation.held_out} others and {len(selection.validation.sizes)} synthetic defects on those"
     )
-
-
-def _labels(one: Ranked, names: Sequence[str]) -> list[Cell]:
-    return [Cell(_plain(getattr(one.job, name))) for name in names]
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _values(one: Ranked, best: bool) -> list[Cell]:

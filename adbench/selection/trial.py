@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
+from torch import nn
 
 from adbench.pipeline import Workplace, assess, fit
 from adbench.sweep import Group
@@ -19,13 +18,11 @@ def try_candidate(place: Workplace, group: Group, job: Job, maps: Path) -> Resul
     That is memory_mb (10^6 bytes) of the network's weights up to the deepest layer and of what the detector keeps. `maps` is
     not used: pictures are made of the winner alone.
     """
-    network, inputs = group.network, group.inputs
-    detector, cost = fit(place, network, inputs, job)
-    result, _ = assess(place, network, inputs, job, detector, cost, group.field(job))
-    in_use = _megabytes(network.cut(job.layers)) + (cost["state_mb"] or 0)
+    detector, cost = fit(place, group.network, group.inputs, job)
+    result, _ = assess(place, group.network, group.inputs, job, detector, cost, group.field(job))
+    in_use = _megabytes(group.network.cut(job.layers)) + (cost["state_mb"] or 0)
     return replace(result, cost=result.cost | {"memory_mb": in_use})
 
 
-def _megabytes(module: torch.nn.Module) -> float:
-    tensors = [*module.parameters(), *module.buffers()]
-    return float(np.sum([tensor.numel() * tensor.element_size() for tensor in tensors])) / 1e6
+def _megabytes(module: nn.Module) -> float:
+    return sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()]) / 1e6

@@ -31,7 +31,6 @@ class Holdout:
 
     share: float = 0.25
     defects: int = 60
-    seed: int = 0
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
@@ -63,28 +62,30 @@ class Validation:
         return replace(self, inputs=Inputs(smaller, self.inputs.facts, self.inputs.sources))
 
 
-def make_validation(good: Inputs, holdout: Holdout, cache: Path, on_step: OnStep = ignore_step) -> Validation:
+def make_validation(
+    good: Inputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step
+) -> Validation:
     """Return validation data of a category's training images; the painted images lie below `cache`, made once.
 
     Raises DataError if there are too few good images, or where no defect can be painted.
     """
-    rest, held = _divided(good, holdout)
-    name = digest([split_fingerprint(held, good.facts), asdict(holdout), REVISION])
-    painted = _painted(cache / "synthetic" / name, held, holdout, on_step)
+    rest, held = _divided(good, holdout, seed)
+    name = digest([split_fingerprint(held, good.facts), asdict(holdout), seed, REVISION])
+    painted = _painted(cache / "synthetic" / name, held, holdout, seed, on_step)
     synthetic = [made.sample for made in painted]
     category = rest.category
     category = replace(category, dataset=f"{category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
     sources = (*range(len(held)), *(made.source for made in painted))
-    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted), holdout.seed)
+    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted), seed)
 
 
-def _divided(good: Inputs, holdout: Holdout) -> tuple[Inputs, tuple[Sample, ...]]:
+def _divided(good: Inputs, holdout: Holdout, seed: int) -> tuple[Inputs, tuple[Sample, ...]]:
     """Return the images to fit on and those held out: no more than there are defects, for each is to get one."""
     name, count = good.category.name, len(good.category.train)
     if count < LEAST_IMAGES:
         raise DataError(f"category '{name}' has {count} good training images; select needs {LEAST_IMAGES} or more")
-    return divide(good, min(holdout.share, _MOST_HELD_OUT / count, holdout.defects / count), holdout.seed)
+    return divide(good, min(holdout.share, _MOST_HELD_OUT / count, holdout.defects / count), seed)
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ class _Painted:
     size: float
 
 
-def _painted(folder: Path, held: Sequence[Sample], holdout: Holdout, on_step: OnStep) -> list[_Painted]:
+def _painted(folder: Path, held: Sequence[Sample], holdout: Holdout, seed: int, on_step: OnStep) -> list[_Painted]:
     """Return the synthetic images in `folder`; they are painted if the list of them, written last, is not there."""
     listing = folder / "defects.json"
     known = _read(listing)
     if known is None:
-        made = make_defects(held, holdout.defects, holdout.seed, holdout.recipe, on_step)
+        made = make_defects(held, holdout.defects, seed, holdout.recipe, on_step)
         known = []
         for one in made:
             stem = f"{one.index:03d}-{one.kind}"

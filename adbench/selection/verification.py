@@ -78,10 +78,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdicts on all categories, and what they come to."""
+    """The verdicts on all categories, and what they come to; `left_out`: candidates that were not measured in all of them."""
 
     verdicts: Sequence[Verdict]
     folder: Path
+    left_out: int = 0
 
     @property
     def fixed(self) -> Candidate:
@@ -107,7 +108,7 @@ class Verification:
     @property
     def incomplete(self) -> bool:
         """Whether a candidate failed or was skipped."""
-        return any(verdict.selection.incomplete for verdict in self.verdicts)
+        return self.left_out > 0 or any(verdict.selection.incomplete for verdict in self.verdicts)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -118,6 +119,7 @@ class Verification:
             "categories": [verdict.record() for verdict in self.verdicts],
             "mean": mean,
             "best_fixed": self.fixed.record(),
+            "left_out": self.left_out,
             "out": str(self.folder),
         }
 
@@ -136,7 +138,9 @@ def verify(setting: Setting, request: Request, out: Path, on_result: OnResult = 
     for number, result in enumerate(sweep.run(), 1):
         on_result(result, number, sweep.todo.runnable + len(sweep.plan.skipped))
     found = [sweep.results.read(job.key) for job in sweep.plan.jobs]
-    return Verification(judge(selections, [result for result in found if result]), out)
+    verdicts = judge(selections, [result for result in found if result])
+    tried = {Candidate.of(one.job) for selection in selections for one in selection.ranking}
+    return Verification(verdicts, out, len(tried) - len(verdicts[0].reals))
 
 
 def _labelled(inputs: Inputs, size: Size) -> str:

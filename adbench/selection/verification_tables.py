@@ -55,15 +55,17 @@ def _number(value: float | None) -> str:
 
 
 def _notes(found: Verification) -> list[str]:
-    count = len(found.verdicts)
+    count, (better, equal), fixed = len(found.verdicts), found.wins, _named(found.fixed)
+    left_out = [f"{found.left_out} candidates were not measured in every category and are left out"] * bool(
+        found.left_out
+    )
     if count == 1:
-        return ["of one category, the best fixed candidate is the best one; verify on more to compare with it"]
-    better, equal = found.wins
-    fixed = _named(found.fixed)
+        return ["of one category, the best fixed candidate is the best one; verify more to compare with it", *left_out]
     return [
         f"the choice is better than the best fixed candidate ({fixed}, best mean over these categories) in {better} of "
         f"{count} categories, as good in {equal}",
         "others' best: the candidate with the best mean over the other categories, all that could be known beforehand",
+        *left_out,
     ]
 
 

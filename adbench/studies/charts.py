@@ -61,6 +61,11 @@ def name_layers(panel: Axes, names: Sequence[str], inches: float) -> None:
             label.set(ha="right", rotation_mode="anchor")
 
 
+def remark(panel: Axes, text: str, place: tuple[float, float], shift: tuple[float, float], **style: Any) -> None:
+    """Write a small text at a place in data coordinates, moved by so many points."""
+    panel.annotate(text, place, shift, textcoords="offset points", fontsize=SMALL, annotation_clip=False, **style)
+
+
 def fill(look: Look, complete: bool) -> dict[str, Any]:
     """Return how a bar or a marker's face is drawn: filled, or hollow with a broken edge."""
     if complete:

@@ -15,7 +15,7 @@ from adbench.reports.keys import Entry, natural
 from adbench.reports.means import DASH
 from adbench.reports.plotting import shades
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, Block, fill, rows
+from adbench.studies.charts import Block, fill, remark, rows
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -87,8 +87,9 @@ def section(found: Sequence[Entry]) -> Section:
     """Return the counts as a table and a figure per detector, and the best layers of each category."""
     shown, keys = measured(found), blocks(found)
     detectors = {
-        part.label: [b for b in _backbones(part.entries, keys, shown) if len(b.layers) > 1]
+        part.label: seen
         for part in cut(found, figure_keys(found))
+        if (seen := [b for b in _backbones(part.entries, keys, shown) if len(b.layers) > 1])
     }
     return Section(
         "Which layer is best?",
@@ -137,7 +138,7 @@ def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, B
     """Return the columns of each table of best layers: detectors of the one backbone, else backbones of each detector."""
     labels = {backbone.label for seen in detectors.values() for backbone in seen}
     if len(labels) == 1:
-        return {labels.pop(): {name: seen[0] for name, seen in detectors.items() if seen}}
+        return {labels.pop(): {name: seen[0] for name, seen in detectors.items()}}
     return {name: {backbone.label: backbone for backbone in seen} for name, seen in detectors.items()}
 
 
@@ -167,9 +168,11 @@ def _notes(detectors: dict[str, list[Backbone]]) -> list[str]:
     ]
     if any(won.share for won, _ in everyone):
         notes.append("a number with (n/N) counts n of N planned categories: those in which all layers have a value")
-    if any(field_of(entries) for _, found in everyone for entries in found.values()):
+    if known := [b for seen in detectors.values() for b in seen if any(field_of(of) for of in b.layers.values())]:
+        backbone = known[0].label.partition(",")[0]
         notes.append(
-            "RF: analytic receptive field; RRF: RF / image size; 'adbench rf' draws the estimated one (Figure 1)"
+            "RF: analytic receptive field; RRF: RF / image size; the estimated fields of the paper's Figure 1: "
+            f"adbench rf {backbone} --figure FILE.png"
         )
     return notes
 
@@ -216,7 +219,7 @@ def _bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int])
     for layer, y, look in zip(backbone.layers, heights, tones, strict=True):
         style = fill(replace(look, hatch=""), complete=not won.share)  # a row's label tells it apart
         panel.barh(y, won.wins(layer), height=0.75, **style)
-        panel.text(won.wins(layer), y, f" {won.text(layer)}", va="center", fontsize=SMALL)
+        remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
 
 
 register("layers")(Study("layer", section, unless=("weights", "image_size")))

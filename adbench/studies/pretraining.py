@@ -13,7 +13,7 @@ from adbench.reports.missing import partial_note
 from adbench.reports.pivot import tabulated
 from adbench.reports.plotting import COLUMN, INK, Look, looks
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, fill, name_layers
+from adbench.studies.charts import fill, name_layers, remark
 from adbench.studies.grid import (
     AXIS_NAMES,
     MEASURES,
@@ -125,7 +125,7 @@ def _bar(panel: Axes, place: float, value: Mean, shape: tuple[float, float], loo
     height = floor if value.number == DASH else float(value.number)
     panel.bar(place, height - floor, width, bottom=floor, **fill(look, value.complete))
     if not value.complete:
-        panel.text(place, max(height, floor), f" {value.share}", rotation=90, ha="center", va="bottom", fontsize=SMALL)
+        remark(panel, value.share, (place, max(height, floor)), (0, 2), rotation=90, ha="center", va="bottom")
 
 
 register("pretraining")(Study(KEY, section))

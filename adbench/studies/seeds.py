@@ -15,7 +15,7 @@ from adbench.reports.keys import Entry, choose_rows, grouped, natural
 from adbench.reports.means import DASH
 from adbench.reports.plotting import INK, looks
 from adbench.studies import Study, register
-from adbench.studies.charts import SMALL, Block, rows
+from adbench.studies.charts import Block, remark, rows
 from adbench.studies.grid import (
     AXIS_NAMES,
     FEWEST_SEEDS,
@@ -133,7 +133,7 @@ def _row(panel: Axes, found: Spread, y: int) -> None:
     centre = float(found.mean.number)
     panel.errorbar(centre, y + 0.15, xerr=found.deviation, fmt="D", ms=2.5, color=INK, markerfacecolor=face)
     if not found.mean.complete:
-        panel.text(centre, y + 0.15, f"  {found.mean.share}", va="center", fontsize=SMALL)
+        remark(panel, found.mean.share, (centre, y + 0.15), (4, 0), va="center")
 
 
 register("seeds")(Study("seed", section))

@@ -108,15 +108,15 @@ class Maker:
                 f"--min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
             )
         wanted = self.recipe.sizes.draw(rng) * float(np.sqrt(part.foreground.size))
-        return min(max(wanted, self.recipe.min_size_px), largest)
+        return min(max(wanted, 1.1 * self.recipe.min_size_px), largest)  # a little more, or half would miss it
 
     def _draw(self, paint: Kind, part: Part, wanted: float, rng: Rng) -> Drawn | None:
         """Return a defect of about the `wanted` size, or None if no try shows one."""
-        size = wanted
+        size, least = wanted, max(wanted / TOLERANCE, self.recipe.min_size_px)
         for _ in range(_TRIES):
             image, mask = self._try(paint, part, size, rng)
             got = float(np.sqrt(mask.sum()))
-            if wanted / TOLERANCE <= got <= wanted * TOLERANCE and _stands_out(part.image[mask], image[mask]):
+            if least <= got <= wanted * TOLERANCE and _stands_out(part.image[mask], image[mask]):
                 return image, mask
             size = float(np.clip(size * np.clip(wanted / max(got, 1), 0.6, 1.6), wanted / 3, wanted * 3))
         return None

@@ -1,11 +1,13 @@
 """The executor ray on a cluster of two nodes that is started for these tests. `make test-cluster` runs them."""
 
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_study import Sweeps, kill, summary
+from cluster_study import Sweeps, kill, summary, until
 
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
 pytestmark = pytest.mark.cluster
@@ -54,11 +56,27 @@ def test_a_lost_node_is_survived(sweeps: Sweeps, cluster: Any, reference: dict[s
     assert sweeps.metrics("lost") == reference
 
 
+@pytest.mark.parametrize(
+    ("sent", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_ends_the_sweep_and_its_tasks(
+    sweeps: Sweeps, cluster: Any, reference: dict[str, str], sent: int, code: int, name: str
+) -> None:
+    sweep = sweeps.start(name, *cluster.options)
+    worker = sweeps.worker_at(name, "fastflow")
+    sweep.send_signal(sent)
+    assert f"{name}; what is done is kept, go on with: adbench sweep --spec" in summary(sweep, code)["err"]
+    until(lambda: not Path(f"/proc/{worker}").exists())
+    assert sweeps.run(name, *cluster.options)["failed"] == 0
+    assert sweeps.metrics(name) == reference
+
+
 def test_a_killed_parent_leaves_no_worker(sweeps: Sweeps, cluster: Any, reference: dict[str, str]) -> None:
     sweep = sweeps.start("orphaned", *cluster.options)
-    sweeps.worker_at("orphaned", "patchcore")
+    worker = sweeps.worker_at("orphaned", "fastflow")
     kill(sweep.pid)
     sweep.communicate()
+    until(lambda: not Path(f"/proc/{worker}").exists())
     again = sweeps.run("orphaned", *cluster.options)
     assert again["done"] + again["cached"] == 6
     assert sweeps.metrics("orphaned") == reference

@@ -211,9 +211,9 @@ def cases() -> Iterator[Case]:
     yield from datasets()
     yield from checkpoints()
     yield from foreign_maps()
-    unsupported = write(
-        "odd.yaml", b"layers: [blocks.6.0.bn3]\nimage_sizes: [32]\neval_size: 32\ndetectors: [fastflow]\n"
-    )
     odd = ("sweep", "--spec", "odd.yaml", "--data", "parts", "--out", "results")
-    yield Case("a job that cannot run leaves the others", unsupported, odd, SOME_FAILED, "skipped|failed")
-    yield Case("dry run of a bad layer", unsupported, (*odd, "--dry-run", "--set", "layers=x"), USAGE, "unknown layer")
+    spec = write(
+        "odd.yaml", b"layers: [blocks.6.0.bn3]\nimage_sizes: [32]\neval_size: 32\nweights: [random, none.pth]\n"
+    )
+    yield Case("a job that cannot run leaves the others", spec, odd, SOME_FAILED, "skipped|failed")
+    yield Case("dry run of a bad layer", spec, (*odd, "--dry-run", "--set", "layers=x"), USAGE, "unknown layer")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -103,8 +103,8 @@ def strike(bench: Bench, rng: random.Random, span: float) -> str | None:
     return None if victim is None else "parent" if victim == process.pid else "worker"
 
 
-def kills(bench: Bench, times: int, seed: int = 0) -> Counter[str]:
-    """Strike `times` and return whom; AssertionError if anything is not as it must be. The cache is emptied now and then."""
+def kills(bench: Bench, times: int, seed: int = 0) -> Iterator[Counter[str]]:
+    """Strike `times`, yield whom so far; AssertionError if anything is not as it must be. The cache is emptied now and then."""
     rng, started = random.Random(seed), time.monotonic()
     finish(bench, "reference")
     expected, span, struck = bench.metrics("reference"), time.monotonic() - started, Counter[str]()
@@ -119,10 +119,12 @@ def kills(bench: Bench, times: int, seed: int = 0) -> Counter[str]:
         again = finish(bench, "hit")
         if again["done"] + again["cached"] != JOBS or bench.metrics("hit") != expected:
             raise AssertionError(f"after {dict(struck)}: {again}")
-    return struck
+        yield struck
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         count, *seeds = map(int, sys.argv[1:])
-        sys.stdout.write(f"{dict(kills(Bench(Path(folder)), count, *seeds))}\n")
+        for struck in kills(Bench(Path(folder)), count, *seeds):
+            sys.stdout.write(f"killed and recovered: {dict(struck)}\n")
+            sys.stdout.flush()

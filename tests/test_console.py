@@ -1,0 +1,36 @@
+"""What a terminal shows while work goes on."""
+
+import io
+import re
+
+import pytest
+
+from adbench import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def last_frame(monkeypatch: pytest.MonkeyPatch, *steps: tuple[int, int, str]) -> str:
+    """Return the last line that a terminal shows after these steps."""
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setattr(console, "_quiet", False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with console.progress() as (on_step, _):
+        for step in steps:
+            on_step(*step)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()][-1]
+
+
+def test_a_note_that_tells_the_loss_does_not_restart_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = last_frame(monkeypatch, *((done, 40, f"loss {1 / done:.4g}") for done in range(1, 5)))
+    assert re.search(r"^loss 0\.25 .* 4/40 0:00:\d\d 0:00:\d\d$", frame)
+
+
+def test_another_activity_starts_the_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = last_frame(monkeypatch, (7, 8, "first"), (8, 8, "first"), (2, 8, "second"))
+    assert re.search(r"^second .* 2/8 0:00:\d\d -:--:--$", frame)
