@@ -25,6 +25,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-python", metavar="PATH", help="a Python that has anomalib, timed in the same run")
     parser.add_argument("--patchcore-inspection", metavar="DIR", help="its source folder (coreset only)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a category's folder, MVTec's layout (scoring only)")
     options = parser.parse_args()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)

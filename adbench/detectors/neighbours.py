@@ -1,9 +1,10 @@
 """Exact nearest neighbours of queries in a bank of rows, by Euclidean distance.
 
-One nearest row: a tiled matrix product with a running minimum, no heap. Where the dimension is some hundred it is within
-a fifth of faiss either way, both near the peak of the product; below that, and for few queries, it is twice as fast.
+One nearest row: on a CPU by lower bounds (bounds.py) where the bank allows it, else by a tiled matrix product with a running
+minimum, no heap: where the dimension is some hundred it is within a fifth of faiss either way, both near the peak of the
+product; below that, and for few queries, it is twice as fast.
 Several nearest rows: faiss `IndexFlatL2` on a CPU, whose heap beats a partial sort of the products; `topk` on a GPU.
-benchmarks/neighbours.py measures both.
+benchmarks/neighbours.py and benchmarks/scoring.py measure them.
 """
 
 import math
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adbench.detectors.bounds import Bounds, make_bounds, nearest_of, rounding, where
 from adbench.detectors.workers import workers
 
 Rows = NDArray[np.generic] | Tensor
@@ -43,6 +45,10 @@ class NearestNeighbours:
         self.norms = self.centred.square().sum(1)
         self.tile = TILE.get(self.bank.device.type, DEVICE_TILE)
 
+    @cached_property
+    def _bounds(self) -> Bounds | None:
+        return make_bounds(self.centred) if self.bank.device.type == "cpu" else None
+
     def __len__(self) -> int:
         return len(self.bank)
 
@@ -53,12 +59,14 @@ class NearestNeighbours:
         """
         if not 1 <= k <= len(self):
             raise ValueError(f"k must be within 1..{len(self)}, the number of rows of the bank, not {k}")
-        rows = as_float32(queries).to(self.bank.device)
+        rows = as_float32(queries).to(self.bank.device).contiguous()  # patches of one image lie channel by channel
         if rows.ndim != 2 or rows.shape[1] != self.bank.shape[1]:
             raise ValueError(f"queries must be (Q, {self.bank.shape[1]}) like the bank, not {tuple(rows.shape)}")
         distances = torch.empty(len(rows), k, device=rows.device)
         indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
         with torch.inference_mode():
+            if k == 1:
+                _ = self._bounds  # made here, not by several threads at once
             several = None if k == 1 else self._several(rows, min(k + SPARE, len(self)))
             step = self._step(len(rows), 1 if several is None else several.shape[1])
 
@@ -78,15 +86,39 @@ class NearestNeighbours:
         return max(1, min(self.tile, share, REFINED // (found * self.bank.shape[1])))
 
     def _nearest(self, queries: Tensor) -> Tensor:
-        """Return the index of the nearest row (Q,), by float32 products and by float64 ones where those would cancel."""
+        """Return the index of the nearest row (Q,)."""
+        if self._bounds is None or _rough():
+            return self._by_products(queries)
+        index = self._bounds.nearest(queries - self.centre)
+        many = where(index < 0)
+        index[many] = self._by_products(queries[many])
+        return index
+
+    def _by_products(self, queries: Tensor) -> Tensor:
+        """Return the index of the nearest row (Q,); where its float32 product may have cancelled, by a second look."""
         value, index = self._search(queries, torch.float32)
         norms = (queries - self.centre).square_().sum(1)
-        # TF32 or bfloat16 products, if the caller allows them, are good for nothing here
-        rough = torch.get_float32_matmul_precision() != "highest"
-        close = torch.nonzero((value < norms * CANCELS) | rough)[:, 0]
-        if len(close) and self.bank.device.type != "mps":
+        close = torch.nonzero((value < norms * CANCELS) | _rough())[:, 0]
+        if len(close) and self.bank.device.type == "cpu" and not _rough():
+            index[close] = self._measured(queries[close] - self.centre, value[close] - norms[close], norms[close])
+        elif len(close) and self.bank.device.type != "mps":
             index[close] = self._search(queries[close], torch.float64)[1]
         return index
+
+    def _measured(self, centred: Tensor, value: Tensor, norms: Tensor) -> Tensor:
+        """Return the index of the nearest row (Q,), by differences to all rows that are as near as products can tell.
+
+        value: the least |b|^2 - 2qb of each query (Q,), norms: its |q|^2, both relative to the bank's mean.
+        """
+        limit = value + 2 * rounding(norms, self.norms.max().sqrt(), centred.shape[1])
+        rows, candidates = [], []
+        for first in range(0, len(self), self.tile):
+            bank, squares = self._tile(first, torch.float32)
+            hit = where(torch.addmm(squares, centred, bank.T, alpha=-2) <= limit[:, None])
+            rows.append(hit // len(bank))
+            candidates.append(hit % len(bank) + first)
+        order = torch.cat(rows).sort(stable=True)
+        return nearest_of(self.centred, centred, order.values, torch.cat(candidates)[order.indices])
 
     def _search(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the smallest squared distance of each query and the row's index, both (Q,)."""
@@ -129,6 +161,11 @@ class NearestNeighbours:
         gap = rows.sub_(queries[:, None]).square_().sum(2).sqrt_()
         gap, order = gap.sort(dim=1, stable=True)
         return gap[:, :k], found.gather(1, order[:, :k])
+
+
+def _rough() -> bool:
+    """Whether the caller allows TF32 or bfloat16 products, which are good for nothing here."""
+    return torch.get_float32_matmul_precision() != "highest"
 
 
 def faiss_index(bank: Tensor) -> Any:
