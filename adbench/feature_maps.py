@@ -32,6 +32,10 @@ class FeatureMaps:
         finest = max(self.shapes, key=lambda shape: shape[1] * shape[2])
         return (sum(shape[0] for shape in self.shapes), finest[1], finest[2])
 
+    def part(self, rows: slice) -> "FeatureMaps":
+        """Return the maps of some images, without a copy."""
+        return FeatureMaps(tuple(layer[rows] for layer in self.layers))
+
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""
         return [

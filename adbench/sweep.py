@@ -14,6 +14,7 @@ from adbench.errors import AdbenchError, WeightsError
 from adbench.extraction import Network
 from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
+from adbench.memory import ADVICE, out_of_memory
 from adbench.models import make_detector
 from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for, layer_times
 from adbench.results import ResultStore
@@ -209,6 +210,8 @@ def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure)
 def failure(job: Job, error: Exception) -> Result:
     """Return the record of a job that ended in an error."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if out_of_memory(error):
+        return Result(job, "failed", f"out of memory; {ADVICE} ({text[:200]})")
     return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
 
 

@@ -37,6 +37,7 @@ LAYERS = [
         "latency",
         "layers",
         "measuring",
+        "memory",
         "metrics",
         "models",
         "overlays",
