@@ -85,7 +85,7 @@ def sweep(
     if status:
         return print_status(o.results_folder(out), planned.plan.jobs, json)
     if dry_run:
-        return _print_forecast(planned.forecast(), json)
+        return _dry_run(planned, chosen.resources.jobs or 1, most, json)
     _print_summary(_run(planned, chosen), json)
 
 
@@ -143,11 +143,39 @@ def _told(result: Any, index: int, total: int) -> str:
     )
 
 
-def _print_forecast(forecast: dict[str, Any], json: bool) -> None:
+def _dry_run(planned: Any, workers: int, cache_limit: int | None, json: bool) -> None:
+    """Print what the sweep would take; exit with 1 where something stands in its way."""
+    from dataclasses import replace
+
+    with console.progress() as (on_step, _):
+        live = replace(planned, setting=replace(planned.setting, on_step=on_step))
+        forecast = live.tried_out(workers, cache_limit)
     if json:
-        return console.answer_json(forecast)
+        console.answer_json(forecast)
+    else:
+        _print_forecast(forecast)
+    for obstacle in forecast["obstacles"]:
+        console.say(f"adbench: {obstacle}")
+    if forecast["obstacles"]:
+        raise typer.Exit(1)
+
+
+def _print_forecast(forecast: dict[str, Any]) -> None:
+    headings = ["group", "jobs", "forward passes", "cache", "time", "memory", "GPU memory"]
+    rows = [
+        [g["group"], g["jobs"], g["forward_passes"], console.size(g["cache_bytes"]), console.duration(g["seconds"]),
+         console.size(g["memory_bytes"]), console.size(g["accelerator_bytes"]) if g["accelerator_bytes"] else "-"]
+        for g in forecast["per_group"]
+    ]  # fmt: skip
+    if rows:
+        console.answer(console.table(headings, rows))
     text = (
         "{planned} jobs planned, {cached} have results, {skipped} cannot run; {jobs} to run in {groups} groups, "
         "{forward_passes} forward passes"
     )
     console.answer(text.format(**forecast) + f", {console.size(forecast['cache_bytes'])} of cache")
+    if rows:
+        console.answer(
+            f"about {console.duration(forecast['seconds'])} with {forecast['workers']} worker(s), "
+            f"up to {console.size(forecast['memory_bytes'])} of memory"
+        )

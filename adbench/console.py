@@ -85,6 +85,13 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds as a person reads them: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def progress(jobs: int | None = None) -> Iterator[tuple[OnStep, Any]]:
     """Yield (listener for steps, function to call after each job); bars only where stderr is a terminal and not quiet."""

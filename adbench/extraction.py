@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from adbench.backbones import find
 from adbench.environment import memory_bytes
 from adbench.fusing import fast_graph
+from adbench.memory import in_parts, out_of_memory
 from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 from adbench.weights import Weights, load
@@ -77,10 +78,10 @@ def extract(
 
     Images are resized to a square, bilinear and antialiased, without a crop. `read` takes the place of `read_pixels`, for
     a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
-    DataError for an unreadable image.
+    DataError for an unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
-    launch = partial(launched, network, module, device, precision)
+    launch = partial(_in_halves, partial(launched, network, module, device, precision))
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
@@ -98,6 +99,19 @@ def extract(
             yield maps
     finally:
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
+
+
+def _in_halves(
+    launch: Callable[[Sequence[Pixels]], Callable[[], Features]], batch: Sequence[Pixels]
+) -> Callable[[], Features]:
+    """Launch a batch, or its halves one after the other if memory does not reach for it."""
+    try:
+        return launch(batch)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    parts = in_parts(lambda rows: launch(batch[rows])(), slice(0, len(batch)))
+    return lambda: {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
 
 
 def precision_of(dtype: str) -> torch.dtype:

@@ -12,6 +12,12 @@ from torch.nn import functional as F
 Shape = tuple[int, int, int]  # (channels, height, width) of one layer
 
 
+def joined_shape(shapes: Sequence[Shape]) -> Shape:
+    """Return (sum of the channels, h, w of the finest grid)."""
+    finest = max(shapes, key=lambda shape: shape[1] * shape[2])
+    return (sum(shape[0] for shape in shapes), finest[1], finest[2])
+
+
 @dataclass(frozen=True)
 class FeatureMaps:
     """N images' maps of L layers. layers: one (N, C_l, h_l, w_l) array each, memory-mapped float16 or float32."""
@@ -29,8 +35,11 @@ class FeatureMaps:
     @property
     def joined_shape(self) -> Shape:
         """(sum of the channels, h, w of the finest grid)."""
-        finest = max(self.shapes, key=lambda shape: shape[1] * shape[2])
-        return (sum(shape[0] for shape in self.shapes), finest[1], finest[2])
+        return joined_shape(self.shapes)
+
+    def part(self, rows: slice) -> "FeatureMaps":
+        """Return the maps of some images, without a copy."""
+        return FeatureMaps(tuple(layer[rows] for layer in self.layers))
 
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""

@@ -21,6 +21,7 @@ from adbench.extraction import Network, extract, precision_of
 from adbench.feature_maps import FeatureMaps
 from adbench.latency import Forward, forward_times, score_times
 from adbench.measuring import Measured, measure_scores
+from adbench.memory import in_parts
 from adbench.metrics import ORDER
 from adbench.models import detector_params, make_detector
 from adbench.pixels import MEMORY
@@ -149,7 +150,7 @@ def score(
     """Return scores of the test images, maps on the feature grid, and the cost of it."""
     maps, entries = job_features(place, network, inputs, "test", job)
     started = time.perf_counter()
-    scores = detector.score(maps, device=place.device)
+    scores = score_in_parts(detector, maps, place.device)
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
     cost = {"extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image}
@@ -157,6 +158,12 @@ def score(
     if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
         raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
     return scores, cost
+
+
+def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device) -> Scores:
+    """Return the scores of all images; of halves of them if memory does not reach. An image's score is its own alone."""
+    parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
+    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
 
 
 def layer_times(

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, groupby, product
 from pathlib import Path
-from typing import Any
 
 from adbench.datasets.check import split_fingerprint
 from adbench.errors import AdbenchError, WeightsError
 from adbench.extraction import Network
 from adbench.kept_maps import keep_maps
 from adbench.layers import Description, describe
+from adbench.memory import ADVICE, out_of_memory
 from adbench.models import make_detector
 from adbench.pipeline import Inputs, UnsupportedError, Workplace, assess, entry_key, features, fit, job_for, layer_times
 from adbench.results import ResultStore
@@ -209,34 +209,14 @@ def _attempt(place: Workplace, group: Group, job: Job, maps: Path, run: Measure)
 def failure(job: Job, error: Exception) -> Result:
     """Return the record of a job that ended in an error."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if out_of_memory(error):
+        return Result(job, "failed", f"out of memory; {ADVICE} ({text[:200]})")
     return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
 
 
 def _written(results: ResultStore, result: Result) -> Result:
     results.write(result)
     return replace(result, replicates=None)
-
-
-def forecast(plan: Plan, place: Workplace, memo: Path) -> dict[str, Any]:
-    """Return what a plan will cost: jobs, groups, forward passes (images through a network), bytes of cache to be written."""
-    passes, written = 0, 0
-    for group in plan.groups:
-        description, size = describe(group.network.backbone, memo), group.jobs[0].image_size
-        layers = dict.fromkeys(layer for job in group.jobs for layer in job.layers)
-        for split in ("train", "test"):
-            samples = group.inputs.split(split)
-            images = split_fingerprint(samples, group.inputs.facts)
-            keys = {n: entry_key(group.network, images, n, size, group.jobs[0].dtype) for n in layers}
-            missing = [n for n, key in keys.items() if samples and not place.store.path(key).is_file()]
-            passes += len(samples) if missing else 0
-            width = 4 if group.jobs[0].dtype == "float32" else 2
-            written += sum(len(samples) * _cells(description, name, size) * width for name in missing)
-    return {"groups": len(plan.groups), "forward_passes": passes, "cache_bytes": written}
-
-
-def _cells(description: Description, name: str, size: int) -> int:
-    layer = description.layer(name)
-    return layer.channels * (-(-size // layer.stride)) ** 2
 
 
 def by_status(results: Sequence[Result]) -> dict[str, int]:

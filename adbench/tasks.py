@@ -11,6 +11,7 @@ from typing import Any
 from adbench.calibration import HoldOut, calibrate, fitted_digests
 from adbench.datasets import open_dataset
 from adbench.executors import Executor, Site, choose_executor
+from adbench.forecasting import counted, forecast
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
 from adbench.models import Model, load_model, make_detector, save_model
@@ -19,7 +20,7 @@ from adbench.prediction import Scorer
 from adbench.results import ResultStore
 from adbench.setting import Setting
 from adbench.spec import Spec
-from adbench.sweep import Plan, by_status, canonical, forecast, make_plan, parse_layers
+from adbench.sweep import Plan, by_status, canonical, make_plan, parse_layers
 from adbench.types import Job, Result, Size
 
 
@@ -128,9 +129,13 @@ class Sweep:
 
     def forecast(self) -> dict[str, Any]:
         """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
-        left = forecast(self.todo, self.setting.workplace(), self.setting.memo)
+        left = counted(self.todo, self.setting.workplace(), self.setting.memo)
         counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
         return counts | {"jobs": self.todo.runnable} | left
+
+    def tried_out(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
+        """Return the forecast with seconds and memory, group by group, after short trials on this machine, and obstacles."""
+        return self.forecast() | forecast(self.todo, self.setting.workplace(), self.setting.memo, workers, cache_limit)
 
     def run(self, executor: Executor | None = None) -> Iterator[Result]:
         """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped.

@@ -29,6 +29,10 @@ class Detector:
         """Return why features of these shapes, one per joined layer, cannot be used, or None."""
         return None
 
+    def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
+        """Return what a fit to so many images' features of these shapes takes at most, as far as it can be told; else 0."""
+        return 0
+
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "Detector":
         """Learn from nominal images and return self; raise DetectorError if that diverges."""
         raise NotImplementedError

@@ -30,7 +30,7 @@ from adbench.detectors.coreset import BYTES_PER_POINT, greedy_coreset, project
 from adbench.detectors.neighbours import NearestNeighbours
 from adbench.environment import memory_bytes
 from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps, Shape, join
+from adbench.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.registry import match
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -78,11 +78,9 @@ class PatchCore(Detector):
 
         Of many channels only the projected ones are held at once; the patches that are picked are then read again.
         """
-        channels, height, width = features.joined_shape
-        count, dim = len(features) * height * width, min(self.projection or channels, channels)
-        kept = max(1, int(count * self.coreset_fraction))
-        kept = min(kept, self.coreset_max or kept)
-        told = f"{count:,} patches, {_needed(count, dim, kept, channels) / 1e6:,.0f} MB"
+        channels = features.joined_shape[0]
+        count, dim, kept = self._sizes(len(features), features.joined_shape)
+        told = f"{count:,} patches, {self._affordable(len(features), features.shapes) / 1e6:,.0f} MB"
         points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, told))
         if kept < count:
             start = int(np.random.default_rng(self.seed).integers(count))
@@ -91,6 +89,28 @@ class PatchCore(Detector):
             points = points[picks] if dim == channels else self._patches_at(features, picks, device)
         self.bank_, self._search = points, None
         return self
+
+    def _sizes(self, images: int, shape: Shape) -> tuple[int, int, int]:
+        """Return the number of patches, of dimensions that the selection measures in, and of patches that are kept."""
+        count = images * shape[1] * shape[2]
+        kept = max(1, int(count * self.coreset_fraction))
+        return count, min(self.projection or shape[0], shape[0]), min(kept, self.coreset_max or kept)
+
+    def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
+        """Points, what the selection keeps of them, the bank."""
+        joined = joined_shape(shapes)
+        count, dim, kept = self._sizes(images, joined)
+        return 4 * dim * count + (BYTES_PER_POINT * count + 4 * joined[0] * kept if kept < count else 0)
+
+    def _affordable(self, images: int, shapes: Sequence[Shape]) -> int:
+        needed = self.memory_bytes(images, shapes)
+        if needed > memory_bytes():
+            raise DetectorError(
+                f"patchcore: {self._sizes(images, joined_shape(shapes))[0]:,} patches need {needed / 1e9:.1f} GB, this machine "
+                f"has {memory_bytes() / 1e9:.1f} GB; take a deeper layer, a smaller image_size, fewer images, or a lower "
+                "projection or coreset_fraction"
+            )
+        return needed
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
@@ -180,17 +200,6 @@ class PatchCore(Detector):
 def _batch(features: FeatureMaps) -> int:
     """Return how many images' patches are held at once."""
     return max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
-
-
-def _needed(count: int, dim: int, kept: int, channels: int) -> int:
-    """Return the bytes that a fit needs at most: points, what the selection keeps of them, the bank."""
-    needed = 4 * dim * count + (BYTES_PER_POINT * count + 4 * channels * kept if kept < count else 0)
-    if needed > memory_bytes():
-        raise DetectorError(
-            f"patchcore: {count:,} patches need {needed / 1e9:.1f} GB, this machine has {memory_bytes() / 1e9:.1f} GB; "
-            "take a deeper layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
-        )
-    return needed
 
 
 def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:
