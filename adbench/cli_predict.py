@@ -89,5 +89,5 @@ def _print(found: dict[str, Any]) -> None:
         rows = [[row["path"], f"{row['score']:.4g}", row["decision"] or "-"] for row in scored]
         console.answer(console.table(["highest scores", "", "decision"], rows))
     counts = ", ".join(f"{found[name]} {name}" for name in ("anomalous", "good", "undecided", "failed") if found[name])
-    console.answer(f"{found['images']} images: {counts}")
+    console.answer(f"{found['images']} image{'s' * (found['images'] != 1)}: {counts}")
     console.say(f"{found['images_per_second']:.1f} images per second; all rows are in {found['csv']}")

@@ -4,12 +4,14 @@ Run: python benchmarks/predict.py FOLDER [DEVICE]
 FOLDER keeps the drawn images (500 MB). Three questions, each answered by the command line in its own process:
 1. False positives: a model is trained with --fpr, predict decides on fresh good images; is the share that it calls
    anomalous within the threshold's interval? (4 intervals of 95 %: all four hold them in about 4 of 5 runs.)
-2. Memory: the process's resident set over time, read from /proc (Linux).
-3. Rate: images per second against `adbench extract` with the same images and layers, in turns.
+2. Memory: the process's resident set over time, read from /proc (Linux), and its peak with 100, 500 and 1,000 images.
+3. Rate: images per second against `adbench extract` with the same images and layers, in turns; and the same of CPU seconds,
+   less what either takes for a few images, which is fairer where other programs run on the machine.
 """
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -25,6 +28,7 @@ from adbench.datasets.demo import CATEGORIES, draw
 from adbench.files import replacing
 
 TRAIN, FRESH = 160, 1000  # good images per category: to fit and to hold out from; to decide on
+FEWER = (100, 500)
 RATE, HELD = 0.05, 0.5
 REPEATS = 3
 LAYER = "blocks.4.2.add"
@@ -45,15 +49,28 @@ def draw_one(job: tuple[Path, str, str, int]) -> None:
             Image.fromarray(draw(category, split, "good", number)[0]).save(temporary, "PNG", compress_level=1)
 
 
-def adbench(*arguments: object) -> tuple[dict[str, object], list[tuple[float, float]]]:
-    """Run a command with --json; return its document and (seconds, resident MB) while it ran."""
-    command = [sys.executable, "-m", "adbench", *map(str, arguments), "--json", "--quiet"]
+class Run(NamedTuple):
+    """What a command answered, (seconds, resident MB) while it ran, and the CPU seconds that it took."""
+
+    answer: dict[str, Any]
+    resident: list[tuple[float, float]]
+    cpu: float
+
+
+def adbench(*arguments: object) -> Run:
+    """Run a command with --json."""
+    command, before = [sys.executable, "-m", "adbench", *map(str, arguments), "--json", "--quiet"], cpu_of_children()
     with tempfile.TemporaryFile("w+") as answer, subprocess.Popen(command, stdout=answer) as process:
         resident = list(sampled(process))
         answer.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-        return json.load(answer), resident
+        return Run(json.load(answer), resident, cpu_of_children() - before)
+
+
+def cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def sampled(process: subprocess.Popen[bytes]) -> Iterator[tuple[float, float]]:
@@ -66,10 +83,14 @@ def sampled(process: subprocess.Popen[bytes]) -> Iterator[tuple[float, float]]:
 
 
 def memory(resident: list[tuple[float, float]]) -> str:
-    """Return the resident MB at each fifth of the run, and its peak."""
+    """Return the resident MB at each fifth of the run."""
     end = resident[-1][0]
     fifths = [next(mb for at, mb in resident if at >= end * part / 5) for part in range(1, 6)]
-    return f"resident MB at each fifth {' '.join(f'{mb:.0f}' for mb in fifths)}, peak {max(m for _, m in resident):.0f}"
+    return f"resident MB at each fifth {' '.join(f'{mb:.0f}' for mb in fifths)}"
+
+
+def peak(resident: list[tuple[float, float]]) -> float:
+    return max(mb for _, mb in resident)
 
 
 def false_positives(folder: Path, category: str, device: str) -> None:
@@ -86,42 +107,64 @@ def false_positives(folder: Path, category: str, device: str) -> None:
     )
     where = ("--device", device, "--cache", folder / "cache")
     adbench("train", *choice, "--fpr", RATE, "--holdout", HELD, "--model", model, *where)
-    found, resident = adbench("predict", model, fresh, "--out", folder / "out" / category, *where)
+    found, resident, _ = adbench("predict", model, fresh, "--out", folder / "out" / category, *where)
     low, high = found["threshold"]["interval"]
     rate = found["anomalous"] / found["images"]
     print(
         f"{category}: asked {RATE:g}, expected {found['threshold']['expected']:.4f}, interval {low:.4f} to {high:.4f}, "
         f"found {found['anomalous']} of {found['images']}: {'within' if low <= rate <= high else 'OUTSIDE'}"
     )
-    print(f"  {memory(resident)}")
+    peaks = {FRESH: peak(resident)}
+    for count in FEWER:
+        images = sorted(fresh.rglob("*.png"))[:count]
+        peaks[count] = peak(adbench("predict", model, *images, "--out", folder / "out" / category, *where).resident)
+    told = ", ".join(f"{peaks[count]:.0f} MB with {count}" for count in sorted(peaks))
+    print(f"  {memory(resident)}; peaks {told} images")
 
 
 def rates(folder: Path, category: str, device: str) -> None:
     """Print images per second of extract, and of predict as a share of it, without, with few and with all pictures."""
-    fresh, where = folder / "fresh", ("--device", device)
+    where = ("--device", device)
     for name, detector in DETECTORS.items():
         model = folder / f"{name.replace(' ', '')}.safetensors"
         data = ("--data", folder / "fit", "--category", category, "--model", model)
         adbench(
             "train", *detector, "efficientnet_lite0", LAYER, *data, "--fpr", RATE, "--cache", folder / "cache", *where
         )
-        extracted, shares = [], {"none": [], "anomalous": [], "all": []}
+        walls: dict[str, list[float]] = {"none": [], "anomalous": [], "all": []}
+        speeds, shares = [], {overlays: [] for overlays in walls}
+        few = both(folder, folder / "few", category, model, where)
         for _ in range(REPEATS):
-            with tempfile.TemporaryDirectory(dir=folder) as empty:
-                data = ("--data", fresh, "--category", category, "--cache", empty)
-                speed = adbench("extract", "efficientnet_lite0", LAYER, *data, *where)[0]["images_per_second"]
-            extracted.append(speed)
-            for overlays, found in shares.items():
-                options = ("--out", folder / "out" / "rate", "--overlays", overlays, "--cache", folder / "cache")
-                done = adbench("predict", model, fresh / category, *options, *where)[0]
-                found.append(done["images_per_second"] / speed)
-        told = ", ".join(f"{overlays} {statistics.median(found):.2f}" for overlays, found in shares.items())
-        print(f"{name}: extract {statistics.median(extracted):.1f} images/s; predict's share of it by pictures: {told}")
+            many = both(folder, folder / "fresh", category, model, where)
+            speed, *others = (found.answer["images_per_second"] for found in many)
+            cpu, *used = (found.cpu - start.cpu for found, start in zip(many, few, strict=True))
+            speeds.append(speed)
+            for overlays, rate, seconds in zip(walls, others, used, strict=True):
+                walls[overlays].append(rate / speed)
+                shares[overlays].append(cpu / seconds)
+        print(f"{name}: extract {statistics.median(speeds):.1f} images/s; predict's share of it by pictures:")
+        for overlays in walls:
+            print(f"  {overlays}: wall {told(walls[overlays])}; CPU {told(shares[overlays])}", flush=True)
+
+
+def both(folder: Path, images: Path, category: str, model: Path, where: tuple[str, str]) -> list[Run]:
+    """Return a run of extract, and of predict with no, few and all pictures."""
+    with tempfile.TemporaryDirectory(dir=folder) as empty:
+        data = ("--data", images, "--category", category, "--cache", empty)
+        runs = [adbench("extract", "efficientnet_lite0", LAYER, *data, *where)]
+    for overlays in ("none", "anomalous", "all"):
+        options = ("--out", folder / "out" / "rate", "--overlays", overlays, "--cache", folder / "cache")
+        runs.append(adbench("predict", model, images / category, *options, *where))
+    return runs
+
+
+def told(shares: list[float]) -> str:
+    return f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
 
 
 if __name__ == "__main__":
     place, processor = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "cpu"
-    splits = {"fit": TRAIN, "fresh": FRESH}
+    splits = {"fit": TRAIN, "fresh": FRESH, "few": 8}
     with ProcessPoolExecutor() as pool:
         jobs = [(place, c, split, k) for split, count in splits.items() for c in CATEGORIES for k in range(count)]
         list(pool.map(draw_one, jobs, chunksize=32))

@@ -131,7 +131,7 @@ def test_damaged_images_are_named_and_the_others_go_on(run: Run, model: Path, im
 def test_nothing_readable_is_an_error(run: Run, model: Path) -> None:
     Path("x.png").write_text("no image")
     done = run("predict", model, "x.png", "--out", "out")
-    assert (done.code, done.out) == (3, "1 images: 1 failed\n")
+    assert (done.code, done.out) == (3, "1 image: 1 failed\n")
 
 
 def test_pictures_of_the_same_name_are_all_kept(run: Run, model: Path, images: Path) -> None:

@@ -60,6 +60,21 @@ def test_test_images_are_never_opened_and_need_not_be_there(run: Run, nuts: Path
     assert chosen(alone) == chosen(answer)
 
 
+def test_test_images_and_masks_may_be_unreadable(run: Run, nuts: Path, tmp_path: Path) -> None:
+    shutil.copytree(nuts, tmp_path / "sealed" / "nut")
+    sealed = [path for part in ("test", "ground_truth") for path in (tmp_path / "sealed/nut" / part).rglob("*.png")]
+    for path in sealed:
+        path.unlink()
+        path.symlink_to(path)  # the system itself refuses to open it, also to root
+        with pytest.raises(OSError, match="Too many levels of symbolic links"):
+            path.open()
+    command = ("select", *SMALL, *LAYERS, "--json", "--seed", 6)
+    assert len(sealed) == 9
+    assert chosen(run(*command, "--data", tmp_path / "sealed", "--out", "sealed")) == chosen(
+        run(*command, "--data", nuts)
+    )
+
+
 def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path) -> None:
     command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "stopped", "--json")
     first = run(*command)

@@ -51,10 +51,11 @@ def _tied(best: Ranked, ties: Sequence[Ranked]) -> str:
     if not ties:
         return "no other ties with it"
     cheapest = min(ties, key=_latency)
-    who = f"{len(ties)} other{'s tie' if len(ties) > 1 else ' ties'} with it"
+    several = len(ties) > 1
+    who = f"{len(ties)} others tie with it" if several else "1 other ties with it"
     if _latency(best) < _CHEAPER * _latency(cheapest):
-        return f"{who}, none of them much faster"
-    return f"{who}, the fastest of them {named(cheapest.job)} with {_latency(cheapest):.0f} ms"
+        return f"{who}, {'none of them' if several else 'not'} much faster"
+    return f"{who}, {'the fastest of them ' if several else ''}{named(cheapest.job)} with {_latency(cheapest):.0f} ms"
 
 
 def _latency(one: Ranked) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adbench.registry import Registry
 
-REVISION = 4  # grows with every change that gives a seed other pixels
+REVISION = 5  # grows with every change that gives a seed other pixels
 Picture = NDArray[np.float32]  # (H, W, 3), grey levels from 0 to 255
 Field = NDArray[np.float32]  # (H, W)
 Rng = np.random.Generator

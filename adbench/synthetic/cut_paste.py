@@ -14,7 +14,7 @@ from adbench.synthetic.shapes import bar, blend, levelled
 def cut_paste(canvas: Canvas, rng: Rng) -> Picture:
     """Paste a piece of another good image, turned by a multiple of 90 degrees."""
     piece = another_piece(canvas, rng) + canvas.contrast * rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
-    return blend(canvas.image, np.asarray(piece), bar(canvas, rng, longest=3.0, softness=0.8))
+    return blend(canvas.image, np.asarray(piece), bar(canvas, rng, shortest=1.0, longest=3.0, softness=0.8))
 
 
 def another_piece(canvas: Canvas, rng: Rng) -> Picture:

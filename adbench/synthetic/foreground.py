@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_closing, binary_erosion, gaussian_filter, label
+from scipy.ndimage import binary_closing, binary_erosion, binary_opening, gaussian_filter, label
 
 from adbench.images import read_image
 from adbench.types import OnStep, Sample, ignore_step
@@ -124,8 +124,11 @@ def _otsu(values: NDArray[Any]) -> float:
 
 
 def _tidy(mask: Mask) -> Mask:
-    """Return the mask without gaps, small holes (dark places of the part) and small pieces (dust)."""
-    padded = np.pad(mask, _CLOSED)
+    """Return the mask without gaps, small holes (dark places of the part) and small pieces (dust).
+
+    Specks of a noisy background go first, or closing would join them to the part.
+    """
+    padded = np.pad(binary_opening(mask, np.ones((3, 3))), _CLOSED)
     closed = binary_closing(padded, np.ones((3, 3)), _CLOSED)[_CLOSED:-_CLOSED, _CLOSED:-_CLOSED]
     filled = ~_pieces(~closed, _SMALL_HOLE * mask.size)
     areas = np.bincount(label(filled)[0].ravel())[1:]

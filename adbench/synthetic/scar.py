@@ -11,6 +11,5 @@ from adbench.synthetic.shapes import bar, blend
 def scar(canvas: Canvas, rng: Rng) -> Picture:
     """Paste a strip five to sixteen times as long as wide; darker or brighter by the contrast."""
     tone = canvas.contrast * rng.choice([-0.7, 0.7])
-    return blend(
-        canvas.image, np.asarray(another_piece(canvas, rng) + tone), bar(canvas, rng, longest=16.0, softness=0.7)
-    )
+    strip = bar(canvas, rng, shortest=5.0, longest=16.0, softness=0.7)
+    return blend(canvas.image, np.asarray(another_piece(canvas, rng) + tone), strip)

@@ -112,10 +112,10 @@ def resized(image: Picture, shape: tuple[int, ...]) -> Picture:
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-def bar(canvas: Canvas, rng: Rng, longest: float, softness: float = 1.0) -> Field:
-    """Return the cover of a turned rectangle with rounded corners and a slightly uneven outline."""
+def bar(canvas: Canvas, rng: Rng, shortest: float, longest: float, softness: float) -> Field:
+    """Return the cover of a turned rectangle, `shortest` to `longest` times as long as wide, its outline slightly uneven."""
     along, across = turned(canvas, rng.uniform(0, np.pi))
-    stretch = np.sqrt(rng.uniform(1, longest))
+    stretch = np.sqrt(rng.uniform(shortest, longest))
     uneven = 0.04 * canvas.size / stretch * noise(rng, canvas.shape, 0.5 * canvas.size)
     distance = (np.abs(along / stretch**2) ** 6 + np.abs(across) ** 6) ** (1 / 6) + uneven
     return nearest(canvas, distance.astype(np.float32), softness)
