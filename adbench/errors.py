@@ -6,6 +6,10 @@ class AdbenchError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message on one line, also where a file's name or a value that it tells has several."""
+        return " ".join(super().__str__().splitlines())
+
 
 class UsageError(AdbenchError):
     """A name, key or value that does not exist or does not fit."""

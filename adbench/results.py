@@ -88,8 +88,10 @@ class ResultStore:
         return _load(self._replicates / f"{key}.npy", _parse_replicates, "no differences are tested with it")
 
     def _write_replicates(self, key: str, found: NDArray[np.float32]) -> None:
-        with replacing(self._replicates / f"{key}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, found, allow_pickle=False)
+        content = io.BytesIO()  # into a file, numpy does not say why it cannot write
+        np.save(content, found, allow_pickle=False)
+        with replacing(self._replicates / f"{key}.npy") as temporary:
+            temporary.write_bytes(content.getbuffer())
 
     def all(self) -> list[Result]:
         """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
@@ -103,7 +105,9 @@ class ResultStore:
     def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
         """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
         record = {"schema": SCHEMA, "command": command, "jobs": {job.key: job.record() for job in jobs}}
-        write_text(self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record))
+        path, text = self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record)
+        if not path.is_file() or path.read_bytes() != text.encode():  # a folder that is finished may be read-only
+            write_text(path, text)
 
     def planned(self) -> list[Job]:
         """Return the jobs of all plans, each once."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from adbench.errors import UsageError
@@ -66,10 +67,19 @@ def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
     return lambda job: labels[job.detector, job.params_text]
 
 
-def varies(found: Iterable[Entry], key: str, within: Sequence[str] = ()) -> bool:
+def varies(found: Sequence[Entry], key: str, within: Sequence[str] = ()) -> bool:
     """Return whether entries that agree in the keys `within` differ in `key`."""
-    first: dict[tuple[Any, ...], Any] = {}
-    return any(first.setdefault(tuple(e.values[k] for k in within), e.values[key]) != e.values[key] for e in found)
+    if not _several(found, key):
+        return False
+    apart = [other for other in within if _several(found, other)]  # most keys never vary: short names are quick
+    if not apart:
+        return True
+    name, first = itemgetter(*apart), dict[Any, Any]()
+    return any(first.setdefault(name(e.values), e.values[key]) != e.values[key] for e in found)
+
+
+def _several(found: Sequence[Entry], key: str) -> bool:
+    return any(entry.values[key] != found[0].values[key] for entry in found)
 
 
 def parse_key(kind: str, name: str) -> str:
