@@ -54,7 +54,7 @@ def test_the_front_is_told_and_drawn() -> None:
         result("layer3", 0.4, latency_ms=70),
     ]
     made = report(*found)
-    told = "aupro: no row beats these in both quality and latency: layer1 (5.0 ms, 0.500), layer2 (80.0 ms, 0.900)"
+    told = "aupro: no row beats these in both quality and latency: layer1 (5.0 ms, 0.500); layer2 (80.0 ms, 0.900)"
     assert made.notes[0] == told and made.figures[0].description == f"{told}."
     panel = made.figures[0].draw().axes[0]
     assert [text.get_text() for text in panel.texts] == ["1", "2"] and panel.get_xscale() == "log"

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from adbench.cli import app
-from adbench.spec import preset_names
+from adbench.spec import parse, preset_names, preset_text
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -107,6 +107,18 @@ def test_exit_codes_are_in_the_table() -> None:
 
 def test_presets_are_named() -> None:
     assert all(f"`{name}`" in README for name in preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_table_of_presets_counts_their_jobs(name: str) -> None:
+    """Full presets on the 15 categories of MVTec AD, the others on the 4 of the generated parts."""
+    study = parse(preset_text(name))
+    layers = sum(len(b.layers or study.layers) * len(b.weights or study.weights) for b in study.backbones)
+    categories = 4 if study.data == "demo" else 15
+    count = layers * len(study.image_sizes) * len(study.detectors) * len(study.seeds) * categories
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", README, re.MULTILINE)
+    assert re.search(rf"\b{count}\b", row), f"{count} jobs"
+    assert re.search(rf"\b{count} jobs", preset_text(name)) or name == "quickstart"
 
 
 def test_the_changelog_is_dated_and_says_what_moves_numbers() -> None:

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -256,6 +258,19 @@ def test_latex_is_a_complete_document() -> None:
     assert opened == ["document", "table", "tabular"] == [name for kind, name in environments if kind == "end"][::-1]
     assert r"layer2 & 3/3 & \textbf{0.804} & \textbf{0.250} \\" in text
     assert re.search(r"tabular\}\{lrrr\}\n\\toprule\n.*\n\\midrule\n.*\n.*\n\\bottomrule", text)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles_as_it_stands(tmp_path: Path) -> None:
+    special = Cell("[a_b] 5% $x$ {y} \\z ~ ^ # & <> \N{LATIN SMALL LETTER E WITH ACUTE}")
+    long = Table("All", ["n"] * 30, [[special] * 30] * 80, 1)
+    (tmp_path / "report.tex").write_text(
+        latex(replace(example(), sections=[Section("Why?", [long])])), encoding="utf-8"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "report.pdf").stat().st_size > 10_000
 
 
 def test_latex_escapes_what_is_special() -> None:

@@ -265,5 +265,6 @@ def test_bars_join_what_is_not_significantly_different() -> None:
 
 def test_the_diagram_has_every_name() -> None:
     drawing = asked(results(PUBLISHED)).figures[0].draw()
-    texts = {text.get_text() for text in drawing.axes[0].texts}
+    (axes,) = drawing.axes
+    texts = {text.get_text() for text in (*axes.texts, *axes.get_yticklabels())}
     assert {"layer4 (1.96)", "layer1 (3.14)", "critical difference 1.25"} <= texts

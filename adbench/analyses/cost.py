@@ -96,7 +96,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 def _told(metric: str, points: Sequence[Point]) -> str:
     front = [f"{p.name} ({p.latency:.1f} ms, {p.quality:.3f})" for p in points if p.front]
-    return f"{metric}: no row beats these in both quality and latency: {', '.join(front)}"
+    return f"{metric}: no row beats these in both quality and latency: {'; '.join(front)}"
 
 
 def _legend(found: Sequence[Entry]) -> list[str]:
@@ -125,8 +125,8 @@ def _drawn(fronts: dict[str, list[Point]]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
     lines = max(sum(point.front for point in points) for points in fronts.values())
-    drawing = Drawing(figsize=(COLUMN * len(fronts), _HEIGHT + _LINE * lines), layout="constrained")
-    panels = drawing.subplots(1, len(fronts), squeeze=False)[0]
+    drawing = Drawing(figsize=(COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), layout="constrained")
+    panels = drawing.subplots(len(fronts), 1, squeeze=False)[:, 0]
     for panel, (metric, points) in zip(panels, fronts.items(), strict=True):
         panel.set_ylabel(AXIS_NAMES.get(metric, metric))
         panel.set_xlabel("ms per image")
@@ -137,11 +137,13 @@ def _drawn(fronts: dict[str, list[Point]]) -> Drawing:
 
 def _panel(panel: Axes, points: Sequence[Point]) -> None:
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator
 
     front, rest = [p for p in points if p.front], [p for p in points if not p.front]
     look = looks(1)[0]
     if points[-1].latency > 10 * points[0].latency:
-        panel.set_xscale("log")
+        panel.set_xscale("log", subs=[])  # minor ticks would bring labels of their own
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:g}")
     panel.plot([p.latency for p in rest], [p.quality for p in rest], "o", color=INK, markerfacecolor="white")
     panel.step([p.latency for p in front], [p.quality for p in front], where="post", color=look.colour, linestyle="--")

@@ -12,14 +12,16 @@ from adbench.analyses.contests import Contest
 from adbench.reports import Figure
 from adbench.reports.plotting import INK, PAGE
 from adbench.statistics.ranks import ALPHA, critical_difference
+from adbench.studies.charts import LETTER
 from adbench.studies.grid import slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-_ROW, _HEAD = 0.2, 0.75  # inches: a label's height; axis and ruler
-_BAR = 0.35  # rows between two bars
+_ROW, _BAR = 0.17, 0.4  # inches: a label's height; of it, from one bar to the next
+_RULER = 2.6  # rows above the axis: its numbers, the ruler and the ruler's name
+_AXIS = 3.3  # inches: the axis at least, however long the names are
 
 
 def joined(ranks: NDArray[np.float64], difference: float) -> list[tuple[float, float]]:
@@ -48,25 +50,27 @@ def critical_difference_diagram(contest: Contest) -> Figure:
 
 
 def _drawn(names: Sequence[str], ranks: NDArray[np.float64], difference: float) -> Drawing:
-    """Labels of the better half on the left, of the others on the right; `ranks` ascend."""
+    """One row per name, the best on top, so that no two lines from the axis cross; `ranks` ascend."""
     from matplotlib.figure import Figure as Drawing
 
-    bars, half = joined(ranks, difference), (len(names) + 1) // 2
-    depth = _BAR * (len(bars) + 1)
-    drawing = Drawing(figsize=(PAGE, _HEAD + _ROW * (depth + half)), layout="constrained")
+    bars, count = joined(ranks, difference), len(names)
+    labels = [f"{name} ({rank:.2f})" for name, rank in zip(names, ranks, strict=True)]
+    heights = _BAR * (len(bars) + 1) + 0.4 + np.arange(count)
+    width = max(PAGE, _AXIS + LETTER * max(map(len, labels)))
+    drawing = Drawing(figsize=(width, _ROW * (_RULER + heights[-1] + 0.6)), layout="constrained")
     axes = drawing.subplots()
-    count = len(names)
-    axes.set_xlim(1 - 0.02 * count, count + 0.02 * count)
-    axes.set_ylim(depth + half + 0.2, -0.2)
+    axes.set_xlim(1 - 0.02 * count, max(count, 1 + difference) + 0.02 * count)
+    axes.set_ylim(heights[-1] + 0.6, -_RULER)
     axes.xaxis.tick_top()
     axes.spines[["left", "bottom"]].set_visible(False)
-    axes.spines["top"].set_visible(True)
-    axes.set_yticks([])
+    axes.spines["top"].set(visible=True, position=("data", 0))
     axes.set_xticks(_ticks(count))
+    axes.set_yticks(heights, labels)
+    axes.tick_params(axis="y", length=0)
     for i, (low, high) in enumerate(bars):
         axes.plot([low - 0.005 * count, high + 0.005 * count], [_BAR * (i + 1)] * 2, color=INK, linewidth=3)
-    for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
-        _label(axes, name, float(rank), depth + (i if i < half else count - 1 - i) + 0.5, i < half)
+    for rank, height in zip(ranks, heights, strict=True):
+        axes.plot([rank, rank, axes.get_xlim()[0]], [0, height, height], color=INK, linewidth=0.6)
     _ruler(axes, difference)
     return drawing
 
@@ -76,30 +80,8 @@ def _ticks(count: int) -> list[int]:
     return [*range(1, count + 1, step)]
 
 
-def _label(axes: Axes, name: str, rank: float, height: float, left: bool) -> None:
-    """A line from the axis down to the label's height and out to the margin."""
-    margin = axes.get_xlim()[0 if left else 1]
-    axes.plot([rank, rank, margin], [-0.2, height, height], color=INK, linewidth=0.6, clip_on=False)
-    axes.annotate(
-        f"{name} ({rank:.2f})",
-        (margin, height),
-        (-3 if left else 3, 0),
-        textcoords="offset points",
-        va="center",
-        ha="right" if left else "left",
-    )
-
-
 def _ruler(axes: Axes, difference: float) -> None:
     """The critical difference, to scale, above the axis."""
-    start, end = 1.0, 1.0 + difference
-    axes.annotate(
-        "", (start, -1.6), (end, -1.6), arrowprops={"arrowstyle": "|-|", "mutation_scale": 2}, annotation_clip=False
-    )
-    axes.annotate(
-        f"critical difference {difference:.2f}",
-        ((start + end) / 2, -1.75),
-        ha="center",
-        va="bottom",
-        annotation_clip=False,
-    )
+    ends = (1.0, 1.0 + difference)
+    axes.plot(ends, (-1.6, -1.6), color=INK, marker="|", markersize=5)
+    axes.annotate(f"critical difference {difference:.2f}", (1.0, -1.85), va="bottom")

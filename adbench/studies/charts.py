@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SMALL = 6  # points, of remarks inside a panel
 _ROW, _FRAME = 0.145, 0.55  # inches: a row's height, what titles and the axis take
-_LETTER = 0.057  # inches: the width of a letter of 7 points
+LETTER = 0.057  # inches: the width of a letter of 7 points
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,12 @@ class Block:
     labels: Sequence[str]
 
 
-def rows(blocks: Sequence[Block], titles: Sequence[str]) -> tuple[Drawing, list[Axes], list[list[int]]]:
+def rows(
+    blocks: Sequence[Block], titles: Sequence[str], below: float = 0
+) -> tuple[Drawing, list[Axes], list[list[int]]]:
     """Return a figure of panels side by side that share named rows, its axes, and each block's heights in them.
 
-    Rows run from top to bottom, a heading above each block.
+    Rows run from top to bottom, a heading above each block; `below` inches stay free for a label of all panels.
     """
     from matplotlib.figure import Figure as Drawing
 
@@ -37,7 +39,7 @@ def rows(blocks: Sequence[Block], titles: Sequence[str]) -> tuple[Drawing, list[
         for block in blocks
         for text, strong in [(block.heading, True), *((t, False) for t in block.labels)]
     ]
-    drawing = Drawing(figsize=(COLUMN, _FRAME + _ROW * len(lines)), layout="constrained")
+    drawing = Drawing(figsize=(COLUMN, _FRAME + below + _ROW * len(lines)), layout="constrained")
     axes = list(drawing.subplots(1, len(titles), sharey=True, squeeze=False)[0])
     for panel, title in zip(axes, titles, strict=True):
         panel.set_title(title)
@@ -55,7 +57,7 @@ def rows(blocks: Sequence[Block], titles: Sequence[str]) -> tuple[Drawing, list[
 def name_layers(panel: Axes, names: Sequence[str], inches: float) -> None:
     """Write the layers' names below a panel of this width, slanted if they would touch."""
     panel.set_xticks(range(len(names)), list(names))
-    if sum(len(name) + 1 for name in names) * _LETTER > inches:
+    if sum(len(name) + 1 for name in names) * LETTER > inches:
         panel.tick_params(axis="x", labelrotation=35)
         for label in panel.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

@@ -43,7 +43,7 @@ _WIDTH, _HEIGHT, _STEP, _FRAME = (
     1.65,
     1.1,
     0.25,
-    0.9,
+    1.05,
 )  # inches: a panel, from layer to layer, legend and names of layers
 
 
@@ -113,7 +113,7 @@ def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
     axes = drawing.subplots(len(rows), len(parts), sharex="col", sharey="row", squeeze=False)
     tones = dict(zip(sizes, shades(len(sizes)), strict=True))
     for part, column in zip(parts, axes.T, strict=True):
-        column[0].set_title(part.label, fontsize="medium", fontweight="bold")
+        column[0].set_title(part.label.replace(", ", "\n"), fontsize="medium", fontweight="bold")
         _column(column, part, shown, tones)
     for panel, name in zip(axes[:, 0], rows, strict=True):
         panel.set_ylabel(AXIS_NAMES.get(name, name))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
+_LABEL = 0.35  # inches: two lines below the panels
+
 
 @dataclass(frozen=True)
 class Winners:
@@ -199,13 +201,14 @@ def _described(backbone: Backbone) -> str:
 def _drawn(seen: Sequence[Backbone]) -> Drawing:
     measures = list(seen[0].winners)
     titles = [f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})" for measure in measures]
-    drawing, axes, heights = rows([Block(b.label, _row_labels(b)) for b in seen], titles)
+    drawing, axes, heights = rows([Block(b.label, _row_labels(b)) for b in seen], titles, _LABEL)
     for panel, measure in zip(axes, measures, strict=True):
         for backbone, block in zip(seen, heights, strict=True):
             _bars(panel, backbone, measure, block)
         panel.set_xlim(0, 1.15 * max(b.winners[measure].planned for b in seen))  # room for the numbers
         panel.locator_params(axis="x", integer=True, nbins=4)
-    drawing.supxlabel("number of categories in which the layer is best", fontsize="medium")
+    label = "number of categories in which the layer is best\n(in brackets: relative receptive field)"
+    drawing.supxlabel(label, fontsize="medium")
     return drawing
 
 
