@@ -6,11 +6,9 @@ be read while sweeps write to it.
 """
 
 import io
-import json
 import logging
-import math
+import os
 import re
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.documents import dump, intact, loads, simple
 from adbench.errors import DataError
 from adbench.files import replacing, write_text
 from adbench.metrics import ORDER
@@ -28,7 +27,7 @@ from adbench.types import Job, Result
 T = TypeVar("T")
 SCHEMA = 1  # of every file in the folder
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # anything else in the folder belongs to the user
-_CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
+_COMMAND = re.compile(rb'\{"crc32": "[0-9a-f]{8}", "command": ("(?:[^"\\]|\\.)*"), ')
 _LOG = logging.getLogger("adbench")
 
 
@@ -50,7 +49,7 @@ class ResultStore:
             if result.replicates is not None:  # first: whoever sees the record finds them
                 self._write_replicates(key, result.replicates)
             folder = self.folder if result.status == "done" else self._failed
-            write_text(folder / f"{key}.json", _dump(_plain(result)))
+            write_text(folder / f"{key}.json", dump(_plain(result)))
             if result.status != "done":
                 return
         with suppress(FileNotFoundError):
@@ -63,7 +62,7 @@ class ResultStore:
     def has(self, key: str) -> bool:
         """Return whether `read` would return a result, where the checksum tells without a look at the content."""
         path = self.folder / f"{key}.json"
-        return bool(_load(path, lambda text: (_intact(text) and _own(key) in text) or _parse(_record(text), key, True)))
+        return bool(_load(path, lambda text: (intact(text) and _own(key) in text) or _parse(_record(text), key, True)))
 
     def outcome(self, key: str) -> Result | None:
         """Return what is known of the job `key`: its done result, else its failure."""
@@ -105,7 +104,7 @@ class ResultStore:
     def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
         """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
         record = {"schema": SCHEMA, "command": command, "jobs": {job.key: job.record() for job in jobs}}
-        path, text = self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", _dump(record)
+        path, text = self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", dump(record)
         if not path.is_file() or path.read_bytes() != text.encode():  # a folder that is finished may be read-only
             write_text(path, text)
 
@@ -116,7 +115,7 @@ class ResultStore:
 
     def commands(self) -> list[str]:
         """Return the command behind each plan that knows it, each once."""
-        found = [_load(path, lambda content: str(_record(content).get("command", ""))) for path in self._plan_files()]
+        found = [_load(path, _command) for path in self._plan_files()]
         return [command for command in dict.fromkeys(found) if command]
 
     def _plan_files(self) -> list[Path]:
@@ -124,7 +123,13 @@ class ResultStore:
 
 
 def _keys(folder: Path) -> set[str]:
-    return {path.stem for path in folder.glob("*.json") if _NAME.fullmatch(path.name)}
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  as paths, a hundred thousand take a second
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror}; make it readable") from error
+    return {name[:-5] for name in names if _NAME.fullmatch(name)}
 
 
 def _order(result: Result) -> tuple[str | int, ...]:
@@ -148,9 +153,9 @@ def _read(path: Path, done: bool) -> Result | None:
 
 def _result(content: bytes, key: str, done: bool) -> Result:
     """Return the result in a file; one that fits its checksum is as it was written, so that nothing else is checked."""
-    if not (_intact(content) and _own(key) in content):
-        return _parse(json.loads(content), key, done)
-    record = json.loads(content)
+    if not (intact(content) and _own(key) in content):
+        return _parse(loads(content), key, done)
+    record = loads(content)
     _check_schema(record)
     result = Result.from_record(record)
     if (result.status == "done") != done:
@@ -207,6 +212,11 @@ def _parse_plan(content: bytes) -> dict[str, Job]:
     return {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
 
 
+def _command(content: bytes) -> str:
+    first = _COMMAND.match(content) if intact(content) else None  # the jobs behind it may be many
+    return str(loads(first[1])) if first else str(_record(content).get("command", ""))
+
+
 def _parse_replicates(content: bytes) -> NDArray[np.float32]:
     found = np.load(io.BytesIO(content), allow_pickle=False)
     if found.dtype != np.float32 or found.ndim != 2 or len(found) != len(ORDER):
@@ -222,34 +232,10 @@ def _check_schema(record: Any) -> None:
 def _plain(result: Result) -> dict[str, Any]:
     """Return the record as JSON can hold it: numpy values as Python's, infinities and NaN as null. Never the job's part."""
     record = result.record()
-    outcome = {name: _simple(record[name]) for name in ("metrics", "cost", "environment", "details")}
+    outcome = {name: simple(record[name]) for name in ("metrics", "cost", "environment", "details")}
     return record | outcome | {"schema": SCHEMA}
 
 
-def _simple(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _simple(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_simple(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _simple(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _dump(record: dict[str, Any]) -> str:
-    """Return the record as JSON whose first key is the CRC-32 of what follows it."""
-    rest = json.dumps(record, sort_keys=True)[1:] + "\n"
-    return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}", {rest}'
-
-
-def _intact(content: bytes) -> bool:
-    """Return whether a file holds its own checksum and fits it; raise ValueError if it does not fit. Old files hold none."""
-    found = _CRC.match(content)
-    if found and int(found[1], 16) != zlib.crc32(content[found.end() :]):
-        raise ValueError("its checksum does not fit")
-    return found is not None
-
-
 def _record(content: bytes) -> Any:
-    _intact(content)
-    return json.loads(content)
+    intact(content)
+    return loads(content)

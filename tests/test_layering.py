@@ -16,6 +16,7 @@ LAYERS = [
         "errors",
         "registry",
         "types",
+        "documents",
         "files",
     ),
     (

@@ -224,3 +224,17 @@ def test_an_unreadable_result_is_not_deleted(store: ResultStore) -> None:
     with pytest.raises(DataError) as caught:
         store.read(JOB.key)
     assert str(caught.value) == f"cannot read {path_of(store)}: Is a directory; make it readable or delete it"
+
+
+def test_what_recurs_in_results_is_held_once(store: ResultStore) -> None:
+    for seed in (0, 1):
+        store.write(replace(DONE, job=replace(JOB, seed=seed)))
+    first, second = store.all()
+    assert first.job.params is second.job.params and first.environment is second.environment
+    assert first.job.layers == ("layer2",) and first.job.backbone is second.job.backbone
+
+
+@pytest.mark.parametrize("command", ["adbench sweep --spec 'a b.yaml'", 'say "a\\b" to \u00e4', ""])
+def test_a_plan_knows_its_command(store: ResultStore, command: str) -> None:
+    store.write_plan("study", [JOB], command)
+    assert store.commands() == [command] * bool(command)

@@ -19,6 +19,7 @@ from adbench.selection.candidates import Candidate, spelt_out
 from adbench.selection.ranking import PARTS, Limits, Ranked, rank, sift
 from adbench.selection.rounds import Contest
 from adbench.selection.select import Selection, train_command
+from adbench.selection.shrinking import shrunk
 from adbench.selection.validation import Holdout, Validation, make_validation
 from adbench.selection.verification import Verification, judge
 from adbench.spec import Choice, Spec
@@ -60,6 +61,38 @@ def test_the_ranking_is_by_score_and_knows_ties(tmp_path: Path) -> None:
     assert [(one.job.layer in "bc", one.tied) for one in found] == [(True, True), (True, True), (False, False)]
     assert all(one.interval[0] <= one.score <= one.interval[1] for one in found)
     assert found == ranked(tmp_path, *results[::-1])
+
+
+GRID = ([layer for layer in "ab" for _ in range(2)], [192, 256] * 2)  # a layer and a size for each of four scores
+
+
+def test_a_score_is_drawn_to_what_layer_and_size_explain_as_far_as_noise_goes() -> None:
+    scores = np.array([0.9, 0.5, 0.5, 0.5])  # additive: 0.8, 0.6, 0.6, 0.4, so the rest is 0.1 up and down
+    swing = np.array([1, -1, -1, 1])[:, None] * np.array([0.05, -0.05])  # half of the rest: a quarter of its square
+    found, replicates = shrunk(*GRID, scores, scores[:, None] + swing)
+    np.testing.assert_allclose(found, [0.875, 0.525, 0.525, 0.475])
+    np.testing.assert_allclose(replicates[:, 0] - found, [0.0375, -0.0375, -0.0375, 0.0375])
+    np.testing.assert_allclose(shrunk(*GRID, scores, scores[:, None] + 9 * swing)[0], [0.8, 0.6, 0.6, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("columns", "spread"), [([256] * 4, 0.1), (GRID[1], 0.0)], ids=["one size", "replicates without noise"]
+)
+def test_scores_stay_as_they_are(columns: list[int], spread: float) -> None:
+    scores, noise = np.array([0.9, 0.5, 0.4, 0.5]), spread * np.random.default_rng(0).normal(size=(4, 9))
+    rows = list("abcd") if len(set(columns)) == 1 else GRID[0]
+    found, replicates = shrunk(rows, columns, scores, scores[:, None] + noise)
+    assert found.tolist() == scores.tolist()
+    assert replicates.tolist() == (scores[:, None] + noise).tolist()
+
+
+def test_neighbours_bring_noisy_scores_nearer_to_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = zip(*[(layer, size) for layer in range(20) for size in range(3)], strict=True)
+    truth = 0.6 + 0.1 * np.take(rng.normal(size=20), rows) + 0.03 * np.array(columns)
+    scores = truth + rng.normal(0, 0.03, 60)
+    found, _ = shrunk(rows, columns, scores, scores[:, None] + rng.normal(0, 0.03, (60, 200)))
+    assert np.square(found - truth).sum() < 0.6 * np.square(scores - truth).sum()
 
 
 def test_lost_replicates_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The order of candidates, what their scores are worth, and who is out of it: by its costs or for want of a result.
 
-The score of a candidate is the mean of image AUROC and AU-PRO. Its interval and those of differences come from bootstrap
-replicates over the held-out images, the same for all candidates; each is drawn with all that was painted on it.
+The score of a candidate is the mean of image AUROC and AU-PRO, steadied by those of its neighbours (see `shrinking`). Its
+interval and those of differences come from bootstrap replicates over the held-out images, the same for all candidates;
+each is drawn with all that was painted on it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from adbench.errors import DataError
 from adbench.metrics import ORDER
 from adbench.results import ResultStore
 from adbench.selection.candidates import Candidate
+from adbench.selection.shrinking import shrunk
 from adbench.statistics.bootstrap import LEVEL
 from adbench.types import Job, Result
 
@@ -48,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate with its score (mean of image AUROC and AU-PRO) and the score's 95 % interval.
+    """A candidate with its steadied score and the score's 95 % interval; the metrics themselves are in `result`.
 
     `tied`: the interval of its difference from the best one includes 0; true of the best itself.
     """
@@ -113,25 +115,33 @@ def rank(scored: Sequence[Scored], results: ResultStore) -> list[Ranked]:
 
     `results` holds their replicates. Raises DataError if a candidate's are not there.
     """
-    order = sorted(scored, key=lambda item: (-item[1], item[0].cost["memory_mb"] or 0, item[0].job.key))
-    values = [_replicates(result, results) for result, _ in order]
-    pairs = zip(order, values, strict=True)
-    return [
-        Ranked(r, score, _interval(value), tied=_interval(values[0] - value)[0] <= 0) for (r, score), value in pairs
+    if not scored:
+        return []
+    order = sorted(scored, key=lambda item: (item[0].cost["memory_mb"] or 0, item[0].job.key))
+    found = [result for result, _ in order]
+    candidates = [Candidate.of(result.job) for result in found]
+    raw, replicates = np.array([score for _, score in order]), np.stack([_replicates(one, results) for one in found])
+    others = [one._replace(image_size=0) for one in candidates]
+    scores, values = shrunk(others, [one.image_size for one in candidates], raw, replicates)
+    best = values[scores.argmax()]
+    ranked = [
+        Ranked(result, float(score), _interval(value), tied=_interval(best - value)[0] <= 0)
+        for result, score, value in zip(found, scores, values, strict=True)
     ]
+    return sorted(ranked, key=lambda one: -one.score)
 
 
-def _replicates(result: Result, results: ResultStore) -> NDArray[np.float32]:
-    """Return the score in each replicate, (R,)."""
+def _replicates(result: Result, results: ResultStore) -> NDArray[np.float64]:
+    """Return the mean of both metrics in each replicate, (R,)."""
     key = result.job.key
     found = results.replicates(key)
     if found is None:
         raise DataError(
             f"{results.folder}/replicates/{key}.npy is missing; delete {key}.json too, and both are made again"
         )
-    return np.asarray(np.mean([found[ORDER.index(name)] for name in PARTS], axis=0))
+    return np.asarray(np.mean([found[ORDER.index(name)] for name in PARTS], axis=0), dtype=np.float64)
 
 
-def _interval(values: NDArray[np.float32]) -> tuple[float, float]:
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 
 from adbench.reports import Cell, Report, Table
 from adbench.reports.keys import entries, varies
-from adbench.selection.ranking import Excluded, Ranked
+from adbench.selection.ranking import Excluded, Ranked, score_of
 from adbench.selection.select import Selection
 
 _NAMES = ("backbone", "weights", "layer", "image_size", "detector", "params")
+_STEADIED = (
+    "a score is the mean of image AUROC and AU-PRO, drawn towards what its layer reaches at other image sizes as far as "
+    "the difference may be chance"
+)
 _HEADERS = ("RRF", "score", "95 % interval", "image_auroc", "aupro", "ms/image", "MB", "")
 
 
@@ -24,7 +28,9 @@ def report(selection: Selection) -> Report:
         for number, (one, cell) in enumerate(zip(ranking, cells, strict=True), 1)
     ]
     table = Table(_caption(selection, names), ["rank", *names, *_HEADERS], rows, 1 + len(names))
-    notes = [selection.advice, f"train it on all good images: {selection.command}", *_left_out(selection.excluded)]
+    steadied = [_STEADIED] * any(one.score != score_of(one.result.metrics) for one in ranking)
+    train = f"train it on all good images: {selection.command}"
+    notes = [selection.advice, train, *steadied, *_left_out(selection.excluded)]
     results = [one.result for one in ranking]
     return Report(table, notes, results=results, folder=selection.folder, commands=[selection.command])
 
