@@ -279,6 +279,10 @@ def test_latex_escapes_what_is_special() -> None:
     assert expected + r"\textless{}\textgreater{} \\" in text
 
 
+def test_latex_keeps_the_hyphens_of_an_option() -> None:
+    assert r"rf -{}-figure" in latex(Report(Table("adbench rf --figure", ["h"], [[Cell("1")]], 1)))
+
+
 def test_latex_breaks_a_table_that_is_longer_than_a_page() -> None:
     text = latex(Report(Table("All", ["n"], [[Cell(str(n))] for n in range(80)], 1)))
     assert re.findall(r"\\caption\{(.*)\}", text) == ["All", "All (continued)", "All (continued)"]

@@ -19,12 +19,12 @@ PAGE_ROWS = 36
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[landscape,margin=1cm]{geometry}
-\usepackage{booktabs,graphicx}
+\usepackage{booktabs,float,graphicx}
 \begin{document}
 %s
 \end{document}
 """
-TABLE = r"""\begin{table}[htbp]
+TABLE = r"""\begin{table}[H]
 \centering\footnotesize
 \caption{%(caption)s}
 \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%%
@@ -80,4 +80,5 @@ def _cell(cell: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    return " ".join("".join(SPECIAL.get(c, c) for c in text).split())
+    plain = " ".join("".join(SPECIAL.get(c, c) for c in text).split())
+    return plain.replace("--", "-{}-")  # an option's two hyphens would become a dash
