@@ -88,6 +88,25 @@ def inspection(points: str, picks: int, steps: int, source: str, **_: Any) -> Ca
     return lambda: sampler._compute_greedy_coreset_indices(features), picks / steps
 
 
+def runs(data: str, categories: list[str], backbone: str, layers: list[str], size: int, folder: str, **_: Any) -> Case:
+    """anomalib: fit and test of PatchCore, one run per category and layer, with its defaults but for what is given."""
+    from anomalib.data import MVTecAD
+    from anomalib.engine import Engine
+    from anomalib.models import Patchcore
+
+    def run() -> None:
+        for category in categories:
+            for layer in layers:
+                images = MVTecAD(data, category, train_batch_size=8, eval_batch_size=8, num_workers=0, seed=0)
+                prepared = Patchcore.configure_pre_processor(image_size=(size, size))
+                model = Patchcore(backbone, [layer], pre_trained=False, pre_processor=prepared, visualizer=False)
+                engine = Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=folder)
+                engine.fit(model, datamodule=images)
+                engine.test(model, datamodule=images, verbose=False)
+
+    return run, 1
+
+
 def main() -> None:
     """Prepare the case, then time it whenever a line comes."""
     answers, sys.stdout = sys.stdout, sys.stderr  # peers print
