@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from adbench.analyses import Question, register
@@ -16,6 +17,7 @@ from adbench.reports.keys import Entry, grouped
 from adbench.reports.means import DASH, Column, mean_of, metric_value, ranked
 from adbench.reports.missing import partial_note
 from adbench.reports.plotting import COLUMN, INK, looks
+from adbench.studies.charts import LETTER
 from adbench.studies.grid import AXIS_NAMES, cut
 from adbench.types import Result
 
@@ -124,7 +126,7 @@ def _figure(fronts: dict[str, list[Point]]) -> Figure:
 def _drawn(fronts: dict[str, list[Point]]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
-    lines = max(sum(point.front for point in points) for points in fronts.values())
+    lines = max(sum(_label(0, p).count("\n") + 1 for p in points if p.front) for points in fronts.values())
     drawing = Drawing(figsize=(COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), layout="constrained")
     panels = drawing.subplots(len(fronts), 1, squeeze=False)[:, 0]
     for panel, (metric, points) in zip(panels, fronts.items(), strict=True):
@@ -151,5 +153,10 @@ def _panel(panel: Axes, points: Sequence[Point]) -> None:
     handles: list[Any] = []
     for number, p in enumerate(front, start=1):
         panel.annotate(str(number), (p.latency, p.quality), (0, 4), textcoords="offset points", ha="center")
-        handles.append(Line2D([], [], linestyle="none", label=f"{number}  {p.name}"))
+        handles.append(Line2D([], [], linestyle="none", label=_label(number, p)))
     panel.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.1, -0.25), handlelength=0, handletextpad=0)
+
+
+def _label(number: int, point: Point) -> str:
+    """Return the point's number and name, over several lines where it is wider than a column."""
+    return fill(f"{number}  {point.name}", int(COLUMN / LETTER) - 8, subsequent_indent="    ", break_long_words=False)
