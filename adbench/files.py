@@ -9,12 +9,16 @@ from pathlib import Path
 
 from adbench.errors import DataError
 
+_UMASK = os.umask(0)  # it can only be read by setting it: here, while no other thread does
+os.umask(_UMASK)
+
 
 @contextmanager
-def replacing(target: Path, unless: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+def replacing(target: Path, unless: Callable[[], bool] = lambda: False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in `target`'s folder; rename it to `target` at the end, remove it after an error.
 
-    It is also removed if `unless` is true by then: what another process has made meanwhile stays.
+    It is also removed if `unless` is true by then: what another process has made meanwhile stays. `durable`: wait until it
+    is on the disk, so that it outlives a power cut; that may take longer than to make what is in it.
 
     Raises DataError if the folder cannot be made or written, so that a full disk or a read-only folder is one line.
     """
@@ -27,9 +31,10 @@ def replacing(target: Path, unless: Callable[[], bool] = lambda: False) -> Itera
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_UMASK)
         if not unless():
             temporary.replace(target)
     except OSError as error:
@@ -64,9 +69,3 @@ def _sha256(path: Path) -> str:  # Python 3.10 has no file_digest
         while block := file.read(1 << 20):
             state.update(block)
     return state.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

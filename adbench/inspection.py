@@ -126,7 +126,7 @@ class Inspection:
         if picture is not None and self.overlays in ("all", decision):
             overlay = self.out / "overlays" / name
             said = f"{decision}: {score:.4g}, threshold {limit.image:.4g}" if limit else f"score {score:.4g}"
-            with replacing(overlay) as temporary:
+            with replacing(overlay, durable=False) as temporary:
                 temporary.write_bytes(encode(np.asarray(draw(picture, anomaly_map, said, limit))))
         return Prediction(path, score, limit.image if limit else None, decision, str(overlay) if overlay else None)
 

@@ -13,6 +13,16 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["file.txt"]
 
 
+def test_only_what_shall_be_durable_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr("os.fsync", waited.append)
+    for durable in (False, True):
+        with replacing(tmp_path / "file", durable=durable) as temporary:
+            temporary.write_text(str(durable))
+        assert (tmp_path / "file").read_text() == str(durable)
+        assert len(waited) == durable
+
+
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "old")
     with pytest.raises(RuntimeError), replacing(tmp_path / "file") as temporary:

@@ -99,7 +99,7 @@ def test_like_takes_the_sizes_of_masks(run: Run, parts: Path, tmp_path: Path) ->
         (["--sizes", "3"], 2, "--sizes '3': write two numbers, e.g. --sizes 0.05,0.2"),
         (["--sizes", "0.1,0.9"], 2, "--sizes 0.1,0.9: give fractions of the image's side above 0, up to 0.7"),
         (["--sizes", "0.1,0.2", "--like", "x"], 2, "--like and --sizes exclude each other; leave one out"),
-        (["--like", "x"], 3, "masks x: no image file in it; give a folder of masks, white where the defect is"),
+        (["--like", "x"], 3, "masks x: no such folder; give one of masks, white where the defect is"),
         (["--kinds", "strain"], 2, "unknown defect 'strain'; did you mean 'stain'?"),
         (["--count", "0"], 2, "--count 0: give 1 or more"),
         (

@@ -144,6 +144,12 @@ def test_a_defect_larger_than_the_part_is_refused(scenes):
     assert str(caught.value) == f"--min-size-px 30: the part in {path} has room for 22 px; give less"
 
 
+def test_a_folder_of_masks_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError) as caught:
+        sizes_of_masks(tmp_path / "none")
+    assert str(caught.value) == f"masks {tmp_path}/none: no such folder; give one of masks, white where the defect is"
+
+
 def test_masks_without_a_defect_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
     with pytest.raises(DataError) as caught:

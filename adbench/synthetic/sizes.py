@@ -43,8 +43,10 @@ DEFAULT_SIZES = Sizes((0.03, 0.2))
 def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignore_step) -> Sizes:
     """Return the sizes of the defects in a folder of masks, subfolders included: one for each 8-connected region.
 
-    Regions smaller than `min_size_px` are left out. Raises DataError if none is left.
+    Regions smaller than `min_size_px` are left out. Raises DataError if none is left, or there is no folder.
     """
+    if not folder.is_dir():
+        raise DataError(f"masks {folder}: no such folder; give one of masks, white where the defect is")
     files = list(_below(folder))
     found: list[float] = []
     for done, path in enumerate(files):
