@@ -25,7 +25,7 @@ def command(parts: Path, tmp_path: Path) -> tuple[Any, ...]:
         "backbones: [resnet18]\nweights: [random]\nlayers: [layer2]\nimage_sizes: [64]\neval_size: 64\n"
         "detectors: [patchcore]\nseeds: [0]\n"
     )
-    return ("sweep", "--spec", spec, "--data", parts, "--dry-run")
+    return ("sweep", "--spec", spec, "--data", parts, "--cache", tmp_path / "cache", "--dry-run")
 
 
 def test_made_up_patches_all_differ() -> None:
