@@ -17,7 +17,7 @@ from adbench.datasets.check import FileFacts, category_fingerprint, split_finger
 from adbench.detectors import Detector
 from adbench.environment import accelerator_memory_mb, environment, forget_peaks, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
-from adbench.extraction import Network, extract, precision_of
+from adbench.extraction import Network, extract, in_order, precision_of
 from adbench.feature_maps import FeatureMaps
 from adbench.latency import Forward, forward_times, score_times
 from adbench.measuring import Measured, measure_scores
@@ -31,6 +31,7 @@ from adbench.truth import Labels, read_labels
 from adbench.types import Category, Job, OnStep, Result, Sample, Scores, Size, ignore_step
 
 Facts = dict[Path, FileFacts]
+_AHEAD = 2  # batches that wait to be written
 
 
 def choose_device(name: str) -> torch.device:
@@ -101,17 +102,33 @@ def features(
     found = {layer: place.store.read(key) for layer, key in keys.items()}
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
-        paths = [sample.path for sample in samples]
         sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
-        with place.store.writing(missing, len(paths), sidecar) as writers:
-            batches = extract(
-                network, paths, list(missing), image_size, place.device, place.on_step, MEMORY.read, precision_of(dtype)
-            )
-            for batch in batches:
-                for layer, maps in batch.items():
-                    writers.append(layer, maps)
+        write_features(place, network, missing, [sample.path for sample in samples], sidecar)
     entries = {layer: entry or place.store.read(keys[layer]) for layer, entry in found.items()}
     return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}
+
+
+def write_features(
+    place: Workplace, network: Network, keys: dict[str, EntryKey], paths: Sequence[Path], facts: dict[str, Any]
+) -> None:
+    """Write the features of some images to the cache, by layer under its key; `facts` go to the sidecars.
+
+    A batch is written while the next ones are computed.
+    """
+    key = next(iter(keys.values()))  # of the same image size and dtype as the others
+    with place.store.writing(keys, len(paths), facts) as writers:
+        batches = extract(
+            network,
+            paths,
+            list(keys),
+            key.image_size,
+            place.device,
+            place.on_step,
+            MEMORY.read,
+            precision_of(key.dtype),
+        )
+        for _ in in_order(writers.append, batches, threads=1, ahead=_AHEAD):
+            pass
 
 
 def _present(entry: Entry | None, layer: str) -> Entry:

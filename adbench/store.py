@@ -2,10 +2,11 @@
 
 import json
 import logging
+import math
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,11 +63,15 @@ class Writer:
 
     def append(self, batch: NDArray[np.float32]) -> None:
         """Add the features of the next images; raise DataError if they are not finite."""
-        if not np.isfinite(batch).all():
+        import torch  # casts four times as fast as numpy; what only looks entries up needs none
+
+        values = torch.from_numpy(batch).contiguous()
+        least, most = (float(bound) for bound in values.aminmax())  # not a number if any value is none
+        if not (math.isfinite(least) and math.isfinite(most)):
             raise DataError("features are not finite; choose other weights or another layer")
-        if self.dtype == np.float16 and np.abs(batch).max(initial=0) > np.finfo(np.float16).max:
+        if self.dtype == np.float16 and max(-least, most) > float(np.finfo(np.float16).max):
             self._widen()
-        self._write(np.ascontiguousarray(batch, dtype=self.dtype))
+        self._write((values.half() if self.dtype == np.float16 else values).numpy())
 
     def _write_header(self) -> None:
         self._file.seek(0)
@@ -74,9 +79,8 @@ class Writer:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def _write(self, batch: NDArray[np.floating]) -> None:
-        block = batch.tobytes()
-        self._file.write(block)
-        self.crc, self.rows = zlib.crc32(block, self.crc), self.rows + len(batch)
+        self._file.write(batch.data)
+        self.crc, self.rows = zlib.crc32(batch.data, self.crc), self.rows + len(batch)
 
     def _widen(self) -> None:
         self._file.flush()
@@ -216,8 +220,12 @@ class Writers:
         self.by_layer: dict[str, Writer] = {}
         self._files: list[IO[bytes]] = []
 
-    def append(self, layer: str, batch: NDArray[np.float32]) -> None:
-        """Add the features (B, C, h, w) of the next images at `layer`."""
+    def append(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add the features (B, C, h, w) of the next images, by layer."""
+        for layer, maps in batch.items():
+            self._append(layer, maps)
+
+    def _append(self, layer: str, batch: NDArray[np.float32]) -> None:
         if layer not in self.by_layer:
             key = self._keys[layer]
             temporary = self._stack.enter_context(

@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Return the options; call it before numpy and torch are imported, as they read the thread count from the environment."""
+def arguments(description: str, threads: int = 1) -> argparse.Namespace:
+    """Return the options; call it before numpy and torch are imported, as they read the thread count from the environment.
+
+    threads: the default, 0 = all of the machine's.
+    """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-python", metavar="PATH", help="a Python that has anomalib, timed in the same run")
     parser.add_argument("--patchcore-inspection", metavar="DIR", help="its source folder (coreset only)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="a category's folder, MVTec's layout (scoring only)")
     options = parser.parse_args()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(options.threads)
+        if options.threads:
+            os.environ[variable] = str(options.threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
     return options
 

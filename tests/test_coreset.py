@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors import coreset
+from adbench.detectors import coreset, picking
 from adbench.detectors.coreset import greedy_coreset, project
 
 RNG = np.random.default_rng(0)
@@ -100,10 +100,12 @@ def test_threads_change_nothing():
     assert picks[0] == picks[1]
 
 
+@pytest.mark.parametrize("at_once", [picking.MOST_AT_ONCE, 0])
 @pytest.mark.parametrize("kind", ["random", "integers", "tight clusters", "duplicates"])
-def test_the_accelerators_way_agrees(kind, monkeypatch):
+def test_the_accelerators_way_agrees(kind, at_once, monkeypatch):
     points = DATA[kind](np.random.default_rng(1)).astype(np.float32)
     monkeypatch.setattr(coreset, "pick_on_host", coreset.pick_on_device)
+    monkeypatch.setattr(picking, "MOST_AT_ONCE", at_once)
     assert greedy_coreset(points, len(points) // 3).tolist() == textbook(points, len(points) // 3)
 
 

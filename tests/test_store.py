@@ -15,8 +15,8 @@ MAPS = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)
 
 def fill(store: FeatureStore, key: EntryKey = KEY, maps: np.ndarray = MAPS) -> Path:
     with store.writing({"layer": key}, len(maps), {"split": "train"}) as writers:
-        writers.append("layer", maps[:2])
-        writers.append("layer", maps[2:])
+        writers.append({"layer": maps[:2]})
+        writers.append({"layer": maps[2:]})
     return store.path(key)
 
 
@@ -31,7 +31,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_an_entry_that_another_process_has_finished_meanwhile_stays(tmp_path: Path) -> None:
     with FeatureStore(tmp_path).writing({"layer": KEY}, len(MAPS), {"split": "train"}) as writers:
-        writers.append("layer", MAPS)
+        writers.append({"layer": MAPS})
         first = fill(FeatureStore(tmp_path)).stat()
     assert FeatureStore(tmp_path).path(KEY).stat().st_ino == first.st_ino
     assert FeatureStore(tmp_path).read(KEY) is not None
@@ -99,7 +99,7 @@ def test_damage_is_reported_deleted_and_made_again(
 def test_a_pass_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     with pytest.raises(ValueError, match="2 of 3 images written"), store.writing({"layer": KEY}, 3, {}) as writers:
-        writers.append("layer", MAPS[:2])
+        writers.append({"layer": MAPS[:2]})
     assert not list(tmp_path.iterdir())
 
 

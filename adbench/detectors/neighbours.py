@@ -81,7 +81,12 @@ class NearestNeighbours:
         return distances.cpu().numpy(), indices.cpu().numpy()
 
     def _step(self, queries: int, found: int) -> int:
-        """Return how many queries a thread takes at a time: a tile, but some for each thread, and few if much is found."""
+        """Return how many queries a thread takes at a time: a tile, but some for each thread, and few if much is found.
+
+        On a GPU, whose host waits after each step, as many as memory reaches for.
+        """
+        if self.bank.device.type != "cpu":
+            return max(1, min(self.tile, DEVICE_TILE**2 // (found * self.bank.shape[1])))
         share = max(FEWEST, math.ceil(queries / torch.get_num_threads()))
         return max(1, min(self.tile, share, REFINED // (found * self.bank.shape[1])))
 

@@ -118,16 +118,14 @@ class PatchCore(Detector):
         _, height, width = features.joined_shape
         images, maps = [], []
         for _, layers in features.batches(_batch(features), device):
-            patches = self._patches(layers).cpu().numpy()
+            patches = self._patches(layers)
             distances, winners = nearest.query(patches, 1)
             grid = distances.reshape(-1, height * width)
             maps.append(grid.reshape(-1, height, width))
             if self.image_score == "smoothed":
                 images.append(resize_maps(maps[-1], (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)))
                 continue
-            images.append(
-                self._image_scores(patches.reshape(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest)
-            )
+            images.append(self._image_scores(patches.view(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest))
         return Scores(np.concatenate(images), np.concatenate(maps))
 
     def _nearest(self, device: torch.device) -> NearestNeighbours:
@@ -139,7 +137,7 @@ class PatchCore(Detector):
 
     def _image_scores(
         self,
-        patches: NDArray[np.float32],
+        patches: Tensor,
         distances: NDArray[np.float32],
         winners: NDArray[np.int64],
         nearest: NearestNeighbours,
@@ -151,7 +149,8 @@ class PatchCore(Detector):
             return top
         count = min(self.neighbours, len(self.bank_))
         _, around = nearest.query(self.bank_[winners[rows, worst]], count)  # m* and its neighbours in the bank
-        to_around = np.linalg.norm(patches[rows, worst][:, None] - self.bank_[around], axis=2).astype(np.float64)
+        tested = patches[torch.from_numpy(rows), torch.from_numpy(worst)].cpu().numpy()
+        to_around = np.linalg.norm(tested[:, None] - self.bank_[around], axis=2).astype(np.float64)
         # exp(s*) / sum(exp(d)), written so that nothing overflows
         share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
         return np.asarray((1 - share) * top, dtype=np.float32)

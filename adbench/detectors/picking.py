@@ -8,6 +8,8 @@ from torch import Tensor
 
 TAKEN = -math.inf  # the "distance" of a point that has been picked
 PICKS_PER_SYNC = 64  # on a GPU the host looks at the picks so often
+MOST_AT_ONCE = 8192  # points all of whose distances a GPU holds: 512 MB
+DIFFERENCES = 1 << 24  # elements of one block of them
 
 
 def pick_on_host(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
@@ -30,17 +32,44 @@ def pick_on_host(points: Tensor, gap: Tensor, level: float, limit: int, direct: 
 
 
 def pick_on_device(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-    """Do what `pick_on_host` does on any device, waiting for it once per 64 picks; those below the level are dropped."""
-    norms, order, values = points.square().sum(1), list[Tensor](), list[Tensor]()
+    """Do what `pick_on_host` does on any device, which waits for its host once per 64 picks.
+
+    There the launch of a kernel takes longer than what it does. So all distances between the points are computed at once
+    and a pick is three kernels; of more points than that is affordable for, each pick computes its own distances.
+    """
+    if len(points) > MOST_AT_ONCE:
+        return _pick_row_by_row(points, gap, level, limit, direct)
+    between, first, order = _squares(points, points, direct).fill_diagonal_(TAKEN), gap.clone(), list[Tensor]()
     while len(order) < limit:
         for _ in range(min(PICKS_PER_SYNC, limit - len(order))):
-            index = gap.argmax()[None]  # argmax gives the lowest of equals, max(0) need not
+            order.append(gap.argmax()[None])  # the lowest of equals, max(0) need not give that
+            torch.minimum(gap, between.index_select(0, order[-1])[0], out=gap)
+        if float(gap.max()) < level:
+            break
+    picks = torch.cat(order)
+    among = between[picks[:, None], picks]
+    among.masked_fill_(torch.ones_like(among).triu_() > 0, math.inf)  # to the earlier picks alone
+    return picks[torch.minimum(first[picks], among.amin(1)) >= level]
+
+
+def _pick_row_by_row(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
+    order, values = list[Tensor](), list[Tensor]()
+    while len(order) < limit:
+        for _ in range(min(PICKS_PER_SYNC, limit - len(order))):
+            index = gap.argmax()[None]
             order.append(index)
             values.append(gap.index_select(0, index))
-            row = points.index_select(0, index)[0]
-            square = (points - row).square_().sum(1) if direct else norms + row.square().sum() - 2 * (points @ row)
-            torch.minimum(gap, square, out=gap)
+            torch.minimum(gap, _squares(points.index_select(0, index), points, direct)[0], out=gap)
             gap.index_fill_(0, index, TAKEN)
         if float(values[-1]) < level:
             break
     return torch.cat(order)[torch.cat(values) >= level]
+
+
+def _squares(left: Tensor, right: Tensor, direct: bool) -> Tensor:
+    """Return the squared distances of rows (A, d) and (B, d), (A, B); direct: by differences."""
+    if not direct:
+        norms = right.square().sum(1) + left.square().sum(1)[:, None]
+        return norms.addmm_(left, right.T, alpha=-2)
+    step = max(1, DIFFERENCES // right.numel())
+    return torch.cat([(part[:, None] - right).square_().sum(2) for part in torch.split(left, step)])

@@ -129,7 +129,7 @@ def test_a_damaged_cache_entry_is_what_was_written_or_made_again(
     store = FeatureStore(tmp_path)
     if store.read(key) is None:
         with store.writing({"layer1": key}, 3, {}) as writers:
-            writers.append("layer1", maps)
+            writers.append({"layer1": maps})
     path = store.sidecar(key) if sidecar else store.path(key)
     path.write_bytes(damaged(path.read_bytes(), steps))
     found = FeatureStore(tmp_path).read(key)  # which has verified nothing yet
