@@ -4,7 +4,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -16,23 +16,60 @@ _POOL: dict[str, Any] = {}
 _CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
 
 
-def loads(content: bytes) -> Any:
-    """Return the document; equal names, texts and objects called `params` or `environment` are the same, not to be changed.
+def compact(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of which equal texts, names and objects called `params` or `environment` are the same as in others.
 
-    Raises ValueError or RecursionError as `json.loads` does.
+    They are not to be changed.
     """
-    return json.loads(content, object_pairs_hook=_shared)
+    return {name: _held_once(name, value) for name, value in record.items()}
 
 
-def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if isinstance(value, str):
-            value = intern(value)
-        elif name in _RECURRING:
-            value = _POOL.setdefault(repr(value), value)
-        found[intern(name)] = value
-    return found
+def _held_once(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return intern(value)
+    if name in _RECURRING:
+        return _POOL.setdefault(repr(value), value)
+    return {intern(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class Later(Mapping[str, Any]):
+    """What `read` returns for a key, read when it is first looked into."""
+
+    __slots__ = ("_found", "_key", "_read")
+
+    def __init__(self, read: Callable[[str], Mapping[str, Any]], key: str) -> None:
+        self._read, self._key = read, key
+        self._found: Mapping[str, Any] | None = None
+
+    def _mapping(self) -> Mapping[str, Any]:
+        if self._found is None:
+            self._found = self._read(self._key)
+        return self._found
+
+    def __getitem__(self, name: str) -> Any:
+        return self._mapping()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mapping())
+
+    def __len__(self) -> int:
+        return len(self._mapping())
+
+
+def members(content: bytes, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the members of the object `name`, at the top of a document that `write` wrote, one by one.
+
+    All of them at once would take several times the memory.
+    """
+    text = content.decode()
+    found = re.compile(f'"{name}": {{').search(text)
+    decoder, member = json.JSONDecoder(), re.compile(r'(?:, )?"([^"\\]*)": ')
+    at = found.end() if found else len(text)
+    while key := member.match(text, at):
+        value, at = decoder.raw_decode(text, key.end())
+        yield key[1], value
+    if not text.startswith("}", at):
+        raise ValueError(f"{name} end at character {at}")
 
 
 def simple(value: Any) -> Any:

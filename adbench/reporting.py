@@ -72,7 +72,8 @@ def _without_garbage_collection() -> Iterator[None]:
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
-    results, planned, left_out = store.all(), store.planned(), list[str]()
+    planned, left_out = store.planned(), list[str]()
+    results = store.all(planned)
     if view.budget and results:
         results, planned, left_out = within(view.budget, results, planned)
     report, found, keys = laid_out(results, planned, view.rows, view.columns, view.metric, folder)

@@ -10,24 +10,25 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.documents import dump, intact, loads, simple, write
+from adbench.documents import Later, compact, intact, members, write
 from adbench.errors import DataError
 from adbench.files import replacing, write_text
 from adbench.metrics import ORDER
+from adbench.records import SCHEMA, belongs, check_schema, parse, text_of
 from adbench.types import Job, Result
 
 T = TypeVar("T")
-SCHEMA = 1  # of every file in the folder
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # anything else in the folder belongs to the user
 _COMMAND = re.compile(rb'\{"crc32": "[0-9a-f]{8}", "command": ("(?:[^"\\]|\\.)*"), ')
 _LOG = logging.getLogger("adbench")
@@ -51,7 +52,7 @@ class ResultStore:
             if result.replicates is not None:  # first: whoever sees the record finds them
                 self._write_replicates(key, result.replicates)
             folder = self.folder if result.status == "done" else self._failed
-            write_text(folder / f"{key}.json", dump(_plain(result)))
+            write_text(folder / f"{key}.json", text_of(result))
             if result.status != "done":
                 return
         with suppress(FileNotFoundError):
@@ -59,25 +60,28 @@ class ResultStore:
 
     def read(self, key: str) -> Result | None:
         """Return the done result of the job `key`; a damaged file is reported, deleted and counts as missing."""
-        return _read(self.folder / f"{key}.json", done=True)
+        return self._read(self.folder, key)
 
     def has(self, key: str) -> bool:
         """Return whether `read` would return a result, where the checksum tells without a look at the content."""
         path = self.folder / f"{key}.json"
-        return bool(_load(path, lambda text: (intact(text) and _own(key) in text) or _parse(_record(text), key, True)))
+        return bool(_load(path, lambda content: belongs(content, key)))
 
     def outcome(self, key: str) -> Result | None:
         """Return what is known of the job `key`: its done result, else its failure."""
-        return self.read(key) or _read(self._failed / f"{key}.json", done=False)
+        return self.read(key) or self._read(self._failed, key)
 
     def done(self) -> set[str]:
         """Return the keys of all done jobs, without reading their results."""
         return _keys(self.folder)
 
-    def failures(self) -> list[Result]:
-        """Return every failed and skipped result of a job that is not done."""
-        found = (_read(self._failed / f"{key}.json", done=False) for key in _keys(self._failed) - self.done())
+    def failures(self, known: Mapping[str, Job] = MappingProxyType({})) -> list[Result]:
+        """Return every failed and skipped result of a job that is not done; `known` as in `all`."""
+        found = (self._read(self._failed, key, known) for key in _keys(self._failed) - self.done())
         return [result for result in found if result]
+
+    def _read(self, folder: Path, key: str, known: Mapping[str, Job] = MappingProxyType({})) -> Result | None:
+        return _load(folder / f"{key}.json", lambda text: parse(text, key, folder is self.folder, known))
 
     def forget_failures(self, keys: Collection[str]) -> None:
         """Delete the failures of jobs that are tried again."""
@@ -94,10 +98,29 @@ class ResultStore:
         with replacing(self._replicates / f"{key}.npy") as temporary:
             temporary.write_bytes(content.getbuffer())
 
-    def all(self) -> list[Result]:
-        """Return every done, failed and skipped result, in an order that does not depend on when they were run."""
-        found = [*map(self.read, self.done()), *self.failures()]
-        return [result for _, result in sorted(((_order(r), r) for r in found if r), key=itemgetter(0))]
+    def all(self, planned: Iterable[Job] = ()) -> list[Result]:
+        """Return every done, failed and skipped result, in an order that does not depend on when they were run.
+
+        Results of jobs that are `planned` are about the very same objects, so that a job is held once. 100,000 fit into memory.
+        """
+        known = {job.key: job for job in planned}
+        done = (self._read(self.folder, key, known) for key in self.done())
+        found = [*(self._without_details(result) for result in done if result), *self.failures(known)]
+        return [result for _, result in sorted(((_order(r), r) for r in found), key=itemgetter(0))]
+
+    def _without_details(self, result: Result) -> Result:
+        """Let a result's details be read again when they are looked into: they are most of it, and few reports do."""
+        known = {"receptive_field": result.receptive_field}  # every report looks for it
+        vars(result).update(known, details=Later(self._details, result.job.key))  # just read: nobody has it yet
+        return result
+
+    def _details(self, key: str) -> Mapping[str, Any]:
+        result = self.read(key)
+        if result is None:
+            raise DataError(
+                f"the result {key} vanished from {self.folder} while it was reported on; run the command again"
+            )
+        return result.details
 
     def maps(self, key: str) -> Path:
         """Return the folder for pictures of the job `key`."""
@@ -147,27 +170,6 @@ def _order(result: Result) -> tuple[str | int, ...]:
     )
 
 
-def _read(path: Path, done: bool) -> Result | None:
-    return _load(path, lambda content: _result(content, path.stem, done))
-
-
-def _result(content: bytes, key: str, done: bool) -> Result:
-    """Return the result in a file; one that fits its checksum is as it was written, so that nothing else is checked."""
-    if not (intact(content) and _own(key) in content):
-        return _parse(loads(content), key, done)
-    record = loads(content)
-    _check_schema(record)
-    result = Result.from_record(record)
-    if (result.status == "done") != done:
-        raise ValueError("its outcome is not valid")
-    vars(result.job)["key"] = key  # to hash the job anew takes longer than the rest
-    return result
-
-
-def _own(key: str) -> bytes:
-    return f'"key": "{key}"'.encode()
-
-
 def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job counts as not run") -> T | None:
     """Return what `parse` makes of the content of `path`, or None if there is no such file or it had to be deleted."""
     try:
@@ -185,27 +187,6 @@ def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job c
         return None
 
 
-def _parse(record: Any, key: str, done: bool) -> Result:
-    _check_schema(record)
-    result = Result.from_record(record)
-    if result.job.key != key:
-        raise ValueError("its content does not belong to its name")
-    if (result.status == "done") != done or not _sound(result):
-        raise ValueError("its outcome is not valid")
-    return result
-
-
-def _sound(result: Result) -> bool:
-    """Return whether the outcome has the types that it is annotated with."""
-    maps = (result.metrics, result.cost, result.environment, result.details)
-    return (
-        result.status in ("done", "skipped", "failed")
-        and isinstance(result.reason, str | None)
-        and all(isinstance(m, dict) for m in maps)
-        and all(v is None or isinstance(v, float | int) for m in maps[:2] for v in m.values())
-    )
-
-
 def _plan_pieces(jobs: dict[str, Job], command: str) -> Iterator[str]:
     """Yield the text of a plan, job by job: the whole of it would be several times as large as the jobs."""
     encode = json.JSONEncoder(sort_keys=True).encode
@@ -216,17 +197,25 @@ def _plan_pieces(jobs: dict[str, Job], command: str) -> Iterator[str]:
 
 
 def _parse_plan(content: bytes) -> dict[str, Job]:
-    trusted, record = intact(content), loads(content)
-    _check_schema(record)
-    jobs = {key: Job(**job | {"layers": tuple(job["layers"])}) for key, job in record["jobs"].items()}
-    for key, job in jobs.items() if trusted else ():
-        vars(job)["key"] = key  # to hash the jobs anew takes longer than the rest
+    if not intact(content):
+        record = json.loads(content)
+        check_schema(record)
+        return {key: _planned(job) for key, job in record["jobs"].items()}
+    check_schema(json.loads(b"{" + content[content.rindex(b'"schema"') :]))
+    jobs = {}
+    for key, job in members(content, "jobs"):
+        jobs[key] = _planned(job)
+        vars(jobs[key])["key"] = key  # to hash the jobs anew takes longer than the rest
     return jobs
+
+
+def _planned(record: dict[str, Any]) -> Job:
+    return Job(**compact(record) | {"layers": tuple(record["layers"])})
 
 
 def _command(content: bytes) -> str:
     first = _COMMAND.match(content) if intact(content) else None  # the jobs behind it may be many
-    return str(loads(first[1])) if first else str(_record(content).get("command", ""))
+    return str(json.loads(first[1])) if first else str(_record(content).get("command", ""))
 
 
 def _parse_replicates(content: bytes) -> NDArray[np.float32]:
@@ -236,18 +225,6 @@ def _parse_replicates(content: bytes) -> NDArray[np.float32]:
     return np.asarray(found)
 
 
-def _check_schema(record: Any) -> None:
-    if record["schema"] != SCHEMA:
-        raise ValueError(f"schema version {record['schema']}, not {SCHEMA}")
-
-
-def _plain(result: Result) -> dict[str, Any]:
-    """Return the record as JSON can hold it: numpy values as Python's, infinities and NaN as null. Never the job's part."""
-    record = result.record()
-    outcome = {name: simple(record[name]) for name in ("metrics", "cost", "environment", "details")}
-    return record | outcome | {"schema": SCHEMA}
-
-
 def _record(content: bytes) -> Any:
     intact(content)
-    return loads(content)
+    return json.loads(content)

@@ -103,7 +103,7 @@ def evaluate_model(
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, setting.on_step)
     return replace(
-        result, details=result.details | {"fitted_images": len(saved.fitted)}
+        result, details={**result.details, "fitted_images": len(saved.fitted)}
     )  # fewer where some were held out
 
 

@@ -5,7 +5,8 @@ N images, H x W evaluation grid. Numpy only: importing this module loads no torc
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -117,7 +118,7 @@ class Job:
 
     @cached_property
     def params_text(self) -> str:
-        return json.dumps(self.params, sort_keys=True)
+        return sys.intern(json.dumps(self.params, sort_keys=True))  # of few values among many jobs
 
     def record(self) -> dict[str, Any]:
         """Return the job's fields by name."""
@@ -143,15 +144,21 @@ class Result:
     metrics: dict[str, float | None] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    details: dict[str, Any] = field(
+    details: Mapping[str, Any] = field(
         default_factory=dict
     )  # what a detector reports of its fit, intervals of the metrics
     replicates: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # a file beside the record
 
+    @cached_property
+    def receptive_field(self) -> int | None:
+        """The analytic receptive field of the job's layers in input pixels, if it is known."""
+        return self.details.get("receptive_field_px")
+
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""
         job = self.job.record() | {"layer": self.job.layer, "layers": list(self.job.layers), "key": self.job.key}
-        return job | {name: getattr(self, name) for name in OUTCOME_FIELDS}
+        outcome = {name: getattr(self, name) for name in OUTCOME_FIELDS}
+        return job | outcome | {"details": dict(self.details)}
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Result":

@@ -1,95 +1,123 @@
 """Time and memory of a sweep's bookkeeping: plan, resume and report on many jobs. Run: python benchmarks/many_jobs.py [100000]
 
-Nothing is extracted: the categories exist in memory alone, and the results are written with made-up numbers. Each step
-runs in a process of its own, so that its peak of resident memory is its own.
+Nothing is extracted: images are tiny, and results of the usual size are written with made-up numbers. Each step is a process
+of its own. `first` plans with an empty cache, which loads torch; `plan` is the next one, into an empty results folder;
+`resume` and `report` are the commands. The images are checked before, as their first check keeps pixels for the passes.
 """
 
+import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
 
 from adbench.metrics import ORDER
-from adbench.results import ResultStore
-from adbench.types import Category, Result, Sample
+from adbench.setting import Setting
+from adbench.spec import parse
+from adbench.types import Job, Result
 
-LAYERS = ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")
-CATEGORIES, SIZES, DETECTORS = (
-    50,
-    (192, 224, 256, 320, 384),
-    ("patchcore", "fastflow", "asymst", "padim", "mahalanobis"),
-)
-
-
-def category(index: int) -> Any:
-    """Return the inputs of a category of 50 images that lie nowhere."""
-    from adbench.datasets.check import FileFacts
-    from adbench.inputs import Inputs
-
-    samples = [
-        Sample(Path(f"/nowhere/{index}/{i}.png"), f"{i}.png", "cut" if i > 39 else "good", () if i < 40 else None)
-        for i in range(50)
-    ]
-    facts = {sample.path: FileFacts(f"{index:032x}{i:032x}", 256, 256) for i, sample in enumerate(samples)}
-    return Inputs(Category("nowhere", f"part{index:02d}", tuple(samples[:20]), tuple(samples[20:])), facts)
+GRID = {
+    "layers": ["blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3"],
+    "image_sizes": [192, 224, 256, 320, 384],
+    "detectors": ["patchcore", "fastflow", "asymst", "padim", "mahalanobis"],
+}
+CATEGORIES, SIDE = 50, 32
+SPLITS = {"train/good": 20, "test/good": 20, "test/cut": 10, "ground_truth/cut": 10}
+KINDS, AREAS = ("cut", "hole", "scratch", "stain"), ("small", "medium", "large")  # of defects, in a result's details
 
 
-def plan(folder: Path, jobs: int) -> Any:
-    """Return a plan of about so many jobs."""
-    from adbench.planning import make_plan
-    from adbench.spec import Choice, Spec
+def images(folder: Path) -> None:
+    """Write tiny images in MVTec's layout, and let them be checked."""
+    numbers = np.random.default_rng(0)
+    for category in range(CATEGORIES):
+        for split, count in SPLITS.items():
+            target = folder / f"data/part{category:02d}/{split}"
+            target.mkdir(parents=True)
+            for index in range(count):
+                mask = "ground_truth" in split
+                pixels = numbers.integers(0, 256, (SIDE, SIDE) if mask else (SIDE, SIDE, 3), np.uint8)
+                Image.fromarray(pixels).save(target / f"{index:03d}{'_mask' if mask else ''}.png")
+    setting(folder, "cache").inputs()
 
-    grid = CATEGORIES * len(SIZES) * len(LAYERS) * len(DETECTORS)
-    choices = tuple(Choice(name) for name in DETECTORS)
-    spec = Spec(layers=LAYERS, image_sizes=SIZES, detectors=choices, seeds=tuple(range(max(1, round(jobs / grid)))))
-    return make_plan(spec, [category(i) for i in range(CATEGORIES)], folder / "memo", offline=True)
+
+def setting(folder: Path, cache: str) -> Setting:
+    """Return where the sweep works."""
+    return Setting(str(folder / "data"), folder / cache, device="cpu", offline=True)
 
 
-def made_up(result_jobs: Any, store: ResultStore) -> None:
+def plan(folder: Path) -> None:
+    """Plan the sweep as its command does before the first job, and store the plan."""
+    from adbench.sweeping import plan_sweep
+
+    planned = plan_sweep(setting(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out")
+    planned.results.write_plan(planned.plan.name, planned.plan.jobs, planned.command)
+
+
+def fill(folder: Path) -> None:
     """Write a result for every job."""
-    numbers = random.Random(0)
-    for job in result_jobs.jobs:
-        metrics: dict[str, float | None] = {name: numbers.random() for name in ORDER}
-        cost: dict[str, float | None] = {"extract_s": 1.5, "fit_s": numbers.random(), "images_per_second": 10.0}
-        environment = {"torch": "2.14.1", "numpy": "2.4", "machine": "x86_64", "threads": 2, "accelerator": None}
-        details = {"bank_size": 4096, "receptive_field_px": 95, "intervals": {n: [0.1, 0.9] for n in ORDER}}
-        store.write(Result(job, "done", None, metrics, cost, environment, details))
+    from adbench.results import ResultStore
+
+    store, numbers = ResultStore(folder / "out"), random.Random(0)
+    for job in store.planned():
+        store.write(made_up(job, numbers))
 
 
-def step(name: str, folder: Path, jobs: int) -> None:
-    """Run one step and print its seconds and its peak of resident memory."""
-    store = ResultStore(folder / "out")
+def made_up(job: Job, numbers: random.Random) -> Result:
+    """Return a result with all that those of real jobs have."""
+    from adbench.environment import environment
+    from adbench.pipeline import COST_KEYS
+
+    def metrics() -> dict[str, float | None]:
+        return {name: round(numbers.random(), 6) for name in ORDER}
+
+    details = {
+        "bank_channels": 40, "bank_patches": 3276, "receptive_field_px": 67, "resamples": "20c8faed6aa8b298",
+        "intervals": {name: [round(numbers.random(), 6), round(numbers.random(), 6)] for name in ORDER},
+        "by_defect": {kind: {"images": 6, **metrics()} for kind in KINDS},
+        "by_size": {area: {"images": 6, "regions": 7, **metrics()} for area in AREAS},
+    }  # fmt: skip
+    cost: dict[str, float | None] = {name: numbers.random() for name in COST_KEYS}
+    exact: dict[str, float | None] = {name: numbers.random() for name in ORDER}
+    return Result(job, "done", None, exact, cost, environment(), details)
+
+
+def measured(name: str, command: list[str]) -> None:
+    """Run a command; print its seconds and its peak of resident memory."""
     started = time.perf_counter()
-    if name == "report":
-        from adbench.reporting import View, make_report, render
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, f"{name}: status {status}"
+    seconds, cpu = time.perf_counter() - started, used.ru_utime + used.ru_stime
+    print(f"{name:7} {seconds:6.1f} s  {cpu:6.1f} s CPU  {used.ru_maxrss / 1024:6.0f} MiB", flush=True)
 
-        count = len(render(make_report(folder / "out", View()), "table"))
-    else:
-        planned = plan(folder, jobs)
-        store.write_plan("many", planned.jobs)
-        count = planned.pending(store).runnable
-        if name == "fill":
-            made_up(planned, store)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    unit = "characters" if name == "report" else "jobs to run"
-    print(
-        f"{name:8} {time.perf_counter() - started:6.1f} s  {time.process_time():6.1f} s CPU  {peak:6.0f} MiB  {count} {unit}",
-        flush=True,
-    )
+
+def run(folder: Path, jobs: int) -> None:
+    """Run and measure all steps in an empty folder."""
+    grid = CATEGORIES * np.prod([len(values) for values in GRID.values()])
+    (folder / "spec.yaml").write_text(yaml.safe_dump(GRID | {"seeds": list(range(max(1, round(jobs / grid))))}))
+    place = ["--data", str(folder / "data"), "--out", str(folder / "out"), "--cache", str(folder / "cache")]
+    for name in ("images", "first"):
+        measured(name, [__file__, "images" if name == "images" else "plan", str(folder)])
+    (folder / "out").rename(folder / "first")
+    for name in ("plan", "fill"):
+        measured(name, [__file__, name, str(folder)])
+    measured("resume", ["-m", "adbench", "--quiet", "sweep", "--spec", str(folder / "spec.yaml"), "--offline", *place])
+    measured("report", ["-m", "adbench", "--quiet", "report", str(folder / "out")])
 
 
 def main() -> None:
     """Run all steps; called again for each of them."""
-    if len(sys.argv) == 4:
-        return step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
-    jobs = sys.argv[1] if len(sys.argv) > 1 else "100000"
+    steps = {"images": images, "plan": plan, "fill": fill}
+    if len(sys.argv) == 3:
+        return steps[sys.argv[1]](Path(sys.argv[2]))
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("plan", "fill", "resume", "report"):
-            subprocess.run([sys.executable, __file__, name, folder, jobs], check=True)
+        run(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ LAYERS = [
         "pretraining",
         "probing",
         "receptive_field",
+        "records",
         "results",
         "running",
         "spec",

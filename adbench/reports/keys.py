@@ -5,8 +5,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
@@ -28,30 +27,36 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A job that is planned or has run, with its result if there is one, and its value of every key."""
+    """A job that is planned or has run, with its result if there is one, and its value of every key.
+
+    done: the result, unless the job failed or was skipped.
+    """
 
     job: Job
     result: Result | None
     values: dict[str, Any]
+    done: Result | None = field(init=False)
 
-    @cached_property
-    def done(self) -> Result | None:
-        """The result, unless the job failed or was skipped."""
-        return self.result if self.result and self.result.status == "done" else None
+    def __post_init__(self) -> None:
+        done = self.result if self.result and self.result.status == "done" else None
+        object.__setattr__(self, "done", done)
 
 
 def receptive_field(entry: Entry) -> int | None:
     """Return the analytic receptive field of the job's layer in input pixels, if the result knows it."""
-    return entry.done.details.get("receptive_field_px") if entry.done else None
+    return entry.done.receptive_field if entry.done else None
 
 
 def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
     """Return one entry per job; `params` is worded as the parameters in which jobs of the same detector differ."""
     label = _params_label([job for job, _ in jobs])
-    names = [key for key in dict.fromkeys((*KEYS, *NEVER_MIXED)) if key != "params"]
-    return [Entry(job, res, {key: getattr(job, key) for key in names} | {"params": label(job)}) for job, res in jobs]
+    names = dict.fromkeys((*KEYS, *NEVER_MIXED))
+    return [
+        Entry(job, result, {key: label(job) if key == "params" else getattr(job, key) for key in names})
+        for job, result in jobs
+    ]
 
 
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:

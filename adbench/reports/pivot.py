@@ -136,8 +136,7 @@ def _having(key: str, value: object) -> Callable[[Entry], bool]:
 
 
 def _relative_field(result: Result) -> float | None:
-    pixels = result.details.get("receptive_field_px")
-    return pixels / result.job.image_size if pixels else None
+    return result.receptive_field / result.job.image_size if result.receptive_field else None
 
 
 def _caption(found: Sequence[Entry], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
