@@ -125,6 +125,6 @@ def _head(crc: int) -> bytes:
 def intact(content: bytes) -> bool:
     """Return whether a file holds its own checksum and fits it; raise ValueError if it does not fit. Old files hold none."""
     found = _CRC.match(content)
-    if found and int(found[1], 16) != zlib.crc32(content[found.end() :]):
+    if found and int(found[1], 16) != zlib.crc32(memoryview(content)[found.end() :]):
         raise ValueError("its checksum does not fit")
     return found is not None

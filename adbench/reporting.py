@@ -72,7 +72,7 @@ def _without_garbage_collection() -> Iterator[None]:
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
-    planned, left_out = store.planned(), list[str]()
+    planned, commands, left_out = store.planned(), store.commands(), list[str]()  # plans before results: they are large
     results = store.all(planned)
     if view.budget and results:
         results, planned, left_out = within(view.budget, results, planned)
@@ -83,7 +83,7 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     show = view.show or ((ALL,) if view.complete else ())
     sections = [*_studies(found, view.study), *_analyses(found, question, show)]
     notes = [*report.notes, *left_out, *sentences(found, question)]
-    return replace(report, notes=notes, sections=sections, folder=folder, commands=store.commands())
+    return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)
 
 
 def render(report: Report, name: str, bold: bool = False) -> str:
