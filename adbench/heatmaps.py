@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from adbench.anomaly_maps import resize_maps
 from adbench.files import replacing
@@ -76,6 +75,8 @@ def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: floa
 
 def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return `image` (H, W, 3) with a line around the regions of `mask` (H, W)."""
+    from scipy import ndimage  # here: every report imports this module
+
     edge = ndimage.binary_dilation(mask, iterations=2) & ~mask
     result = image.copy()
     result[edge] = _OUTLINE

@@ -86,6 +86,7 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)
 
 
+@_without_garbage_collection()
 def render(report: Report, name: str, bold: bool = False) -> str:
     """Return the report as text in the format `name`; raise UsageError if there is none of that name."""
     return FORMATS.get(name)(replace(report, bold=bold))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adbench.documents import dump
 from adbench.errors import DataError
 from adbench.results import ResultStore
 from adbench.types import Job, Result
@@ -238,3 +239,53 @@ def test_what_recurs_in_results_is_held_once(store: ResultStore) -> None:
 def test_a_plan_knows_its_command(store: ResultStore, command: str) -> None:
     store.write_plan("study", [JOB], command)
     assert store.commands() == [command] * bool(command)
+
+
+def test_a_plan_is_the_document_that_its_jobs_make(store: ResultStore) -> None:
+    jobs = [replace(JOB, seed=seed, category='a "jobs": {b}') for seed in range(3)]
+    store.write_plan("study", jobs, "adbench --set 'x: {\"jobs\": {}}'")
+    content = (store.folder / "plans/study.json").read_text()
+    record = json.loads(content)
+    assert content == dump({name: value for name, value in record.items() if name != "crc32"})
+    assert list(record["jobs"]) == sorted(job.key for job in jobs)
+    assert sorted(store.planned(), key=lambda job: job.seed) == jobs
+
+
+def test_the_same_plan_is_not_written_again(store: ResultStore) -> None:
+    path = store.folder / "plans/study.json"
+    store.write_plan("study", [JOB])
+    first = path.stat().st_ino
+    store.write_plan("study", [JOB])
+    assert path.stat().st_ino == first
+    path.write_bytes(path.read_bytes() + b" ")
+    store.write_plan("study", [JOB])
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_a_plan_with_a_flipped_bit_is_written_again(store: ResultStore) -> None:
+    path = store.folder / "plans/study.json"
+    store.write_plan("study", [JOB])
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"crc32": "', b'"crc32": "0', 1).replace(b'", "command"', b'" "command"', 1))
+    store.write_plan("study", [JOB])
+    assert path.read_bytes() == content
+
+
+def test_results_of_planned_jobs_are_about_the_same_objects(store: ResultStore) -> None:
+    store.write_plan("study", [JOB])
+    store.write(DONE)
+    planned = store.planned()
+    assert store.all(planned)[0].job is planned[0]
+    assert store.all(planned) == store.all() == [DONE]
+
+
+def test_details_of_all_results_are_read_when_they_are_looked_into(store: ResultStore) -> None:
+    store.write(replace(DONE, details={"bank": [3, 4], "receptive_field_px": 67}))
+    first, second = store.all()[0], store.all()[0]
+    assert first.details["bank"] == [3, 4] and first.record()["details"] == {"bank": [3, 4], "receptive_field_px": 67}
+    path_of(store).unlink()
+    assert second.receptive_field == 67 and first.details["bank"] == [3, 4]
+    with pytest.raises(DataError) as caught:
+        second.record()
+    expected = f"the result {JOB.key} vanished from {store.folder} while it was reported on; run the command again"
+    assert str(caught.value) == expected
