@@ -3,6 +3,7 @@
 h x w feature grid, H x W evaluation grid. Numpy only: importing this module loads neither torch nor scipy.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,6 +14,8 @@ from adbench.metrics.regions import label
 from adbench.types import Maps, Size
 
 SIGMA_GRID = 256  # the grid on which a sigma is given
+_ALONE = 1 << 18  # multiplications of a product that numpy's BLAS gives to one thread
+_FEWEST = 16  # rows of a product: below, its parts would take longer than the whole
 
 
 @lru_cache(maxsize=64)
@@ -51,8 +54,22 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) 
     height, width = size
     down = resizer(maps.shape[1], height, sigma * height / SIGMA_GRID)
     across = resizer(maps.shape[2], width, sigma * width / SIGMA_GRID)
-    resized: NDArray[np.float32] = np.matmul(down, np.matmul(maps.astype(np.float32, copy=False), across.T))
-    return resized
+    return _product(down, _product(maps.astype(np.float32, copy=False), across.T))
+
+
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the product of one matrix with a stack, by blocks of rows so small that BLAS wakes no thread for them.
+
+    To wait for one takes a hundred times as long as such a block where another program, or a thread of this one, is busy.
+    """
+    height, (inner, width) = left.shape[-2], right.shape[-2:]
+    product = np.empty((*left.shape[:-2], *right.shape[:-2], height, width), np.float32)
+    most = _ALONE // (inner * width)
+    rows = math.ceil(height / math.ceil(height / most)) if most >= _FEWEST else height
+    for first in range(0, height, rows):
+        part = slice(first, first + rows)
+        np.matmul(left[..., part, :], right, out=product[..., part, :])
+    return product
 
 
 def upsample(maps: Maps, size: Size, native_sizes: Sequence[tuple[int, int]], sigma: float = 0.0) -> Maps:

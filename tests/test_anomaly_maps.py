@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from adbench.anomaly_maps import count_components, lost_components, resize_maps, resize_mask, upsample
+from adbench.anomaly_maps import _product, count_components, lost_components, resize_maps, resize_mask, upsample
 
 
 def by_libraries(maps, size, sigma):
@@ -42,6 +42,17 @@ def test_one_impulse_by_hand():
 def test_an_image_does_not_depend_on_its_neighbours():
     maps = np.random.default_rng(0).standard_normal((5, 28, 28)).astype(np.float32)
     assert np.array_equal(resize_maps(maps, (256, 256), 4.0)[3], resize_maps(maps[3:4], (256, 256), 4.0)[0])
+
+
+@pytest.mark.parametrize(("inner", "height", "width"), [(16, 256, 256), (33, 65, 91), (64, 256, 256), (300, 7, 555)])
+def test_a_product_in_blocks_is_the_product(inner, height, width):
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(height, inner)).astype(np.float32)
+    right = rng.normal(size=(3, inner, width)).astype(np.float32)
+    np.testing.assert_allclose(_product(left, right), np.matmul(left, right), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        _product(right.transpose(0, 2, 1), left.T), np.matmul(left, right).transpose(0, 2, 1), rtol=0, atol=1e-4
+    )
 
 
 def test_upsample_to_one_grid():
