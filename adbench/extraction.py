@@ -14,23 +14,23 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from adbench.backbones import find
 from adbench.environment import memory_bytes
 from adbench.fusing import fast_graph
+from adbench.gpu_passes import Features, Launch, RecordedPasses, to_host
 from adbench.memory import in_parts, out_of_memory
 from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 from adbench.weights import Weights, load
 
-Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
+FEW = 2  # batches, for which it is not worth it to record a CUDA graph
 _AHEAD = 2  # batches decoded before the network asks for them
 
 
@@ -59,9 +59,13 @@ class Network:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 input from (B, H, W, 3) uint8 pixels, as the weights were trained."""
-        mean = torch.tensor(self.weights.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.weights.std, device=pixels.device).view(1, -1, 1, 1)
+        mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
         return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
+
+
+@lru_cache(maxsize=8)  # made anew, they would have to be copied to a GPU in each pass
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def extract(
@@ -73,17 +77,22 @@ def extract(
     on_step: OnStep = ignore_step,
     read: Callable[[Path, int], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32,
+    narrow: bool = False,
 ) -> Iterator[Features]:
     """Yield {layer: (B, C, h, w)} for batches of images in order, one forward pass for all layers, computed in `precision`.
 
     Images are resized to a square, bilinear and antialiased, without a crop. `read` takes the place of `read_pixels`, for
     a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
     DataError for an unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
+    narrow: features may come as float16 where that holds them, from a GPU, which rounds them before they are copied.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
-    launch = partial(_in_halves, partial(launched, network, module, device, precision))
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
+    launch: Launch = partial(launched, network, module, device, precision)
+    if device.type == "cuda" and len(paths) > FEW * size:
+        launch = _recorded(launch, partial(_computed, network, module, precision), size, image_size, device, narrow)
+    launch = partial(_in_halves, launch)
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
     batches = iter(lambda: list(islice(decoded, size)), [])
     passes = (
@@ -101,9 +110,25 @@ def extract(
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
 
 
-def _in_halves(
-    launch: Callable[[Sequence[Pixels]], Callable[[], Features]], batch: Sequence[Pixels]
-) -> Callable[[], Features]:
+def _recorded(
+    launch: Launch,
+    compute: Callable[[Tensor], dict[str, Tensor]],
+    batch: int,
+    image_size: int,
+    device: torch.device,
+    narrow: bool,
+) -> Launch:
+    """Return passes as one CUDA graph, or `launch` where memory does not reach for a whole batch."""
+    try:
+        return RecordedPasses(compute, launch, batch, image_size, device, narrow)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        torch.cuda.empty_cache()
+        return launch
+
+
+def _in_halves(launch: Launch, batch: Sequence[Pixels]) -> Callable[[], Features]:
     """Launch a batch, or its halves one after the other if memory does not reach for it."""
     try:
         return launch(batch)
@@ -187,10 +212,8 @@ def launched(
     pixels = torch.from_numpy(np.stack(batch))
     if on_gpu:
         pixels = pixels.pin_memory()
-    # no TF32, whatever torch's default: float32 means float32
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))
-    copies = {layer: _to_host(values.float().contiguous(), on_gpu) for layer, values in maps.items()}
+    maps = _computed(network, module, precision, pixels.to(device, non_blocking=on_gpu))
+    copies = {layer: to_host(values) if on_gpu else values.cpu() for layer, values in maps.items()}
     finished: Any = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
     if finished:
         finished.record(torch.cuda.current_stream(device))
@@ -203,8 +226,9 @@ def launched(
     return wait
 
 
-def _to_host(values: Tensor, on_gpu: bool) -> Tensor:
-    """Return a copy in the host's memory, which may still be on its way from a GPU."""
-    if not on_gpu:
-        return values.cpu()
-    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+def _computed(network: Network, module: nn.Module, precision: torch.dtype, pixels: Tensor) -> dict[str, Tensor]:
+    """Return the maps of (B, H, W, 3) uint8 pixels, float32, on their device."""
+    # no TF32, whatever torch's default: float32 means float32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        maps = module(network.normalise(pixels).to(precision))
+    return {layer: values.float().contiguous() for layer, values in maps.items()}

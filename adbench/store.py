@@ -7,6 +7,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,8 +62,10 @@ class Writer:
         self.rows, self.crc, self._file = 0, 0, file
         self._write_header()
 
-    def append(self, batch: NDArray[np.float32]) -> None:
-        """Add the features of the next images; raise DataError if they are not finite."""
+    def append(self, batch: NDArray[np.floating]) -> None:
+        """Add the features of the next images; float16 ones are finite. Raise DataError if float32 ones are not."""
+        if batch.dtype == np.float16:
+            return self._write(np.ascontiguousarray(batch, self.dtype))
         import torch  # casts four times as fast as numpy; what only looks entries up needs none
 
         values = torch.from_numpy(batch).contiguous()
@@ -71,7 +74,7 @@ class Writer:
             raise DataError("features are not finite; choose other weights or another layer")
         if self.dtype == np.float16 and max(-least, most) > float(np.finfo(np.float16).max):
             self._widen()
-        self._write((values.half() if self.dtype == np.float16 else values).numpy())
+        return self._write((values.half() if self.dtype == np.float16 else values).numpy())
 
     def _write_header(self) -> None:
         self._file.seek(0)
@@ -220,20 +223,23 @@ class Writers:
         self.by_layer: dict[str, Writer] = {}
         self._files: list[IO[bytes]] = []
 
-    def append(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
-        """Add the features (B, C, h, w) of the next images, by layer."""
+    def append(self, batch: Mapping[str, NDArray[np.floating]]) -> None:
+        """Add the features (B, C, h, w) of the next images, by layer, each layer in a thread of its own."""
         for layer, maps in batch.items():
-            self._append(layer, maps)
+            if layer not in self.by_layer:
+                self._open(layer, maps.shape[1:])
+        with ThreadPoolExecutor(len(batch)) as pool:  # done before the files are closed, whatever happens
+            list(pool.map(self._append, batch, batch.values()))
 
-    def _append(self, layer: str, batch: NDArray[np.float32]) -> None:
-        if layer not in self.by_layer:
-            key = self._keys[layer]
-            temporary = self._stack.enter_context(
-                replacing(self._store.path(key), unless=self._store.sidecar(key).is_file)
-            )
-            file = self._stack.enter_context(temporary.open("wb+"))
-            self._files.append(file)
-            self.by_layer[layer] = Writer(file, self._count, batch.shape[1:], key.dtype)
+    def _open(self, layer: str, shape: tuple[int, ...]) -> None:
+        key = self._keys[layer]
+        temporary = self._stack.enter_context(replacing(self._store.path(key), unless=self._store.sidecar(key).is_file))
+        file = self._stack.enter_context(temporary.open("wb+"))
+        self._files.append(file)
+        channels, height, width = shape
+        self.by_layer[layer] = Writer(file, self._count, (channels, height, width), key.dtype)
+
+    def _append(self, layer: str, batch: NDArray[np.floating]) -> None:
         try:
             self.by_layer[layer].append(batch)
         except DataError as error:

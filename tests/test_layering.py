@@ -31,6 +31,7 @@ LAYERS = [
         "extraction",
         "feature_maps",
         "fusing",
+        "gpu_passes",
         "heatmaps",
         "image_lists",
         "images",
