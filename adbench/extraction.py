@@ -6,24 +6,22 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from adbench.backbones import find
 from adbench.environment import memory_bytes
 from adbench.fusing import fast_graph
 from adbench.gpu_passes import Features, Launch, RecordedPasses, to_host
 from adbench.memory import in_parts, out_of_memory
+from adbench.network import Network
 from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
-from adbench.weights import Weights, load
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -32,40 +30,6 @@ HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
 FEW = 2  # batches, for which it is not worth it to record a CUDA graph
 _AHEAD = 2  # batches decoded before the network asks for them
-
-
-@dataclass(frozen=True)
-class Network:
-    """A backbone with its weights; the module is built when a forward pass is first needed."""
-
-    backbone: str
-    weights: Weights
-
-    @cached_property
-    def module(self) -> nn.Module:
-        return load(self.backbone, self.weights)
-
-    @cached_property
-    def whole(self) -> fx.GraphModule:
-        """The graph with every node in its output, by name."""
-        family, _ = find(self.backbone)
-        nodes = family.node_names(self.module)[1:]
-        return cast("fx.GraphModule", family.cut(self.module, {node: node for node in nodes}))
-
-    def cut(self, layers: Sequence[str]) -> nn.Module:
-        """Return the frozen graph up to the deepest of `layers`: (B, 3, H, W) to {layer: (B, C, h, w)}."""
-        family, _ = find(self.backbone)
-        return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 input from (B, H, W, 3) uint8 pixels, as the weights were trained."""
-        mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
-
-
-@lru_cache(maxsize=8)  # made anew, they would have to be copied to a GPU in each pass
-def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def extract(
