@@ -13,12 +13,13 @@ import numpy as np
 from adbench.datasets.check import Facts, check_files
 from adbench.errors import DataError, UsageError
 from adbench.image_lists import find_images
+from adbench.inputs import Inputs
 from adbench.models import load_model, save_model
-from adbench.pipeline import Inputs, choose_device
 from adbench.prediction import Scorer
 from adbench.setting import Setting
 from adbench.thresholds import Threshold, check_rate
 from adbench.types import Category, OnStep, Sample
+from adbench.workplace import choose_device
 
 log = logging.getLogger("adbench")
 

@@ -70,7 +70,7 @@ def sweep(
         return print_status(o.results_folder(out), None, json)
     from adbench.executors import Resources, choose_executor
     from adbench.store import parse_size
-    from adbench.tasks import plan_sweep
+    from adbench.sweeping import plan_sweep
 
     study = _study(preset, spec, set_ or [])
     resources = Resources(

@@ -4,8 +4,12 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from sys import intern
 from typing import Any
+
+from adbench.files import replacing
 
 _RECURRING = ("environment", "params")  # of few values among all results
 _POOL: dict[str, Any] = {}
@@ -45,7 +49,40 @@ def simple(value: Any) -> Any:
 def dump(record: dict[str, Any]) -> str:
     """Return the record as JSON whose first key is the CRC-32 of what follows it."""
     rest = json.dumps(record, sort_keys=True)[1:] + "\n"
-    return f'{{"crc32": "{zlib.crc32(rest.encode()):08x}", {rest}'
+    return _head(zlib.crc32(rest.encode())).decode() + rest
+
+
+def write(target: Path, pieces: Callable[[], Iterable[str]]) -> None:
+    """Write a document piece by piece, which together are what `dump` makes of it after the checksum; unless it is there."""
+    if _holds(target, pieces()):  # a folder that is finished may be read-only
+        return
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        crc = 0
+        file.write(_head(crc))
+        for piece in pieces():
+            block = piece.encode()
+            crc = zlib.crc32(block, crc)
+            file.write(block)
+        file.seek(0)
+        file.write(_head(crc))
+
+
+def _holds(path: Path, pieces: Iterable[str]) -> bool:
+    """Return whether the file has exactly these pieces behind their checksum."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head, crc = file.read(len(_head(0))), 0
+        for piece in pieces:
+            block = piece.encode()
+            if file.read(len(block)) != block:
+                return False
+            crc = zlib.crc32(block, crc)
+        return head == _head(crc) and not file.read(1)
+
+
+def _head(crc: int) -> bytes:
+    return f'{{"crc32": "{crc:08x}", '.encode()
 
 
 def intact(content: bytes) -> bool:

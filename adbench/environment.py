@@ -1,4 +1,4 @@
-"""What a reader needs to compare numbers and timings of two machines."""
+"""What a reader needs to compare numbers and timings of two machines. Importing this module loads no torch."""
 
 import os
 import platform
@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from adbench import __version__
 
 
@@ -21,7 +19,7 @@ def forget_peaks() -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-    if _uses_gpu():
+    if torch := _torch_on_gpu():
         torch.cuda.reset_peak_memory_stats()
 
 
@@ -38,12 +36,14 @@ def peak_memory_mb() -> float:
 
 def accelerator_memory_mb() -> float | None:
     """Return the most memory that tensors took of the GPU since `forget_peaks`, in MB; None if it is not used."""
-    return torch.cuda.max_memory_allocated() / 1e6 if _uses_gpu() else None
+    torch = _torch_on_gpu()
+    return torch.cuda.max_memory_allocated() / 1e6 if torch else None
 
 
-def _uses_gpu() -> bool:
-    """Return whether this process has begun to; to ask the GPU itself would begin it."""
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+def _torch_on_gpu() -> Any:
+    """Return torch if this process has begun to use a GPU with it, else None; to ask the GPU itself would begin it."""
+    torch = sys.modules.get("torch")
+    return torch if torch and torch.cuda.is_initialized() else None
 
 
 @lru_cache(maxsize=1)
@@ -71,6 +71,8 @@ def environment() -> dict[str, Any]:
 
     tf32: whether convolutions of detectors may use it; extraction never does.
     """
+    import torch
+
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32

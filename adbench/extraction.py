@@ -6,24 +6,22 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from adbench.backbones import find
 from adbench.environment import memory_bytes
 from adbench.fusing import fast_graph
 from adbench.memory import in_parts, out_of_memory
+from adbench.network import Network
 from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
-from adbench.weights import Weights, load
 
 Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
 Item = TypeVar("Item")
@@ -32,36 +30,6 @@ Outcome = TypeVar("Outcome")
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
 _AHEAD = 2  # batches decoded before the network asks for them
-
-
-@dataclass(frozen=True)
-class Network:
-    """A backbone with its weights; the module is built when a forward pass is first needed."""
-
-    backbone: str
-    weights: Weights
-
-    @cached_property
-    def module(self) -> nn.Module:
-        return load(self.backbone, self.weights)
-
-    @cached_property
-    def whole(self) -> fx.GraphModule:
-        """The graph with every node in its output, by name."""
-        family, _ = find(self.backbone)
-        nodes = family.node_names(self.module)[1:]
-        return cast("fx.GraphModule", family.cut(self.module, {node: node for node in nodes}))
-
-    def cut(self, layers: Sequence[str]) -> nn.Module:
-        """Return the frozen graph up to the deepest of `layers`: (B, 3, H, W) to {layer: (B, C, h, w)}."""
-        family, _ = find(self.backbone)
-        return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 input from (B, H, W, 3) uint8 pixels, as the weights were trained."""
-        mean = torch.tensor(self.weights.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.weights.std, device=pixels.device).view(1, -1, 1, 1)
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
 
 
 def extract(

@@ -11,10 +11,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 from adbench.errors import UsageError
-from adbench.extraction import Network
 from adbench.layers import Description
+from adbench.network import Network
+from adbench.planning import parse_layers
 from adbench.receptive_field import AnalyticField, EstimatedField, analytic, estimated, figure, relative
-from adbench.sweep import parse_layers
 from adbench.types import OnStep, ignore_step
 
 

@@ -21,12 +21,13 @@ from adbench.latency import BUDGET_S
 from adbench.layers import Description, describe
 from adbench.measuring import measure_scores
 from adbench.models import make_detector
-from adbench.pipeline import Workplace, entry_key, layer_times
+from adbench.pipeline import entry_key, layer_times
 from adbench.pixels import read_pixels
+from adbench.planning import Group, Plan
 from adbench.probing import Cost, probe
 from adbench.statistics.bootstrap import draw
-from adbench.sweep import Group, Plan
 from adbench.types import Job, Scores, Size
+from adbench.workplace import Workplace
 
 DECODED = 4  # images whose decoding is timed
 MAPS = 3  # times the memory of the maps on the evaluation grid

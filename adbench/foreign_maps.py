@@ -14,8 +14,8 @@ from PIL import Image
 from adbench.anomaly_maps import upsample
 from adbench.environment import memory_bytes
 from adbench.errors import DataError
+from adbench.inputs import Inputs
 from adbench.metrics import evaluate
-from adbench.pipeline import Inputs
 from adbench.types import Sample, Scores, Size
 
 _HELD = 0.25  # of the memory: maps that need more are read again each time

@@ -24,12 +24,12 @@ from adbench.image_lists import NewImage, find_images, picture_names
 from adbench.images import read_image, resize
 from adbench.models import Model, load_model
 from adbench.overlays import draw, smoothed, thumbnail
-from adbench.pipeline import choose_device
 from adbench.png import encode
 from adbench.prediction import Scorer
 from adbench.registry import match
 from adbench.setting import Setting
 from adbench.types import OnStep
+from adbench.workplace import choose_device
 
 log = logging.getLogger("adbench")
 OVERLAYS = ("all", "anomalous", "none")

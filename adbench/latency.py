@@ -22,10 +22,11 @@ from torch.fx import GraphModule
 
 from adbench.detectors import Detector
 from adbench.environment import library_versions
-from adbench.extraction import DEVICE_BATCH, HOST_BATCH, Network, batch_size, launched, precision_of
+from adbench.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of
 from adbench.feature_maps import FeatureMaps
 from adbench.files import write_text
 from adbench.fusing import fast_graph
+from adbench.network import Network
 from adbench.types import digest
 
 WARM_UP = 2

@@ -12,15 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from adbench.datasets import DATASETS
 from adbench.errors import DataError, WeightsError
-from adbench.extraction import Network
 from adbench.files import sha256
+from adbench.network import Network
+from adbench.planning import Group
 from adbench.results import ResultStore
 from adbench.setting import Setting
-from adbench.sweep import Group, failure, run_group
 from adbench.types import Job, Result
 from adbench.weights import Weights
 
@@ -29,6 +27,8 @@ SCHEMA = 1
 
 def order_for(group: Group, setting: Setting, out: Path) -> dict[str, Any]:
     """Return the order to run a group, with as many threads as here: a convolution's last bits depend on their number."""
+    import torch
+
     weights = asdict(group.network.weights)
     if weights["path"]:
         weights["path"] = _absolute(weights["path"])
@@ -62,6 +62,10 @@ def environment(threads: int) -> dict[str, str]:
 
 def run_order(order: dict[str, Any]) -> Iterator[Result]:
     """Run a group as ordered, write and yield each result; what keeps the group from running is each job's failure."""
+    import torch
+
+    from adbench.sweep import failure, run_group
+
     if order["schema"] != SCHEMA:
         raise DataError(f"order of schema {order['schema']}, not {SCHEMA}: install one version of adbench everywhere")
     torch.set_num_threads(order["threads"])

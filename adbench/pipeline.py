@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,77 +11,26 @@ import numpy as np
 import torch
 
 from adbench.anomaly_maps import upsample
-from adbench.datasets.check import FileFacts, category_fingerprint, split_fingerprint
+from adbench.datasets.check import split_fingerprint
 from adbench.detectors import Detector
 from adbench.environment import accelerator_memory_mb, environment, forget_peaks, library_versions, peak_memory_mb
 from adbench.errors import DataError, UsageError
-from adbench.extraction import Network, extract, in_order, precision_of
+from adbench.extraction import extract, in_order, precision_of
 from adbench.feature_maps import FeatureMaps
+from adbench.inputs import Inputs
 from adbench.latency import Forward, forward_times, score_times
 from adbench.measuring import Measured, measure_scores
 from adbench.memory import in_parts
 from adbench.metrics import ORDER
-from adbench.models import detector_params, make_detector
+from adbench.models import make_detector
+from adbench.network import Network
 from adbench.pixels import MEMORY
 from adbench.statistics.bootstrap import draw
-from adbench.store import Entry, EntryKey, FeatureStore
-from adbench.truth import Labels, read_labels
-from adbench.types import Category, Job, OnStep, Result, Sample, Scores, Size, ignore_step
+from adbench.store import Entry, EntryKey
+from adbench.types import Job, Result, Scores
+from adbench.workplace import Workplace
 
-Facts = dict[Path, FileFacts]
 _AHEAD = 2  # batches that wait to be written
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called auto, cpu, cuda, cuda:N or mps; raise UsageError if this machine lacks it."""
-    has_mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    present = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count)), *(["mps"] if has_mps else [])]
-    if name not in present:
-        raise UsageError(f"device '{name}' is not on this machine; choose from: auto, {', '.join(present)}")
-    return torch.device(name)
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where features are kept, which device computes, and who listens."""
-
-    store: FeatureStore
-    device: torch.device
-    on_step: OnStep = ignore_step
-
-
-@dataclass
-class Inputs:
-    """A category with the facts about its files (digest, size), and what was read of its labels so far.
-
-    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
-    """
-
-    category: Category
-    facts: Facts
-    sources: tuple[int, ...] | None = None
-    _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return category_fingerprint(self.category, self.facts)
-
-    def split(self, name: str) -> tuple[Sample, ...]:
-        """Return the samples of "train" or "test"."""
-        return self.category.train if name == "train" else self.category.test
-
-    def native_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each test image."""
-        return [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
-
-    def labels(self, size: Size) -> Labels:
-        """Return the test labels at the evaluation grid, read once."""
-        if size not in self._labels:
-            self._labels[size] = read_labels(self.category.test, size, self.native_sizes())
-        return self._labels[size]
 
 
 def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> EntryKey:
@@ -247,12 +194,3 @@ def _result(job: Job, measured: Measured, cost: dict[str, Any], detector: Detect
 def _extract_seconds(entries: Sequence[Entry]) -> float:
     """Seconds of the pass that made the entries; layers of one pass share its cost."""
     return float(sum(entry.sidecar["seconds"] / entry.sidecar["layers_in_pass"] for entry in entries))
-
-
-def job_for(inputs: Inputs, network: Network, layers: Sequence[str], detector: Detector, kind: str, **rest: Any) -> Job:
-    """Return the Job of one cell; `rest` holds image_size, eval_size, dtype and pro_limit."""
-    category, weights = inputs.category, network.weights
-    return Job(
-        category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, tuple(layers),
-        detector=kind, params=detector_params(detector), revision=type(detector).revision, seed=detector.seed, **rest,
-    )  # fmt: skip

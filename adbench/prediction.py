@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from adbench.detectors import Detector
 from adbench.errors import DataError
-from adbench.extraction import Features, Network, extract_for, precision_of
+from adbench.extraction import Features, extract_for, precision_of
 from adbench.feature_maps import FeatureMaps
+from adbench.network import Network
 from adbench.overlays import smoothed
 from adbench.pixels import Pixels, read_pixels
 from adbench.thresholds import Threshold, set_threshold

@@ -6,11 +6,13 @@ be read while sweeps write to it.
 """
 
 import io
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.documents import dump, intact, loads, simple
+from adbench.documents import dump, intact, loads, simple, write
 from adbench.errors import DataError
 from adbench.files import replacing, write_text
 from adbench.metrics import ORDER
@@ -103,10 +105,8 @@ class ResultStore:
 
     def write_plan(self, name: str, jobs: Sequence[Job], command: str = "") -> None:
         """Store what the sweep `name` is going to run and the command that asked for it, in place of its earlier plan."""
-        record = {"schema": SCHEMA, "command": command, "jobs": {job.key: job.record() for job in jobs}}
-        path, text = self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json", dump(record)
-        if not path.is_file() or path.read_bytes() != text.encode():  # a folder that is finished may be read-only
-            write_text(path, text)
+        path = self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.json"
+        write(path, partial(_plan_pieces, {job.key: job for job in jobs}, command))
 
     def planned(self) -> list[Job]:
         """Return the jobs of all plans, each once."""
@@ -204,6 +204,15 @@ def _sound(result: Result) -> bool:
         and all(isinstance(m, dict) for m in maps)
         and all(v is None or isinstance(v, float | int) for m in maps[:2] for v in m.values())
     )
+
+
+def _plan_pieces(jobs: dict[str, Job], command: str) -> Iterator[str]:
+    """Yield the text of a plan, job by job: the whole of it would be several times as large as the jobs."""
+    encode = json.JSONEncoder(sort_keys=True).encode
+    yield f'"command": {encode(command)}, "jobs": {{'
+    for index, key in enumerate(sorted(jobs)):
+        yield f'{", " if index else ""}"{key}": {encode(jobs[key].record())}'
+    yield f'}}, "schema": {SCHEMA}}}\n'
 
 
 def _parse_plan(content: bytes) -> dict[str, Job]:

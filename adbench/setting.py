@@ -10,13 +10,14 @@ from pathlib import Path
 from adbench.datasets import open_dataset, open_training
 from adbench.datasets.check import Facts, check_files
 from adbench.errors import DataError, UsageError, WeightsError
-from adbench.extraction import Network
+from adbench.inputs import Inputs
 from adbench.layers import describe
-from adbench.pipeline import Inputs, Workplace, choose_device
+from adbench.network import Network
 from adbench.pixels import MEMORY
 from adbench.store import FeatureStore
 from adbench.types import Category, Job, OnStep, ignore_step
 from adbench.weights import resolve
+from adbench.workplace import Workplace, choose_device
 
 log = logging.getLogger("adbench")
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adbench.calibration import HoldOut, calibrate, fitted_digests
 from adbench.datasets import open_dataset
-from adbench.executors import Executor, Site, choose_executor
-from adbench.forecasting import counted, forecast
 from adbench.heatmaps import draw_heatmaps
 from adbench.layers import describe
+from adbench.methods import method_of
 from adbench.models import Model, load_model, make_detector, save_model
-from adbench.pipeline import assess, features, fit, job_for
+from adbench.pipeline import assess, features, fit
+from adbench.planning import job_for, parse_layers
 from adbench.prediction import Scorer
-from adbench.results import ResultStore
 from adbench.setting import Setting
-from adbench.spec import Spec
-from adbench.sweep import Plan, by_status, canonical, make_plan, parse_layers
 from adbench.types import Job, Result, Size
 
 
@@ -75,7 +72,7 @@ def train_model(
     network, inputs = setting.network(choices.backbone, choices.weights), setting.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
-    job = job_for(inputs, network, layers, detector, canonical(choices.detector), **rest)
+    job = job_for(inputs, network, layers, method_of(detector, choices.detector), choices.seed, **rest)
     place = setting.workplace()
     fitted, cost = fit(place, network, inputs, job)
     threshold = None
@@ -114,62 +111,3 @@ def _only(setting: Setting, job: Job) -> tuple[str, ...]:
     """The category that the model was trained on, if the data has it."""
     names = [category.name for category in open_dataset(setting.data, setting.cache)]
     return (job.category,) if job.category in names else ()
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A planned sweep: what is to be done, and what has a result already."""
-
-    setting: Setting
-    plan: Plan
-    todo: Plan
-    results: ResultStore
-    cached: int  # jobs that had a result when the sweep was planned
-    command: str = ""  # what a user typed to start it
-
-    def forecast(self) -> dict[str, Any]:
-        """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
-        left = counted(self.todo, self.setting.workplace(), self.setting.memo)
-        counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
-        return counts | {"jobs": self.todo.runnable} | left
-
-    def tried_out(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
-        """Return the forecast with seconds and memory, group by group, after short trials on this machine, and obstacles."""
-        return self.forecast() | forecast(self.todo, self.setting.workplace(), self.setting.memo, workers, cache_limit)
-
-    def run(self, executor: Executor | None = None) -> Iterator[Result]:
-        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped.
-
-        Without an executor the groups run here, one after the other.
-        """
-        self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
-        for result in self.plan.skipped:
-            self.results.write(result)
-            yield result
-        chosen = executor or choose_executor("local")
-        yield from chosen.run(self.todo.groups, Site(self.results.folder, self.setting))
-
-    def summary(self, new: Sequence[Result]) -> dict[str, Any]:
-        """Return the counts of a run that gave the results `new`."""
-        counts = by_status(new)
-        return {"planned": len(self.plan.jobs), "done": counts["done"], "cached": self.cached} | {
-            "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
-
-
-def plan_sweep(
-    setting: Setting,
-    spec: Spec,
-    out: Path,
-    limit: int | None = None,
-    keep_maps: int = 0,
-    cache_limit: int | None = None,
-    command: str = "",
-) -> Sweep:
-    """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
-    results = ResultStore(out)
-    plan = make_plan(spec, setting.inputs(spec.image_sizes), setting.memo, setting.offline, setting.on_step)
-    pending = plan.pending(results)
-    todo = pending if limit is None else pending.first(limit)
-    return Sweep(
-        setting, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command
-    )

@@ -27,9 +27,10 @@ from adbench.detectors.neighbours import NearestNeighbours  # noqa: E402
 from adbench.detectors.patchcore import PatchCore  # noqa: E402
 from adbench.extraction import DEVICE_BATCH, Network, extract  # noqa: E402
 from adbench.feature_maps import FeatureMaps  # noqa: E402
-from adbench.pipeline import Workplace, entry_key, write_features  # noqa: E402
+from adbench.pipeline import entry_key, write_features  # noqa: E402
 from adbench.store import FeatureStore  # noqa: E402
 from adbench.weights import resolve  # noqa: E402
+from adbench.workplace import Workplace  # noqa: E402
 
 GPU, CPU, SIZE, IMAGES = torch.device("cuda"), torch.device("cpu"), 256, 512
 DIM = 128

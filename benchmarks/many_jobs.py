@@ -28,7 +28,7 @@ CATEGORIES, SIZES, DETECTORS = (
 def category(index: int) -> Any:
     """Return the inputs of a category of 50 images that lie nowhere."""
     from adbench.datasets.check import FileFacts
-    from adbench.pipeline import Inputs
+    from adbench.inputs import Inputs
 
     samples = [
         Sample(Path(f"/nowhere/{index}/{i}.png"), f"{i}.png", "cut" if i > 39 else "good", () if i < 40 else None)
@@ -40,8 +40,8 @@ def category(index: int) -> Any:
 
 def plan(folder: Path, jobs: int) -> Any:
     """Return a plan of about so many jobs."""
+    from adbench.planning import make_plan
     from adbench.spec import Choice, Spec
-    from adbench.sweep import make_plan
 
     grid = CATEGORIES * len(SIZES) * len(LAYERS) * len(DETECTORS)
     choices = tuple(Choice(name) for name in DETECTORS)

@@ -20,9 +20,10 @@ from adbench.backbones import find
 from adbench.detectors.asymst import Student
 from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, position_map
 from adbench.layers import describe
+from adbench.planning import Group
+from adbench.setting import Setting
 from adbench.spec import Spec, parse, preset_text
-from adbench.sweep import Group
-from adbench.tasks import Setting, plan_sweep
+from adbench.sweeping import plan_sweep
 from adbench.types import Job
 
 SUSTAINED = 30e12  # floating-point operations per second of convolutions in TF32, a fifth of an A100's peak

@@ -16,11 +16,12 @@ from adbench.executors import Resources, Site, choose_executor, slurm
 from adbench.executors.following import Ending, follow
 from adbench.executors.local import devices
 from adbench.orders import order_for, run_order
+from adbench.planning import Group
 from adbench.running import group_name, sign
 from adbench.setting import Setting
 from adbench.spec import Choice, Spec
-from adbench.sweep import Group, run_group
-from adbench.tasks import Sweep, plan_sweep
+from adbench.sweep import run_group
+from adbench.sweeping import Sweep, plan_sweep
 from adbench.types import Result
 
 LAYERS = ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add")

@@ -10,9 +10,9 @@ import pytest
 
 from adbench.datasets.check import FileFacts
 from adbench.errors import DataError
+from adbench.inputs import Inputs
 from adbench.layers import block_ends, describe
 from adbench.metrics import components, evaluate
-from adbench.pipeline import Inputs
 from adbench.results import ResultStore
 from adbench.selection.advice import advice
 from adbench.selection.candidates import Candidate, spelt_out

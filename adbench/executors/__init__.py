@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from adbench.errors import UsageError
+from adbench.planning import Group
 from adbench.registry import Registry
 from adbench.setting import Setting
-from adbench.sweep import Group
 from adbench.types import Result
 
 

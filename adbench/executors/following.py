@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from adbench.executors import Site
+from adbench.planning import Group
 from adbench.results import ResultStore
 from adbench.running import busy, died_at, group_name
-from adbench.sweep import Group
 from adbench.types import Job, Result
 
 Handle = Any  # of a task, as its crew calls it; hashable

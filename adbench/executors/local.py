@@ -11,16 +11,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from adbench.errors import UsageError
 from adbench.executors import Executor, Resources, Site, register
 from adbench.executors.following import Ending, follow, next_groups
 from adbench.orders import order_for
-from adbench.pipeline import choose_device
+from adbench.planning import Group
 from adbench.results import ResultStore
-from adbench.sweep import Group, run_group
 from adbench.types import Result
+from adbench.workplace import check_device
 
 _END_S = 2  # seconds that a worker has to go when it is asked to
 
@@ -34,11 +32,15 @@ class Local(Executor):
     def check(self) -> None:
         """Raise UsageError for more workers than slots, and for GPUs that are not here."""
         for device in devices(self.resources, "auto"):
-            choose_device(device)
+            check_device(device)
 
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
         """Run the groups here, each worker on a device slot of its own."""
         slots = devices(self.resources, site.setting.device)
+        if not groups:
+            return check_device(slots[0])
+        from adbench.sweep import run_group
+
         if len(slots) > 1 and len(groups) > 1:
             yield from follow(_Crew(site, slots), groups, site)
             return
@@ -56,6 +58,8 @@ def devices(resources: Resources, device: str) -> list[str]:
     if device not in ("auto", "cuda"):
         raise UsageError(f"--device {device} does not go with --gpus or --gpu-slots; leave one of them out")
     if gpus is None:
+        import torch
+
         gpus = tuple(range(torch.cuda.device_count()))
     slots = [f"cuda:{gpu}" for _ in range(resources.gpu_slots or 1) for gpu in gpus]
     if not slots:

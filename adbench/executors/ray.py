@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-
 from adbench.errors import ClusterError, UsageError
 from adbench.executors import Executor, Site, register
 from adbench.executors.following import Ending, follow
 from adbench.orders import environment, order_for, run_order
-from adbench.sweep import Group
+from adbench.planning import Group
 from adbench.types import Result
 
 _ANSWER_S = 10  # that a cluster may take
@@ -52,6 +50,7 @@ class Ray(Executor):
 
     def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
         import ray
+        import torch
 
         _connect(self.resources.ray_address)
         try:

@@ -22,15 +22,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import torch
-
 from adbench.errors import ClusterError, UsageError
 from adbench.executors import Executor, Resources, Site, register
 from adbench.executors.following import Ending, follow
 from adbench.files import write_text
 from adbench.orders import environment, jobs_of, order_for, run_order
+from adbench.planning import Group
 from adbench.results import ResultStore
-from adbench.sweep import Group
 from adbench.types import Result
 
 log = logging.getLogger("adbench")
@@ -179,6 +177,7 @@ class _Crew:
 def _submit(folder: Path, files: Sequence[Path], resources: Resources) -> list[str]:
     """Return the names of the tasks that Slurm took, one per file, as one array."""
     import submitit
+    import torch
 
     threads = torch.get_num_threads()
     variables = environment(threads) | {

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adbench.layers import Description, block_ends, describe
+from adbench.planning import parse_layers
 from adbench.spec import Choice, Spec
-from adbench.sweep import parse_layers
 from adbench.types import Job
 
 ALL = "all"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from adbench.kept_maps import read_kept
+from adbench.planning import Plan, make_plan
 from adbench.results import ResultStore
 from adbench.selection.candidates import Candidate
 from adbench.selection.ranking import Excluded, Limits, Ranked, rank, sift
@@ -21,7 +22,7 @@ from adbench.selection.trial import try_candidate
 from adbench.selection.validation import Validation
 from adbench.setting import Setting
 from adbench.spec import Spec
-from adbench.sweep import Plan, make_plan, measure, run_group
+from adbench.sweep import measure, run_group
 from adbench.types import Job, Result
 
 GROWTH = 4

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from adbench.errors import DetectorError
+from adbench.inputs import Inputs
 from adbench.models import detector_params, make_detector
-from adbench.pipeline import Inputs
 from adbench.results import ResultStore
 from adbench.selection.advice import advice
 from adbench.selection.ranking import Excluded, Limits, Ranked

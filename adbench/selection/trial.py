@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from adbench.pipeline import Workplace, assess, fit
-from adbench.sweep import Group
+from adbench.pipeline import assess, fit
+from adbench.planning import Group
 from adbench.types import Job, Result
+from adbench.workplace import Workplace
 
 
 def try_candidate(place: Workplace, group: Group, job: Job, maps: Path) -> Result:

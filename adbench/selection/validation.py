@@ -16,7 +16,7 @@ from adbench.calibration import check_share, divide
 from adbench.datasets.check import check_files, split_fingerprint
 from adbench.errors import DataError
 from adbench.files import replacing, write_text
-from adbench.pipeline import Inputs
+from adbench.inputs import Inputs
 from adbench.synthetic import REVISION
 from adbench.synthetic.generation import Recipe, make_defects
 from adbench.types import OnStep, Sample, digest, ignore_step

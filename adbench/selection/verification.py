@@ -15,14 +15,14 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from adbench.errors import DataError
+from adbench.inputs import Inputs
 from adbench.metrics import reason
-from adbench.pipeline import Inputs
 from adbench.selection.candidates import Candidate
 from adbench.selection.ranking import score_of
 from adbench.selection.rounds import OnResult, ignore_result
 from adbench.selection.select import FOLDER, Request, Selection, select
 from adbench.setting import Setting
-from adbench.tasks import plan_sweep
+from adbench.sweeping import plan_sweep
 from adbench.types import Result, Size
 
 Reals = Mapping[Candidate, float]

@@ -1,0 +1,85 @@
+"""The command sweep as plain values: planned, forecast, run, counted. A sweep that has nothing left to run loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from adbench.executors import Executor, Site, choose_executor
+from adbench.planning import Plan, make_plan
+from adbench.results import ResultStore
+from adbench.setting import Setting
+from adbench.spec import Spec
+from adbench.types import Result
+
+
+def by_status(results: Sequence[Result]) -> dict[str, int]:
+    """Return how many results are done, skipped and failed."""
+    counts = {status: len(list(group)) for status, group in groupby(sorted(r.status for r in results))}
+    return {status: counts.get(status, 0) for status in ("done", "skipped", "failed")}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A planned sweep: what is to be done, and what has a result already."""
+
+    setting: Setting
+    plan: Plan
+    todo: Plan
+    results: ResultStore
+    cached: int  # jobs that had a result when the sweep was planned
+    command: str = ""  # what a user typed to start it
+
+    def forecast(self) -> dict[str, Any]:
+        """Return what is left to do: jobs, groups, forward passes, bytes of cache."""
+        from adbench.forecasting import counted
+
+        left = counted(self.todo, self.setting.workplace(), self.setting.memo)
+        counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
+        return counts | {"jobs": self.todo.runnable} | left
+
+    def tried_out(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
+        """Return the forecast with seconds and memory, group by group, after short trials on this machine, and obstacles."""
+        from adbench.forecasting import forecast
+
+        return self.forecast() | forecast(self.todo, self.setting.workplace(), self.setting.memo, workers, cache_limit)
+
+    def run(self, executor: Executor | None = None) -> Iterator[Result]:
+        """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped.
+
+        Without an executor the groups run here, one after the other.
+        """
+        self.results.write_plan(self.plan.name, self.plan.jobs, self.command)
+        for result in self.plan.skipped:
+            self.results.write(result)
+            yield result
+        chosen = executor or choose_executor("local")
+        yield from chosen.run(self.todo.groups, Site(self.results.folder, self.setting))
+
+    def summary(self, new: Sequence[Result]) -> dict[str, Any]:
+        """Return the counts of a run that gave the results `new`."""
+        counts = by_status(new)
+        return {"planned": len(self.plan.jobs), "done": counts["done"], "cached": self.cached} | {
+            "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
+
+
+def plan_sweep(
+    setting: Setting,
+    spec: Spec,
+    out: Path,
+    limit: int | None = None,
+    keep_maps: int = 0,
+    cache_limit: int | None = None,
+    command: str = "",
+) -> Sweep:
+    """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
+    results = ResultStore(out)
+    plan = make_plan(spec, setting.inputs(spec.image_sizes), setting.memo, setting.offline, setting.on_step)
+    pending = plan.pending(results)
+    todo = pending if limit is None else pending.first(limit)
+    return Sweep(
+        setting, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command
+    )

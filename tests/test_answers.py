@@ -1,0 +1,79 @@
+"""What planning asks of code that loads torch is asked once, and again where the answer may have changed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adbench import answers
+from adbench.answers import Answers
+from adbench.errors import UsageError
+from adbench.methods import find_method
+from adbench.network import find_network
+
+
+def test_an_answer_is_kept_for_the_next_process(tmp_path: Path) -> None:
+    assert Answers(tmp_path / "a.json").to(["sum", 1, 2], lambda: 3) == 3
+    assert Answers(tmp_path / "a.json").to(["sum", 1, 2], lambda: pytest.fail("asked again")) == 3
+    assert Answers(tmp_path / "a.json").to(["sum", 1, 3], lambda: 4) == 4
+
+
+def test_an_answer_that_does_not_hold_any_more_is_asked_for_again(tmp_path: Path) -> None:
+    known = Answers(tmp_path / "a.json")
+    assert known.to(["size"], lambda: 1) == 1
+    assert known.to(["size"], lambda: 2, lambda answer: answer == 2) == 2
+    assert Answers(tmp_path / "a.json").to(["size"], lambda: 3) == 2
+
+
+def test_answers_of_other_code_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Answers(tmp_path / "a.json").to(["name"], lambda: "old")
+    monkeypatch.setattr(answers, "_made_by", lambda: "other code")
+    assert Answers(tmp_path / "a.json").to(["name"], lambda: "new") == "new"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"made_by": 1}'])
+def test_a_damaged_file_of_answers_is_rewritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert Answers(tmp_path / "a.json").to(["name"], lambda: "given") == "given"
+    assert Answers(tmp_path / "a.json").to(["name"], lambda: pytest.fail("asked again")) == "given"
+
+
+def test_a_known_method_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    first = find_method("Patch-Core", {"coreset_max": 7}, Answers(tmp_path / "a.json"))
+    assert (first.detector, first.params["coreset_max"], first.params["coreset_fraction"]) == ("patchcore", 7, 0.1)
+    assert find_method("Patch-Core", {"coreset_max": 7}, Answers(tmp_path / "a.json")) == first
+
+
+def test_a_wrong_parameter_is_refused_each_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(UsageError, match="must be of the kind int, like its default 0"):
+            find_method("patchcore", {"coreset_max": 7.5}, Answers(tmp_path / "a.json"))
+
+
+def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
+    file, known = tmp_path / "own.pth", Answers(tmp_path / "a.json")
+    file.write_bytes(b"one")
+    first = find_network("resnet18", str(file), known)
+    assert find_network("resnet18", str(file), known) == first and first.weights.path == file
+    file.write_bytes(b"three")
+    assert find_network("resnet18", str(file), known).weights.sha256 != first.weights.sha256
+
+
+def test_a_sweep_that_is_done_its_status_and_its_report_load_no_torch(tmp_path: Path, parts: Path) -> None:
+    place = ["--out", str(tmp_path / "out")]
+    grid = [f"--set={pair}" for pair in ("backbones=resnet18", "weights=random", "layers=layer3", "image_sizes=64")]
+    sweep = ["sweep", "--preset", "quickstart", "--data", str(parts), *grid, "--cache", str(tmp_path / "cache"), *place]
+    assert _loads_torch(sweep)
+    for arguments in (sweep, ["sweep", "--status", *place], ["report", str(tmp_path / "out")]):
+        assert not _loads_torch(arguments), arguments[0]
+
+
+def _loads_torch(arguments: list[str]) -> bool:
+    code = (
+        "import sys\nfrom adbench.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print('loaded' if 'torch' in sys.modules else 'not loaded')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1] == "loaded"
