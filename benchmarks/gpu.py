@@ -29,6 +29,7 @@ from adbench.extraction import DEVICE_BATCH, extract  # noqa: E402
 from adbench.feature_maps import FeatureMaps  # noqa: E402
 from adbench.network import Network  # noqa: E402
 from adbench.pipeline import entry_key, write_features  # noqa: E402
+from adbench.pixels import MEMORY  # noqa: E402
 from adbench.store import FeatureStore  # noqa: E402
 from adbench.weights import resolve  # noqa: E402
 from adbench.workplace import Workplace  # noqa: E402
