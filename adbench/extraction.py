@@ -13,22 +13,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adbench.environment import memory_bytes
 from adbench.fusing import fast_graph
-from adbench.gpu_passes import Features, Launch, RecordedPasses, to_host
 from adbench.memory import in_parts, out_of_memory
 from adbench.network import Network
 from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 
+Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
+Launch = Callable[[Sequence[Pixels]], Callable[[], Features]]  # starts a batch; what it returns waits for its features
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
-FEW = 2  # batches, for which it is not worth it to record a CUDA graph
 _AHEAD = 2  # batches decoded before the network asks for them
 
 
@@ -41,16 +42,14 @@ def extract(
     on_step: OnStep = ignore_step,
     read: Callable[[Path, int], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32,
-    narrow: bool = False,
 ) -> Iterator[Features]:
     """Yield {layer: (B, C, h, w)} for batches of images in order, one forward pass for all layers, computed in `precision`.
 
     Images are resized to a square, bilinear and antialiased, without a crop. `read` takes the place of `read_pixels`, for
     a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
     DataError for an unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
-    narrow: features may come as float16 where that holds them, from a GPU, which rounds them before they are copied.
     """
-    return extract_for(lambda maps: maps, network, paths, layers, image_size, device, on_step, read, precision, narrow)
+    return extract_for(lambda maps: maps, network, paths, layers, image_size, device, on_step, read, precision)
 
 
 def extract_for(
@@ -63,7 +62,6 @@ def extract_for(
     on_step: OnStep = ignore_step,
     read: Callable[[Path, int], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32,
-    narrow: bool = False,
 ) -> Iterator[Outcome]:
     """Yield what `use` makes of the features of each batch, as `extract` gives them; a few batches are held at once.
 
@@ -72,10 +70,7 @@ def extract_for(
     module = _fast(network, tuple(layers), image_size, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
-    launch: Launch = partial(launched, network, module, device, precision)
-    if device.type == "cuda" and len(paths) > FEW * size:
-        launch = _recorded(launch, partial(_computed, network, module, precision), size, image_size, device, narrow)
-    launch = partial(_in_halves, launch)
+    launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision))
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
     batches = iter(lambda: list(islice(decoded, size)), [])
     start = partial(_used, launch, use)
@@ -102,24 +97,6 @@ def _used(
     """Launch a batch; the returned function waits for its features, and returns their number and what `use` makes of them."""
     wait = launch(batch)
     return lambda: (len(batch), use(wait()))
-
-
-def _recorded(
-    launch: Launch,
-    compute: Callable[[Tensor], dict[str, Tensor]],
-    batch: int,
-    image_size: int,
-    device: torch.device,
-    narrow: bool,
-) -> Launch:
-    """Return passes as one CUDA graph, or `launch` where memory does not reach for a whole batch."""
-    try:
-        return RecordedPasses(compute, launch, batch, image_size, device, narrow)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        torch.cuda.empty_cache()
-        return launch
 
 
 def _in_halves(launch: Launch, batch: Sequence[Pixels]) -> Callable[[], Features]:
@@ -206,8 +183,10 @@ def launched(
     pixels = torch.from_numpy(np.stack(batch))
     if on_gpu:
         pixels = pixels.pin_memory()
-    maps = _computed(network, module, precision, pixels.to(device, non_blocking=on_gpu))
-    copies = {layer: to_host(values) if on_gpu else values.cpu() for layer, values in maps.items()}
+    # no TF32, whatever torch's default: float32 means float32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))
+    copies = {layer: _to_host(values.float().contiguous(), on_gpu) for layer, values in maps.items()}
     finished: Any = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
     if finished:
         finished.record(torch.cuda.current_stream(device))
@@ -220,9 +199,8 @@ def launched(
     return wait
 
 
-def _computed(network: Network, module: nn.Module, precision: torch.dtype, pixels: Tensor) -> dict[str, Tensor]:
-    """Return the maps of (B, H, W, 3) uint8 pixels, float32, on their device."""
-    # no TF32, whatever torch's default: float32 means float32
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        maps = module(network.normalise(pixels).to(precision))
-    return {layer: values.float().contiguous() for layer, values in maps.items()}
+def _to_host(values: Tensor, on_gpu: bool) -> Tensor:
+    """Return a copy in the host's memory, which may still be on its way from a GPU."""
+    if not on_gpu:
+        return values.cpu()
+    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from adbench.detectors import Detector
 from adbench.errors import DataError
-from adbench.extraction import extract_for, precision_of
+from adbench.extraction import Features, extract_for, precision_of
 from adbench.feature_maps import FeatureMaps
-from adbench.gpu_passes import Features
 from adbench.network import Network
 from adbench.overlays import smoothed
 from adbench.pixels import Pixels, read_pixels

@@ -173,10 +173,8 @@ def bare(module: torch.nn.Module, pixels: torch.Tensor, batch: int) -> None:
             module(part)
 
 
-def in_memory(
-    network: Network, paths: list[Path], layers: list[str], precision: torch.dtype, narrow: bool = False
-) -> None:
-    for _ in extract(network, paths, layers, SIZE, GPU, read=MEMORY.read, precision=precision, narrow=narrow):
+def in_memory(network: Network, paths: list[Path], layers: list[str], precision: torch.dtype) -> None:
+    for _ in extract(network, paths, layers, SIZE, GPU, read=MEMORY.read, precision=precision):
         pass
 
 

@@ -32,7 +32,6 @@ LAYERS = [
         "extraction",
         "feature_maps",
         "fusing",
-        "gpu_passes",
         "heatmaps",
         "image_lists",
         "images",
