@@ -24,6 +24,7 @@ from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
+Launch = Callable[[Sequence[Pixels]], Callable[[], Features]]  # starts a batch; what it returns waits for its features
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -48,30 +49,57 @@ def extract(
     a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
     DataError for an unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
     """
+    return extract_for(lambda maps: maps, network, paths, layers, image_size, device, on_step, read, precision)
+
+
+def extract_for(
+    use: Callable[[Features], Outcome],
+    network: Network,
+    paths: Sequence[Path],
+    layers: Sequence[str],
+    image_size: int,
+    device: torch.device,
+    on_step: OnStep = ignore_step,
+    read: Callable[[Path, int], Pixels] = read_pixels,
+    precision: torch.dtype = torch.float32,
+) -> Iterator[Outcome]:
+    """Yield what `use` makes of the features of each batch, as `extract` gives them; a few batches are held at once.
+
+    Where passes run side by side, so does `use`, on one thread of torch each: it must be safe in several threads.
+    """
     module = _fast(network, tuple(layers), image_size, device, precision)
-    launch = partial(_in_halves, partial(launched, network, module, device, precision))
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
+    launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision))
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
     batches = iter(lambda: list(islice(decoded, size)), [])
+    start = partial(_used, launch, use)
     passes = (
-        in_order(partial(_on_one_thread, launch), batches, side_by_side, side_by_side)
+        in_order(partial(_on_one_thread, start), batches, side_by_side, side_by_side)
         if side_by_side > 1
-        else one_late(launch, batches)
+        else one_late(start, batches)
     )
     done, threads = 0, torch.get_num_threads()
     try:
-        for maps in passes:
-            done += len(maps[layers[0]])
+        for count, outcome in passes:
+            done += count
             on_step(done, len(paths), f"{network.backbone} at {image_size} px")
-            yield maps
+            yield outcome
     finally:
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
 
 
-def _in_halves(
-    launch: Callable[[Sequence[Pixels]], Callable[[], Features]], batch: Sequence[Pixels]
-) -> Callable[[], Features]:
+def _used(
+    launch: Launch,
+    use: Callable[[Features], Outcome],
+    batch: Sequence[Pixels],
+) -> Callable[[], tuple[int, Outcome]]:
+    """Launch a batch; the returned function waits for its features, and returns their number and what `use` makes of them."""
+    wait = launch(batch)
+    return lambda: (len(batch), use(wait()))
+
+
+def _in_halves(launch: Launch, batch: Sequence[Pixels]) -> Callable[[], Features]:
     """Launch a batch, or its halves one after the other if memory does not reach for it."""
     try:
         return launch(batch)

@@ -44,14 +44,23 @@ class FeatureMaps:
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""
         return [
-            torch.from_numpy(np.array(layer[rows])).to(device).float() for layer in self.layers
-        ]  # maps are read-only
+            _copied(layer[rows], device.type == "cuda").to(device, non_blocking=True).float() for layer in self.layers
+        ]
 
     def batches(self, size: int, device: torch.device) -> Iterator[tuple[slice, list[Tensor]]]:
         """Yield (rows, maps) over all images in order, `size` images at a time."""
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, self.read(rows, device)
+
+
+def _copied(maps: NDArray[np.floating], pinned: bool) -> Tensor:
+    """Return a copy, since memory maps are read-only; pinned: in memory from which a GPU can fetch it by itself."""
+    if not pinned:
+        return torch.from_numpy(np.array(maps))
+    copy = torch.empty(maps.shape, dtype=torch.from_numpy(np.empty(0, maps.dtype)).dtype, pin_memory=True)
+    np.copyto(copy.numpy(), maps)
+    return copy
 
 
 def join(maps: Sequence[Tensor]) -> Tensor:

@@ -103,8 +103,7 @@ class Inspection:
         reader = Reader(self.overlays != "none")
         named = zip(self.images, picture_names(self.images), strict=True)
         for scores in self.scorer.score([image.path for image in self.images], self.on_step, reader):
-            maps = smoothed(np.asarray(scores.maps), self.model.detector.smoothing)
-            for score, anomaly_map in zip(scores.image, maps, strict=True):
+            for score, anomaly_map in zip(scores.image, np.asarray(scores.maps), strict=True):
                 image, name = next(named)
                 if image.path in reader.errors:
                     yield partial(Prediction, str(image.path), error=reader.errors.pop(image.path))
@@ -125,9 +124,10 @@ class Inspection:
         decision = ("anomalous" if score > limit.image else "good") if limit else None
         if picture is not None and self.overlays in ("all", decision):
             overlay = self.out / "overlays" / name
+            fine = smoothed(anomaly_map[None], self.model.detector.smoothing)[0]
             said = f"{decision}: {score:.4g}, threshold {limit.image:.4g}" if limit else f"score {score:.4g}"
             with replacing(overlay, durable=False) as temporary:
-                temporary.write_bytes(encode(np.asarray(draw(picture, anomaly_map, said, limit))))
+                temporary.write_bytes(encode(np.asarray(draw(picture, fine, said, limit))))
         return Prediction(path, score, limit.image if limit else None, decision, str(overlay) if overlay else None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from adbench.types import OnStep, ignore_step
 from adbench.weights import Weights, load, resolve
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, fx, nn
 
 
@@ -46,11 +47,15 @@ class Network:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 input from (B, H, W, 3) uint8 pixels, as the weights were trained."""
-        import torch
-
-        mean = torch.tensor(self.weights.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.weights.std, device=pixels.device).view(1, -1, 1, 1)
+        mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
         return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
+
+
+@lru_cache(maxsize=8)  # made anew, they would have to be copied to a GPU in each pass
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    import torch
+
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def find_network(

@@ -7,6 +7,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -221,19 +222,22 @@ class Writers:
         self._files: list[IO[bytes]] = []
 
     def append(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
-        """Add the features (B, C, h, w) of the next images, by layer."""
+        """Add the features (B, C, h, w) of the next images, by layer, each layer in a thread of its own."""
         for layer, maps in batch.items():
-            self._append(layer, maps)
+            if layer not in self.by_layer:
+                self._open(layer, maps.shape[1:])
+        with ThreadPoolExecutor(len(batch)) as pool:  # done before the files are closed, whatever happens
+            list(pool.map(self._append, batch, batch.values()))
+
+    def _open(self, layer: str, shape: tuple[int, ...]) -> None:
+        key = self._keys[layer]
+        temporary = self._stack.enter_context(replacing(self._store.path(key), unless=self._store.sidecar(key).is_file))
+        file = self._stack.enter_context(temporary.open("wb+"))
+        self._files.append(file)
+        channels, height, width = shape
+        self.by_layer[layer] = Writer(file, self._count, (channels, height, width), key.dtype)
 
     def _append(self, layer: str, batch: NDArray[np.float32]) -> None:
-        if layer not in self.by_layer:
-            key = self._keys[layer]
-            temporary = self._stack.enter_context(
-                replacing(self._store.path(key), unless=self._store.sidecar(key).is_file)
-            )
-            file = self._stack.enter_context(temporary.open("wb+"))
-            self._files.append(file)
-            self.by_layer[layer] = Writer(file, self._count, batch.shape[1:], key.dtype)
         try:
             self.by_layer[layer].append(batch)
         except DataError as error:

@@ -19,7 +19,8 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from adbench.extraction import Network, extract  # noqa: E402
+from adbench.extraction import extract  # noqa: E402
+from adbench.network import Network  # noqa: E402
 from adbench.weights import resolve  # noqa: E402
 
 CPU, SIZE = torch.device("cpu"), 256

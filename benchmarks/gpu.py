@@ -25,9 +25,11 @@ from scipy.ndimage import gaussian_filter  # noqa: E402
 from adbench.detectors.coreset import greedy_coreset  # noqa: E402
 from adbench.detectors.neighbours import NearestNeighbours  # noqa: E402
 from adbench.detectors.patchcore import PatchCore  # noqa: E402
-from adbench.extraction import DEVICE_BATCH, Network, extract  # noqa: E402
+from adbench.extraction import DEVICE_BATCH, extract  # noqa: E402
 from adbench.feature_maps import FeatureMaps  # noqa: E402
+from adbench.network import Network  # noqa: E402
 from adbench.pipeline import entry_key, write_features  # noqa: E402
+from adbench.pixels import MEMORY  # noqa: E402
 from adbench.store import FeatureStore  # noqa: E402
 from adbench.weights import resolve  # noqa: E402
 from adbench.workplace import Workplace  # noqa: E402
@@ -172,7 +174,7 @@ def bare(module: torch.nn.Module, pixels: torch.Tensor, batch: int) -> None:
 
 
 def in_memory(network: Network, paths: list[Path], layers: list[str], precision: torch.dtype) -> None:
-    for _ in extract(network, paths, layers, SIZE, GPU, precision=precision):
+    for _ in extract(network, paths, layers, SIZE, GPU, read=MEMORY.read, precision=precision):
         pass
 
 
@@ -192,9 +194,9 @@ def extraction(folder: Path) -> None:
         network = Network(name, resolve(name, "imagenet" if name == "efficientnet_lite0" else "random"))
         module, batch = network.cut(layers).to(GPU), DEVICE_BATCH // SIZE**2
         calls = {
-            "ours, files to features in memory": partial(in_memory, network, paths, layers, torch.float32),
-            "ours, files to the cache, float16": partial(to_cache, network, paths, layers, folder, "float16"),
-            "ours, bfloat16 passes, in memory": partial(in_memory, network, paths, layers, torch.bfloat16),
+            "ours, decoded images to features": partial(in_memory, network, paths, layers, torch.float32),
+            "ours, decoded images to the cache, float16": partial(to_cache, network, paths, layers, folder, "float16"),
+            "ours, the same in bfloat16": partial(in_memory, network, paths, layers, torch.bfloat16),
             f"bare forward pass, {batch} at once": partial(bare, module, pixels, batch),
         }
         found = report(f"extraction: {name}, {IMAGES} PNG files of {SIZE} px, per image", calls, IMAGES, "ms")

@@ -25,8 +25,9 @@ from torch.nn import functional as F  # noqa: E402
 from adbench.anomaly_maps import upsample  # noqa: E402
 from adbench.datasets.demo import draw  # noqa: E402
 from adbench.detectors.patchcore import PatchCore  # noqa: E402
-from adbench.extraction import Network, extract  # noqa: E402
+from adbench.extraction import extract  # noqa: E402
 from adbench.feature_maps import FeatureMaps  # noqa: E402
+from adbench.network import Network  # noqa: E402
 from adbench.weights import resolve  # noqa: E402
 
 CPU, GRID, IMAGES = torch.device("cpu"), 256, 40

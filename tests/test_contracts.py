@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -89,6 +90,15 @@ class TestDetectors:
         whole = detector.score(test, device=CPU)
         alone = detector.score(FeatureMaps(tuple(layer[3:4] for layer in test.layers)), device=CPU)
         np.testing.assert_allclose(alone.image[0], whole.image[3], rtol=1e-5)
+
+    def test_threads_may_score_at_once(self, name: str) -> None:
+        detector, parts = fitted(name), [maps(3, seed, defects=True) for seed in range(24)]
+        expected = [detector.score(part, device=CPU) for part in parts]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda part: detector.score(part, device=CPU), parts))
+        for own, alone in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(own.image, alone.image)
+            np.testing.assert_array_equal(own.maps, alone.maps)
 
     def test_a_misspelt_parameter_and_a_wrong_kind_are_refused(self, name: str) -> None:
         with pytest.raises(UsageError, match=f"unknown parameter 'no_such' of {name}"):

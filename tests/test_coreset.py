@@ -80,7 +80,14 @@ def test_products_of_low_precision_change_nothing(precision):
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize(("name", "value"), [("HOST_BLOCK", 999), ("HELD", (3, 20, 40)), ("PICKS_PER_PRODUCT", 7)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOST", coreset.HOST._replace(block=999)),
+        ("HOST", coreset.HOST._replace(held=(3, 20, 40))),
+        ("PICKS_PER_PRODUCT", 7),
+    ],
+)
 def test_block_sizes_change_nothing(name, value, monkeypatch):
     points = RNG.normal(size=(2000, 10)).astype(np.float32)
     expected = greedy_coreset(points, 300)
@@ -104,7 +111,8 @@ def test_threads_change_nothing():
 @pytest.mark.parametrize("kind", ["random", "integers", "tight clusters", "duplicates"])
 def test_the_accelerators_way_agrees(kind, at_once, monkeypatch):
     points = DATA[kind](np.random.default_rng(1)).astype(np.float32)
-    monkeypatch.setattr(coreset, "pick_on_host", coreset.pick_on_device)
+    monkeypatch.setattr(coreset, "HOST", coreset.DEVICE._replace(block=999))
+    monkeypatch.setattr(coreset, "pick_on_host", coreset.PicksOnDevice())
     monkeypatch.setattr(picking, "MOST_AT_ONCE", at_once)
     assert greedy_coreset(points, len(points) // 3).tolist() == textbook(points, len(points) // 3)
 

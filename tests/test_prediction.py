@@ -1,7 +1,12 @@
 """Scores of new images: the bits of train and eval, each independent of the others, in spite of damaged ones."""
 
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,12 +14,14 @@ import torch
 
 from adbench.calibration import HoldOut
 from adbench.extraction import extract
+from adbench.feature_maps import FeatureMaps
 from adbench.inspection import Inspection, prepare
 from adbench.models import load_model
 from adbench.pipeline import score
 from adbench.pixels import read_pixels
-from adbench.prediction import Scorer, _rounded
+from adbench.prediction import Scorer, _rounded, first_alone
 from adbench.setting import Setting
+from adbench.types import Scores
 
 LAYER = "blocks.1.1.add"
 
@@ -50,12 +57,56 @@ def test_a_caller_may_read_images_its_own_way(scorer: Scorer, parts: Path) -> No
     assert np.array_equal(maps[0], maps[2])
 
 
-def test_scores_are_those_of_eval(scorer: Scorer, setting: Setting) -> None:
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_scores_are_those_of_eval(scorer: Scorer, setting: Setting, threads: int) -> None:
     inputs = setting.single()
     expected, _ = score(setting.workplace(), scorer.network, inputs, scorer.job, scorer.detector)
     found = list(scorer.score([sample.path for sample in inputs.category.test]))
+    assert len(found) >= threads
+    assert torch.get_num_threads() == threads
     assert np.array_equal(np.concatenate([part.image for part in found]), expected.image)
     assert np.array_equal(np.concatenate([part.maps for part in found]), expected.maps)
+
+
+def test_batches_are_scored_by_the_threads_of_their_passes(scorer: Scorer, parts: Path, threads: int) -> None:
+    seen = []
+
+    def note(features: FeatureMaps, device: torch.device) -> Scores:
+        seen.append((threading.current_thread() is threading.main_thread(), torch.get_num_threads()))
+        return scorer.detector.score(features, device=device)
+
+    listening = replace(scorer, detector=SimpleNamespace(score=note))
+    found = list(listening.score(sorted((parts / "alpha/test").rglob("*.png"))))
+    assert len(seen) == len(found)
+    assert set(seen) == {(threads == 1, 1)}
+
+
+def test_the_first_call_is_over_before_others_begin() -> None:
+    made: list[int] = []
+    started = threading.Barrier(4)
+
+    def call(item: int) -> int:
+        if not made:
+            time.sleep(0.05)
+            made.append(item)
+        return item * made[0]
+
+    def ask(item: int) -> int:
+        started.wait()
+        return alone(item)
+
+    alone = first_alone(call)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(1, 5)))
+    assert len(made) == 1
+    assert found == [item * made[0] for item in range(1, 5)]
 
 
 def test_features_are_rounded_as_the_cache_rounds_them() -> None:

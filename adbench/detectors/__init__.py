@@ -38,7 +38,7 @@ class Detector:
         raise NotImplementedError
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
-        """Return scores of N images, higher = more anomalous."""
+        """Return scores of N images, higher = more anomalous. Once it has answered it may be asked by several threads at once."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Tensor]:

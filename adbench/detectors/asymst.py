@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from adbench.detectors import register
 from adbench.detectors.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
 from adbench.detectors.standardisation import Standardisation
-from adbench.detectors.training import TrainedDetector, TrainingSet, below, cpu_state, repeatable
+from adbench.detectors.training import TrainedDetector, TrainingSet, below, cpu_state, lent, repeatable
 from adbench.errors import UsageError
 from adbench.feature_maps import FeatureMaps, join
 from adbench.registry import match
@@ -149,13 +149,12 @@ class AsymST(TrainedDetector):
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and mean_C (z_t - z_s)^2 as maps (N, h, w)."""
         teacher, student = self._networks()
-        teacher.to(device), student.to(device)
         where, maps = position_map(_PLACES, *features.joined_shape[1:]).to(device), []
-        for _, layers in features.batches(_BATCH, device):
-            x = self._prepare(layers)
-            gaps = (_targets(teacher, x, where) - student(x, where)).square().mean(dim=1)
-            maps.append(gaps.cpu().numpy())
-        teacher.cpu(), student.cpu()
+        with lent(device, teacher, student):
+            for _, layers in features.batches(_BATCH, device):
+                x = self._prepare(layers)
+                gaps = (_targets(teacher, x, where) - student(x, where)).square().mean(dim=1)
+                maps.append(gaps.cpu().numpy())
         whole = np.concatenate(maps)
         return Scores(whole.mean(axis=(1, 2)) if self.image_score == "mean" else whole.max(axis=(1, 2)), whole)
 

@@ -12,6 +12,7 @@ at the level, which no other point can reach. A point whose bound the level neve
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +20,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adbench.detectors.neighbours import Rows, as_float32, first_smallest
-from adbench.detectors.picking import TAKEN, pick_on_device, pick_on_host
+from adbench.detectors.picking import MOST_AT_ONCE, TAKEN, PicksOnDevice, pick_on_host
 from adbench.detectors.workers import Spread, workers
 from adbench.types import OnStep, ignore_step
 
 PICKS_PER_PRODUCT = 512
-HOST_BLOCK, DEVICE_BLOCK = 1 << 18, 1 << 24  # elements of one product; on a CPU it must stay in the L2 cache
-HELD = (256, 1024, 8192)  # fewest, first and most points that a round picks among
-PICKS_PER_ROUND = (96, 384)  # outside of it `held` is doubled or halved
+
+
+class Way(NamedTuple):
+    """How a processor goes about it; the picks are the same.
+
+    all_at_once: bring all points up to date in every round. block: elements of one product. held: fewest, first and most
+    points that a round picks among; it is doubled or halved where a round's picks are outside of `picks`.
+    """
+
+    all_at_once: bool
+    block: int
+    held: tuple[int, int, int]
+    picks: tuple[int, int]
+
+
+HOST = Way(False, 1 << 18, (256, 1024, 8192), (96, 384))  # a product must stay in the L2 cache
+# For a GPU a product of all points is faster than to find out which of them can do without, host and GPU waiting for each
+# other; and a round costs more than the points that it looks at.
+DEVICE = Way(True, 1 << 26, (1024, 4096, MOST_AT_ONCE), (384, 1536))
 SAMPLE = 8192
 BYTES_PER_POINT = 40  # that a selection keeps beside the point itself
 
@@ -43,7 +60,7 @@ def greedy_coreset(
 
     Ties go to the lowest index; no index comes twice, even if points do. The picks are those of a float64 loop, except
     where float64 rounding decides, whatever the threads, the device and the blocks. Memory beside the points: about
-    40 bytes per point, a copy of the picks and a few MB; 16 d bytes for each point that ties for the farthest.
+    40 bytes per point, a copy of the picks and a few MB (on a GPU 1 GB); 16 d bytes for each point that ties for the farthest.
     Raise ValueError for points that are not a non-empty finite matrix and for a `num_picks` or `start` out of range.
     """
     rows = _checked(points, num_picks, start)
@@ -97,7 +114,8 @@ class _Selection:
 
     def __init__(self, rows: Tensor, num_picks: int, start: int, spread: Spread) -> None:
         self.spread = spread
-        self.rows, self.num_picks, self.done, self.held = rows, num_picks, 1, HELD[1]
+        self.way, self.pick = (HOST, pick_on_host) if rows.device.type == "cpu" else (DEVICE, PicksOnDevice())
+        self.rows, self.num_picks, self.done, self.held = rows, num_picks, 1, self.way.held[1]
         self.picks = torch.full((num_picks,), start, dtype=torch.int64, device=rows.device)
         # The mean to 1/256 of the largest value: less cancels, and integers stay exact, so their ties stay ties.
         grid = 2.0 ** (math.floor(math.log2(_largest(rows) or 1.0)) - 8)
@@ -117,10 +135,15 @@ class _Selection:
         """Forget all distances and go on with products in `dtype`."""
         count, self.dtype = len(self.rows), dtype
         every = torch.arange(count, device=self.rows.device)
-        self.norms = torch.cat([self._centred(part).square().sum(1) for part in torch.split(every, 4096)])
+        self.norms = torch.cat(
+            [
+                self._centred(part).square().sum(1)
+                for part in torch.split(every, max(1, self.way.block // self.rows.shape[1]))
+            ]
+        )
         self.loose = torch.full_like(self.norms, math.inf)
         self.loose[self.picks[: self.done]] = TAKEN
-        self.nearest, self.seen = torch.zeros_like(every), torch.zeros_like(every)
+        self.nearest, self.seen, self.seen_by_all = torch.zeros_like(every), torch.zeros_like(every), 0
         # Rounding of |x|^2 + |c|^2 - 2xc is at most g (|x|^2 + |c|^2): g = d u surely, 8 sqrt(d) u all but surely (Higham
         # and Mary 2019). With |c|^2 <= 2 |x|^2 + 2 |x-c|^2 that is 3 g |x|^2 + 2 g |x-c|^2; 4 g leaves room.
         exact = dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
@@ -144,6 +167,8 @@ class _Selection:
 
     def _round(self) -> None:
         """Pick as long as no point outside of those held can be the farthest; or turn to a better precision."""
+        if self.way.all_at_once:
+            self._refresh_all()
         level = self._level()
         self._refresh(level)
         bound = self._bound()
@@ -173,6 +198,8 @@ class _Selection:
 
     def _refresh(self, level: float) -> None:
         """Bring every point whose bound reaches `level` up to date with all picks."""
+        if self.way.all_at_once:
+            return self._refresh_all()
         rows = torch.nonzero((self._bound() >= level) & (self.loose > TAKEN) & (self.seen < self.done))[:, 0]
         seen = self.seen[rows]
         age = (self.done - seen).double()
@@ -184,12 +211,29 @@ class _Selection:
             members = rows[group == value]
             self._update(members, int(self.seen[members].min()))
 
+    def _refresh_all(self) -> None:
+        """Bring every point up to date with all picks."""
+        picks = self.picks[self.seen_by_all : self.done]
+        if not len(picks):
+            return
+        centre, centre_norms = self._centred(picks).T, self.norms[picks]
+        step = max(1, self.way.block // max(len(picks), self.rows.shape[1]))
+        for start in range(0, len(self.rows), step):
+            part = slice(start, start + step)
+            points = self.rows[part].to(self.dtype) - self.centre.to(self.dtype)
+            product = torch.addmm(centre_norms, points, centre, alpha=-2)
+            which = first_smallest(product)
+            value = product.gather(1, which[:, None])[:, 0].add_(self.norms[part])
+            closer = value < self.loose[part]
+            self.loose[part] = torch.where(closer, value, self.loose[part])
+            self.nearest[part] = torch.where(closer, picks[which], self.nearest[part])
+        self.seen_by_all = self.done
+
     def _update(self, rows: Tensor, first: int) -> None:
         """Hold the picks from `first` on against `rows`, block by block: each block of rows against all of them."""
         chunks = torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT)
         centres = [(picks, self._centred(picks).T, self.norms[picks]) for picks in chunks]
-        elements = HOST_BLOCK if rows.device.type == "cpu" else DEVICE_BLOCK
-        step = max(1, elements // max(len(chunks[0]), self.rows.shape[1]))
+        step = max(1, self.way.block // max(len(chunks[0]), self.rows.shape[1]))
 
         def update(part: Tensor) -> None:
             points, norms, loose, nearest = self._centred(part), self.norms[part], self.loose[part], self.nearest[part]
@@ -210,15 +254,15 @@ class _Selection:
         return held, points, (points - self._centred(self.nearest[held], torch.float64)).square_().sum(1)
 
     def _pick(self, held: Tensor, points: Tensor, gap: Tensor, level: float) -> None:
-        pick = pick_on_host if points.device.type == "cpu" else pick_on_device
-        order = pick(points, gap, level, self.num_picks - self.done, self.dtype == torch.float64)
+        order = self.pick(points, gap, level, self.num_picks - self.done, self.dtype == torch.float64)
         new = held[order]
         self.picks[self.done : self.done + len(new)] = new
         self.loose[new] = TAKEN
         self.done += len(new)
 
     def _adapt(self, picked: int) -> None:
-        if picked < PICKS_PER_ROUND[0]:
-            self.held = min(2 * self.held, HELD[2])
-        elif picked > PICKS_PER_ROUND[1]:
-            self.held = max(self.held // 2, HELD[0])
+        fewest, _, most = self.way.held
+        if picked < self.way.picks[0]:
+            self.held = min(2 * self.held, most)
+        elif picked > self.way.picks[1]:
+            self.held = max(self.held // 2, fewest)

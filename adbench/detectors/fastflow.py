@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from adbench.detectors import register
 from adbench.detectors.flows import Flow, OneSidedStep, negative_log_likelihood
 from adbench.detectors.standardisation import Standardisation
-from adbench.detectors.training import TrainedDetector, TrainingSet, below, cpu_state, repeatable
+from adbench.detectors.training import TrainedDetector, TrainingSet, below, cpu_state, lent, repeatable
 from adbench.errors import UsageError
 from adbench.feature_maps import FeatureMaps, Shape, join
 from adbench.registry import match
@@ -98,11 +98,11 @@ class FastFlow(TrainedDetector):
     @torch.no_grad()
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,), the maxima of the maps, and maps (N, h, w) on the finest grid."""
-        flows, maps = self._fitted().to(device), []
-        for _, layers in features.batches(_BATCH, device):
-            parts = [self._energy(*flow(x)) for flow, x in zip(flows, self._prepare(layers), strict=True)]
-            maps.append((math.log(len(parts)) - (-join(parts)).logsumexp(dim=1)).cpu().numpy())
-        flows.cpu()
+        flows, maps = self._fitted(), []
+        with lent(device, flows):
+            for _, layers in features.batches(_BATCH, device):
+                parts = [self._energy(*flow(x)) for flow, x in zip(flows, self._prepare(layers), strict=True)]
+                maps.append((math.log(len(parts)) - (-join(parts)).logsumexp(dim=1)).cpu().numpy())
         whole = np.concatenate(maps)
         return Scores(whole.max(axis=(1, 2)), whole)
 

@@ -57,6 +57,11 @@ class NearestNeighbours:
 
         Equal distances come by index. Raise ValueError for a k outside of 1..M or queries (Q, d) of another d.
         """
+        distances, indices = self.find(queries, k)
+        return distances.cpu().numpy(), indices.cpu().numpy()
+
+    def find(self, queries: Rows, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Return what `query` does, as tensors on the bank's device."""
         if not 1 <= k <= len(self):
             raise ValueError(f"k must be within 1..{len(self)}, the number of rows of the bank, not {k}")
         rows = as_float32(queries).to(self.bank.device).contiguous()  # patches of one image lie channel by channel
@@ -78,7 +83,7 @@ class NearestNeighbours:
             work = len(rows) * self.bank.numel() if several is None else several.numel() * rows.shape[1]
             with workers(rows.device, worth=work > SMALL) as spread:
                 spread(answer, range(0, len(rows), step))
-        return distances.cpu().numpy(), indices.cpu().numpy()
+        return distances, indices
 
     def _step(self, queries: int, found: int) -> int:
         """Return how many queries a thread takes at a time: a tile, but some for each thread, and few if much is found.
@@ -161,9 +166,12 @@ class NearestNeighbours:
 
     def _refine(self, queries: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the k smallest distances by differences (Q, k) among the rows `found` (Q, >= k), and their indices."""
-        found = found.sort(dim=1).values
+        several = found.shape[1] > 1
+        found = found.sort(dim=1).values if several else found
         rows = self.bank.index_select(0, found.flatten()).view(*found.shape, queries.shape[1])  # bank[found] is slower
         gap = rows.sub_(queries[:, None]).square_().sum(2).sqrt_()
+        if not several:
+            return gap, found
         gap, order = gap.sort(dim=1, stable=True)
         return gap[:, :k], found.gather(1, order[:, :k])
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adbench.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.anomaly_maps import SIGMA_GRID, resize_maps, resizer
 from adbench.detectors import Detector, register
 from adbench.detectors.coreset import BYTES_PER_POINT, greedy_coreset, project
 from adbench.detectors.neighbours import NearestNeighbours
@@ -119,13 +119,13 @@ class PatchCore(Detector):
         images, maps = [], []
         for _, layers in features.batches(_batch(features), device):
             patches = self._patches(layers)
-            distances, winners = nearest.query(patches, 1)
-            grid = distances.reshape(-1, height * width)
-            maps.append(grid.reshape(-1, height, width))
+            distances, winners = nearest.find(patches)
+            grid = distances.view(-1, height, width)
+            maps.append(grid.cpu().numpy())
             if self.image_score == "smoothed":
-                images.append(resize_maps(maps[-1], (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)))
-                continue
-            images.append(self._image_scores(patches.view(*grid.shape, -1), grid, winners.reshape(grid.shape), nearest))
+                images.append(_highest(grid, self.smoothing))
+            else:
+                images.append(self._worst(patches, maps[-1], winners[:, 0], nearest))
         return Scores(np.concatenate(images), np.concatenate(maps))
 
     def _nearest(self, device: torch.device) -> NearestNeighbours:
@@ -135,21 +135,22 @@ class PatchCore(Detector):
             self._search = (device, NearestNeighbours(self.bank_, device=device))
         return self._search[1]
 
-    def _image_scores(
-        self,
-        patches: Tensor,
-        distances: NDArray[np.float32],
-        winners: NDArray[np.int64],
-        nearest: NearestNeighbours,
+    def _worst(
+        self, patches: Tensor, maps: NDArray[np.float32], winners: Tensor, nearest: NearestNeighbours
     ) -> NDArray[np.float32]:
-        """Return the largest patch distance of each image, reweighted if so wished. patches (B, hw, C), others (B, hw)."""
+        """Return the largest distance of each image, reweighted if so wished.
+
+        patches (B hw, C), their distances as maps (B, h, w), their nearest rows of the bank (B hw,).
+        """
+        distances = maps.reshape(len(maps), -1)
         rows, worst = np.arange(len(distances)), distances.argmax(axis=1)
         top: NDArray[np.float32] = distances[rows, worst]
         if self.image_score != "reweighted":
             return top
         count = min(self.neighbours, len(self.bank_))
-        _, around = nearest.query(self.bank_[winners[rows, worst]], count)  # m* and its neighbours in the bank
-        tested = patches[torch.from_numpy(rows), torch.from_numpy(worst)].cpu().numpy()
+        patch = torch.from_numpy(rows * distances.shape[1] + worst).to(patches.device)
+        _, around = nearest.query(nearest.bank[winners[patch]], count)  # m* and its neighbours in the bank
+        tested = patches[patch].cpu().numpy()
         to_around = np.linalg.norm(tested[:, None] - self.bank_[around], axis=2).astype(np.float64)
         # exp(s*) / sum(exp(d)), written so that nothing overflows
         share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
@@ -194,6 +195,14 @@ class PatchCore(Detector):
 
     def details(self) -> dict[str, object]:
         return {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}
+
+
+def _highest(maps: Tensor, sigma: float) -> NDArray[np.float32]:
+    """Return the maximum (B,) of each of the maps (B, h, w), enlarged and smoothed, where they lie."""
+    if maps.device.type == "cpu":
+        return np.asarray(resize_maps(maps.numpy(), (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2)))
+    down, across = (torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(maps.device) for side in maps.shape[1:])
+    return np.asarray((down @ (maps @ across.T)).amax((1, 2)).cpu().numpy())
 
 
 def _batch(features: FeatureMaps) -> int:

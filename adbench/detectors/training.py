@@ -179,6 +179,19 @@ def repeatable(seed: int) -> Iterator[None]:
             torch.backends.cudnn.deterministic = before
 
 
+@contextmanager
+def lent(device: torch.device, *networks: nn.Module) -> Iterator[None]:
+    """Networks of the CPU are on `device` inside. Where that is the CPU they are not touched: several threads may use them."""
+    moved = networks if device.type != "cpu" else ()
+    for network in moved:
+        network.to(device)
+    try:
+        yield
+    finally:
+        for network in moved:
+            network.cpu()
+
+
 def cpu_state(network: nn.Module, prefix: str) -> dict[str, Tensor]:
     """Return a network's parameters and buffers as CPU tensors, each name behind `prefix` and a dot."""
     return {f"{prefix}.{name}": value.detach().cpu().clone() for name, value in network.state_dict().items()}
