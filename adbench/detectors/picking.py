@@ -73,7 +73,12 @@ class _Steps:
         if device.type == "cuda":
             self._pick_some()  # what a first call allocates cannot be recorded
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # the points' own GPU, which need not be the current one: what goes to another's stream would not be recorded
+            with (
+                torch.cuda.device(device),
+                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 self._pick_some()
 
     def start(self, squares: Tensor, gap: Tensor) -> None:
