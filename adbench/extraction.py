@@ -33,25 +33,6 @@ BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the 
 _AHEAD = 2  # batches decoded before the network asks for them
 
 
-def extract(
-    network: Network,
-    paths: Sequence[Path],
-    layers: Sequence[str],
-    image_size: int,
-    device: torch.device,
-    on_step: OnStep = ignore_step,
-    read: Callable[[Path, int], Pixels] = read_pixels,
-    precision: torch.dtype = torch.float32,
-) -> Iterator[Features]:
-    """Yield {layer: (B, C, h, w)} for batches of images in order, one forward pass for all layers, computed in `precision`.
-
-    Images are resized to a square, bilinear and antialiased, without a crop. `read` takes the place of `read_pixels`, for
-    a caller who wants more of an image than its features; it runs in threads of this process. Raises what `read` raises:
-    DataError for an unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
-    """
-    return extract_for(lambda maps: maps, network, paths, layers, image_size, device, on_step, read, precision)
-
-
 def extract_for(
     use: Callable[[Features], Outcome],
     network: Network,
@@ -63,9 +44,13 @@ def extract_for(
     read: Callable[[Path, int], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32,
 ) -> Iterator[Outcome]:
-    """Yield what `use` makes of the features of each batch, as `extract` gives them; a few batches are held at once.
+    """Yield what `use` makes of {layer: (B, C, h, w)} of batches of images in order; a few batches are held at once.
 
-    Where passes run side by side, so does `use`, on one thread of torch each: it must be safe in several threads.
+    One forward pass for all layers, computed in `precision`. Where passes run side by side, so does `use`, on one thread of
+    torch each: it must be safe in several threads. Images are resized to a square, bilinear and antialiased, without a crop.
+    `read` takes the place of `read_pixels`, for a caller who wants more of an image than its features; it runs in threads of
+    this process. Raises what `read` raises: DataError for an unreadable image. Where memory runs out a batch is halved, which
+    may move the last bits of its features.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
@@ -89,10 +74,15 @@ def extract_for(
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
 
 
+def _as_they_are(maps: Features) -> Features:
+    return maps
+
+
+extract = partial(extract_for, _as_they_are)  # yields the features themselves
+
+
 def _used(
-    launch: Launch,
-    use: Callable[[Features], Outcome],
-    batch: Sequence[Pixels],
+    launch: Launch, use: Callable[[Features], Outcome], batch: Sequence[Pixels]
 ) -> Callable[[], tuple[int, Outcome]]:
     """Launch a batch; the returned function waits for its features, and returns their number and what `use` makes of them."""
     wait = launch(batch)

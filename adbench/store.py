@@ -7,7 +7,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -220,14 +220,17 @@ class Writers:
         self._stack, self._store, self._keys, self._count = stack, store, keys, count
         self.by_layer: dict[str, Writer] = {}
         self._files: list[IO[bytes]] = []
+        self._pool = stack.enter_context(ThreadPoolExecutor(len(keys)))
 
     def append(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
         """Add the features (B, C, h, w) of the next images, by layer, each layer in a thread of its own."""
         for layer, maps in batch.items():
             if layer not in self.by_layer:
                 self._open(layer, maps.shape[1:])
-        with ThreadPoolExecutor(len(batch)) as pool:  # done before the files are closed, whatever happens
-            list(pool.map(self._append, batch, batch.values()))
+        appended = [self._pool.submit(self._append, layer, maps) for layer, maps in batch.items()]
+        wait(appended)  # all of them, whatever happens: then the files may be closed
+        for outcome in appended:
+            outcome.result()
 
     def _open(self, layer: str, shape: tuple[int, ...]) -> None:
         key = self._keys[layer]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,6 +62,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 _watched: list[list[str]] = []
+
+
+def loaded_by(arguments: list[str]) -> set[str]:
+    """Return the names of all modules that a command loads in a Python of its own; it must end well."""
+    code = (
+        "import sys\nfrom adbench.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,10 +1,9 @@
 """What planning asks of code that loads torch is asked once, and again where the answer may have changed."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import loaded_by
 
 from adbench import answers
 from adbench.answers import Answers
@@ -64,16 +63,6 @@ def test_a_sweep_that_is_done_its_status_and_its_report_load_no_torch(tmp_path: 
     place = ["--out", str(tmp_path / "out")]
     grid = [f"--set={pair}" for pair in ("backbones=resnet18", "weights=random", "layers=layer3", "image_sizes=64")]
     sweep = ["sweep", "--preset", "quickstart", "--data", str(parts), *grid, "--cache", str(tmp_path / "cache"), *place]
-    assert _loads_torch(sweep)
+    assert "torch" in loaded_by(sweep)
     for arguments in (sweep, ["sweep", "--status", *place], ["report", str(tmp_path / "out")]):
-        assert not _loads_torch(arguments), arguments[0]
-
-
-def _loads_torch(arguments: list[str]) -> bool:
-    code = (
-        "import sys\nfrom adbench.cli import main\n"
-        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print('loaded' if 'torch' in sys.modules else 'not loaded')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-1] == "loaded"
+        assert "torch" not in loaded_by(arguments), arguments[0]

@@ -8,7 +8,8 @@ unless the caller does so; the official code's approximation (anchor distances f
 The textbook loop reads all points once per pick and is bound by memory. Here a squared distance to the nearest pick
 never grows, so an old one is an upper bound. A round raises a level, brings the points whose bound reaches it up to date
 by matrix products, takes the farthest few hundred of them, and picks among these alone while the largest distance stays
-at the level, which no other point can reach. A point whose bound the level never meets is never looked at again.
+at the level, which no other point can reach. A point whose bound the level never meets is never looked at again. On a GPU
+all points are brought up to date in each round, and a round picks among thousands.
 """
 
 import math
@@ -135,12 +136,8 @@ class _Selection:
         """Forget all distances and go on with products in `dtype`."""
         count, self.dtype = len(self.rows), dtype
         every = torch.arange(count, device=self.rows.device)
-        self.norms = torch.cat(
-            [
-                self._centred(part).square().sum(1)
-                for part in torch.split(every, max(1, self.way.block // self.rows.shape[1]))
-            ]
-        )
+        blocks = torch.split(every, self._rows_at_once())
+        self.norms = torch.cat([self._centred(block).square().sum(1) for block in blocks])
         self.loose = torch.full_like(self.norms, math.inf)
         self.loose[self.picks[: self.done]] = TAKEN
         self.nearest, self.seen, self.seen_by_all = torch.zeros_like(every), torch.zeros_like(every), 0
@@ -151,6 +148,10 @@ class _Selection:
         dim = self.rows.shape[1]
         self.slack = 4 * unit * (min(dim, 8 * math.sqrt(dim)) + 8)
         self._refresh(TAKEN)
+
+    def _rows_at_once(self, centres: int = 0) -> int:
+        """Return how many points are held against so many centres by one product."""
+        return max(1, self.way.block // max(centres, self.rows.shape[1]))
 
     def _centred(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         dtype = dtype or self.dtype
@@ -217,7 +218,7 @@ class _Selection:
         if not len(picks):
             return
         centre, centre_norms = self._centred(picks).T, self.norms[picks]
-        step = max(1, self.way.block // max(len(picks), self.rows.shape[1]))
+        step = self._rows_at_once(len(picks))
         for start in range(0, len(self.rows), step):
             part = slice(start, start + step)
             points = self.rows[part].to(self.dtype) - self.centre.to(self.dtype)
@@ -233,7 +234,7 @@ class _Selection:
         """Hold the picks from `first` on against `rows`, block by block: each block of rows against all of them."""
         chunks = torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT)
         centres = [(picks, self._centred(picks).T, self.norms[picks]) for picks in chunks]
-        step = max(1, self.way.block // max(len(chunks[0]), self.rows.shape[1]))
+        step = self._rows_at_once(len(chunks[0]))
 
         def update(part: Tensor) -> None:
             points, norms, loose, nearest = self._centred(part), self.norms[part], self.loose[part], self.nearest[part]

@@ -43,7 +43,7 @@ class PicksOnDevice:
         self._steps: dict[int, _Steps] = {}
 
     def __call__(self, points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-        """Return what `pick_on_host` does; overwrites `gap`, too."""
+        """Return what `pick_on_host` does."""
         if len(points) > MOST_AT_ONCE:
             return _pick_row_by_row(points, gap, level, limit, direct)
         size = max(FEWEST_AT_ONCE, 1 << (len(points) - 1).bit_length())
@@ -58,7 +58,7 @@ class PicksOnDevice:
                 break
         picks = torch.cat(order)[:limit]
         among = steps.between[picks[:, None], picks]
-        among.masked_fill_(torch.ones_like(among).triu_() > 0, math.inf)  # to the earlier picks alone
+        among.masked_fill_(torch.ones_like(among, dtype=torch.bool).triu_(), math.inf)  # to the earlier picks alone
         return picks[torch.minimum(gap[picks], among.amin(1)) >= level]
 
 
@@ -73,7 +73,12 @@ class _Steps:
         if device.type == "cuda":
             self._pick_some()  # what a first call allocates cannot be recorded
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # the points' own GPU, which need not be the current one: what goes to another's stream would not be recorded
+            with (
+                torch.cuda.device(device),
+                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 self._pick_some()
 
     def start(self, squares: Tensor, gap: Tensor) -> None:
