@@ -75,12 +75,20 @@ def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: floa
 
 def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return `image` (H, W, 3) with a line around the regions of `mask` (H, W)."""
-    from scipy import ndimage  # here: every report imports this module
-
-    edge = ndimage.binary_dilation(mask, iterations=2) & ~mask
+    edge = _grown(_grown(mask)) & ~mask
     result = image.copy()
     result[edge] = _OUTLINE
     return result
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask (H, W) and the four neighbours of its pixels; scipy's dilation takes ten times as long."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
 
 
 def beside(panels: Sequence[tuple[str, NDArray[np.uint8]]], size: tuple[int, int]) -> Image.Image:

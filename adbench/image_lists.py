@@ -47,14 +47,14 @@ def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def picture_names(images: Sequence[NewImage]) -> list[PurePath]:
-    """Return a PNG's name for each image: its own, with a number where another image has that one, in any case."""
+    """Return a JPEG's name for each image: its own, with a number where another image has that one, in any case."""
     taken: set[str] = set()
     names = []
     for image in images:
-        name, number = image.name.with_suffix(".png"), 1
+        name, number = image.name.with_suffix(".jpg"), 1
         while str(name).casefold() in taken:
             number += 1
-            name = image.name.with_name(f"{image.name.stem}-{number}.png")
+            name = image.name.with_name(f"{image.name.stem}-{number}.jpg")
         taken.add(str(name).casefold())
         names.append(name)
     return names

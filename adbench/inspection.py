@@ -24,7 +24,6 @@ from adbench.image_lists import NewImage, find_images, picture_names
 from adbench.images import read_image, resize
 from adbench.models import Model, load_model
 from adbench.overlays import draw, smoothed, thumbnail
-from adbench.png import encode
 from adbench.prediction import Scorer
 from adbench.registry import match
 from adbench.setting import Setting
@@ -34,6 +33,11 @@ from adbench.workplace import choose_device
 log = logging.getLogger("adbench")
 OVERLAYS = ("all", "anomalous", "none")
 _THREADS = min(8, os.cpu_count() or 1)  # that draw
+_JPEG: dict[str, Any] = {
+    "format": "JPEG",
+    "quality": 90,
+    "subsampling": 0,
+}  # a fifth of a PNG's time and size; lines stay sharp
 _AHEAD = 32  # images that wait to be drawn
 
 
@@ -127,7 +131,7 @@ class Inspection:
             fine = smoothed(anomaly_map[None], self.model.detector.smoothing)[0]
             said = f"{decision}: {score:.4g}, threshold {limit.image:.4g}" if limit else f"score {score:.4g}"
             with replacing(overlay, durable=False) as temporary:
-                temporary.write_bytes(encode(np.asarray(draw(picture, fine, said, limit))))
+                draw(picture, fine, said, limit).save(temporary, **_JPEG)
         return Prediction(path, score, limit.image if limit else None, decision, str(overlay) if overlay else None)
 
 

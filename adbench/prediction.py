@@ -91,4 +91,6 @@ def _rounded(features: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
         return features
     exact = torch.from_numpy(features)
     rounded = exact.half().float()
+    if all(bound.isfinite() for bound in rounded.aminmax()):
+        return rounded.numpy()
     return torch.where(rounded.isfinite(), rounded, exact).numpy()

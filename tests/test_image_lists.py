@@ -48,4 +48,4 @@ def test_pictures_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
     found = picture_names(find_images([tmp_path / name for name in files]))
-    assert [str(name) for name in found] == ["1.png", "1-2.png", "1-2-2.png", "1-3.png", "1-4.png"]
+    assert [str(name) for name in found] == ["1.jpg", "1-2.jpg", "1-2-2.jpg", "1-3.jpg", "1-4.jpg"]

@@ -45,7 +45,6 @@ LAYERS = [
         "models",
         "network",
         "overlays",
-        "png",
         "prediction",
         "pixels",
         "pretraining",

@@ -137,8 +137,8 @@ def test_nothing_readable_is_an_error(run: Run, model: Path) -> None:
 def test_pictures_of_the_same_name_are_all_kept(run: Run, model: Path, images: Path) -> None:
     same = [images / "good" / "000.png", images / "spot" / "000.png"]
     found = run("predict", model, *same, "--out", "out", "--json").json["predictions"]
-    assert [row["overlay"] for row in found] == ["out/overlays/000.png", "out/overlays/000-2.png"]
-    assert Path("out/overlays/000.png").read_bytes() != Path("out/overlays/000-2.png").read_bytes()
+    assert [row["overlay"] for row in found] == ["out/overlays/000.jpg", "out/overlays/000-2.jpg"]
+    assert Path("out/overlays/000.jpg").read_bytes() != Path("out/overlays/000-2.jpg").read_bytes()
 
 
 def test_the_output_may_lie_among_the_images(run: Run, model: Path, images: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_model_without_threshold_gives_scores(run: Run, bare: Path, images: Pa
     )
     assert (done.code, done.json["undecided"], done.json["threshold"]) == (0, 6, None)
     assert {row["decision"] for row in rows()} == {""}
-    assert len(list(Path("out/overlays").rglob("*.png"))) == 6
+    assert len(list(Path("out/overlays").rglob("*.jpg"))) == 6
 
 
 @pytest.mark.parametrize("wish", [("--fail-on-anomaly",), ("--overlays", "anomalous")])
