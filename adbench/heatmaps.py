@@ -77,7 +77,7 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.ui
     """Return `image` (H, W, 3) with a line around the regions of `mask` (H, W)."""
     edge = _grown(_grown(mask)) & ~mask
     result = image.copy()
-    result[edge] = _OUTLINE
+    result.reshape(-1, 3)[np.flatnonzero(edge)] = _OUTLINE  # by mask it takes three times as long
     return result
 
 
