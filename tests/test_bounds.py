@@ -5,8 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from adbench.detectors.bounds import GROUP, Bounds, make_bounds, rounding, strongest
+from adbench.detectors import halves
+from adbench.detectors.bounds import GROUP, STEP, Bounds, rounding
+from adbench.detectors.directions import Along, strongest
+from adbench.detectors.halves import Halves
 from adbench.detectors.neighbours import NearestNeighbours
+from adbench.detectors.pruning import make_bounds
 
 
 def features(count: int, dim: int = 160, rank: int = 12, seed: int = 0) -> Tensor:
@@ -21,12 +25,17 @@ def brute(queries: Tensor, bank: Tensor) -> Tensor:
     return torch.cdist(queries.double(), bank.double())
 
 
-@pytest.fixture(scope="module")
-def bounds() -> Bounds:
+@pytest.fixture(scope="module", params=[Along, Halves])
+def bounds(request: pytest.FixtureRequest) -> Bounds:
     bank = features(1000)
-    made = make_bounds(bank - bank.mean(0))
-    assert made is not None
-    return made
+    bank -= bank.mean(0)
+    return Halves(bank) if request.param is Halves else Along(bank, strongest(bank, 64))
+
+
+@pytest.fixture
+def slow_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU without tiles for bfloat16."""
+    monkeypatch.setattr(halves, "are_fast", lambda: False)
 
 
 def test_directions_are_orthonormal_and_the_strongest() -> None:
@@ -38,14 +47,38 @@ def test_directions_are_orthonormal_and_the_strongest() -> None:
     assert (bank @ found[:, :12]).square().sum() > 0.999 * best
 
 
-def test_no_bound_exceeds_its_distance(bounds: Bounds) -> None:
-    for scale in (1e-3, 1.0, 1e3):
-        queries = features(64, seed=1) * scale
-        reduced, gaps = bounds.reduce(queries).double(), brute(queries, bounds.bank).square()
-        bound = torch.cdist(reduced, bounds.reduced.double()).square()
-        slack = rounding(queries.square().sum(1), bounds.longest, reduced.shape[1])[:, None].double()
-        assert (bound <= gaps + slack).all()
-        assert (slack < 1e-3 * gaps.mean()).all()  # else it would be the rounding that makes it true
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_no_bound_exceeds_its_distance(bounds: Bounds, scale: float) -> None:
+    queries = features(64, seed=1) * scale
+    gaps = brute(queries, bounds.bank).square()
+    values, limit = bounds.matrix(queries)
+    for column in range(len(bounds.bank)):
+        assert (values[:, column] <= limit(gaps[:, column].float())).all()
+    assert (values[:, len(bounds.bank) :] > limit(gaps.amax(1).float())[:, None]).all()  # no row of the bank
+
+
+def test_what_is_added_for_rounding_is_small(bounds: Bounds) -> None:
+    queries = features(64, seed=1)
+    gaps, added = brute(queries, bounds.bank).square(), rounding(queries.square().sum(1), bounds.longest, 160)
+    assert (added[:, None] < 1e-3 * gaps.mean()).all()  # else it would be this that makes the bounds true
+
+
+def test_of_rounded_products_few_rows_are_left() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
+    assert 0.5 < Halves(noise).left(torch.arange(0, 2000, 10)) < 5
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(1, 1), (40, 3), (1000, 7), (GROUP * STEP + 1, 33)])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_rounded_products_of_any_shape_find_the_nearest_row(rows: int, dim: int, scale: float) -> None:
+    draw = np.random.default_rng(5)
+    bank = torch.from_numpy((scale * draw.normal(size=(rows, dim))).astype("f4"))
+    queries = torch.cat([torch.from_numpy((scale * draw.normal(size=(70, dim))).astype("f4")), bank[:9]])
+    found = Halves(bank).nearest(queries)
+    known = found >= 0
+    assert known.any()
+    gaps = brute(queries, bank)
+    torch.testing.assert_close(gaps[known].gather(1, found[known, None])[:, 0], gaps[known].amin(1), rtol=1e-6, atol=0)
 
 
 def test_the_nearest_row_is_that_of_brute_force(bounds: Bounds) -> None:
@@ -58,21 +91,33 @@ def test_the_nearest_row_is_that_of_brute_force(bounds: Bounds) -> None:
 
 def test_of_equal_rows_the_first_counts(bounds: Bounds) -> None:
     twice = torch.cat([bounds.bank, bounds.bank])
-    assert torch.equal(Bounds(twice, bounds.directions).nearest(bounds.bank), torch.arange(len(bounds.bank)))
+    doubled = Along(twice, bounds.directions) if isinstance(bounds, Along) else Halves(twice)
+    assert torch.equal(doubled.nearest(bounds.bank), torch.arange(len(bounds.bank)))
 
 
-def test_a_query_that_is_far_from_all_is_left_open(bounds: Bounds) -> None:
-    aside = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 160)).astype("f4"))
-    aside -= aside @ bounds.directions @ bounds.directions.T  # the bounds see its length alone
-    far = 100 * aside / aside.norm(dim=1, keepdim=True)
+def test_a_query_that_is_far_from_all_is_left_open(slow_halves: None) -> None:
     bank = features(100 * GROUP)
-    assert (Bounds(bank, bounds.directions).nearest(far) == -1).all()
-    assert (Bounds(bank, bounds.directions).nearest(torch.full((1, 160), torch.nan)) == -1).all()
+    directions = strongest(bank - bank.mean(0), 64)
+    aside = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 160)).astype("f4"))
+    aside -= aside @ directions @ directions.T  # the bounds see its length alone
+    far = 100 * aside / aside.norm(dim=1, keepdim=True)
+    assert (Along(bank, directions).nearest(far) == -1).all()
     index = NearestNeighbours(bank)
     np.testing.assert_array_equal(index.query(far)[1][:, 0], brute(far, bank).argmin(1))
 
 
-def test_a_bank_without_strong_directions_has_no_bounds() -> None:
+def test_a_query_without_a_number_is_left_open(bounds: Bounds) -> None:
+    assert (bounds.nearest(torch.full((2, 160), torch.nan)) == -1).all()
+
+
+def test_the_bounds_of_least_cost_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
+    for fast, kinds in ((True, (Halves, Halves)), (False, (type(None), Along))):
+        monkeypatch.setattr(halves, "are_fast", lambda fast=fast: fast)
+        assert (type(make_bounds(flat)), type(make_bounds(features(2000)))) == kinds
+
+
+def test_a_bank_without_strong_directions_has_no_bounds(slow_halves: None) -> None:
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
     assert make_bounds(noise) is None
     assert make_bounds(features(100)) is None  # too small to be worth it
@@ -92,7 +137,7 @@ def test_products_find_the_same_rows(threads: int) -> None:
 
 
 @pytest.mark.parametrize("dim", [3, 20])
-def test_where_products_cancel_differences_decide(dim: int) -> None:
+def test_where_products_cancel_differences_decide(dim: int, slow_halves: None) -> None:
     bank = torch.from_numpy(np.random.default_rng(0).normal(size=(1500, dim)).astype("f4"))
     queries = bank[:600] + 1e-4 * torch.randn(600, dim, generator=torch.Generator().manual_seed(0))
     assert make_bounds(bank) is None

@@ -1,6 +1,6 @@
 """Exact nearest neighbours of queries in a bank of rows, by Euclidean distance.
 
-One nearest row: on a CPU by lower bounds (bounds.py) where the bank allows it, else by a tiled matrix product with a running
+One nearest row: on a CPU by lower bounds (pruning.py) where the bank allows it, else by a tiled matrix product with a running
 minimum, no heap: where the dimension is some hundred it is within a fifth of faiss either way, both near the peak of the
 product; below that, and for few queries, it is twice as fast.
 Several nearest rows: faiss `IndexFlatL2` on a CPU, whose heap beats a partial sort of the products; `topk` on a GPU.
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.detectors.bounds import Bounds, make_bounds, nearest_of, rounding, where
+from adbench.detectors.bounds import Bounds, nearest_of, rounding, where
+from adbench.detectors.pruning import make_bounds
 from adbench.detectors.workers import workers
 
 Rows = NDArray[np.generic] | Tensor
@@ -101,7 +102,8 @@ class NearestNeighbours:
             return self._by_products(queries)
         index = self._bounds.nearest(queries - self.centre)
         many = where(index < 0)
-        index[many] = self._by_products(queries[many])
+        if len(many):
+            index[many] = self._by_products(queries[many])
         return index
 
     def _by_products(self, queries: Tensor) -> Tensor:
