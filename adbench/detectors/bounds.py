@@ -15,7 +15,7 @@ from torch import Tensor
 
 GROUP = 32  # rows whose least bound is looked at first
 STEP = 16  # groups, of which there is a multiple: whole vectors are compared
-BLOCK, MOST_QUERIES = 1 << 22, 512  # bytes of the bounds of one block of queries, and queries of one
+BLOCK, MOST_QUERIES = 1 << 23, 1024  # bytes of the bounds of one block of queries, and queries of one
 MEASURED = 1 << 16  # elements of one block of differences, which stay in the cache
 COST = (
     100  # of a number gathered and compared, in multiply-adds of a product: measured, twice, as defects leave more rows
@@ -40,6 +40,7 @@ class Bounds(ABC):
     """
 
     bytes_each: int  # of a bound
+    work = 0.0  # multiply-adds that a query is expected to count as
 
     def __init__(self, bank: Tensor) -> None:
         self.bank = bank

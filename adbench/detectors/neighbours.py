@@ -22,10 +22,11 @@ from adbench.detectors.workers import workers
 
 Rows = NDArray[np.generic] | Tensor
 TILE = {"cpu": 512}  # rows and queries of one product: on a CPU 1 MB, which stays in the cache
+MOST = 1024  # queries that a CPU's thread takes at a time
 DEVICE_TILE = 8192
 FEWEST = 32  # queries of one product
 REFINED = 1 << 18  # elements of one block of differences, likewise
-SMALL = 1 << 26  # multiplications that take less time than to wake a thread may
+SMALL = 1 << 28  # multiply-adds that take about as long as to start threads and to wait for them
 SPARE = 4  # rows looked at beyond the k asked for, as products may swap rows that are equally near within rounding
 CANCELS = 1 / 16  # of the squared norm: below that share a float32 product tells distances apart to less than 1e-6
 
@@ -71,35 +72,40 @@ class NearestNeighbours:
         distances = torch.empty(len(rows), k, device=rows.device)
         indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
         with torch.inference_mode():
-            if k == 1:
-                _ = self._bounds  # made here, not by several threads at once
             several = None if k == 1 else self._several(rows, min(k + SPARE, len(self)))
-            step = self._step(len(rows), 1 if several is None else several.shape[1])
+            worth = len(rows) * self._work(several) > SMALL
+            step = self._step(len(rows), several, torch.get_num_threads() if worth else 1)
 
             def answer(start: int) -> None:
                 part = slice(start, start + step)
                 found = several[part] if several is not None else self._nearest(rows[part])[:, None]
                 distances[part], indices[part] = self._refine(rows[part], found, k)
 
-            work = len(rows) * self.bank.numel() if several is None else several.numel() * rows.shape[1]
-            with workers(rows.device, worth=work > SMALL) as spread:
+            with workers(rows.device, worth) as spread:
                 spread(answer, range(0, len(rows), step))
         return distances, indices
 
-    def _step(self, queries: int, found: int) -> int:
-        """Return how many queries a thread takes at a time: a tile, but some for each thread, and few if much is found.
+    def _work(self, several: Tensor | None) -> float:
+        """Return the multiply-adds that a query counts as, of which `several` (Q, n) rows have been found, if any."""
+        if several is not None:
+            return several.shape[1] * self.bank.shape[1]
+        return self._bounds.work if self._bounds else self.bank.numel()  # made here, not by several threads at once
+
+    def _step(self, queries: int, several: Tensor | None, threads: int) -> int:
+        """Return how many queries a thread takes at a time: some for each thread, and few if `several` rows are found.
 
         On a GPU, whose host waits after each step, as many as memory reaches for.
         """
+        numbers = (1 if several is None else several.shape[1]) * self.bank.shape[1]
         if self.bank.device.type != "cpu":
-            return max(1, min(self.tile, DEVICE_TILE**2 // (found * self.bank.shape[1])))
-        share = max(FEWEST, math.ceil(queries / torch.get_num_threads()))
-        return max(1, min(self.tile, share, REFINED // (found * self.bank.shape[1])))
+            return max(1, min(self.tile, DEVICE_TILE**2 // numbers))
+        share = max(FEWEST, math.ceil(queries / threads))
+        return max(1, min(MOST, share, MOST if several is None else REFINED // numbers))
 
     def _nearest(self, queries: Tensor) -> Tensor:
         """Return the index of the nearest row (Q,)."""
         if self._bounds is None or _rough():
-            return self._by_products(queries)
+            return torch.cat([self._by_products(part) for part in torch.split(queries, self.tile)])
         index = self._bounds.nearest(queries - self.centre)
         many = where(index < 0)
         if len(many):

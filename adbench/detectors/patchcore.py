@@ -14,6 +14,7 @@ Deviations from the paper and its official code, for the sake of a study of sing
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -28,6 +29,7 @@ from adbench.anomaly_maps import SIGMA_GRID, resize_maps, resizer
 from adbench.detectors import Detector, register
 from adbench.detectors.coreset import BYTES_PER_POINT, greedy_coreset, project
 from adbench.detectors.neighbours import NearestNeighbours
+from adbench.detectors.workers import workers
 from adbench.environment import memory_bytes
 from adbench.errors import DetectorError, UsageError
 from adbench.feature_maps import FeatureMaps, Shape, join, joined_shape
@@ -36,6 +38,7 @@ from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("smoothed", "patch", "reweighted")
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
+_SMALL = 1 << 18  # numbers that are averaged sooner than several threads have been waited for
 
 
 @register("patchcore")
@@ -179,8 +182,10 @@ class PatchCore(Detector):
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
         """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
         side, order = self.neighbourhood, torch.channels_last  # in which torch averages the same bits 5 times as fast
-        pooled = [F.avg_pool2d(layer.contiguous(memory_format=order), side, 1, side // 2) for layer in layers]
-        return join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
+        small = sum(layer.numel() for layer in layers) < _SMALL
+        with workers(layers[0].device, worth=False) if small else nullcontext():
+            pooled = [F.avg_pool2d(layer.contiguous(memory_format=order), side, 1, side // 2) for layer in layers]
+            return join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
 
     def unsupported(self, shapes: Sequence[Shape]) -> str | None:
         """PatchCore takes any shapes."""

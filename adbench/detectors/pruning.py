@@ -23,9 +23,11 @@ def make_bounds(bank: Tensor) -> Bounds | None:
     if rows * dim < SMALLEST:
         return None
     own = torch.arange(0, rows, math.ceil(rows / SAMPLE))
-    costs = {bounds: bounds.cost(bounds.left(own)) for bounds in _choices(bank)}
-    best = min(costs, key=costs.__getitem__, default=None)
-    return best if best and costs[best] < WORTH * rows * dim else None
+    choices = _choices(bank)
+    for bounds in choices:
+        bounds.work = bounds.cost(bounds.left(own))
+    best = min(choices, key=lambda bounds: bounds.work, default=None)
+    return best if best and best.work < WORTH * rows * dim else None
 
 
 def _choices(bank: Tensor) -> list[Bounds]:
