@@ -110,7 +110,7 @@ class _Selection:
     """The state of a selection among N rows.
 
     loose (N,): squared distance to the nearest of the first `seen` (N,) picks, by expanded products in `dtype`;
-    nearest (N,): the index of that pick. `_bound()` is never below the true distance to all picks.
+    nearest (N,): the index of that pick. centres (num_picks, d): the picks, centred. `_bound()` is never below the true distance to all picks.
     """
 
     def __init__(self, rows: Tensor, num_picks: int, start: int, spread: Spread) -> None:
@@ -140,6 +140,8 @@ class _Selection:
         self.norms = torch.cat([self._centred(block).square().sum(1) for block in blocks])
         self.loose = torch.full_like(self.norms, math.inf)
         self.loose[self.picks[: self.done]] = TAKEN
+        self.centres = torch.empty(self.num_picks, self.rows.shape[1], dtype=dtype, device=self.rows.device)
+        self.centres[: self.done] = self._centred(self.picks[: self.done])
         self.nearest, self.seen, self.seen_by_all = torch.zeros_like(every), torch.zeros_like(every), 0
         # Rounding of |x|^2 + |c|^2 - 2xc is at most g (|x|^2 + |c|^2): g = d u surely, 8 sqrt(d) u all but surely (Higham
         # and Mary 2019). With |c|^2 <= 2 |x|^2 + 2 |x-c|^2 that is 3 g |x|^2 + 2 g |x-c|^2; 4 g leaves room.
@@ -208,16 +210,20 @@ class _Selection:
             min=1
         )  # four groups per octave: few products, little done twice
         group = (age / grain).floor() * grain
+        blocks = list[tuple[Tensor, int]]()
         for value in np.unique(group.cpu().numpy()).tolist():
             members = rows[group == value]
-            self._update(members, int(self.seen[members].min()))
+            first = int(self.seen[members].min())
+            step = self._rows_at_once(min(self.done - first, PICKS_PER_PRODUCT))
+            blocks += [(part, first) for part in torch.split(members, step)]
+        self.spread(self._update, blocks)
 
     def _refresh_all(self) -> None:
         """Bring every point up to date with all picks."""
         picks = self.picks[self.seen_by_all : self.done]
         if not len(picks):
             return
-        centre, centre_norms = self._centred(picks).T, self.norms[picks]
+        centre, centre_norms = self.centres[self.seen_by_all : self.done].T, self.norms[picks]
         step = self._rows_at_once(len(picks))
         for start in range(0, len(self.rows), step):
             part = slice(start, start + step)
@@ -230,23 +236,18 @@ class _Selection:
             self.nearest[part] = torch.where(closer, picks[which], self.nearest[part])
         self.seen_by_all = self.done
 
-    def _update(self, rows: Tensor, first: int) -> None:
-        """Hold the picks from `first` on against `rows`, block by block: each block of rows against all of them."""
-        chunks = torch.split(self.picks[first : self.done], PICKS_PER_PRODUCT)
-        centres = [(picks, self._centred(picks).T, self.norms[picks]) for picks in chunks]
-        step = self._rows_at_once(len(chunks[0]))
-
-        def update(part: Tensor) -> None:
-            points, norms, loose, nearest = self._centred(part), self.norms[part], self.loose[part], self.nearest[part]
-            for picks, centre, centre_norms in centres:
-                product = torch.addmm(centre_norms, points, centre, alpha=-2)
-                value = product.amin(1).add_(norms)
-                closer = torch.nonzero(value < loose)[:, 0]
-                loose[closer] = value[closer]
-                nearest[closer] = picks[first_smallest(product.index_select(0, closer))]
-            self.loose[part], self.nearest[part], self.seen[part] = loose, nearest, self.done
-
-        self.spread(update, torch.split(rows, step))
+    def _update(self, block: tuple[Tensor, int]) -> None:
+        """Hold the picks from a number on against a block of rows."""
+        rows, first = block
+        points, norms, loose, nearest = self._centred(rows), self.norms[rows], self.loose[rows], self.nearest[rows]
+        for start in range(first, self.done, PICKS_PER_PRODUCT):
+            part = slice(start, min(start + PICKS_PER_PRODUCT, self.done))
+            product = torch.addmm(self.norms[self.picks[part]], points, self.centres[part].T, alpha=-2)
+            value = product.amin(1).add_(norms)
+            closer = torch.nonzero(value < loose)[:, 0]
+            loose[closer] = value[closer]
+            nearest[closer] = self.picks[part][first_smallest(product.index_select(0, closer))]
+        self.loose[rows], self.nearest[rows], self.seen[rows] = loose, nearest, self.done
 
     def _hold(self, level: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return indices, float64 rows and exact squared distances of all points whose bound reaches `level`."""
@@ -258,6 +259,7 @@ class _Selection:
         order = self.pick(points, gap, level, self.num_picks - self.done, self.dtype == torch.float64)
         new = held[order]
         self.picks[self.done : self.done + len(new)] = new
+        self.centres[self.done : self.done + len(new)] = self._centred(new)
         self.loose[new] = TAKEN
         self.done += len(new)
 
