@@ -110,7 +110,8 @@ class _Selection:
     """The state of a selection among N rows.
 
     loose (N,): squared distance to the nearest of the first `seen` (N,) picks, by expanded products in `dtype`;
-    nearest (N,): the index of that pick. centres (num_picks, d): the picks, centred. `_bound()` is never below the true distance to all picks.
+    nearest (N,): the index of that pick. centres (num_picks, d): the picks, centred. `_bound()` is never below the true
+    distance to all picks.
     """
 
     def __init__(self, rows: Tensor, num_picks: int, start: int, spread: Spread) -> None:
