@@ -42,8 +42,8 @@ class Halves(Bounds):
 
     def cost(self, left: float) -> float:
         """Return that of the product, and of what is left."""
-        rows, dim = self.bank.shape
-        return dim * rows / _FASTER + COST * dim * left
+        dim = self.bank.shape[1]
+        return dim * self.columns / _FASTER + COST * dim * left
 
 
 def are_fast() -> bool:

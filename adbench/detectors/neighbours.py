@@ -22,7 +22,7 @@ from adbench.detectors.workers import workers
 
 Rows = NDArray[np.generic] | Tensor
 TILE = {"cpu": 512}  # rows and queries of one product: on a CPU 1 MB, which stays in the cache
-MOST = 1024  # queries that a CPU's thread takes at a time
+MOST = 1024  # queries that lower bounds take at a time
 DEVICE_TILE = 8192
 FEWEST = 32  # queries of one product
 REFINED = 1 << 18  # elements of one block of differences, likewise
@@ -100,12 +100,14 @@ class NearestNeighbours:
         if self.bank.device.type != "cpu":
             return max(1, min(self.tile, DEVICE_TILE**2 // numbers))
         share = max(FEWEST, math.ceil(queries / threads))
-        return max(1, min(MOST, share, MOST if several is None else REFINED // numbers))
+        if several is not None:
+            return max(1, min(self.tile, share, REFINED // numbers))
+        return min(share, MOST if self._bounds else self.tile)
 
     def _nearest(self, queries: Tensor) -> Tensor:
         """Return the index of the nearest row (Q,)."""
         if self._bounds is None or _rough():
-            return torch.cat([self._by_products(part) for part in torch.split(queries, self.tile)])
+            return self._by_products(queries)
         index = self._bounds.nearest(queries - self.centre)
         many = where(index < 0)
         if len(many):

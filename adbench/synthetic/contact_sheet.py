@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_dilation
 
 from adbench.files import replacing
+from adbench.heatmaps import outlined
 from adbench.synthetic.generation import SyntheticImage
 
 _SIDE, _GAP, _CAPTION = 144, 6, 18  # px of a picture, between pictures, above a row
-_OUTLINE = (255, 32, 160)
 
 
 class ContactSheet:
@@ -43,11 +42,9 @@ class ContactSheet:
 
 
 def _cell(made: SyntheticImage) -> Image.Image:
-    edge = binary_dilation(made.mask, iterations=max(1, max(made.mask.shape) // 160)) & ~made.mask
-    outlined = made.image.copy()
-    outlined[edge] = _OUTLINE
+    marked = outlined(made.image, made.mask, width=max(1, max(made.mask.shape) // 160))
     cell = Image.new("RGB", (2 * _SIDE, _SIDE), "white")
-    for left, picture in ((0, outlined), (_SIDE, made.image[_surroundings(made.mask)])):
+    for left, picture in ((0, marked), (_SIDE, made.image[_surroundings(made.mask)])):
         cell.paste(_fitted(picture), (left, 0))
     return cell
 
