@@ -46,8 +46,13 @@ def predict(
     images: Images,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets predictions.csv and overlays/.")],
     overlays: Annotated[
-        str, typer.Option("--overlays", metavar="all|anomalous|none", help="Which images get a picture.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            "--overlays",
+            metavar="all|anomalous|none",
+            help="Which images get a picture. Default: anomalous, or all where the model has no threshold.",
+        ),
+    ] = None,
     no_overlays: Annotated[bool, typer.Option("--no-overlays", help="The same as --overlays none.")] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help=f"Exit with {_FOUND} if an image is anomalous.")
@@ -57,7 +62,7 @@ def predict(
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
-    """Score new images with a saved detector: a CSV of scores and decisions, and a picture of each.
+    """Score new images with a saved detector: a CSV of scores and decisions, and pictures of the anomalous ones.
 
     Anomalous = a score above the model's threshold. An image that cannot be read has its error in its row; the others go on.
     """

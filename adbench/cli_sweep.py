@@ -81,7 +81,8 @@ def sweep(
     with console.progress() as (on_step, _):
         data = o.data_folder(data, study.data)
         setting = o.setting(data, cache, category or list(study.categories), device, offline, on_step)
-        planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, most, context.obj or "")
+        typed, apart = context.obj or "", chosen.elsewhere and not dry_run
+        planned = plan_sweep(setting, study, o.results_folder(out), limit, keep_maps, most, typed, apart)
     if status:
         return print_status(o.results_folder(out), planned.plan.jobs, json)
     if dry_run:

@@ -137,17 +137,21 @@ def _call(function: Callable[[], Prediction]) -> Prediction:
 
 
 def prepare(
-    setting: Setting, file: Path, sources: Sequence[Path], out: Path, overlays: str, decide: bool
+    setting: Setting, file: Path, sources: Sequence[Path], out: Path, overlays: str | None, decide: bool
 ) -> Inspection:
-    """Return what `predict` is to do; what is missing is said before any work. decide: decisions are a must."""
-    overlays = match("overlays", overlays, OVERLAYS)
+    """Return what `predict` is to do; what is missing is said before any work. decide: decisions are a must.
+
+    Unless said otherwise the anomalous images get an overlay, and all where there is no threshold to tell them by.
+    """
+    wish = match("overlays", overlays, OVERLAYS) if overlays else None
     images, model = find_images(sources, leave_out=out), load_model(file)
     remedy = f"set one with: adbench threshold {file} GOOD_IMAGES --fpr 0.01"
-    if model.threshold is None and (decide or overlays == "anomalous"):
+    if model.threshold is None and (decide or wish == "anomalous"):
         raise UsageError(f"predict: {file} has no threshold, so nothing is anomalous to it; {remedy}")
     scorer = Scorer(setting.network_of(file, model.job), model.job, model.detector, choose_device(setting.device))
     if model.threshold is None:
         log.warning("%s has no threshold: scores come without decisions; %s", file, remedy)
+    overlays = wish or ("anomalous" if model.threshold else "all")
     return Inspection(model, scorer, images, out, overlays, setting.on_step)
 
 

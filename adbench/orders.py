@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adbench.apart import default_threads
 from adbench.datasets import DATASETS
 from adbench.errors import DataError, WeightsError
 from adbench.files import sha256
@@ -27,14 +28,12 @@ SCHEMA = 1
 
 def order_for(group: Group, setting: Setting, out: Path) -> dict[str, Any]:
     """Return the order to run a group, with as many threads as here: a convolution's last bits depend on their number."""
-    import torch
-
     weights = asdict(group.network.weights)
     if weights["path"]:
         weights["path"] = _absolute(weights["path"])
     return {
         "schema": SCHEMA, "out": _absolute(out), "cache": _absolute(setting.cache), "data": _data(setting.data),
-        "device": setting.device, "threads": torch.get_num_threads(), "weights": weights, "fields": group.fields,
+        "device": setting.device, "threads": default_threads(setting.memo), "weights": weights, "fields": group.fields,
         "jobs": [job.record() for job in group.jobs], "keep_maps": group.keep_maps,
         "cache_limit": group.cache_limit,
     }  # fmt: skip

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
 from adbench.answers import Answers
+from adbench.apart import ask_apart
 from adbench.errors import WeightsError
 from adbench.inputs import Inputs
 from adbench.layers import Description, describe
@@ -113,6 +115,21 @@ def make_plan(
                 groups.append(Group(item, network, jobs, fields))
     names = [item.category.name for item in inputs]
     return Plan(digest([asdict(spec), names]), tuple(sorted(groups, key=_order)), tuple(skipped))
+
+
+def learn_apart(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
+    """Let a process of its own find out what a plan of `spec` needs torch for, unless `memo` holds it.
+
+    Weights that would have to be fetched are left to the plan. Raises what `make_plan` does.
+    """
+    on_step(0, 1, "looking at networks and detectors")
+    question = ["learnt", asdict(replace(spec, seeds=()))]
+    Answers(memo / "learnt.json").to(question, partial(ask_apart, partial(_learn, spec, memo)))
+
+
+def _learn(spec: Spec, memo: Path) -> bool:
+    make_plan(spec, [], memo, offline=True)
+    return True
 
 
 def job_for(inputs: Inputs, network: Network, layers: tuple[str, ...], method: Method, seed: int, **rest: Any) -> Job:

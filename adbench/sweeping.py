@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.executors import Executor, Site, choose_executor
-from adbench.planning import Plan, make_plan
+from adbench.planning import Plan, learn_apart, make_plan
 from adbench.results import ResultStore
 from adbench.setting import Setting
 from adbench.spec import Spec
@@ -74,9 +74,15 @@ def plan_sweep(
     keep_maps: int = 0,
     cache_limit: int | None = None,
     command: str = "",
+    apart: bool = False,
 ) -> Sweep:
-    """Return the sweep of a specification; unknown names and damaged data stop here, before any work."""
+    """Return the sweep of a specification; unknown names and damaged data stop here, before any work.
+
+    `apart`: what only torch can tell of networks and detectors is asked in another process, so that this one stays small.
+    """
     results = ResultStore(out)
+    if apart:
+        learn_apart(spec, setting.memo, setting.on_step)
     plan = make_plan(spec, setting.inputs(spec.image_sizes), setting.memo, setting.offline, setting.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)

@@ -1,12 +1,14 @@
 """Time and memory of a sweep's bookkeeping: plan, resume and report on many jobs. Run: python benchmarks/many_jobs.py [100000]
 
 Nothing is extracted: images are tiny, and results of the usual size are written with made-up numbers. Each step is a process
-of its own. `first` plans with an empty cache, which loads torch; `plan` is the next one, into an empty results folder;
-`resume` and `report` are the commands. The images are checked before, as their first check keeps pixels for the passes.
+of its own. `first` plans with an empty cache, as a sweep in workers or on a cluster does: a process beside it loads torch to
+look at the network and the detectors. `plan` is the next one, into an empty results folder; `resume` and `report` are the
+commands. The images are checked before, as their first check keeps pixels for the passes.
 """
 
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -55,8 +57,16 @@ def plan(folder: Path) -> None:
     """Plan the sweep as its command does before the first job, and store the plan."""
     from adbench.sweeping import plan_sweep
 
-    planned = plan_sweep(setting(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out")
+    planned = plan_sweep(
+        setting(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out", apart=True
+    )
     planned.results.write_plan(planned.plan.name, planned.plan.jobs, planned.command)
+    own, beside = (resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(
+        f"        {own} MiB is the process that plans; {beside} MiB one beside it, with torch",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def fill(folder: Path) -> None:
@@ -88,7 +98,7 @@ def made_up(job: Job, numbers: random.Random) -> Result:
 
 
 def measured(name: str, command: list[str]) -> None:
-    """Run a command; print its seconds and its peak of resident memory."""
+    """Run a command; print its seconds and its peak of resident memory, or that of a process which it starts."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

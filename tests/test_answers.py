@@ -1,15 +1,24 @@
-"""What planning asks of code that loads torch is asked once, and again where the answer may have changed."""
+"""What planning asks of code that loads torch is asked once, apart if so wished, and again where the answer may have changed."""
 
+import os
+import signal
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import loaded_by
 
 from adbench import answers
 from adbench.answers import Answers
+from adbench.apart import ask_apart, default_threads
+from adbench.backbones import find
 from adbench.errors import UsageError
 from adbench.methods import find_method
 from adbench.network import find_network
+from adbench.results import ResultStore
+from adbench.sweeping import by_status
 
 
 def test_an_answer_is_kept_for_the_next_process(tmp_path: Path) -> None:
@@ -59,10 +68,36 @@ def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
     assert find_network("resnet18", str(file), known).weights.sha256 != first.weights.sha256
 
 
-def test_a_sweep_that_is_done_its_status_and_its_report_load_no_torch(tmp_path: Path, parts: Path) -> None:
+def test_what_watches_over_workers_or_finds_all_done_loads_no_torch(tmp_path: Path, parts: Path) -> None:
     place = ["--out", str(tmp_path / "out")]
     grid = [f"--set={pair}" for pair in ("backbones=resnet18", "weights=random", "layers=layer3", "image_sizes=64")]
     sweep = ["sweep", "--preset", "quickstart", "--data", str(parts), *grid, "--cache", str(tmp_path / "cache"), *place]
-    assert "torch" in loaded_by(sweep)
+    modules = loaded_by([*sweep, "--jobs", "2"])
+    assert "numpy" in modules and "torch" not in modules
+    assert by_status(ResultStore(tmp_path / "out").all()) == {"done": 2, "skipped": 0, "failed": 0}
     for arguments in (sweep, ["sweep", "--status", *place], ["report", str(tmp_path / "out")]):
         assert "torch" not in loaded_by(arguments), arguments[0]
+
+
+def test_a_question_asked_apart_is_answered_or_refused_alike() -> None:
+    assert ask_apart(partial(pow, 2, 10)) == 1024
+    with pytest.raises(UsageError, match="'nosuch'"):
+        ask_apart(partial(find, "nosuch"))
+
+
+def test_a_question_whose_process_dies_is_asked_here() -> None:
+    assert ask_apart(partial(_dies_elsewhere, os.getpid())) == os.getpid()
+
+
+def _dies_elsewhere(home: int) -> int:
+    if os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return home
+
+
+def test_threads_are_those_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = default_threads(tmp_path)
+    assert here == torch.get_num_threads()
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert default_threads(tmp_path) == 1

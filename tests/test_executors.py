@@ -272,7 +272,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[Path]]:
     """Files of each array that was submitted; their tasks are called 7_0, 7_1 ..."""
     calls: list[list[Path]] = []
 
-    def submit(folder: Path, files: list[Path], resources: Resources) -> list[str]:
+    def submit(folder: Path, files: list[Path], resources: Resources, threads: int) -> list[str]:
         calls.append(files)
         return [f"{6 + len(calls)}_{index}" for index in range(len(files))]
 

@@ -21,6 +21,7 @@ LAYERS = [
     (
         "anomaly_maps",
         "answers",
+        "apart",
         "backbones",
         "breakdown",
         "checkpoints",

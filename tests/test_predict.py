@@ -70,7 +70,7 @@ def test_train_says_when_too_few_images_are_held_out(train: Trained) -> None:
 
 
 def test_each_image_has_a_row_and_a_picture(run: Run, model: Path, images: Path) -> None:
-    done = run("predict", model, images, "--out", "out", "--json")
+    done = run("predict", model, images, "--out", "out", "--overlays", "all", "--json")
     found = done.json
     assert (done.code, done.err) == (0, "")
     assert [row["path"] for row in found["predictions"]] == sorted(map(str, images.rglob("*.png")))
@@ -83,7 +83,7 @@ def test_each_image_has_a_row_and_a_picture(run: Run, model: Path, images: Path)
 
 
 def test_the_csv_says_what_the_json_says(run: Run, model: Path, images: Path) -> None:
-    found = run("predict", model, images, "--out", "out", "--json").json["predictions"]
+    found = run("predict", model, images, "--out", "out", "--overlays", "all", "--json").json["predictions"]
     assert [{**row, "score": float(row["score"]), "threshold": float(row["threshold"])} for row in rows()] == [
         {**row, "error": ""} for row in found
     ]
@@ -108,10 +108,14 @@ def test_the_answer_for_people(run: Run, model: Path, images: Path) -> None:
     assert not Path("out/overlays").exists()
 
 
-def test_only_anomalous_images_are_drawn_if_so_wished(run: Run, model: Path, images: Path) -> None:
-    found = run("predict", model, images, "--out", "out", "--overlays", "anomalous", "--json").json
+@pytest.mark.parametrize("wish", [(), ("--overlays", "anomalous")])
+def test_only_anomalous_images_are_drawn_unless_said_otherwise(
+    wish: tuple[str, ...], run: Run, model: Path, images: Path
+) -> None:
+    found = run("predict", model, images, "--out", "out", *wish, "--json").json
     drawn = [row["decision"] for row in found["predictions"] if row["overlay"]]
     assert drawn == ["anomalous"] * found["anomalous"]
+    assert len(list(Path("out/overlays").rglob("*.jpg"))) == found["anomalous"] >= 3
 
 
 def test_damaged_images_are_named_and_the_others_go_on(run: Run, model: Path, images: Path, tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_nothing_readable_is_an_error(run: Run, model: Path) -> None:
 
 def test_pictures_of_the_same_name_are_all_kept(run: Run, model: Path, images: Path) -> None:
     same = [images / "good" / "000.png", images / "spot" / "000.png"]
-    found = run("predict", model, *same, "--out", "out", "--json").json["predictions"]
+    found = run("predict", model, *same, "--out", "out", "--overlays", "all", "--json").json["predictions"]
     assert [row["overlay"] for row in found] == ["out/overlays/000.jpg", "out/overlays/000-2.jpg"]
     assert Path("out/overlays/000.jpg").read_bytes() != Path("out/overlays/000-2.jpg").read_bytes()
 

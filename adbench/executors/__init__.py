@@ -42,6 +42,11 @@ class Executor:
     takes: ClassVar[tuple[str, ...]] = ()
     resources: Resources
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes compute, so that this one can do without torch."""
+        return True
+
     def check(self) -> None:
         """Raise UsageError for resources that cannot be, ClusterError if something to run with is missing."""
 

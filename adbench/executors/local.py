@@ -29,6 +29,12 @@ class Local(Executor):
 
     takes = ("jobs", "gpus", "gpu_slots")
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether there are several workers."""
+        wishes = self.resources
+        return (wishes.jobs or 1) > 1 or bool(wishes.gpus and len(wishes.gpus) * (wishes.gpu_slots or 1) > 1)
+
     def check(self) -> None:
         """Raise UsageError for more workers than slots, and for GPUs that are not here."""
         for device in devices(self.resources, "auto"):
@@ -39,11 +45,11 @@ class Local(Executor):
         slots = devices(self.resources, site.setting.device)
         if not groups:
             return check_device(slots[0])
-        from adbench.sweep import run_group
-
         if len(slots) > 1 and len(groups) > 1:
             yield from follow(_Crew(site, slots), groups, site)
             return
+        from adbench.sweep import run_group
+
         place, waiting = replace(site.setting, device=slots[0]).workplace(), list(groups)
         while waiting:
             for group in next_groups(waiting, 1, site):

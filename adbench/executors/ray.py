@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from adbench.apart import default_threads
 from adbench.errors import ClusterError, UsageError
 from adbench.executors import Executor, Site, register
 from adbench.executors.following import Ending, follow
@@ -50,11 +51,10 @@ class Ray(Executor):
 
     def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
         import ray
-        import torch
 
         _connect(self.resources.ray_address)
         try:
-            threads = torch.get_num_threads()
+            threads = default_threads(site.setting.memo)
             largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
             task = ray.remote(_carry_out).options(
                 num_cpus=min(threads, largest), num_gpus=self.resources.gpus_per_task or 0, max_retries=_RETRIES,

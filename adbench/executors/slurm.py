@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from adbench.apart import default_threads
 from adbench.errors import ClusterError, UsageError
 from adbench.executors import Executor, Resources, Site, register
 from adbench.executors.following import Ending, follow
@@ -116,7 +117,8 @@ class _Crew:
         share = -(-len(groups) // _largest_array())
         parts = [tuple(groups[i : i + share]) for i in range(0, len(groups), share)]
         files = [self._write(part) for part in parts]
-        names = _submit(self.site.out / "slurm", files, self.resources)
+        threads = default_threads(self.site.setting.memo)
+        names = _submit(self.site.out / "slurm", files, self.resources, threads)
         record = {name: file.name for name, file in zip(names, files, strict=True)}
         write_text(self.orders / f"tasks-{names[0].split('_')[0]}.json", json.dumps(record))
         self.own.update(names)
@@ -174,12 +176,10 @@ class _Crew:
             subprocess.run(["scancel", *unwanted], check=False, capture_output=True)  # noqa: S603, S607
 
 
-def _submit(folder: Path, files: Sequence[Path], resources: Resources) -> list[str]:
+def _submit(folder: Path, files: Sequence[Path], resources: Resources, threads: int) -> list[str]:
     """Return the names of the tasks that Slurm took, one per file, as one array."""
     import submitit
-    import torch
 
-    threads = torch.get_num_threads()
     variables = environment(threads) | {
         "SRUN_CPUS_PER_TASK": str(threads)
     }  # srun has not heard of it since Slurm 22.05
