@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adbench.detectors import halves
-from adbench.detectors.bounds import GROUP, STEP, Bounds, rounding
+from adbench.detectors.bounds import Bounds, rounding
 from adbench.detectors.directions import Along, strongest
 from adbench.detectors.halves import Halves
 from adbench.detectors.neighbours import NearestNeighbours
@@ -54,7 +54,6 @@ def test_no_bound_exceeds_its_distance(bounds: Bounds, scale: float) -> None:
     values, limit = bounds.matrix(queries)
     for column in range(len(bounds.bank)):
         assert (values[:, column] <= limit(gaps[:, column].float())).all()
-    assert (values[:, len(bounds.bank) :] > limit(gaps.amax(1).float())[:, None]).all()  # no row of the bank
 
 
 def test_what_is_added_for_rounding_is_small(bounds: Bounds) -> None:
@@ -68,7 +67,7 @@ def test_of_rounded_products_few_rows_are_left() -> None:
     assert 0.5 < Halves(noise).left(torch.arange(0, 2000, 10)) < 5
 
 
-@pytest.mark.parametrize(("rows", "dim"), [(1, 1), (40, 3), (1000, 7), (GROUP * STEP + 1, 33)])
+@pytest.mark.parametrize(("rows", "dim"), [(1, 1), (40, 3), (1000, 7), (513, 33)])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
 def test_rounded_products_of_any_shape_find_the_nearest_row(rows: int, dim: int, scale: float) -> None:
     draw = np.random.default_rng(5)
@@ -96,7 +95,7 @@ def test_of_equal_rows_the_first_counts(bounds: Bounds) -> None:
 
 
 def test_a_query_that_is_far_from_all_is_left_open(slow_halves: None) -> None:
-    bank = features(100 * GROUP)
+    bank = features(3200)
     directions = strongest(bank - bank.mean(0), 64)
     aside = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 160)).astype("f4"))
     aside -= aside @ directions @ directions.T  # the bounds see its length alone

@@ -37,9 +37,7 @@ class Along(Bounds):
         """Return squared bounds less the query's squared norm."""
         reduced = self.reduce(queries)
         norms = reduced.square().sum(1)
-        values = torch.empty(len(queries), self.columns)
-        values[:, len(self.bank) :] = torch.inf
-        torch.addmm(self.norms, reduced, self.reduced.T, alpha=-2, out=values[:, : len(self.bank)])
+        values = torch.addmm(self.norms, reduced, self.reduced.T, alpha=-2)
         return Matrix(values, lambda reach: reach - norms + rounding(norms, self.longest, reduced.shape[1]))
 
     def cost(self, left: float) -> float:
