@@ -25,11 +25,15 @@ def brute(queries: Tensor, bank: Tensor) -> Tensor:
     return torch.cdist(queries.double(), bank.double())
 
 
-@pytest.fixture(scope="module", params=[Along, Halves])
+@pytest.fixture(scope="module", params=["along", "along in bfloat16", "halves"])
 def bounds(request: pytest.FixtureRequest) -> Bounds:
     bank = features(1000)
     bank -= bank.mean(0)
-    return Halves(bank) if request.param is Halves else Along(bank, strongest(bank, 64))
+    if request.param == "halves":
+        return Halves(bank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halves, "are_fast", lambda: request.param != "along")
+        return Along(bank, strongest(bank, 64))
 
 
 @pytest.fixture
@@ -51,9 +55,11 @@ def test_directions_are_orthonormal_and_the_strongest() -> None:
 def test_no_bound_exceeds_its_distance(bounds: Bounds, scale: float) -> None:
     queries = features(64, seed=1) * scale
     gaps = brute(queries, bounds.bank).square()
-    values, limit = bounds.matrix(queries)
+    values, limit, sift = bounds.matrix(queries)
     for column in range(len(bounds.bank)):
-        assert (values[:, column] <= limit(gaps[:, column].float())).all()
+        reach = gaps[:, column].float()
+        assert (values[:, column] <= limit(reach)).all()
+        assert sift is None or sift(torch.arange(64), torch.full((64,), column), reach).all()
 
 
 def test_what_is_added_for_rounding_is_small(bounds: Bounds) -> None:

@@ -24,10 +24,12 @@ class Matrix(NamedTuple):
     """Bounds of queries (Q, M), in numbers of the same order as a query's distances.
 
     limit: returns the largest number (Q,) that a row may have whose squared distance is at most a given one (Q,).
+    sift: by better bounds, tells of pairs of a query's number and a row, both (T,), whether that may be so, (T,) bool.
     """
 
     values: Tensor
     limit: Callable[[Tensor], Tensor]
+    sift: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
 class Bounds(ABC):
@@ -60,32 +62,31 @@ class Bounds(ABC):
     def left(self, own: Tensor) -> float:
         """Return how many rows bounds leave, on average, to the rows of the bank with the numbers `own`, but for themselves."""
         queries = self.bank[own]
-        values, limit = self.matrix(queries)
+        values, limit, _ = self.matrix(queries)
         values[torch.arange(len(own)), own] = _largest(values)
         reach = self._square(queries, _argmin(values))
         return float((values <= limit(reach)[:, None]).sum()) / len(own)
 
     def _block(self, queries: Tensor) -> Tensor:
         """Measure the row of the least bound, and then, where others may be as near, all that may."""
-        values, limit = self.matrix(queries)
-        index, least, second = _two_least(values)
-        most = limit(self._square(queries, index))
+        matrix = self.matrix(queries)
+        index, least, second = _two_least(matrix.values)
+        reach = self._square(queries, index)
+        most = matrix.limit(reach)
         several = where(second <= most)
         index[where(~(least <= most))] = -1  # no numbers
-        index[several] = self._measured(queries, values.numpy()[several.numpy()], most[several], several)
+        hit = np.flatnonzero(matrix.values.numpy()[several.numpy()] <= most[several].numpy()[:, None])
+        hit = hit[np.bincount(hit // len(self.bank), minlength=len(several))[hit // len(self.bank)] <= self.most]
+        place, row = (torch.from_numpy(part) for part in np.divmod(hit, len(self.bank)))
+        if matrix.sift:
+            near = where(matrix.sift(several[place], row, reach))
+            place, row = place[near], row[near]
+        index[several] = nearest_of(self.bank, queries.index_select(0, several), place, row)
         return index
 
     def _square(self, queries: Tensor, index: Tensor) -> Tensor:
         """Return the squared distance of each query to one row."""
         return (queries - self.bank.index_select(0, index)).square_().sum(1)
-
-    def _measured(self, queries: Tensor, values: NDArray[np.generic], most: Tensor, several: Tensor) -> Tensor:
-        """Return the nearest row's index of each query among `several` (S,), whose bounds (S, M) may be `most` (S,)."""
-        hit = np.flatnonzero(values <= most.numpy()[:, None])
-        query, row = np.divmod(hit, len(self.bank))
-        kept = np.bincount(query, minlength=len(several))[query] <= self.most
-        pairs = torch.from_numpy(query[kept]), torch.from_numpy(row[kept])
-        return nearest_of(self.bank, queries.index_select(0, several), *pairs)
 
 
 def rounding(norms: Tensor, longest: Tensor, dim: int) -> Tensor:

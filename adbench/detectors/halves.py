@@ -14,7 +14,7 @@ from adbench.detectors.bounds import COST, Bounds, Matrix, rounding
 
 HALF, PIECES = torch.bfloat16, 3
 _SPARE = 1.01  # the product and its limit are rounded to 8 bits each
-_FASTER = 7  # than a product in float32
+FASTER = 7  # than a product in float32
 
 
 class Rounded(NamedTuple):
@@ -81,7 +81,7 @@ class Halves(Bounds):
 
     def cost(self, left: float) -> float:
         """Return that of the product, and of what is left."""
-        return self.bank.numel() / _FASTER + COST * self.bank.shape[1] * left
+        return self.bank.numel() / FASTER + COST * self.bank.shape[1] * left
 
 
 def are_fast() -> bool:
