@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run, make_category
+from conftest import Run, loaded_by, make_category
 from PIL import Image
 
 LAYERS = ["blocks.1.1.add", "blocks.2.1.add+blocks.4.2.add"]
@@ -75,10 +75,16 @@ def test_a_cache_limit_deletes_what_is_finished_and_changes_no_bit(
     assert measured(run, "tight") == reference
 
 
-def test_two_workers_change_no_bit(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:
-    done = run("sweep", "--spec", spec, "--data", parts, "--out", "two", "--cache", "cold", "--jobs", 2, "--json")
-    assert (done.code, done.json["done"]) == (0, 4)
+def test_two_workers_change_no_bit_and_who_needs_no_torch_does_not_load_it(
+    run: Run, reference: dict[Any, Any], parts: Path, spec: Path
+) -> None:
+    place = ["--out", "two"]
+    sweep = ["sweep", "--spec", str(spec), "--data", str(parts), "--cache", "cold", *place]
+    watching = loaded_by([*sweep, "--jobs", "2"])
+    assert "numpy" in watching and "torch" not in watching
     assert measured(run, "two") == reference
+    for done in (sweep, ["sweep", "--status", *place], ["report", "two"]):
+        assert "torch" not in loaded_by(done), done[0]
 
 
 def test_train_and_eval_give_the_bits_of_a_sweep(run: Run, reference: dict[Any, Any], parts: Path) -> None:
