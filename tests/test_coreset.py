@@ -40,20 +40,8 @@ DATA = {
 }
 
 
-WAYS = {  # whether products may be in bfloat16, from how many picks on, and for which distances
-    "float32": (False, 0, 0.0),
-    "bfloat16": (True, 2, coreset.TELLS_APART),
-    "bfloat16 beyond its use": (True, 2, 0.0),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", DATA)
-def test_picks_are_those_of_the_textbook_loop(kind, way, monkeypatch):
-    fast, fewest, apart = WAYS[way]
-    monkeypatch.setattr(coreset, "are_fast", lambda: fast)
-    monkeypatch.setattr(coreset, "FEWEST_ROUNDED", fewest)
-    monkeypatch.setattr(coreset, "TELLS_APART", apart)
+def test_picks_are_those_of_the_textbook_loop(kind):
     points = DATA[kind](np.random.default_rng(0)).astype(np.float32)
     num_picks = len(points) // 5
     assert greedy_coreset(points, num_picks, 7).tolist() == textbook(points, num_picks, 7)

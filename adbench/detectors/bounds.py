@@ -3,6 +3,7 @@
 directions.py makes them of a few dozen numbers in place of hundreds, halves.py of products in bfloat16.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,40 +13,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+GROUP = 32  # rows whose least bound is looked at first
+STEP = 16  # groups, of which there is a multiple: whole vectors are compared
 BLOCK, MOST_QUERIES = 1 << 23, 1024  # bytes of the bounds of one block of queries, and queries of one
 MEASURED = 1 << 16  # elements of one block of differences, which stay in the cache
-FEWEST_LEFT, SHARE_LEFT = 64, 1 / 32  # rows, and share of a bank, that bounds may leave to one query
 COST = (
     100  # of a number gathered and compared, in multiply-adds of a product: measured, twice, as defects leave more rows
 )
 
 
 class Matrix(NamedTuple):
-    """Bounds of queries (Q, M), in numbers of the same order as a query's distances.
+    """Bounds of queries (Q, columns), in numbers of the same order as a query's distances.
 
     limit: returns the largest number (Q,) that a row may have whose squared distance is at most a given one (Q,).
-    sift: by better bounds, tells of pairs of a query's number and a row, both (T,), whether that may be so, (T,) bool.
     """
 
     values: Tensor
     limit: Callable[[Tensor], Tensor]
-    sift: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
 class Bounds(ABC):
-    """Bounds for a `bank` (M, d) float32 on the CPU. The bank's mean should be 0."""
+    """Bounds for a `bank` (M, d) float32 on the CPU. The bank's mean should be 0.
+
+    Columns of a matrix are the rows of the bank, and some behind the last. Column j is in group j % groups: so groups are
+    compared a CPU's vector at a time.
+    """
 
     bytes_each: int  # of a bound
     work = 0.0  # multiply-adds that a query is expected to count as
 
-    def __init__(self, bank: Tensor, longest: Tensor | None = None) -> None:
+    def __init__(self, bank: Tensor) -> None:
         self.bank = bank
-        self.most = max(FEWEST_LEFT, int(SHARE_LEFT * len(bank)))
-        self.longest = bank.square().sum(1).max().sqrt() if longest is None else longest  # norm of a row
+        self.groups = STEP * math.ceil(len(bank) / (GROUP * STEP))
+        self.columns = self.groups * GROUP
+        self.most = max(2 * GROUP, self.groups // 2)  # groups left to one query
+        self.longest = bank.square().sum(1).max().sqrt()
 
     @abstractmethod
     def matrix(self, queries: Tensor) -> Matrix:
-        """Return the bounds of queries (Q, d)."""
+        """Return the bounds of queries (Q, d); behind the last row they are larger than any limit."""
 
     @abstractmethod
     def cost(self, left: float) -> float:
@@ -56,37 +62,33 @@ class Bounds(ABC):
 
         Of equally near rows the first counts. A query's answer does not depend on the others.
         """
-        step = max(1, min(MOST_QUERIES, BLOCK // (self.bytes_each * len(self.bank))))
+        step = max(1, min(MOST_QUERIES, BLOCK // (self.bytes_each * self.columns)))
         return torch.cat([self._block(part) for part in torch.split(queries, step)])
 
     def left(self, own: Tensor) -> float:
         """Return how many rows bounds leave, on average, to the rows of the bank with the numbers `own`, but for themselves."""
         queries = self.bank[own]
-        values, limit, _ = self.matrix(queries)
-        values[torch.arange(len(own)), own] = _largest(values)
-        reach = self._square(queries, _argmin(values))
+        values, limit = self.matrix(queries)
+        values[torch.arange(len(own)), own] = torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
+        reach = (queries - self.bank.index_select(0, _argmin(values))).square_().sum(1)
         return float((values <= limit(reach)[:, None]).sum()) / len(own)
 
     def _block(self, queries: Tensor) -> Tensor:
-        """Measure the row of the least bound, and then, where others may be as near, all that may."""
-        matrix = self.matrix(queries)
-        index, least, second = _two_least(matrix.values)
-        reach = self._square(queries, index)
-        most = matrix.limit(reach)
-        several = where(second <= most)
-        index[where(~(least <= most))] = -1  # no numbers
-        hit = np.flatnonzero(matrix.values.numpy()[several.numpy()] <= most[several].numpy()[:, None])
-        hit = hit[np.bincount(hit // len(self.bank), minlength=len(several))[hit // len(self.bank)] <= self.most]
-        place, row = (torch.from_numpy(part) for part in np.divmod(hit, len(self.bank)))
-        if matrix.sift:
-            near = where(matrix.sift(several[place], row, reach))
-            place, row = place[near], row[near]
-        index[several] = nearest_of(self.bank, queries.index_select(0, several), place, row)
-        return index
-
-    def _square(self, queries: Tensor, index: Tensor) -> Tensor:
-        """Return the squared distance of each query to one row."""
-        return (queries - self.bank.index_select(0, index)).square_().sum(1)
+        values, limit = self.matrix(queries)
+        starts, members = torch.arange(len(queries)) * self.columns, torch.arange(GROUP) * self.groups
+        least = values.view(-1, GROUP, self.groups).amin(1)
+        group = _argmin(least)
+        near = group + self.groups * _argmin(_at(values, (starts + group)[:, None] + members))
+        reach = (queries - self.bank.index_select(0, near)).square_().sum(1)
+        most = limit(reach)
+        hit = where(least <= most[:, None])
+        counts = torch.bincount(hit // self.groups, minlength=len(queries))
+        hit = hit[counts[hit // self.groups] <= self.most]
+        query, group = hit // self.groups, hit % self.groups
+        left = where(_at(values, (starts[query] + group)[:, None] + members) <= most[query, None])
+        hit, member = left // GROUP, left % GROUP
+        pairs = (starts[query[hit]] + group[hit] + self.groups * member).sort().values
+        return nearest_of(self.bank, queries, pairs // self.columns, pairs % self.columns)
 
 
 def rounding(norms: Tensor, longest: Tensor, dim: int) -> Tensor:
@@ -114,22 +116,12 @@ def nearest_of(bank: Tensor, queries: Tensor, rows: Tensor, candidates: Tensor) 
     return index
 
 
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    return torch.from_numpy(values.numpy().take(places.numpy()))  # torch's takes several times as long
+
+
 def _argmin(values: Tensor) -> Tensor:
-    return torch.from_numpy(values.numpy().argmin(1))  # torch's takes several times as long
-
-
-def _two_least(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the first smallest column of each row, its number, and the next smallest number."""
-    every, index = torch.arange(len(values)), _argmin(values)
-    least = values[every, index]
-    values[every, index] = _largest(values)
-    second = values.amin(1)
-    values[every, index] = least
-    return index, least, second
-
-
-def _largest(values: Tensor) -> float:
-    return torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
+    return torch.from_numpy(values.numpy().argmin(1))  # likewise
 
 
 def _starts(rows: Tensor) -> NDArray[np.intp]:

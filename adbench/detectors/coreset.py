@@ -8,15 +8,11 @@ unless the caller does so; the official code's approximation (anchor distances f
 The textbook loop reads all points once per pick and is bound by memory. Here a squared distance to the nearest pick
 never grows, so an old one is an upper bound. A round raises a level, brings the points whose bound reaches it up to date
 by matrix products, takes the farthest few hundred of them, and picks among these alone while the largest distance stays
-at the level, which no other point can reach. A point whose bound the level never meets is never looked at again. Where a CPU
-has tiles for bfloat16, most points get the distance to the pick that is nearest once rounded, which is a bound as well, and
-only those that a round may pick the nearest one. On a GPU all points are brought up to date in each round, and a round picks
-among thousands.
+at the level, which no other point can reach. A point whose bound the level never meets is never looked at again. On a GPU
+all points are brought up to date in each round, and a round picks among thousands.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.detectors.halves import Halves, are_fast, no_rows
 from adbench.detectors.neighbours import Rows, as_float32, first_smallest
 from adbench.detectors.picking import MOST_AT_ONCE, TAKEN, PicksOnDevice, pick_on_host
 from adbench.detectors.workers import Spread, workers
 from adbench.types import OnStep, ignore_step
 
 PICKS_PER_PRODUCT = 512
-FEWEST_ROUNDED = 384  # picks from which on products in bfloat16 are worth it
-ROWS_ROUNDED, ROWS_PER_SHAPE = 1024, 256  # rows of one such product, of which it has a multiple
-TELLS_APART = 1 / 1024  # of the largest squared norm: where distances are below, products in bfloat16 are of no use
 
 
 class Way(NamedTuple):
@@ -56,10 +48,7 @@ HOST = Way(False, 1 << 18, (256, 1024, 8192), (96, 384), 1024)  # a product and 
 # other; and a round costs more than the points that it looks at.
 DEVICE = Way(True, 1 << 26, (1024, 4096, MOST_AT_ONCE), (384, 1536), MOST_AT_ONCE)
 SAMPLE = 8192
-BYTES_PER_POINT, BYTES_PER_NUMBER_PICKED = (
-    40,
-    6,
-)  # that a selection keeps beside the points, and of each of d numbers of a pick
+BYTES_PER_POINT = 40  # that a selection keeps beside the point itself
 
 
 def greedy_coreset(
@@ -119,25 +108,12 @@ def _largest(rows: Tensor) -> float:
     return max(-float(low), float(high))
 
 
-def _half_octave(age: int) -> int:
-    return age >> max(0, age.bit_length() - 2) << max(0, age.bit_length() - 2)
-
-
-class _Block(NamedTuple):
-    """Some of the rows that are brought up to date, the first pick to hold against them, and whether roughly."""
-
-    rows: slice
-    first: int
-    roughly: bool
-
-
 class _Selection:
     """The state of a selection among N rows.
 
-    loose (N,): squared distance to the nearest of the first `seen` (N,) picks, by expanded products in `dtype` or by
-    differences; nearest (N,): the index of that pick; open (N,): another of them may be a bit nearer. centres (num_picks or
-    more, d): the picks, centred; rounded: these in bfloat16, where that is fast. `_bound()` is never below the true distance
-    to all picks.
+    loose (N,): squared distance to the nearest of the first `seen` (N,) picks, by expanded products in `dtype`;
+    nearest (N,): the index of that pick. centres (num_picks, d): the picks, centred. `_bound()` is never below the true
+    distance to all picks.
     """
 
     def __init__(self, rows: Tensor, num_picks: int, start: int, spread: Spread) -> None:
@@ -167,13 +143,9 @@ class _Selection:
         self.norms = torch.cat([self._centred(block).square().sum(1) for block in blocks])
         self.loose = torch.full_like(self.norms, math.inf)
         self.loose[self.picks[: self.done]] = TAKEN
-        room = PICKS_PER_PRODUCT * math.ceil(self.num_picks / PICKS_PER_PRODUCT)
-        self.centres = torch.zeros(room, self.rows.shape[1], dtype=dtype, device=self.rows.device)
-        fast = dtype == torch.float32 and self.rows.device.type == "cpu" and are_fast()
-        self.rounded = no_rows(*self.centres.shape) if fast else None
-        self._take(slice(0, self.done))
+        self.centres = torch.empty(self.num_picks, self.rows.shape[1], dtype=dtype, device=self.rows.device)
+        self.centres[: self.done] = self._centred(self.picks[: self.done])
         self.nearest, self.seen, self.seen_by_all = torch.zeros_like(every), torch.zeros_like(every), 0
-        self.open = torch.zeros_like(every, dtype=torch.bool)
         # Rounding of |x|^2 + |c|^2 - 2xc is at most g (|x|^2 + |c|^2): g = d u surely, 8 sqrt(d) u all but surely (Higham
         # and Mary 2019). With |c|^2 <= 2 |x|^2 + 2 |x-c|^2 that is 3 g |x|^2 + 2 g |x-c|^2; 4 g leaves room.
         exact = dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
@@ -207,10 +179,9 @@ class _Selection:
         self._refresh(level)
         bound = self._bound()
         reach = bound[bound >= level]
-        if len(reach) > self.way.among:
-            level = float(reach.topk(self.way.among).values[-1])
-        self._sharpen(level)
-        bound = self._bound()
+        most = min(self.held, self.way.among)
+        if len(reach) > most:
+            level = float(reach.topk(most).values[-1])
         held, points, gap = self._hold(level)
         if not len(held):  # all that reached the level were out of date: the next round's level is lower
             return None
@@ -219,7 +190,6 @@ class _Selection:
         if float(gap.max()) < level:  # so many lie within the rounding of the farthest that the bounds cannot tell
             level = float(gap.max())
             self._refresh(level)
-            self._sharpen(level)
             held, points, gap = self._hold(level)
         return self._pick(held, points, gap, level)
 
@@ -238,40 +208,19 @@ class _Selection:
         if self.way.all_at_once:
             return self._refresh_all()
         rows = torch.nonzero((self._bound() >= level) & (self.loose > TAKEN) & (self.seen < self.done))[:, 0]
-        seen, parts = self.seen[rows], list[tuple[Tensor, int]]()
-        ages = self.done - torch.from_numpy(np.flatnonzero(np.bincount(seen.numpy())))
-        for _, group in groupby(ages.tolist(), _half_octave):  # few products, little done twice
-            oldest, *younger = group
-            first, last = self.done - oldest, self.done - (younger or [oldest])[-1]
-            parts.append((rows[(seen >= first) & (seen <= last)], first))
-        if parts:
-            self._update(parts, exactly=level < TELLS_APART * float(self.norms.max()))
-
-    def _update(self, parts: Sequence[tuple[Tensor, int]], exactly: bool = False) -> None:
-        """Hold against each of some rows the picks from a number on, by products in bfloat16 where these are faster.
-
-        Threads write to memory of their own: rows of two blocks may lie side by side.
-        """
-        rows, end, blocks = torch.cat([rows for rows, _ in parts]), 0, list[_Block]()
-        for members, first in parts:
-            start, end = end, end + len(members)
-            roughly = self.rounded is not None and self.done - first >= FEWEST_ROUNDED and not exactly
-            step = ROWS_ROUNDED if roughly else self._rows_at_once(min(self.done - first, PICKS_PER_PRODUCT))
-            blocks += [_Block(slice(i, min(i + step, end)), first, roughly) for i in range(start, end, step)]
-        loose, nearest = self.loose[rows], self.nearest[rows]
-
-        def update(block: _Block) -> None:
-            look = self._roughly if block.roughly else self._exactly
-            look(rows[block.rows], block.first, loose[block.rows], nearest[block.rows])
-
-        self.spread(update, sorted(blocks, key=self._work, reverse=True))  # so that threads end together
-        self.loose[rows], self.nearest[rows], self.seen[rows] = loose, nearest, self.done
-        for block in blocks:
-            if block.roughly:
-                self.open[rows[block.rows]] = True
-
-    def _work(self, block: _Block) -> int:
-        return int(block.rows.stop - block.rows.start) * (self.done - block.first)
+        seen = self.seen[rows]
+        age = (self.done - seen).double()
+        grain = torch.exp2(age.log2().floor() - 2).clamp_(
+            min=1
+        )  # four groups per octave: few products, little done twice
+        group = (age / grain).floor() * grain
+        blocks = list[tuple[Tensor, int]]()
+        for value in np.unique(group.cpu().numpy()).tolist():
+            members = rows[group == value]
+            first = int(self.seen[members].min())
+            step = self._rows_at_once(min(self.done - first, PICKS_PER_PRODUCT))
+            blocks += [(part, first) for part in torch.split(members, step)]
+        self.spread(self._update, blocks)
 
     def _refresh_all(self) -> None:
         """Bring every point up to date with all picks."""
@@ -291,9 +240,10 @@ class _Selection:
             self.nearest[part] = torch.where(closer, picks[which], self.nearest[part])
         self.seen_by_all = self.done
 
-    def _exactly(self, rows: Tensor, first: int, loose: Tensor, nearest: Tensor) -> None:
-        """Bring the bounds and nearest picks of some rows (R,) up to date in place."""
-        points, norms = self._centred(rows), self.norms[rows]
+    def _update(self, block: tuple[Tensor, int]) -> None:
+        """Hold the picks from a number on against a block of rows."""
+        rows, first = block
+        points, norms, loose, nearest = self._centred(rows), self.norms[rows], self.loose[rows], self.nearest[rows]
         for start in range(first, self.done, PICKS_PER_PRODUCT):
             part = slice(start, min(start + PICKS_PER_PRODUCT, self.done))
             product = torch.addmm(self.norms[self.picks[part]], points, self.centres[part].T, alpha=-2)
@@ -301,42 +251,7 @@ class _Selection:
             closer = torch.nonzero(value < loose)[:, 0]
             loose[closer] = value[closer]
             nearest[closer] = self.picks[part][first_smallest(product.index_select(0, closer))]
-
-    def _roughly(self, rows: Tensor, first: int, loose: Tensor, nearest: Tensor) -> None:
-        """Do the same with the pick that is nearest once rounded: another may be a bit nearer, and the bound too large."""
-        points, picks = self._in_few_shapes(rows, first)
-        index = first_smallest(self._halves(picks).matrix(points).values)
-        value = (self.centres.index_select(0, index + picks.start) - points).square_().sum(1)[: len(rows)]
-        closer = torch.nonzero(value < loose)[:, 0]
-        loose[closer], nearest[closer] = value[closer], self.picks[index[closer] + picks.start]
-
-    def _sharpen(self, level: float) -> None:
-        """Find the nearest pick of all rows whose bound reaches `level` and whose nearest is open; too few to share."""
-        rows = torch.nonzero((self._bound() >= level) & self.open)[:, 0]
-        if not len(rows):
-            return
-        points, picks = self._in_few_shapes(rows, 0)
-        index = self._halves(picks).nearest(points)[: len(rows)]
-        known, unknown = torch.nonzero(index >= 0)[:, 0], torch.nonzero(index < 0)[:, 0]
-        if len(unknown):
-            self._update([(rows[unknown], 0)], exactly=True)
-        self.loose[rows[known]] = (self.centres[index[known]] - points[known]).square_().sum(1)
-        self.nearest[rows[known]] = self.picks[index[known]]
-        self.open[rows] = False
-
-    def _in_few_shapes(self, rows: Tensor, first: int) -> tuple[Tensor, slice]:
-        """Return some rows, centred, and the places of the picks from `first` on, both with some to spare.
-
-        The first product of a new shape takes ten times as long as the next.
-        """
-        spare = rows[:1].expand(-len(rows) % ROWS_PER_SHAPE)
-        step = PICKS_PER_PRODUCT
-        return self._centred(torch.cat([rows, spare])), slice(first - first % step, step * math.ceil(self.done / step))
-
-    def _halves(self, picks: slice) -> Halves:
-        """Return bounds for the picks at some places; where there is none yet, all are far from it."""
-        assert self.rounded  # noqa: S101  the caller has asked
-        return Halves(self.centres[picks], self.rounded.part(picks))
+        self.loose[rows], self.nearest[rows], self.seen[rows] = loose, nearest, self.done
 
     def _hold(self, level: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return indices, float64 rows and exact squared distances of all points whose bound reaches `level`."""
@@ -347,17 +262,10 @@ class _Selection:
     def _pick(self, held: Tensor, points: Tensor, gap: Tensor, level: float) -> None:
         order = self.pick(points, gap, level, self.num_picks - self.done, self.dtype == torch.float64)
         new = held[order]
-        places = slice(self.done, self.done + len(new))
-        self.picks[places] = new
-        self._take(places)
+        self.picks[self.done : self.done + len(new)] = new
+        self.centres[self.done : self.done + len(new)] = self._centred(new)
         self.loose[new] = TAKEN
         self.done += len(new)
-
-    def _take(self, places: slice) -> None:
-        """Keep what is needed of the picks at some places."""
-        self.centres[places] = self._centred(self.picks[places])
-        if self.rounded:
-            self.rounded.part(places).fill(self.centres[places])
 
     def _adapt(self, picked: int) -> None:
         fewest, _, most = self.way.held

@@ -9,64 +9,43 @@ query that many rows may be nearest to, the product of all d numbers is faster, 
 import torch
 from torch import Tensor
 
-from adbench.detectors import halves
 from adbench.detectors.bounds import COST, Bounds, Matrix, rounding
-from adbench.detectors.halves import FASTER, Halves
 
-_SPARE = 1.0001  # for the rounding of a difference
-_ASIDE = 80_000  # multiply-adds that it takes as long as to prepare a query twice, measured
 DIRECTIONS = (32, 48, 64, 80, 96, 128)  # numbers of them to choose from
 
 
 class Along(Bounds):
-    """Bounds for a `bank` (M, d) float32 by `directions` (d, p), orthonormal; in bfloat16 where a CPU has tiles for that."""
+    """Bounds for a `bank` (M, d) float32 by `directions` (d, p), orthonormal."""
+
+    bytes_each = 4
 
     def __init__(self, bank: Tensor, directions: Tensor) -> None:
         super().__init__(bank)
         self.directions = directions
-        self.reduced, off = self.reduce(bank)
-        self.off = off.max()
+        self.reduced = self.reduce(bank)
         self.norms = self.reduced.square().sum(1)
-        self.halves = Halves(self.reduced) if halves.are_fast() else None
-        self.bytes_each = 2 if self.halves else 4
 
-    def reduce(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the coordinates along the directions and the length of the rest (Q, p + 1), and by how much it may be off (Q,).
+    def reduce(self, rows: Tensor) -> Tensor:
+        """Return (Q, p + 1): the coordinates along the directions, and the length of the rest.
 
-        The length is the root of a difference of squares, which magnifies its rounding where it is short.
+        The rest is formed, not its square by a difference of squares: a root magnifies the rounding of that.
         """
         along = rows @ self.directions
-        norms = rows.square().sum(1)
-        rest = (norms - along.square().sum(1)).clamp_(min=0).sqrt_()
-        off = rounding(norms, norms.new_zeros(()), rows.shape[1])
-        return torch.cat([along, rest[:, None]], 1), off / torch.maximum(rest, off.sqrt()).clamp_(min=1e-37)
+        return torch.cat([along, (rows - along @ self.directions.T).square_().sum(1, keepdim=True).sqrt_()], 1)
 
     def matrix(self, queries: Tensor) -> Matrix:
-        """Return squared bounds less the query's squared norm, or what `Halves` does."""
-        reduced, off = self.reduce(queries)
-        off += self.off
-        if self.halves:
-            values, within, _ = self.halves.matrix(reduced)
-
-            def sift(numbers: Tensor, rows: Tensor, reach: Tensor) -> Tensor:
-                gap = (reduced.index_select(0, numbers) - self.reduced.index_select(0, rows)).square_().sum(1)
-                return gap <= (_SPARE * (reach.sqrt() + off).square())[numbers]
-
-            return Matrix(values, lambda reach: within((reach.sqrt() + off).square()), sift)
+        """Return squared bounds less the query's squared norm."""
+        reduced = self.reduce(queries)
         norms = reduced.square().sum(1)
-        slack = rounding(norms, self.longest, reduced.shape[1]) - norms
-        values = torch.addmm(self.norms, reduced, self.reduced.T, alpha=-2)
-        return Matrix(values, lambda reach: (reach.sqrt() + off).square() + slack)
+        values = torch.empty(len(queries), self.columns)
+        values[:, len(self.bank) :] = torch.inf
+        torch.addmm(self.norms, reduced, self.reduced.T, alpha=-2, out=values[:, : len(self.bank)])
+        return Matrix(values, lambda reach: reach - norms + rounding(norms, self.longest, reduced.shape[1]))
 
     def cost(self, left: float) -> float:
-        """Return that of the products along the directions and with the bank, and of what is left."""
+        """Return that of the product, of two along the directions, and of what is left."""
         rows, dim = self.bank.shape
-        count, product = self.directions.shape[1], rows / FASTER if self.halves else rows
-        if not self.halves:
-            return count * (product + dim) + COST * dim * left
-        return (
-            count * (product + dim) + COST * (count + dim / 2) * left + _ASIDE
-        )  # about half of what is left is sifted out
+        return self.directions.shape[1] * (rows + 2 * dim) + COST * dim * left
 
 
 def strongest(bank: Tensor, count: int) -> Tensor:

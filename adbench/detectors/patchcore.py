@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from adbench.anomaly_maps import SIGMA_GRID, resize_maps, resizer
 from adbench.detectors import Detector, register
-from adbench.detectors.coreset import BYTES_PER_NUMBER_PICKED, BYTES_PER_POINT, greedy_coreset, project
+from adbench.detectors.coreset import BYTES_PER_POINT, greedy_coreset, project
 from adbench.detectors.neighbours import NearestNeighbours
 from adbench.detectors.workers import workers
 from adbench.environment import memory_bytes
@@ -103,8 +103,7 @@ class PatchCore(Detector):
         """Points, what the selection keeps of them, the bank."""
         joined = joined_shape(shapes)
         count, dim, kept = self._sizes(images, joined)
-        selection = BYTES_PER_POINT * count + (BYTES_PER_NUMBER_PICKED * dim + 4 * joined[0]) * kept
-        return 4 * dim * count + (selection if kept < count else 0)
+        return 4 * dim * count + (BYTES_PER_POINT * count + 4 * joined[0] * kept if kept < count else 0)
 
     def _affordable(self, images: int, shapes: Sequence[Shape]) -> int:
         needed = self.memory_bytes(images, shapes)
