@@ -32,8 +32,7 @@ class Local(Executor):
     @property
     def elsewhere(self) -> bool:
         """Whether there are several workers."""
-        wishes = self.resources
-        return (wishes.jobs or 1) > 1 or bool(wishes.gpus and len(wishes.gpus) * (wishes.gpu_slots or 1) > 1)
+        return len(devices(self.resources, "auto")) > 1
 
     def check(self) -> None:
         """Raise UsageError for more workers than slots, and for GPUs that are not here."""
