@@ -61,7 +61,7 @@ def memory_bytes() -> int:
 @lru_cache(maxsize=1)
 def library_versions() -> dict[str, str]:
     """Return the versions of everything that can move a number."""
-    packages = ("torch", "torchvision", "timm", "numpy", "scipy", "faiss-cpu", "pillow")
+    packages = ("torch", "torchvision", "timm", "numpy", "scipy", "numba", "faiss-cpu", "pillow")
     return {"adbench": __version__} | {package: version(package) for package in packages}
 
 

@@ -150,3 +150,28 @@ def test_a_query_has_the_same_bits_alone(bounds: Bounds) -> None:
     together = index.query(queries)[0]
     alone = np.concatenate([index.query(queries[i : i + 1])[0] for i in range(len(queries))])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_without_a_folder_for_machine_code_it_is_compiled_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    from adbench.detectors import kernels
+
+    def njit(cache: bool = False, **options: object) -> object:
+        if cache:
+            raise RuntimeError("no locator available")
+        return plain(**options)
+
+    plain = numba.njit
+    monkeypatch.setattr(numba, "njit", njit)
+    square = kernels.compiled(lambda number: number * number)
+    assert square(3) == 9
+    assert square.nopython_signatures  # type: ignore[attr-defined]
+
+
+def test_a_query_that_is_no_number_is_near_no_row(bounds: Bounds) -> None:
+    queries = features(8, seed=1)
+    queries[3, 5] = torch.nan
+    found = bounds.nearest(queries)
+    assert found[3] == -1
+    assert (found[torch.arange(8) != 3] >= 0).all()

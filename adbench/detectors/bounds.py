@@ -8,15 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 GROUP = 32  # rows whose least bound is looked at first
 STEP = 16  # groups, of which there is a multiple: whole vectors are compared
 BLOCK, MOST_QUERIES = 1 << 23, 1024  # bytes of the bounds of one block of queries, and queries of one
-MEASURED = 1 << 16  # elements of one block of differences, which stay in the cache
 COST = (
     100  # of a number gathered and compared, in multiply-adds of a product: measured, twice, as defects leave more rows
 )
@@ -70,25 +67,21 @@ class Bounds(ABC):
         queries = self.bank[own]
         values, limit = self.matrix(queries)
         values[torch.arange(len(own)), own] = torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
-        reach = (queries - self.bank.index_select(0, _argmin(values))).square_().sum(1)
+        reach = (queries - self.bank.index_select(0, argmin(values))).square_().sum(1)
         return float((values <= limit(reach)[:, None]).sum()) / len(own)
 
     def _block(self, queries: Tensor) -> Tensor:
+        from adbench.detectors import kernels  # slow to import
+
         values, limit = self.matrix(queries)
-        starts, members = torch.arange(len(queries)) * self.columns, torch.arange(GROUP) * self.groups
-        least = values.view(-1, GROUP, self.groups).amin(1)
-        group = _argmin(least)
-        near = group + self.groups * _argmin(_at(values, (starts + group)[:, None] + members))
-        reach = (queries - self.bank.index_select(0, near)).square_().sum(1)
-        most = limit(reach)
-        hit = where(least <= most[:, None])
-        counts = torch.bincount(hit // self.groups, minlength=len(queries))
-        hit = hit[counts[hit // self.groups] <= self.most]
-        query, group = hit // self.groups, hit % self.groups
-        left = where(_at(values, (starts[query] + group)[:, None] + members) <= most[query, None])
-        hit, member = left // GROUP, left % GROUP
-        pairs = (starts[query[hit]] + group[hit] + self.groups * member).sort().values
-        return nearest_of(self.bank, queries, pairs // self.columns, pairs % self.columns)
+        least = torch.empty(len(queries), self.groups, dtype=values.dtype)
+        reach, index = torch.empty(len(queries)), torch.full((len(queries),), -1)
+        gap = torch.full_like(reach, torch.inf)
+        bounds = values.numpy(), least.numpy()
+        rows = self.bank.numpy(), queries.contiguous().numpy()
+        kernels.nearest_bound(bounds[0], *rows, bounds[1], reach.numpy())
+        kernels.nearest_within(*bounds, limit(reach).numpy(), *rows, gap.numpy(), index.numpy(), self.most)
+        return index
 
 
 def rounding(norms: Tensor, longest: Tensor, dim: int) -> Tensor:
@@ -99,36 +92,6 @@ def rounding(norms: Tensor, longest: Tensor, dim: int) -> Tensor:
     return 2 * (dim + 32) * torch.finfo(torch.float32).eps * (norms.sqrt() + longest).square()
 
 
-def nearest_of(bank: Tensor, queries: Tensor, rows: Tensor, candidates: Tensor) -> Tensor:
-    """Measure pairs of a query's number and a bank row (T,), sorted; return the nearest row's index, (Q,), -1 without any."""
-    gaps, step = torch.empty(len(rows)), max(1, MEASURED // queries.shape[1])
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        gap = bank.index_select(0, candidates[part]).sub_(queries.index_select(0, rows[part]))
-        torch.sum(gap.square_(), 1, out=gaps[part])
-    index = torch.full((len(queries),), -1)
-    if len(rows):
-        starts = _starts(rows)
-        smallest = np.repeat(np.minimum.reduceat(gaps.numpy(), starts), np.diff(starts, append=len(rows)))
-        best = where(gaps == torch.from_numpy(smallest))
-        best = best[_starts(rows[best])]
-        index[rows[best]] = candidates[best]
-    return index
-
-
-def _at(values: Tensor, places: Tensor) -> Tensor:
-    return torch.from_numpy(values.numpy().take(places.numpy()))  # torch's takes several times as long
-
-
-def _argmin(values: Tensor) -> Tensor:
-    return torch.from_numpy(values.numpy().argmin(1))  # likewise
-
-
-def _starts(rows: Tensor) -> NDArray[np.intp]:
-    """Return where a new number begins among sorted ones."""
-    return np.flatnonzero(np.diff(rows.numpy(), prepend=-1))
-
-
-def where(mask: Tensor) -> Tensor:
-    """Return the flat indices of True."""
-    return torch.from_numpy(np.flatnonzero(mask.numpy()))  # likewise
+def argmin(values: Tensor) -> Tensor:
+    """Return the first smallest column of each row, by numpy: torch's takes several times as long."""
+    return torch.from_numpy(values.numpy().argmin(1))

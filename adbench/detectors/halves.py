@@ -5,12 +5,14 @@ For vectors q, b and what rounding makes of them, q', b', the triangle inequalit
 precision. It is summed up in float32 and rounded once, by a share of itself; so the nearest rows are told apart best.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from adbench.detectors.bounds import COST, Bounds, Matrix, rounding
 
 HALF, PIECES = torch.bfloat16, 3
+_SIGN = 0x8000  # its bit in bfloat16
 _SPARE = 1.01  # the product and its limit are rounded to 8 bits each
 _FASTER = 7  # than a product in float32
 
@@ -22,16 +24,17 @@ class Halves(Bounds):
 
     def __init__(self, bank: Tensor) -> None:
         super().__init__(bank)
-        rounded, norms, lost = _rounded(bank)
+        half, norms, lost = _rounded(bank)
         self.lost = lost.max()
-        self.factor = torch.zeros(self.columns, bank.shape[1] + 2 * PIECES, dtype=HALF)
-        self.factor[len(bank) :, bank.shape[1]] = torch.inf
-        self.factor[: len(bank)] = torch.cat([rounded, _pieces(norms / 2), _ones(bank)], 1)
+        factor = torch.zeros(self.columns, half.shape[1], dtype=HALF)
+        factor[len(bank) :, bank.shape[1]] = torch.inf
+        factor[: len(bank)] = _with(half, _pieces(norms / 2), _ones(bank))
+        self.factor = factor.T.contiguous()  # as it lies in a product
 
     def matrix(self, queries: Tensor) -> Matrix:
         """Return the bits of half the squared distances of what is rounded; where these are 0, they may be below 0."""
-        rounded, norms, lost = _rounded(queries)
-        products = torch.cat([-rounded, _ones(queries), _pieces(norms / 2)], 1) @ self.factor.T
+        half, norms, lost = _rounded(queries, _SIGN)
+        products = _with(half, _ones(queries), _pieces(norms / 2)) @ self.factor
         slack = rounding(norms, self.longest, queries.shape[1])
 
         def limit(reach: Tensor) -> Tensor:
@@ -51,11 +54,21 @@ def are_fast() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def _rounded(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows (Q, d) in bfloat16, the squared norms of these (Q,), and the norms of what rounding took (Q,)."""
-    half = rows.to(HALF)
-    exact = half.float()
-    return half, exact.square().sum(1), (rows - exact).square_().sum(1).sqrt_()
+def _rounded(rows: Tensor, sign: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows (Q, d) in bfloat16, times -1 if the sign's bit is given, before columns for pieces (Q, d + 2 PIECES);
+    the squared norms of these rows (Q,), and the norms of what rounding took (Q,).
+    """
+    from adbench.detectors.kernels import round_to_half  # slow to import
+
+    half = torch.empty(len(rows), rows.shape[1] + 2 * PIECES, dtype=HALF)
+    norms, lost = torch.empty(len(rows)), torch.empty(len(rows))
+    round_to_half(rows.numpy(), sign, half.view(torch.int16).numpy().view(np.uint16), norms.numpy(), lost.numpy())
+    return half, norms, lost.sqrt_()
+
+
+def _with(half: Tensor, *pieces: Tensor) -> Tensor:
+    half[:, -2 * PIECES :] = torch.cat(pieces, 1)
+    return half
 
 
 def _pieces(values: Tensor) -> Tensor:

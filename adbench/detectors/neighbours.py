@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.detectors.bounds import Bounds, nearest_of, rounding, where
+from adbench.detectors.bounds import Bounds, argmin, rounding
 from adbench.detectors.pruning import make_bounds
 from adbench.detectors.workers import workers
 
@@ -26,7 +26,7 @@ MOST = 1024  # queries that lower bounds take at a time
 DEVICE_TILE = 8192
 FEWEST = 32  # queries of one product
 REFINED = 1 << 18  # elements of one block of differences, likewise
-SMALL = 1 << 28  # multiply-adds that take about as long as to start threads and to wait for them
+SMALL = 1 << 26  # multiply-adds that take about as long as to start threads and to wait for them
 SPARE = 4  # rows looked at beyond the k asked for, as products may swap rows that are equally near within rounding
 CANCELS = 1 / 16  # of the squared norm: below that share a float32 product tells distances apart to less than 1e-6
 
@@ -109,7 +109,7 @@ class NearestNeighbours:
         if self._bounds is None or _rough():
             return self._by_products(queries)
         index = self._bounds.nearest(queries - self.centre)
-        many = where(index < 0)
+        many = torch.nonzero(index < 0)[:, 0]
         if len(many):
             index[many] = self._by_products(queries[many])
         return index
@@ -130,15 +130,18 @@ class NearestNeighbours:
 
         value: the least |b|^2 - 2qb of each query (Q,), norms: its |q|^2, both relative to the bank's mean.
         """
+        from adbench.detectors.kernels import nearest_within  # slow to import
+
         limit = value + 2 * rounding(norms, self.norms.max().sqrt(), centred.shape[1])
-        rows, candidates = [], []
+        gap, index = torch.full_like(norms, torch.inf), torch.full((len(norms),), -1)
         for first in range(0, len(self), self.tile):
             bank, squares = self._tile(first, torch.float32)
-            hit = where(torch.addmm(squares, centred, bank.T, alpha=-2) <= limit[:, None])
-            rows.append(hit // len(bank))
-            candidates.append(hit % len(bank) + first)
-        order = torch.cat(rows).sort(stable=True)
-        return nearest_of(self.centred, centred, order.values, torch.cat(candidates)[order.indices])
+            values = torch.addmm(squares, centred, bank.T, alpha=-2).numpy()
+            rows = bank.numpy(), centred.numpy()
+            nearer = index - first
+            nearest_within(values, values, limit.numpy(), *rows, gap.numpy(), nearer.numpy(), len(bank))
+            index = nearer + first
+        return index
 
     def _search(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the smallest squared distance of each query and the row's index, both (Q,)."""
@@ -216,5 +219,5 @@ def as_float32(rows: Rows) -> Tensor:
 
 
 def first_smallest(product: Tensor) -> Tensor:
-    """Return the first smallest column of each row; by numpy on a CPU, where torch's takes as long as the product."""
-    return torch.from_numpy(product.numpy().argmin(1)) if product.device.type == "cpu" else product.argmin(1)
+    """Return the first smallest column of each row."""
+    return argmin(product) if product.device.type == "cpu" else product.argmin(1)

@@ -4,9 +4,12 @@ Torch divides every operation and waits for all threads at its end, thousands of
 another process holds one of the cores each of these waits costs a time slice.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -27,19 +30,7 @@ def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
         return
     torch.set_num_threads(1)
     try:
-        if not worth:
-            yield _one_by_one
-            return
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-
-            def spread(call: Callable[[Any], None], items: Sequence[Any]) -> None:
-                if len(items) < 2:
-                    return _one_by_one(call, items)
-                for _ in pool.map(torch.inference_mode()(call), items):  # that mode is a thread's own
-                    pass
-                return None
-
-            yield spread
+        yield _spread(count) if worth else _one_by_one
     finally:
         torch.set_num_threads(count)
 
@@ -47,3 +38,42 @@ def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
 def _one_by_one(call: Callable[[Any], None], items: Sequence[Any]) -> None:
     for item in items:
         call(item)
+
+
+def _spread(count: int) -> Spread:
+    helpers = _helpers(count - 1, os.getpid())
+
+    def spread(call: Callable[[Any], None], items: Sequence[Any]) -> None:
+        waiting, lock = iter(items), Lock()
+
+        @torch.inference_mode()  # that mode is a thread's own
+        def work() -> None:
+            while True:
+                with lock:
+                    item = next(waiting, _NONE)
+                if item is _NONE:
+                    return
+                call(item)
+
+        others = [helpers.submit(work) for _ in range(min(count, len(items)) - 1)]
+        try:
+            work()
+        finally:
+            for other in others:
+                other.exception()
+        for other in others:
+            other.result()
+
+    return spread
+
+
+_NONE = object()
+
+
+@lru_cache(maxsize=4)
+def _helpers(count: int, process: int) -> ThreadPoolExecutor:
+    """Return threads that stay: new ones take memory of their own anew, which costs as much as a short search.
+
+    process: its number; a fork has none of the threads.
+    """
+    return ThreadPoolExecutor(count, "adbench", torch.set_num_threads, (1,))
