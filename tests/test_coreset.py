@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors import coreset, picking
+from adbench.detectors import coreset_on_cpu, coreset_on_gpu, picking
 from adbench.detectors.coreset import greedy_coreset, project
+from adbench.detectors.coreset_on_cpu import PRECISIONS
+from adbench.detectors.coreset_on_gpu import SelectionOnDevice
+from adbench.types import ignore_step
 
 RNG = np.random.default_rng(0)
 
@@ -80,18 +83,36 @@ def test_products_of_low_precision_change_nothing(precision):
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS, ids=lambda precision: str(precision.dtype))
+@pytest.mark.parametrize("kind", DATA)
+def test_bounds_of_any_precision_change_nothing(kind, precision, monkeypatch):
+    points = DATA[kind](np.random.default_rng(2)).astype(np.float32)
+    num_picks = len(points) // 8
+    monkeypatch.setattr(coreset_on_cpu, "PRECISIONS", (precision,))
+    monkeypatch.setattr(coreset_on_cpu, "are_fast", lambda: True)  # so it starts with the first one
+    assert greedy_coreset(points, num_picks, 3).tolist() == textbook(points, num_picks, 3)
+
+
+def test_where_bounds_tell_little_they_become_more_precise(monkeypatch):
+    turned, turn_to = [], coreset_on_cpu.SelectionOnCpu._turn_to
+    monkeypatch.setattr(
+        coreset_on_cpu.SelectionOnCpu, "_turn_to", lambda self, number: (turned.append(number), turn_to(self, number))
+    )
+    monkeypatch.setattr(coreset_on_cpu, "are_fast", lambda: True)
+    greedy_coreset(DATA["random"](np.random.default_rng(0)), 600)
+    assert turned == [0]
+    tight = np.repeat(RNG.normal(size=(4, 16)), 500, 0) + 1e-5 * RNG.normal(size=(2000, 16))
+    greedy_coreset(tight, 600)
+    assert turned == [0, 0, 1, 2]
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("HOST", coreset.HOST._replace(block=999)),
-        ("HOST", coreset.HOST._replace(held=(3, 20, 40))),
-        ("PICKS_PER_PRODUCT", 7),
-    ],
+    ("name", "value"), [("ROWS", 37), ("CHUNK", 32), ("AMONG", 20), ("HELD", (3, 20, 40)), ("SAMPLE", 50)]
 )
 def test_block_sizes_change_nothing(name, value, monkeypatch):
     points = RNG.normal(size=(2000, 10)).astype(np.float32)
     expected = greedy_coreset(points, 300)
-    monkeypatch.setattr(coreset, name, value)
+    monkeypatch.setattr(coreset_on_cpu, name, value)
     assert (greedy_coreset(points, 300) == expected).all()
 
 
@@ -111,10 +132,11 @@ def test_threads_change_nothing():
 @pytest.mark.parametrize("kind", ["random", "integers", "tight clusters", "duplicates"])
 def test_the_accelerators_way_agrees(kind, at_once, monkeypatch):
     points = DATA[kind](np.random.default_rng(1)).astype(np.float32)
-    monkeypatch.setattr(coreset, "HOST", coreset.DEVICE._replace(block=999))
-    monkeypatch.setattr(coreset, "pick_on_host", coreset.PicksOnDevice())
+    monkeypatch.setattr(coreset_on_gpu, "BLOCK", 999)
     monkeypatch.setattr(picking, "MOST_AT_ONCE", at_once)
-    assert greedy_coreset(points, len(points) // 3).tolist() == textbook(points, len(points) // 3)
+    with torch.inference_mode():
+        picks = SelectionOnDevice(torch.from_numpy(points), len(points) // 3, 0).run(ignore_step)
+    assert picks.tolist() == textbook(points, len(points) // 3)
 
 
 def test_a_tensor_or_a_read_only_array_will_do():

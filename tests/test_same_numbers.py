@@ -53,7 +53,7 @@ def test_block_sizes_move_no_metric(
 ) -> None:
     monkeypatch.setattr(extraction, "HOST_BATCH", 3 * SIDE**2)
     monkeypatch.setitem(neighbours.TILE, "cpu", 50)
-    monkeypatch.setattr(coreset, "HOST", coreset.HOST._replace(block=999))
+    monkeypatch.setattr(coreset_on_cpu, "ROWS", 37)
     monkeypatch.setattr(bounds, "BLOCK", 1 << 12)
     monkeypatch.setattr(counting, "BLOCK", 1000)
     for module in (patchcore, padim, mahalanobis):

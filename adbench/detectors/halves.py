@@ -11,8 +11,7 @@ from torch import Tensor
 
 from adbench.detectors.bounds import COST, Bounds, Matrix, rounding
 
-HALF, PIECES = torch.bfloat16, 3
-_SIGN = 0x8000  # its bit in bfloat16
+HALF = torch.bfloat16
 _SPARE = 1.01  # the product and its limit are rounded to 8 bits each
 _FASTER = 7  # than a product in float32
 
@@ -24,17 +23,17 @@ class Halves(Bounds):
 
     def __init__(self, bank: Tensor) -> None:
         super().__init__(bank)
-        half, norms, lost = _rounded(bank)
+        rounded, _, lost = factor(bank, is_left=False)
         self.lost = lost.max()
-        factor = torch.zeros(self.columns, half.shape[1], dtype=HALF)
-        factor[len(bank) :, bank.shape[1]] = torch.inf
-        factor[: len(bank)] = _with(half, _pieces(norms / 2), _ones(bank))
-        self.factor = factor.T.contiguous()  # as it lies in a product
+        padded = torch.zeros(self.columns, rounded.shape[1], dtype=HALF)
+        padded[len(bank) :, bank.shape[1]] = torch.inf
+        padded[: len(bank)] = rounded
+        self.factor = padded.T.contiguous()  # as it lies in a product
 
     def matrix(self, queries: Tensor) -> Matrix:
         """Return the bits of half the squared distances of what is rounded; where these are 0, they may be below 0."""
-        half, norms, lost = _rounded(queries, _SIGN)
-        products = _with(half, _ones(queries), _pieces(norms / 2)) @ self.factor
+        rounded, norms, lost = factor(queries, is_left=True)
+        products = rounded @ self.factor
         slack = rounding(norms, self.longest, queries.shape[1])
 
         def limit(reach: Tensor) -> Tensor:
@@ -54,31 +53,15 @@ def are_fast() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def _rounded(rows: Tensor, sign: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows (Q, d) in bfloat16, times -1 if the sign's bit is given, before columns for pieces (Q, d + 2 PIECES);
-    the squared norms of these rows (Q,), and the norms of what rounding took (Q,).
+def factor(points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return points (Q, d) as a factor of a product of bounds (Q, more than d); squared norms of what is rounded (Q,), and
+    the lengths that rounding took (Q,).
     """
-    from adbench.detectors.kernels import round_to_half  # slow to import
+    from adbench.detectors import factor_loops  # slow to import
 
-    half = torch.empty(len(rows), rows.shape[1] + 2 * PIECES, dtype=HALF)
-    norms, lost = torch.empty(len(rows)), torch.empty(len(rows))
-    round_to_half(rows.numpy(), sign, half.view(torch.int16).numpy().view(np.uint16), norms.numpy(), lost.numpy())
-    return half, norms, lost.sqrt_()
-
-
-def _with(half: Tensor, *pieces: Tensor) -> Tensor:
-    half[:, -2 * PIECES :] = torch.cat(pieces, 1)
-    return half
-
-
-def _pieces(values: Tensor) -> Tensor:
-    """Return for each value (Q,) bfloat16 numbers whose sum it is, but for a 2^-24th, (Q, PIECES)."""
-    found = []
-    for _ in range(PIECES):
-        found.append(values.to(HALF))
-        values = values - found[-1].float()
-    return torch.stack(found, 1)
-
-
-def _ones(rows: Tensor) -> Tensor:
-    return torch.ones(len(rows), PIECES, dtype=HALF)
+    (count, dim), norms, lost = points.shape, torch.empty(len(points)), torch.empty(len(points))
+    half = torch.empty(count, dim + 2 * factor_loops.PIECES, dtype=HALF)
+    bits = half.view(torch.int16).numpy().view(np.uint16)
+    rows, centre = np.arange(count), np.zeros(dim, np.float32)
+    factor_loops.half_factors(points.numpy(), rows, centre, is_left, bits, norms.numpy(), lost.numpy())
+    return half, norms, lost

@@ -1,8 +1,7 @@
-"""The inner loop of the coreset: picks among a few points whose distances are held exactly, on a CPU and on a GPU."""
+"""The inner loop of the coreset on a GPU: picks among a few points whose distances are held exactly."""
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,29 +11,10 @@ FEWEST_AT_ONCE, MOST_AT_ONCE = 1024, 8192  # points all of whose distances a GPU
 DIFFERENCES = 1 << 24  # elements of one block of them
 
 
-def pick_on_host(points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-    """Return at most `limit` indices of `points` (K, d), farthest first, as long as their distance is at least `level`.
-
-    gap (K,): squared distances to all earlier picks; overwritten. direct: by differences, for distances so small that
-    the expanded square would cancel. numpy, because its matrix-vector product and its calls are the faster on a CPU.
-    """
-    rows, far, order = points.numpy(), gap.numpy(), list[int]()
-    norms = np.einsum("ij,ij->i", rows, rows)
-    while len(order) < limit:
-        index = int(far.argmax())
-        if far[index] < level:
-            break
-        order.append(index)
-        square = np.square(rows - rows[index]).sum(1) if direct else norms + norms[index] - 2 * (rows @ rows[index])
-        np.minimum(far, square, out=far)
-        far[index] = TAKEN
-    return torch.tensor(order, dtype=torch.int64)
-
-
 class PicksOnDevice:
-    """Does what `pick_on_host` does on any device, which waits for its host once per 64 picks.
+    """Picks on any device, which waits for its host once per 64 picks.
 
-    There the launch of a kernel takes longer than what it does. So all distances between the points are computed at once,
+    On a GPU the launch of a kernel takes longer than what it does. So all distances between the points are computed at once,
     a pick is three kernels, and 64 picks are launched as one: a CUDA graph, recorded once for each number of points. Of more
     points than that is affordable for, each pick computes its own distances.
     """
@@ -43,7 +23,11 @@ class PicksOnDevice:
         self._steps: dict[int, _Steps] = {}
 
     def __call__(self, points: Tensor, gap: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-        """Return what `pick_on_host` does."""
+        """Return at most `limit` indices of `points` (K, d), farthest first, as long as their distance is at least `level`.
+
+        gap (K,): squared distances to all earlier picks; overwritten. direct: by differences, for distances so small that
+        the expanded square would cancel.
+        """
         if len(points) > MOST_AT_ONCE:
             return _pick_row_by_row(points, gap, level, limit, direct)
         size = max(FEWEST_AT_ONCE, 1 << (len(points) - 1).bit_length())

@@ -1,33 +1,13 @@
-"""Loops over rows of a bank that no row of tensor operations does as fast, compiled by numba; they hold no lock of Python's.
+"""The compiled loops of a search for the nearest row."""
 
-What a loop reads stays in the first cache from one step to the next, and a thread that has started one waits for no other:
-between tensor operations threads wait for each other's turn at the interpreter, which in a short search is most of the time.
-The machine code is kept on disk beside this file, or in the user's cache folder, so only a first call ever compiles.
-"""
-
-from collections.abc import Callable
-from functools import partial
-from typing import ParamSpec, TypeVar
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Inputs = ParamSpec("Inputs")
-Output = TypeVar("Output")
+from adbench.detectors.compiling import compiled
+
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Bounds = NDArray[np.float32] | NDArray[np.int16]
-
-
-def compiled(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
-    """Compile a function on its first call. Sums may be formed in any order, as in tensor operations."""
-    compiler = partial(numba.njit, nogil=True, fastmath={"reassoc", "contract"})
-    try:
-        made: Callable[Inputs, Output] = compiler(cache=True)(function)
-    except RuntimeError:  # no folder to keep it in
-        made = compiler()(function)
-    return made
 
 
 @compiled
@@ -63,7 +43,7 @@ def nearest_bound(values: Bounds, bank: Floats, queries: Floats, least: Bounds, 
             if bounds[column] == smallest[row]:
                 row = column
                 break
-        reach[query] = _gap(bank[row], queries[query])
+        reach[query] = _gap(bank[row], queries[query]) if row < bank.shape[0] else np.nan  # of what is no number
 
 
 @compiled
@@ -86,31 +66,9 @@ def nearest_within(
             if left > spare:
                 which = -1
                 break
-            for column in range(group, bounds.shape[0], groups):
+            for column in range(group, bank.shape[0], groups):
                 if bounds[column] <= limit:
                     found = _gap(bank[column], row)
                     if found < best or (found == best and column < which):
                         best, which = found, column
         gap[query], index[query] = best, which
-
-
-@compiled
-def round_to_half(rows: Floats, sign: int, half: NDArray[np.uint16], norms: Floats, lost: Floats) -> None:
-    """Write finite rows (Q, d) in bfloat16, to the nearest or even, into `half` (Q, >= d), as bits combined with `sign`.
-
-    norms, lost (Q,): squared norms of the rounded rows, and of what rounding took.
-    """
-    upper = np.empty(rows.shape[1], np.uint32)
-    rounded = upper.view(np.float32)
-    for number in range(rows.shape[0]):
-        row, bits = rows[number], rows[number].view(np.uint32)
-        for column in range(bits.shape[0]):
-            even = (bits[column] >> 16) & 1
-            upper[column] = (bits[column] + 0x7FFF + even) & 0xFFFF0000
-            half[number, column] = (upper[column] >> 16) ^ sign
-        norm, off = np.float32(0), np.float32(0)
-        for column in range(bits.shape[0]):
-            difference = row[column] - rounded[column]
-            norm += rounded[column] * rounded[column]
-            off += difference * difference
-        norms[number], lost[number] = norm, off

@@ -1,0 +1,148 @@
+"""The greedy coreset on a GPU: all points are brought up to date at once, and picks are made among thousands.
+
+There a product of all points is faster than to find out which of them can do without, host and GPU waiting for each other;
+and a round costs more than the points that it looks at. A squared distance to the nearest pick never grows, so an old one is
+an upper bound: a round picks among the points whose bound reaches a level while the largest distance stays at the level.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from adbench.detectors.picking import MOST_AT_ONCE, TAKEN, PicksOnDevice
+from adbench.types import OnStep
+
+BLOCK = 1 << 26  # elements of one product
+HELD, PICKS = (
+    (1024, 4096, MOST_AT_ONCE),
+    (384, 1536),
+)  # fewest, first and most points that a round picks among: they are
+# doubled or halved where a round's picks are outside of PICKS
+SAMPLE = 8192
+
+
+class SelectionOnDevice:
+    """The state of a selection among points (N, d) float32 on any device.
+
+    loose (N,): squared distance to the nearest of the first `seen` picks, by expanded products in `dtype`; nearest (N,): the
+    index of that pick. centres (num_picks, d): the picks, centred. `_bound()` is never below the true distance to all picks.
+    """
+
+    def __init__(self, points: Tensor, num_picks: int, start: int) -> None:
+        self.pick, self.rows, self.num_picks, self.done, self.held = PicksOnDevice(), points, num_picks, 1, HELD[1]
+        self.picks = torch.full((num_picks,), start, dtype=torch.int64, device=points.device)
+        # The mean to 1/256 of the largest value: less cancels, and integers stay exact, so their ties stay ties.
+        largest = max(abs(float(value)) for value in points.aminmax())
+        grid = 2.0 ** (math.floor(math.log2(largest or 1.0)) - 8)
+        self.centre = (points.mean(0) / grid).round() * grid
+        self._restart(torch.float32)
+
+    def run(self, on_step: OnStep) -> Tensor:
+        """Return the picks (num_picks,) in order."""
+        while self.done < self.num_picks:
+            before = self.done
+            self._round()
+            self._adapt(self.done - before)
+            on_step(self.done, self.num_picks, "coreset")
+        return self.picks
+
+    def _restart(self, dtype: torch.dtype) -> None:
+        """Forget all distances and go on with products in `dtype`."""
+        self.dtype = dtype
+        every = torch.arange(len(self.rows), device=self.rows.device)
+        self.norms = torch.cat([self._centred(part).square().sum(1) for part in torch.split(every, self._at_once())])
+        self.loose = torch.full_like(self.norms, math.inf)
+        self.loose[self.picks[: self.done]] = TAKEN
+        self.centres = torch.empty(self.num_picks, self.rows.shape[1], dtype=dtype, device=self.rows.device)
+        self.centres[: self.done] = self._centred(self.picks[: self.done])
+        self.nearest, self.seen = torch.zeros_like(every), 0
+        # Rounding of |x|^2 + |c|^2 - 2xc is at most g (|x|^2 + |c|^2): g = d u surely, 8 sqrt(d) u all but surely (Higham
+        # and Mary 2019). With |c|^2 <= 2 |x|^2 + 2 |x-c|^2 that is 3 g |x|^2 + 2 g |x-c|^2; 4 g leaves room.
+        exact = dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+        unit = torch.finfo(dtype if exact else torch.bfloat16).eps / 2  # TF32 and bfloat16 products round more
+        dim = self.rows.shape[1]
+        self.slack = 4 * unit * (min(dim, 8 * math.sqrt(dim)) + 8)
+        self._refresh()
+
+    def _at_once(self, centres: int = 0) -> int:
+        """Return how many points are held against so many centres by one product."""
+        return max(1, BLOCK // max(centres, self.rows.shape[1]))
+
+    def _centred(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or self.dtype
+        return self.rows.index_select(0, index).to(dtype).sub_(self.centre.to(dtype))
+
+    def _bound(self) -> Tensor:
+        return self.loose * (1 + self.slack) + self.norms * self.slack
+
+    def _level(self, bound: Tensor) -> float:
+        """Return about the `held`-th largest bound; any level gives the same picks, so a sample will do for it."""
+        stride = max(1, len(bound) // SAMPLE) if 2 * self.done < len(bound) else 1
+        wanted = min(-(-self.held // stride), (len(bound) - self.done) // stride)
+        return float(bound[::stride].topk(max(1, wanted)).values[-1])
+
+    def _round(self) -> None:
+        """Pick as long as no point outside of those held can be the farthest; or turn to a better precision."""
+        self._refresh()
+        bound = self._bound()
+        level = self._level(bound)
+        reach = bound[bound >= level]
+        if len(reach) > self.held:
+            level = float(reach.topk(self.held).values[-1])
+        held, points, gap = self._hold(bound, level)
+        if not len(held):  # the sample's points that reach the level have all been picked: the next one's is lower
+            return None
+        if self.slack * float(self.norms[held].max()) > float(bound[held].max()) / 64:
+            return self._restart(torch.float64) if self.dtype == torch.float32 else self._finish()
+        if float(gap.max()) < level:  # so many lie within the rounding of the farthest that the bounds cannot tell
+            level = float(gap.max())
+            held, points, gap = self._hold(bound, level)
+        return self._pick(held, points, gap, level)
+
+    def _finish(self) -> None:
+        """Pick the rest, where what is left lies within float64 rounding of the picks: by differences, then by index."""
+        held, points, gap = self._hold(self._bound(), TAKEN)
+        apart = torch.nonzero(gap > 0)[:, 0]
+        if len(apart):
+            self._pick(held[apart], points[apart], gap[apart], level=5e-324)
+        self.picks[self.done :] = torch.nonzero(self.loose > TAKEN)[: self.num_picks - self.done, 0]
+        self.done = self.num_picks
+
+    def _refresh(self) -> None:
+        """Bring every point up to date with all picks."""
+        picks = self.picks[self.seen : self.done]
+        if not len(picks):
+            return
+        centre, centre_norms = self.centres[self.seen : self.done].T, self.norms[picks]
+        step = self._at_once(len(picks))
+        for start in range(0, len(self.rows), step):
+            part = slice(start, start + step)
+            points = self.rows[part].to(self.dtype) - self.centre.to(self.dtype)
+            product = torch.addmm(centre_norms, points, centre, alpha=-2)
+            which = product.argmin(1)
+            value = product.gather(1, which[:, None])[:, 0].add_(self.norms[part])
+            closer = value < self.loose[part]
+            self.loose[part] = torch.where(closer, value, self.loose[part])
+            self.nearest[part] = torch.where(closer, picks[which], self.nearest[part])
+        self.seen = self.done
+
+    def _hold(self, bound: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return indices, float64 rows and exact squared distances of all points whose bound reaches `level`."""
+        held = torch.nonzero((bound >= level) & (self.loose > TAKEN))[:, 0]
+        points = self._centred(held, torch.float64)
+        return held, points, (points - self._centred(self.nearest[held], torch.float64)).square_().sum(1)
+
+    def _pick(self, held: Tensor, points: Tensor, gap: Tensor, level: float) -> None:
+        order = self.pick(points, gap, level, self.num_picks - self.done, self.dtype == torch.float64)
+        new = held[order]
+        self.picks[self.done : self.done + len(new)] = new
+        self.centres[self.done : self.done + len(new)] = self._centred(new)
+        self.loose[new] = TAKEN
+        self.done += len(new)
+
+    def _adapt(self, picked: int) -> None:
+        if picked < PICKS[0]:
+            self.held = min(2 * self.held, HELD[2])
+        elif picked > PICKS[1]:
+            self.held = max(self.held // 2, HELD[0])
