@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adbench import extraction
-from adbench.detectors import bounds, coreset, mahalanobis, neighbours, padim, patchcore
+from adbench.detectors import bounds, coreset_on_cpu, mahalanobis, neighbours, padim, patchcore
 from adbench.metrics import counting
 from adbench.setting import Setting
 from adbench.tasks import Choices, evaluate_model, train_model
