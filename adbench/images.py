@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adbench.errors import DataError
+from adbench.png import plain_png
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
@@ -29,7 +30,9 @@ def read_image(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     `data`: the file's content, where it has been read already. Raises DataError if it cannot be decoded.
     """
     with _named(path, "image"):
-        return _rgb(_decoded(path, data))
+        data = path.read_bytes() if data is None else data
+        plain = plain_png(data, _MOST_PIXELS)
+        return _rgb(_decoded(path, data)) if plain is None else plain
 
 
 def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:

@@ -155,7 +155,7 @@ def test_a_query_has_the_same_bits_alone(bounds: Bounds) -> None:
 def test_without_a_folder_for_machine_code_it_is_compiled_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    from adbench.detectors import compiling
+    from adbench import compiling
 
     def njit(cache: bool = False, **options: object) -> object:
         if cache:

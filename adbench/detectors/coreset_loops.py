@@ -10,7 +10,7 @@ there. If `near` is the length that rounding took of two points, and `slack` the
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.detectors.compiling import compiled
+from adbench.compiling import compiled
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]

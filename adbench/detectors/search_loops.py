@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.detectors.compiling import compiled
+from adbench.compiling import compiled
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

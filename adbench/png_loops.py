@@ -1,0 +1,68 @@
+"""The compiled loop that undoes the filters of a PNG's lines (PNG specification, third edition, section 9)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.compiling import compiled
+
+Bytes = NDArray[np.uint8]
+NONE, SUB, UP, AVERAGE, PAETH = range(5)
+
+
+@compiled
+def _paeth(left: int, above: int, corner: int) -> int:
+    """Return which of the three is nearest to left + above - corner; without a jump, as no processor could foretell it."""
+    from_left, from_above = above - corner, left - corner
+    to_left, to_above, to_corner = abs(from_left), abs(from_above), abs(from_left + from_above)
+    other = (to_corner - to_above) >> 63  # -1 if the corner is nearer
+    nearer = (above & ~other) | (corner & other)
+    to_nearer = (to_above & ~other) | (to_corner & other)
+    other = (to_nearer - to_left) >> 63
+    return (left & ~other) | (nearer & other)
+
+
+@compiled
+def unfilter(filtered: Bytes, lines: Bytes, step: int) -> bool:
+    """Write lines (H, W step) from filtered ones, each behind the byte of its filter; return whether these are known.
+
+    step: bytes of a pixel.
+    """
+    height, width = lines.shape
+    above = np.zeros(width, np.uint8)
+    for row in range(height):
+        start = row * (width + 1)
+        kind, given, line = filtered[start], filtered[start + 1 : start + 1 + width], lines[row]
+        if kind == NONE:
+            line[:] = given
+        elif kind == UP:
+            for column in range(width):
+                line[column] = given[column] + above[column]
+        elif kind == SUB:
+            line[:step] = given[:step]
+            for column in range(step, width):
+                line[column] = given[column] + line[column - step]
+        elif kind == AVERAGE:
+            for column in range(step):
+                line[column] = given[column] + (above[column] >> 1)
+            for column in range(step, width):
+                line[column] = given[column] + ((line[column - step] + above[column]) >> 1)
+        elif kind == PAETH and step == 3:  # a chain for each colour, which the processor works at side by side
+            red, green, blue, corner_red, corner_green, corner_blue = 0, 0, 0, 0, 0, 0
+            for column in range(0, width, 3):
+                above_red, above_green, above_blue = above[column], above[column + 1], above[column + 2]
+                red = (given[column] + _paeth(red, above_red, corner_red)) & 255
+                green = (given[column + 1] + _paeth(green, above_green, corner_green)) & 255
+                blue = (given[column + 2] + _paeth(blue, above_blue, corner_blue)) & 255
+                line[column], line[column + 1], line[column + 2] = red, green, blue
+                corner_red, corner_green, corner_blue = above_red, above_green, above_blue
+        elif kind == PAETH:
+            for column in range(step):
+                line[column] = given[column] + above[column]
+            left, corner = 0, 0  # with a sign, which bytes have not
+            for column in range(step, width):
+                left, corner = line[column - step], above[column - step]
+                line[column] = given[column] + _paeth(left, above[column], corner)
+        else:
+            return False
+        above = line
+    return True
