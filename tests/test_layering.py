@@ -12,6 +12,7 @@ import adbench
 ROOT = Path(adbench.__file__).parent
 LAYERS = [
     (
+        "compiling",
         "errors",
         "registry",
         "types",
@@ -48,6 +49,8 @@ LAYERS = [
         "overlays",
         "prediction",
         "pixels",
+        "png",
+        "png_loops",
         "pretraining",
         "probing",
         "receptive_field",
