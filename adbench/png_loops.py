@@ -58,9 +58,8 @@ def unfilter(filtered: Bytes, lines: Bytes, step: int) -> bool:
         elif kind == PAETH:
             for column in range(step):
                 line[column] = given[column] + above[column]
-            left, corner = 0, 0  # with a sign, which bytes have not
             for column in range(step, width):
-                left, corner = line[column - step], above[column - step]
+                left, corner = 0 + line[column - step], 0 + above[column - step]  # with a sign, which bytes have not
                 line[column] = given[column] + _paeth(left, above[column], corner)
         else:
             return False
