@@ -24,7 +24,7 @@ from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
-Launch = Callable[[Sequence[Pixels]], Callable[[], Features]]  # starts a batch; what it returns waits for its features
+Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; what it returns waits for its features
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -57,7 +57,9 @@ def extract_for(
     size = batch_size(len(paths), image_size, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision))
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
-    batches = iter(lambda: list(islice(decoded, size)), [])
+    groups = iter(lambda: list(islice(decoded, size)), [])
+    on_gpu = device.type == "cuda"
+    batches = in_order(partial(stacked, pinned=True), groups, 1, 1) if on_gpu else map(stacked, groups)
     start = partial(_used, launch, use)
     passes = (
         in_order(partial(_on_one_thread, start), batches, side_by_side, side_by_side)
@@ -81,15 +83,13 @@ def _as_they_are(maps: Features) -> Features:
 extract = partial(extract_for, _as_they_are)  # yields the features themselves
 
 
-def _used(
-    launch: Launch, use: Callable[[Features], Outcome], batch: Sequence[Pixels]
-) -> Callable[[], tuple[int, Outcome]]:
+def _used(launch: Launch, use: Callable[[Features], Outcome], batch: Tensor) -> Callable[[], tuple[int, Outcome]]:
     """Launch a batch; the returned function waits for its features, and returns their number and what `use` makes of them."""
     wait = launch(batch)
     return lambda: (len(batch), use(wait()))
 
 
-def _in_halves(launch: Launch, batch: Sequence[Pixels]) -> Callable[[], Features]:
+def _in_halves(launch: Launch, batch: Tensor) -> Callable[[], Features]:
     """Launch a batch, or its halves one after the other if memory does not reach for it."""
     try:
         return launch(batch)
@@ -164,15 +164,19 @@ def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[It
         yield earlier()
 
 
+def stacked(images: Sequence[Pixels], pinned: bool = False) -> Tensor:
+    """Return images as one tensor (B, H, W, 3) uint8; pinned: in memory from which a GPU can fetch it by itself."""
+    batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    np.stack(images, out=batch.numpy())
+    return batch
+
+
 @torch.inference_mode()
 def launched(
-    network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, batch: Sequence[Pixels]
+    network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, pixels: Tensor
 ) -> Callable[[], Features]:
-    """Start the pass of some images and the copies of their maps; the returned function waits for these."""
+    """Start the pass of some images (B, H, W, 3) and the copies of their maps; the returned function waits for these."""
     on_gpu = device.type == "cuda"
-    pixels = torch.from_numpy(np.stack(batch))
-    if on_gpu:
-        pixels = pixels.pin_memory()
     # no TF32, whatever torch's default: float32 means float32
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))

@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 
 from adbench.detectors import Detector
 from adbench.environment import library_versions
-from adbench.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of
+from adbench.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of, stacked
 from adbench.feature_maps import FeatureMaps
 from adbench.files import write_text
 from adbench.fusing import fast_graph
@@ -104,7 +104,7 @@ def _timed(
 
     def once(count: int) -> dict[str, float]:
         clock.start()
-        launched(network, module, device, precision, list(images[:count]))()
+        launched(network, module, device, precision, stacked(list(images[:count]), device.type == "cuda"))()
         return clock.seconds
 
     alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)

@@ -116,11 +116,10 @@ class NearestNeighbours:
 
     def _by_products(self, queries: Tensor) -> Tensor:
         """Return the index of the nearest row (Q,); where its float32 product may have cancelled, by a second look."""
-        value, index = self._search(queries, torch.float32)
-        norms = (queries - self.centre).square_().sum(1)
-        close = torch.nonzero((value < norms * CANCELS) | _rough())[:, 0]
+        value, index, norms = self._search(queries, torch.float32)
+        close = torch.nonzero(torch.ones_like(norms) if _rough() else value < norms * (CANCELS - 1))[:, 0]
         if len(close) and self.bank.device.type == "cpu" and not _rough():
-            index[close] = self._measured(queries[close] - self.centre, value[close] - norms[close], norms[close])
+            index[close] = self._measured(queries[close] - self.centre, value[close], norms[close])
         elif len(close) and self.bank.device.type != "mps":
             index[close] = self._search(queries[close], torch.float64)[1]
         return index
@@ -143,20 +142,19 @@ class NearestNeighbours:
             index = nearer + first
         return index
 
-    def _search(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the smallest squared distance of each query and the row's index, both (Q,)."""
-        value = torch.full((len(queries),), torch.inf, dtype=dtype, device=queries.device)
-        index = torch.zeros_like(value, dtype=torch.int64)
-        centred = queries.to(dtype) - self.centre.to(dtype)
+    def _search(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the least |b|^2 - 2qb of each query, the row's index, and |q|^2, all relative to the bank's mean, (Q,)."""
+        centred, found = queries.to(dtype) - self.centre.to(dtype), list[tuple[Tensor, Tensor]]()
         for first in range(0, len(self), self.tile):
             bank, norms = self._tile(first, dtype)
             product = torch.addmm(norms, centred, bank.T, alpha=-2)
             which = first_smallest(product)
-            least = product.gather(1, which[:, None])[:, 0]
+            found.append((product.gather(1, which[:, None])[:, 0], which + first if first else which))
+        value, index = found[0]
+        for least, which in found[1:]:
             nearer = least < value
-            value = torch.where(nearer, least, value)
-            index = torch.where(nearer, which + first, index)
-        return value + centred.square_().sum(1), index
+            value, index = torch.where(nearer, least, value), torch.where(nearer, which, index)
+        return value, index, centred.square_().sum(1)
 
     def _tile(self, first: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return some rows of the bank relative to its mean, and their squared norms."""

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -124,11 +124,12 @@ class PatchCore(Detector):
             patches = self._patches(layers)
             distances, winners = nearest.find(patches)
             grid = distances.view(-1, height, width)
+            highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
             maps.append(grid.cpu().numpy())
-            if self.image_score == "smoothed":
-                images.append(_highest(grid, self.smoothing))
-            else:
+            if highest is None:
                 images.append(self._worst(patches, maps[-1], winners[:, 0], nearest))
+            else:
+                images.append(highest.cpu().numpy())
         return Scores(np.concatenate(images), np.concatenate(maps))
 
     def _nearest(self, device: torch.device) -> NearestNeighbours:
@@ -202,12 +203,17 @@ class PatchCore(Detector):
         return {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}
 
 
-def _highest(maps: Tensor, sigma: float) -> NDArray[np.float32]:
+def _highest(maps: Tensor, sigma: float) -> Tensor:
     """Return the maximum (B,) of each of the maps (B, h, w), enlarged and smoothed, where they lie."""
     if maps.device.type == "cpu":
-        return np.asarray(resize_maps(maps.numpy(), (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2)))
-    down, across = (torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(maps.device) for side in maps.shape[1:])
-    return np.asarray((down @ (maps @ across.T)).amax((1, 2)).cpu().numpy())
+        return torch.from_numpy(resize_maps(maps.numpy(), (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2)))
+    down, across = (_resizer(side, sigma, maps.device) for side in maps.shape[1:])
+    return (down @ (maps @ across.T)).amax((1, 2))
+
+
+@lru_cache(maxsize=16)
+def _resizer(side: int, sigma: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(device)
 
 
 def _batch(features: FeatureMaps) -> int:
