@@ -23,12 +23,12 @@ from adbench.network import Network
 from adbench.pixels import Pixels, read_pixels
 from adbench.types import OnStep, ignore_step
 
-Features = dict[str, NDArray[np.float32]]  # (B, C, h, w) by layer
+Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 where that is asked for
 Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; what it returns waits for its features
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 32 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
+HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
 _AHEAD = 2  # batches decoded before the network asks for them
 
@@ -43,19 +43,20 @@ def extract_for(
     on_step: OnStep = ignore_step,
     read: Callable[[Path, int], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32,
+    half: bool = False,
 ) -> Iterator[Outcome]:
     """Yield what `use` makes of {layer: (B, C, h, w)} of batches of images in order; a few batches are held at once.
 
     One forward pass for all layers, computed in `precision`. Where passes run side by side, so does `use`, on one thread of
     torch each: it must be safe in several threads. Images are resized to a square, bilinear and antialiased, without a crop.
     `read` takes the place of `read_pixels`, for a caller who wants more of an image than its features; it runs in threads of
-    this process. Raises what `read` raises: DataError for an unreadable image. Where memory runs out a batch is halved, which
-    may move the last bits of its features.
+    this process. half: features come in float16 where all values of a batch fit. Raises what `read` raises: DataError for an
+    unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
     size = batch_size(len(paths), image_size, device, side_by_side)
-    launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision))
+    launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
     groups = iter(lambda: list(islice(decoded, size)), [])
     on_gpu = device.type == "cuda"
@@ -173,14 +174,14 @@ def stacked(images: Sequence[Pixels], pinned: bool = False) -> Tensor:
 
 @torch.inference_mode()
 def launched(
-    network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, pixels: Tensor
+    network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, half: bool, pixels: Tensor
 ) -> Callable[[], Features]:
     """Start the pass of some images (B, H, W, 3) and the copies of their maps; the returned function waits for these."""
     on_gpu = device.type == "cuda"
     # no TF32, whatever torch's default: float32 means float32
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))
-    copies = {layer: _to_host(values.float().contiguous(), on_gpu) for layer, values in maps.items()}
+    fetches = {layer: _to_host(values.float().contiguous(), half) for layer, values in maps.items()}
     finished: Any = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
     if finished:
         finished.record(torch.cuda.current_stream(device))
@@ -188,13 +189,27 @@ def launched(
     def wait() -> Features:
         if finished:
             finished.synchronize()
-        return {layer: copy.numpy() for layer, copy in copies.items()}
+        return {layer: fetch() for layer, fetch in fetches.items()}
 
     return wait
 
 
-def _to_host(values: Tensor, on_gpu: bool) -> Tensor:
+def _to_host(values: Tensor, half: bool) -> Callable[[], NDArray[np.floating]]:
+    """Start a copy to the host's memory; the returned function gives it, once it is there, rounded to float16 if that can be."""
+    if not half:
+        return _copied(values).numpy
+    bounds, rounded = _copied(torch.stack(values.aminmax())), _copied(values.half())
+
+    def fetch() -> NDArray[np.floating]:
+        least, most = bounds.tolist()  # not a number if any value is none
+        fits = max(-least, most) <= torch.finfo(torch.float16).max
+        return (rounded if fits else values.cpu()).numpy()
+
+    return fetch
+
+
+def _copied(values: Tensor) -> Tensor:
     """Return a copy in the host's memory, which may still be on its way from a GPU."""
-    if not on_gpu:
+    if values.device.type != "cuda":
         return values.cpu()
     return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

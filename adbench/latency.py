@@ -104,7 +104,7 @@ def _timed(
 
     def once(count: int) -> dict[str, float]:
         clock.start()
-        launched(network, module, device, precision, stacked(list(images[:count]), device.type == "cuda"))()
+        launched(network, module, device, precision, False, stacked(list(images[:count]), device.type == "cuda"))()
         return clock.seconds
 
     alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)

@@ -73,6 +73,7 @@ def write_features(
             place.on_step,
             MEMORY.read,
             precision_of(key.dtype),
+            half=key.dtype != "float32",
         )
         for _ in in_order(writers.append, batches, threads=1, ahead=_AHEAD):
             pass

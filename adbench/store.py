@@ -62,8 +62,13 @@ class Writer:
         self.rows, self.crc, self._file = 0, 0, file
         self._write_header()
 
-    def append(self, batch: NDArray[np.float32]) -> None:
-        """Add the features of the next images; raise DataError if they are not finite."""
+    def append(self, batch: NDArray[np.floating]) -> None:
+        """Add the features of the next images, float32, or float16 that has been found to hold them.
+
+        Raise DataError if they are not finite.
+        """
+        if batch.dtype == np.float16:
+            return self._write(np.ascontiguousarray(batch, self.dtype))
         import torch  # casts four times as fast as numpy; what only looks entries up needs none
 
         values = torch.from_numpy(batch).contiguous()
@@ -72,7 +77,7 @@ class Writer:
             raise DataError("features are not finite; choose other weights or another layer")
         if self.dtype == np.float16 and max(-least, most) > float(np.finfo(np.float16).max):
             self._widen()
-        self._write((values.half() if self.dtype == np.float16 else values).numpy())
+        return self._write((values.half() if self.dtype == np.float16 else values).numpy())
 
     def _write_header(self) -> None:
         self._file.seek(0)
@@ -222,7 +227,7 @@ class Writers:
         self._files: list[IO[bytes]] = []
         self._pool = stack.enter_context(ThreadPoolExecutor(len(keys)))
 
-    def append(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
+    def append(self, batch: Mapping[str, NDArray[np.floating]]) -> None:
         """Add the features (B, C, h, w) of the next images, by layer, each layer in a thread of its own."""
         for layer, maps in batch.items():
             if layer not in self.by_layer:
@@ -240,7 +245,7 @@ class Writers:
         channels, height, width = shape
         self.by_layer[layer] = Writer(file, self._count, (channels, height, width), key.dtype)
 
-    def _append(self, layer: str, batch: NDArray[np.float32]) -> None:
+    def _append(self, layer: str, batch: NDArray[np.floating]) -> None:
         try:
             self.by_layer[layer].append(batch)
         except DataError as error:

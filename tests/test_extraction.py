@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adbench import extraction
-from adbench.extraction import Network, batch_size, extract, in_order, one_late
+from adbench.extraction import Network, _to_host, batch_size, extract, in_order, one_late
 from adbench.weights import resolve
 
 CPU = torch.device("cpu")
@@ -117,3 +117,18 @@ def test_an_outcome_is_asked_for_after_the_next_launch() -> None:
 
     assert list(one_late(launch, range(3))) == [0, 1, 2]
     assert events == ["launch 0", "launch 1", "wait 0", "launch 2", "wait 1", "wait 2"]
+
+
+def test_features_come_in_float16_where_a_batch_fits(network: Network, images: list[Path]) -> None:
+    exact = next(iter(extract(network, images, LAYERS, 64, CPU)))
+    half = next(iter(extract(network, images, LAYERS, 64, CPU, half=True)))
+    for layer in LAYERS:
+        assert half[layer].dtype == np.float16
+        np.testing.assert_array_equal(half[layer], exact[layer].astype(np.float16))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(65504.0, np.float16), (65505.0, np.float32), (np.nan, np.float32)])
+def test_what_does_not_fit_into_float16_stays_as_it_is(value: float, dtype: type) -> None:
+    found = _to_host(torch.tensor([1.0, -value, 2.0]), half=True)()
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.array([1, -value, 2], dtype))

@@ -54,6 +54,22 @@ def test_float16_that_overflows_is_widened(tmp_path: Path) -> None:
     np.testing.assert_array_equal(entry.array[:2], maps[:2].astype(np.float16).astype(np.float32))
 
 
+def test_batches_that_are_rounded_already_make_the_same_entry(tmp_path: Path) -> None:
+    for large in (1.0, 1e6):
+        maps, written = MAPS.copy(), []
+        maps[0, 0, 0, 0] = large
+        for folder, second in (("a", maps[1:]), ("b", maps[1:].astype(np.float16))):
+            store = FeatureStore(tmp_path / f"{folder}{large}")
+            with store.writing({"layer": KEY}, len(maps), {}) as writers:
+                writers.append({"layer": maps[:1]})
+                writers.append({"layer": second})
+            entry = store.read(KEY)
+            assert entry is not None
+            written.append(entry.array)
+        assert written[0].dtype == written[1].dtype == (np.float32 if large > 1 else np.float16)
+        np.testing.assert_allclose(written[0], written[1], rtol=0 if large == 1 else 2**-11)
+
+
 def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="layer 'layer' of net: features are not finite"):
         fill(FeatureStore(tmp_path), maps=MAPS * np.nan)
