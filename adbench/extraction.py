@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def extract_for(
     decoded = in_order(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
     groups = iter(lambda: list(islice(decoded, size)), [])
     on_gpu = device.type == "cuda"
-    batches = in_order(partial(stacked, pinned=True), groups, 1, 1) if on_gpu else map(stacked, groups)
+    batches = apart(map(partial(stacked, pinned=True), groups)) if on_gpu else map(stacked, groups)
     start = partial(_used, launch, use)
     passes = (
         in_order(partial(_on_one_thread, start), batches, side_by_side, side_by_side)
@@ -145,6 +145,15 @@ def in_order(call: Callable[[Item], Outcome], items: Iterable[Item], threads: in
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def apart(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield items that a thread of its own makes, one ahead: whoever launches passes then has nothing else to do."""
+    none = object()
+    for item in in_order(lambda _: next(items, none), count(), threads=1, ahead=1):
+        if item is none:
+            return
+        yield cast(Item, item)
 
 
 def _on_one_thread(launch: Callable[[Item], Callable[[], Outcome]], item: Item) -> Outcome:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adbench import extraction
-from adbench.extraction import Network, _to_host, batch_size, extract, in_order, one_late
+from adbench.extraction import Network, _to_host, apart, batch_size, extract, in_order, one_late
 from adbench.weights import resolve
 
 CPU = torch.device("cpu")
@@ -132,3 +132,18 @@ def test_what_does_not_fit_into_float16_stays_as_it_is(value: float, dtype: type
     found = _to_host(torch.tensor([1.0, -value, 2.0]), half=True)()
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, np.array([1, -value, 2], dtype))
+
+
+def test_what_a_thread_makes_comes_in_order_and_its_error_too() -> None:
+    def made() -> Iterator[int]:
+        assert threading.current_thread() is not threading.main_thread()
+        yield from range(3)
+        raise ZeroDivisionError
+
+    taken = []
+    with pytest.raises(ZeroDivisionError):
+        for item in apart(made()):
+            taken.append(item)
+    assert taken == [0, 1, 2]
+    assert list(apart(iter("ab"))) == ["a", "b"]
+    assert next(apart(iter(range(100)))) == 0  # whoever stops early leaves no thread that waits
