@@ -106,7 +106,7 @@ def precision_of(dtype: str) -> torch.dtype:
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
 
-@lru_cache(maxsize=1)  # the splits of a group follow each other
+@lru_cache(maxsize=2)  # the splits of a group follow each other, in one precision or two
 def _fast(
     network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype
 ) -> nn.Module:

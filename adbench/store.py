@@ -239,7 +239,9 @@ class Writers:
 
     def _open(self, layer: str, shape: tuple[int, ...]) -> None:
         key = self._keys[layer]
-        temporary = self._stack.enter_context(replacing(self._store.path(key), unless=self._store.sidecar(key).is_file))
+        there = self._store.sidecar(key).is_file
+        # nobody waits for the disk: what a power cut takes, the checksum tells, and it is made again
+        temporary = self._stack.enter_context(replacing(self._store.path(key), unless=there, durable=False))
         file = self._stack.enter_context(temporary.open("wb+"))
         self._files.append(file)
         channels, height, width = shape
