@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_FILES := adbench tests benchmarks
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4  # of tests
 
 .PHONY: quickstart test test-cluster check format docs clean
 
@@ -16,7 +17,7 @@ quickstart: $(VENV)/.installed  ## the main job: generated parts, five layers, P
 	$(BIN)/adbench report --format markdown
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins
 
@@ -30,7 +31,7 @@ check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format $(PYTHON_FILES)

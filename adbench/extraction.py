@@ -129,7 +129,11 @@ def batch_size(images: int, image_size: int, device: torch.device, side_by_side:
     pixels = HOST_BATCH
     if device.type == "cuda":
         pixels = min(DEVICE_BATCH, torch.cuda.get_device_properties(device).total_memory // (2 * BYTES_PER_PIXEL))
-    return max(1, min(pixels // image_size**2, math.ceil(images / side_by_side)))
+    most = max(1, pixels // image_size**2)
+    if side_by_side > 1:  # in the last round all threads have one, or some would wait
+        rounds = math.ceil(images / (most * side_by_side))
+        return max(1, math.ceil(images / (rounds * side_by_side)))
+    return min(most, max(1, images))
 
 
 def in_order(call: Callable[[Item], Outcome], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Outcome]:

@@ -71,7 +71,7 @@ def _chunks(data: bytes) -> tuple[_Header, bytes] | None:
 def _pixels(header: _Header, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
     from isal import isal_zlib
 
-    from adbench.png_loops import unfilter  # slow to import
+    from adbench.loops.png import unfilter  # slow to import
 
     width = header.width * channels
     size = header.height * (width + 1)

@@ -155,7 +155,7 @@ def test_a_query_has_the_same_bits_alone(bounds: Bounds) -> None:
 def test_without_a_folder_for_machine_code_it_is_compiled_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    from adbench import compiling
+    from adbench import loops
 
     def njit(cache: bool = False, **options: object) -> object:
         if cache:
@@ -164,7 +164,7 @@ def test_without_a_folder_for_machine_code_it_is_compiled_in_each_process(monkey
 
     plain = numba.njit
     monkeypatch.setattr(numba, "njit", njit)
-    square = compiling.compiled(lambda number: number * number)
+    square = loops.compiled(lambda number: number * number)
     assert square(3) == 9
     assert square.nopython_signatures  # type: ignore[attr-defined]
 

@@ -59,7 +59,7 @@ def test_progress_counts_images(network: Network, images: list[Path]) -> None:
 
 @pytest.mark.parametrize(
     ("images", "size", "side_by_side", "expected"),
-    [(100, 256, 2, 4), (100, 1024, 2, 1), (100, 64, 1, 64), (3, 256, 3, 1), (1, 256, 1, 1)],
+    [(100, 256, 2, 4), (12, 256, 2, 3), (100, 1024, 2, 1), (100, 64, 1, 64), (3, 256, 3, 1), (1, 256, 1, 1)],
 )
 def test_images_per_pass(images: int, size: int, side_by_side: int, expected: int) -> None:
     assert batch_size(images, size, CPU, side_by_side) == expected

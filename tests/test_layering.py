@@ -12,7 +12,7 @@ import adbench
 ROOT = Path(adbench.__file__).parent
 LAYERS = [
     (
-        "compiling",
+        "loops",
         "errors",
         "registry",
         "types",
@@ -50,7 +50,6 @@ LAYERS = [
         "prediction",
         "pixels",
         "png",
-        "png_loops",
         "pretraining",
         "probing",
         "receptive_field",
@@ -149,4 +148,4 @@ def test_every_module_has_a_layer() -> None:
     "arguments", [["--help"], ["sweep", "--help"], ["list", "presets"], ["list", "datasets"], ["list", "metrics"]]
 )
 def test_commands_that_need_no_torch_do_not_import_it(arguments: list[str]) -> None:
-    assert not {"torch", "matplotlib", "timm", "sklearn"} & loaded_by(arguments), "heavy import"
+    assert not {"torch", "matplotlib", "timm", "sklearn", "numba"} & loaded_by(arguments), "heavy import"

@@ -71,7 +71,7 @@ class Bounds(ABC):
         return float((values <= limit(reach)[:, None]).sum()) / len(own)
 
     def _block(self, queries: Tensor) -> Tensor:
-        from adbench.detectors import search_loops  # slow to import
+        from adbench.loops import search  # slow to import
 
         values, limit = self.matrix(queries)
         least = torch.empty(len(queries), self.groups, dtype=values.dtype)
@@ -79,8 +79,8 @@ class Bounds(ABC):
         gap = torch.full_like(reach, torch.inf)
         bounds = values.numpy(), least.numpy()
         rows = self.bank.numpy(), queries.contiguous().numpy()
-        search_loops.nearest_bound(bounds[0], *rows, bounds[1], reach.numpy())
-        search_loops.nearest_within(*bounds, limit(reach).numpy(), *rows, gap.numpy(), index.numpy(), self.most)
+        search.nearest_bound(bounds[0], *rows, bounds[1], reach.numpy())
+        search.nearest_within(*bounds, limit(reach).numpy(), *rows, gap.numpy(), index.numpy(), self.most)
         return index
 
 

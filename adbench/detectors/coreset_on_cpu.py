@@ -4,7 +4,7 @@ A squared distance to the nearest pick never grows, so an old one is an upper bo
 points whose old distance reaches it up to date, takes the farthest few hundred, and picks among these alone while the
 largest distance stays at the level, which no other point can reach. A point that the level never meets is never looked at
 again. To bring a point up to date takes lower bounds of its distances to the picks since, by a matrix product of low
-precision, and one or two distances by differences, in float64: coreset_loops.py.
+precision, and one or two distances by differences, in float64: adbench/loops/coreset.py.
 """
 
 import math
@@ -61,17 +61,15 @@ class SelectionOnCpu:
     """
 
     def __init__(self, points: Tensor, num_picks: int, start: int, spread: Spread) -> None:
-        from adbench.detectors import coreset_loops, factor_loops  # slow to import
+        from adbench.loops import coreset, factors  # slow to import
 
-        self.loops, self.factors, self.points, self.spread = coreset_loops, factor_loops, points.numpy(), spread
+        self.loops, self.factors, self.points, self.spread = coreset, factors, points.numpy(), spread
         self.num_picks, self.done, self.held = num_picks, 1, HELD[1]
         self.picks = torch.full((num_picks,), start, dtype=torch.int64)
         self.gap, self.seen = torch.empty(len(points), dtype=torch.float64), torch.ones(len(points), dtype=torch.int64)
         gap = self.gap.numpy()
         parts = range(0, len(points), ROWS)
-        spread(
-            lambda first: coreset_loops.distances_to(self.points, start, gap, first, min(first + ROWS, len(gap))), parts
-        )
+        spread(lambda first: coreset.distances_to(self.points, start, gap, first, min(first + ROWS, len(gap))), parts)
         self.centre = points.mean(0)
         self.longest = float((points[start] - self.centre).double().norm() + self.gap.max().sqrt())
         self.gap[start] = -math.inf

@@ -57,11 +57,11 @@ def factor(points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return points (Q, d) as a factor of a product of bounds (Q, more than d); squared norms of what is rounded (Q,), and
     the lengths that rounding took (Q,).
     """
-    from adbench.detectors import factor_loops  # slow to import
+    from adbench.loops import factors  # slow to import
 
     (count, dim), norms, lost = points.shape, torch.empty(len(points)), torch.empty(len(points))
-    half = torch.empty(count, dim + 2 * factor_loops.PIECES, dtype=HALF)
+    half = torch.empty(count, dim + 2 * factors.PIECES, dtype=HALF)
     bits = half.view(torch.int16).numpy().view(np.uint16)
     rows, centre = np.arange(count), np.zeros(dim, np.float32)
-    factor_loops.half_factors(points.numpy(), rows, centre, is_left, bits, norms.numpy(), lost.numpy())
+    factors.half_factors(points.numpy(), rows, centre, is_left, bits, norms.numpy(), lost.numpy())
     return half, norms, lost

@@ -129,7 +129,7 @@ class NearestNeighbours:
 
         value: the least |b|^2 - 2qb of each query (Q,), norms: its |q|^2, both relative to the bank's mean.
         """
-        from adbench.detectors.search_loops import nearest_within  # slow to import
+        from adbench.loops.search import nearest_within  # slow to import
 
         limit = value + 2 * rounding(norms, self.norms.max().sqrt(), centred.shape[1])
         gap, index = torch.full_like(norms, torch.inf), torch.full((len(norms),), -1)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.compiling import compiled
+from adbench.loops import compiled
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -7,7 +7,7 @@ bfloat16 a norm is a sum of three numbers, which has float32's precision.
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.compiling import compiled
+from adbench.loops import compiled
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -1,7 +1,7 @@
 """The compiled loops of the coreset on a CPU.
 
 They hold squared distances in float64, of differences of the points as they are, and ask a matrix of lower bounds which ones
-are worth computing: a matrix product of rounded points (factor_loops.py), whose numbers are half a squared distance of what
+are worth computing: a matrix product of rounded points (factors.py), whose numbers are half a squared distance of what
 is rounded. Its bits are compared, which for numbers above 0 have their order; below 0 are only such as rounding put
 there. If `near` is the length that rounding took of two points, and `slack` the rounding of the product itself, then
 |x - c|^2 <= gap implies a product of at most (sqrt(gap) + near)^2 / 2 + slack, by the triangle inequality.
@@ -10,7 +10,7 @@ there. If `near` is the length that rounding took of two points, and `slack` the
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.compiling import compiled
+from adbench.loops import compiled
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.compiling import compiled
+from adbench.loops import compiled
 
 Bytes = NDArray[np.uint8]
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
