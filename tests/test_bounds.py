@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adbench.detectors import halves
-from adbench.detectors.bounds import GROUP, STEP, Bounds, rounding
+from adbench.detectors import pruning
+from adbench.detectors.bounds import GROUP, STEP, Bounds
 from adbench.detectors.directions import Along, strongest
 from adbench.detectors.halves import Halves
 from adbench.detectors.neighbours import NearestNeighbours
@@ -35,7 +35,7 @@ def bounds(request: pytest.FixtureRequest) -> Bounds:
 @pytest.fixture
 def slow_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU without tiles for bfloat16."""
-    monkeypatch.setattr(halves, "are_fast", lambda: False)
+    monkeypatch.setattr(pruning, "are_fast", lambda: False)
 
 
 def test_directions_are_orthonormal_and_the_strongest() -> None:
@@ -51,15 +51,16 @@ def test_directions_are_orthonormal_and_the_strongest() -> None:
 def test_no_bound_exceeds_its_distance(bounds: Bounds, scale: float) -> None:
     queries = features(64, seed=1) * scale
     gaps = brute(queries, bounds.bank).square()
-    values, limit = bounds.matrix(queries)
+    matrix = bounds.matrix(queries)
     for column in range(len(bounds.bank)):
-        assert (values[:, column] <= limit(gaps[:, column].float())).all()
-    assert (values[:, len(bounds.bank) :] > limit(gaps.amax(1).float())[:, None]).all()  # no row of the bank
+        assert (matrix.bits[:, column] <= bounds.limits(matrix, gaps[:, column].float())).all()
+    behind = matrix.bits[:, len(bounds.bank) :]  # no row of the bank
+    assert (behind > bounds.limits(matrix, gaps.amax(1).float())[:, None]).all()
 
 
 def test_what_is_added_for_rounding_is_small(bounds: Bounds) -> None:
     queries = features(64, seed=1)
-    gaps, added = brute(queries, bounds.bank).square(), rounding(queries.square().sum(1), bounds.longest, 160)
+    gaps, added = brute(queries, bounds.bank).square(), bounds.matrix(queries).slack
     assert (added[:, None] < 1e-3 * gaps.mean()).all()  # else it would be this that makes the bounds true
 
 
@@ -113,7 +114,7 @@ def test_a_query_without_a_number_is_left_open(bounds: Bounds) -> None:
 def test_the_bounds_of_least_cost_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
     for fast, kinds in ((True, (Halves, Halves)), (False, (type(None), Along))):
-        monkeypatch.setattr(halves, "are_fast", lambda fast=fast: fast)
+        monkeypatch.setattr(pruning, "are_fast", lambda fast=fast: fast)
         assert (type(make_bounds(flat)), type(make_bounds(features(2000)))) == kinds
 
 

@@ -5,11 +5,12 @@ directions.py makes them of a few dozen numbers in place of hundreds, halves.py 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from adbench.detectors.precision import Precision
 
 GROUP = 32  # rows whose least bound is looked at first
 STEP = 16  # groups, of which there is a multiple: whole vectors are compared
@@ -20,31 +21,32 @@ COST = (
 
 
 class Matrix(NamedTuple):
-    """Bounds of queries (Q, columns), in numbers of the same order as a query's distances.
+    """Bounds of queries (Q, columns): the bits of half a squared distance of what is rounded. coreset.py says what they mean.
 
-    limit: returns the largest number (Q,) that a row may have whose squared distance is at most a given one (Q,).
+    near: the length that rounding took of a query and of any row (Q,). slack: what rounding may take of the product (Q,).
     """
 
-    values: Tensor
-    limit: Callable[[Tensor], Tensor]
+    bits: Tensor
+    near: Tensor
+    slack: Tensor
 
 
 class Bounds(ABC):
-    """Bounds for a `bank` (M, d) float32 on the CPU. The bank's mean should be 0.
+    """Bounds for a `bank` (M, d) float32 on the CPU, by its rows less their mean.
 
     Columns of a matrix are the rows of the bank, and some behind the last. Column j is in group j % groups: so groups are
     compared a CPU's vector at a time.
     """
 
-    bytes_each: int  # of a bound
+    precision: Precision
     work = 0.0  # multiply-adds that a query is expected to count as
 
     def __init__(self, bank: Tensor) -> None:
-        self.bank = bank
+        self.bank, self.centre = bank, bank.mean(0)
         self.groups = STEP * math.ceil(len(bank) / (GROUP * STEP))
         self.columns = self.groups * GROUP
         self.most = max(2 * GROUP, self.groups // 2)  # groups left to one query
-        self.longest = bank.square().sum(1).max().sqrt()
+        self.longest = float((bank - self.centre).square_().sum(1).max().sqrt())
 
     @abstractmethod
     def matrix(self, queries: Tensor) -> Matrix:
@@ -59,28 +61,31 @@ class Bounds(ABC):
 
         Of equally near rows the first counts. A query's answer does not depend on the others.
         """
-        step = max(1, min(MOST_QUERIES, BLOCK // (self.bytes_each * self.columns)))
-        return torch.cat([self._block(part) for part in torch.split(queries, step)])
+        step = max(1, min(MOST_QUERIES, BLOCK // (self.precision.dtype.itemsize * self.columns)))
+        return torch.cat([self._block(part) for part in torch.split(queries.contiguous(), step)])
 
     def left(self, own: Tensor) -> float:
         """Return how many rows bounds leave, on average, to the rows of the bank with the numbers `own`, but for themselves."""
         queries = self.bank[own]
-        values, limit = self.matrix(queries)
-        values[torch.arange(len(own)), own] = torch.inf if values.is_floating_point() else torch.iinfo(values.dtype).max
-        reach = (queries - self.bank.index_select(0, argmin(values))).square_().sum(1)
-        return float((values <= limit(reach)[:, None]).sum()) / len(own)
+        matrix = self.matrix(queries)
+        matrix.bits[torch.arange(len(own)), own] = torch.iinfo(matrix.bits.dtype).max
+        reach = (queries - self.bank.index_select(0, argmin(matrix.bits))).square_().sum(1)
+        return float((matrix.bits <= self.limits(matrix, reach)[:, None]).sum()) / len(own)
+
+    def limits(self, matrix: Matrix, reach: Tensor) -> Tensor:
+        """Return the largest bits (Q,) that a row may have whose squared distance is at most `reach` (Q,)."""
+        spare, _, _, drop = self.precision.limits()
+        most = spare * ((reach.sqrt() + matrix.near).square() / 2 + matrix.slack)
+        return ((most.view(torch.int32) >> drop) + 1).to(matrix.bits.dtype)
 
     def _block(self, queries: Tensor) -> Tensor:
-        from adbench.loops import search  # slow to import
+        from adbench.loops.search import nearest  # slow to import
 
-        values, limit = self.matrix(queries)
-        least = torch.empty(len(queries), self.groups, dtype=values.dtype)
-        reach, index = torch.empty(len(queries)), torch.full((len(queries),), -1)
-        gap = torch.full_like(reach, torch.inf)
-        bounds = values.numpy(), least.numpy()
-        rows = self.bank.numpy(), queries.contiguous().numpy()
-        search.nearest_bound(bounds[0], *rows, bounds[1], reach.numpy())
-        search.nearest_within(*bounds, limit(reach).numpy(), *rows, gap.numpy(), index.numpy(), self.most)
+        bits, near, slack = (tensor.numpy() for tensor in self.matrix(queries))
+        index = torch.empty(len(queries), dtype=torch.int64)
+        rows = self.bank.numpy(), queries.numpy()
+        spare, number, integer, drop = self.precision.limits()
+        nearest(bits, self.groups, *rows, near, slack, spare, number, integer, drop, self.most, index.numpy())
         return index
 
 

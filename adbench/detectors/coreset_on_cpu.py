@@ -8,14 +8,13 @@ precision, and one or two distances by differences, in float64: adbench/loops/co
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.detectors.halves import HALF, are_fast
+from adbench.detectors.precision import PRECISIONS, are_fast
 from adbench.detectors.workers import Spread
 from adbench.types import OnStep
 
@@ -30,28 +29,6 @@ ROWS, CHUNK = (
 )  # most points and picks of one product, which stays in the L2 cache; few shapes, as each is prepared
 SAMPLE = 8192
 WASTE = 1 / 32  # share of bounds that leave a distance to compute, above which the next precision is faster
-
-
-class Precision(NamedTuple):
-    """What bounds are computed in. bits: an integer of its size. drop: bits that it lacks to a float32 or float64."""
-
-    dtype: torch.dtype
-    bits: torch.dtype
-    drop: int
-    spare: float
-
-    def slack(self, dim: int) -> float:
-        """Return what rounding of a product of `dim` numbers may take, as a share of (|x| + |c|)^2."""
-        exact = self.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest" or self.drop
-        kind = (torch.float32 if self.drop else self.dtype) if exact else HALF  # TF32 and bfloat16 products round more
-        return (dim + 32) * torch.finfo(kind).eps
-
-
-PRECISIONS = (
-    Precision(HALF, torch.int16, 16, 1.01),
-    Precision(torch.float32, torch.int32, 0, 1 + 1e-6),
-    Precision(torch.float64, torch.int64, 0, 1 + 1e-12),
-)
 
 
 class SelectionOnCpu:
@@ -92,7 +69,7 @@ class SelectionOnCpu:
         self.columns = dim + (2 * self.factors.PIECES if self.kind.drop else 2)
         self.right = torch.zeros(chunks, self.columns, CHUNK, dtype=self.kind.dtype)
         self.right[:, dim] = math.inf  # until there is a pick
-        self.lost, self.share = 0.0, self.kind.slack(self.columns)
+        self.lost = 0.0
         self._append(0)
 
     def _append(self, first: int) -> None:
@@ -115,16 +92,10 @@ class SelectionOnCpu:
         else:
             centre = self.centre.to(self.kind.dtype).numpy()
             self.factors.whole_factors(self.points, rows.numpy(), centre, is_left, factor.numpy(), norms)
-        return factor, lost, np.float32(self.share) * np.square(np.sqrt(norms) + np.float32(self.longest))
+        return factor, lost, self.kind.slack(norms, self.longest, self.columns)
 
     def _bits(self, left: Tensor, right: Tensor) -> NDArray[np.signedinteger]:
         return (left @ right).view(self.kind.bits).numpy()
-
-    def _as_bits(self) -> tuple[float, NDArray[np.floating], NDArray[np.signedinteger], int]:
-        """Return what a loop needs to tell the bits of a limit."""
-        number = torch.empty(1, dtype=torch.float32 if self.kind.drop else self.kind.dtype)
-        bits = number.view(torch.int64 if number.dtype == torch.float64 else torch.int32)
-        return self.kind.spare, number.numpy(), bits.numpy(), self.kind.drop
 
     def _level(self) -> float:
         """Return about the `held`-th largest distance; any level gives the same picks, so a sample will do for it."""
@@ -146,7 +117,7 @@ class SelectionOnCpu:
         gap[: len(held)] = self.gap[held]
         order = np.empty(self.num_picks - self.done, np.int64)
         near += near_too.max()
-        found = self.loops.pick(values, self.points, held.numpy(), near, slack, *self._as_bits(), gap, level, order)
+        found = self.loops.pick(values, self.points, held.numpy(), near, slack, *self.kind.limits(), gap, level, order)
         first, self.done = self.done, self.done + found
         self.picks[first : self.done] = held[order[:found]]
         self.gap[held], self.seen[held] = torch.from_numpy(gap[: len(held)]), self.done
@@ -185,7 +156,7 @@ class SelectionOnCpu:
             values = self._bits(left, self.right[chunk])
             picks = self.picks[chunk * CHUNK : min((chunk + 1) * CHUNK, self.done)]
             found = self.loops.update(
-                values, self.points, rows.numpy(), picks.numpy(), near, slack, *self._as_bits(), self.gap.numpy()
+                values, self.points, rows.numpy(), picks.numpy(), near, slack, *self.kind.limits(), self.gap.numpy()
             )
             self.shares.append(found / values.size)
         self.seen[rows] = self.done

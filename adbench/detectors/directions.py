@@ -6,10 +6,12 @@ in place of hundreds leave a handful of rows. Features of images have such direc
 query that many rows may be nearest to, the product of all d numbers is faster, and callers are told so.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from adbench.detectors.bounds import COST, Bounds, Matrix, rounding
+from adbench.detectors.bounds import COST, Bounds, Matrix
+from adbench.detectors.precision import PRECISIONS, Precision
 
 DIRECTIONS = (32, 48, 64, 80, 96, 128)  # numbers of them to choose from
 
@@ -17,30 +19,38 @@ DIRECTIONS = (32, 48, 64, 80, 96, 128)  # numbers of them to choose from
 class Along(Bounds):
     """Bounds for a `bank` (M, d) float32 by `directions` (d, p), orthonormal."""
 
-    bytes_each = 4
+    precision: Precision = PRECISIONS[1]
 
     def __init__(self, bank: Tensor, directions: Tensor) -> None:
         super().__init__(bank)
         self.directions = directions
-        self.reduced = self.reduce(bank)
-        self.norms = self.reduced.square().sum(1)
-
-    def reduce(self, rows: Tensor) -> Tensor:
-        """Return (Q, p + 1): the coordinates along the directions, and the length of the rest.
-
-        The rest is formed, not its square by a difference of squares: a root magnifies the rounding of that.
-        """
-        along = rows @ self.directions
-        return torch.cat([along, (rows - along @ self.directions.T).square_().sum(1, keepdim=True).sqrt_()], 1)
+        factor, _ = self._factor(bank, is_left=False)
+        padded = torch.zeros(self.columns, factor.shape[1])
+        padded[len(bank) :, -2] = torch.inf
+        padded[: len(bank)] = factor
+        self.factor = padded.T.contiguous()  # as it lies in a product
 
     def matrix(self, queries: Tensor) -> Matrix:
-        """Return squared bounds less the query's squared norm."""
-        reduced = self.reduce(queries)
-        norms = reduced.square().sum(1)
-        values = torch.empty(len(queries), self.columns)
-        values[:, len(self.bank) :] = torch.inf
-        torch.addmm(self.norms, reduced, self.reduced.T, alpha=-2, out=values[:, : len(self.bank)])
-        return Matrix(values, lambda reach: reach - norms + rounding(norms, self.longest, reduced.shape[1]))
+        """Return the bounds of queries (Q, d)."""
+        factor, norms = self._factor(queries, is_left=True)
+        slack = self.precision.slack(norms.numpy(), self.longest, len(self.factor))
+        return Matrix((factor @ self.factor).view(torch.int32), torch.zeros(len(queries)), torch.from_numpy(slack))
+
+    def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor]:
+        """Return points as a factor of a product of bounds (Q, p + 3), and squared norms (Q,).
+
+        A point becomes its coordinates along the directions, and the length of the rest. The rest is formed, not its square
+        by a difference of squares: a root magnifies the rounding of that.
+        """
+        from adbench.loops import factors  # slow to import
+
+        centred = points - self.centre
+        along = centred @ self.directions
+        rest = (centred.sub_(along @ self.directions.T)).square_().sum(1, keepdim=True).sqrt_()
+        reduced, (count, numbers) = torch.cat([along, rest], 1).numpy(), (len(points), along.shape[1] + 1)
+        factor, norms, zero = torch.empty(count, numbers + 2), torch.empty(count), np.zeros(numbers, np.float32)
+        factors.whole_factors(reduced, np.arange(count), zero, is_left, factor.numpy(), norms.numpy())
+        return factor, norms
 
     def cost(self, left: float) -> float:
         """Return that of the product, of two along the directions, and of what is left."""

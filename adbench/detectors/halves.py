@@ -9,21 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adbench.detectors.bounds import COST, Bounds, Matrix, rounding
+from adbench.detectors.bounds import COST, Bounds, Matrix
+from adbench.detectors.precision import HALF, PRECISIONS, Precision
 
-HALF = torch.bfloat16
-_SPARE = 1.01  # the product and its limit are rounded to 8 bits each
 _FASTER = 7  # than a product in float32
 
 
 class Halves(Bounds):
-    """Bounds for a `bank` (M, d) float32. Numbers are the bits of bfloat16, which have the order of floats above 0."""
+    """Bounds for a `bank` (M, d) float32."""
 
-    bytes_each = 2
+    precision: Precision = PRECISIONS[0]
 
     def __init__(self, bank: Tensor) -> None:
         super().__init__(bank)
-        rounded, _, lost = factor(bank, is_left=False)
+        rounded, _, lost = self._factor(bank, is_left=False)
         self.lost = lost.max()
         padded = torch.zeros(self.columns, rounded.shape[1], dtype=HALF)
         padded[len(bank) :, bank.shape[1]] = torch.inf
@@ -31,37 +30,24 @@ class Halves(Bounds):
         self.factor = padded.T.contiguous()  # as it lies in a product
 
     def matrix(self, queries: Tensor) -> Matrix:
-        """Return the bits of half the squared distances of what is rounded; where these are 0, they may be below 0."""
-        rounded, norms, lost = factor(queries, is_left=True)
-        products = rounded @ self.factor
-        slack = rounding(norms, self.longest, queries.shape[1])
-
-        def limit(reach: Tensor) -> Tensor:
-            most = (reach.sqrt() + lost + self.lost).square() / 2 + slack
-            return (_SPARE * most).nan_to_num(-torch.inf).to(HALF).view(torch.int16)  # NaN: no row is near
-
-        return Matrix(products.view(torch.int16), limit)
+        """Return the bounds of queries (Q, d)."""
+        rounded, norms, lost = self._factor(queries, is_left=True)
+        slack = self.precision.slack(norms.numpy(), self.longest, len(self.factor))
+        return Matrix((rounded @ self.factor).view(torch.int16), lost.add_(self.lost), torch.from_numpy(slack))
 
     def cost(self, left: float) -> float:
         """Return that of the product, and of what is left."""
         dim = self.bank.shape[1]
         return dim * self.columns / _FASTER + COST * dim * left
 
+    def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return points (Q, d) as a factor of a product of bounds (Q, more than d); squared norms of what is rounded (Q,),
+        and the lengths that rounding took (Q,).
+        """
+        from adbench.loops import factors  # slow to import
 
-def are_fast() -> bool:
-    """Return whether this CPU has tiles for bfloat16."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
-
-
-def factor(points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return points (Q, d) as a factor of a product of bounds (Q, more than d); squared norms of what is rounded (Q,), and
-    the lengths that rounding took (Q,).
-    """
-    from adbench.loops import factors  # slow to import
-
-    (count, dim), norms, lost = points.shape, torch.empty(len(points)), torch.empty(len(points))
-    half = torch.empty(count, dim + 2 * factors.PIECES, dtype=HALF)
-    bits = half.view(torch.int16).numpy().view(np.uint16)
-    rows, centre = np.arange(count), np.zeros(dim, np.float32)
-    factors.half_factors(points.numpy(), rows, centre, is_left, bits, norms.numpy(), lost.numpy())
-    return half, norms, lost
+        (count, dim), norms, lost = points.shape, torch.empty(len(points)), torch.empty(len(points))
+        half = torch.empty(count, dim + 2 * factors.PIECES, dtype=HALF)
+        bits, centre = half.view(torch.int16).numpy().view(np.uint16), self.centre.numpy()
+        factors.half_factors(points.numpy(), np.arange(count), centre, is_left, bits, norms.numpy(), lost.numpy())
+        return half, norms, lost

@@ -49,7 +49,7 @@ class NearestNeighbours:
 
     @cached_property
     def _bounds(self) -> Bounds | None:
-        return make_bounds(self.centred) if self.bank.device.type == "cpu" else None
+        return make_bounds(self.bank) if self.bank.device.type == "cpu" else None
 
     def __len__(self) -> int:
         return len(self.bank)
@@ -108,7 +108,7 @@ class NearestNeighbours:
         """Return the index of the nearest row (Q,)."""
         if self._bounds is None or _rough():
             return self._by_products(queries)
-        index = self._bounds.nearest(queries - self.centre)
+        index = self._bounds.nearest(queries)
         many = torch.nonzero(index < 0)[:, 0]
         if len(many):
             index[many] = self._by_products(queries[many])
@@ -136,9 +136,8 @@ class NearestNeighbours:
         for first in range(0, len(self), self.tile):
             bank, squares = self._tile(first, torch.float32)
             values = torch.addmm(squares, centred, bank.T, alpha=-2).numpy()
-            rows = bank.numpy(), centred.numpy()
             nearer = index - first
-            nearest_within(values, values, limit.numpy(), *rows, gap.numpy(), nearer.numpy(), len(bank))
+            nearest_within(values, limit.numpy(), bank.numpy(), centred.numpy(), gap.numpy(), nearer.numpy())
             index = nearer + first
         return index
 
@@ -177,6 +176,12 @@ class NearestNeighbours:
 
     def _refine(self, queries: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the k smallest distances by differences (Q, k) among the rows `found` (Q, >= k), and their indices."""
+        if found.shape[1] == 1 and self.bank.device.type == "cpu":
+            from adbench.loops.search import distances  # slow to import
+
+            gap = torch.empty(len(queries), 1)
+            distances(self.bank.numpy(), queries.numpy(), found[:, 0].numpy(), gap[:, 0].numpy())
+            return gap, found
         several = found.shape[1] > 1
         found = found.sort(dim=1).values if several else found
         rows = self.bank.index_select(0, found.flatten()).view(*found.shape, queries.shape[1])  # bank[found] is slower

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from adbench.detectors import halves
 from adbench.detectors.bounds import Bounds
 from adbench.detectors.directions import DIRECTIONS, Along, strongest
+from adbench.detectors.halves import Halves
+from adbench.detectors.precision import are_fast
 
 SAMPLE = 256  # rows by which to choose
 WORTH = 0.85  # of the whole product's cost: above that, bounds are not worth it
@@ -15,7 +16,7 @@ SMALLEST = 1 << 17  # elements of a bank below which they are not worth it eithe
 
 
 def make_bounds(bank: Tensor) -> Bounds | None:
-    """Return bounds for a `bank` (M, d) float32 of mean 0 on the CPU, or None where the whole product is faster.
+    """Return bounds for a `bank` (M, d) float32 on the CPU, or None where the whole product is faster.
 
     Their cost is estimated from some of the bank's own rows, each looked for among the others.
     """
@@ -32,6 +33,6 @@ def make_bounds(bank: Tensor) -> Bounds | None:
 
 def _choices(bank: Tensor) -> list[Bounds]:
     counts = [count for count in DIRECTIONS if count <= 2 * bank.shape[1] // 3]
-    directions = strongest(bank, counts[-1]) if counts else bank
+    directions = strongest(bank - bank.mean(0), counts[-1]) if counts else bank
     found: list[Bounds] = [Along(bank, directions[:, :count].contiguous()) for count in counts]
-    return [*found, halves.Halves(bank)] if halves.are_fast() else found
+    return [*found, Halves(bank)] if are_fast() else found

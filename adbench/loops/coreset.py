@@ -31,7 +31,9 @@ def _gap(points: Floats, one: int, other: int) -> float:
 
 
 @compiled
-def _limit(gap: float, near: float, slack: float, spare: float, number: Doubles | Floats, bits: Bits, drop: int) -> int:
+def limit_of(
+    gap: float, near: float, slack: float, spare: float, number: Doubles | Floats, bits: Bits, drop: int
+) -> int:
     """Return the largest bits of a product that a squared distance of at most `gap` may have.
 
     number, bits: one number of the product's precision, and the same memory as an integer; `drop`: bits to cut off.
@@ -69,7 +71,7 @@ def update(
     bits = number.view(bits.dtype)
     measured, limits = 0, np.empty(rows.shape[0], values.dtype)
     for line in range(rows.shape[0]):
-        limits[line] = _limit(gap[rows[line]], near[line], slack[line], spare, number, bits, drop)
+        limits[line] = limit_of(gap[rows[line]], near[line], slack[line], spare, number, bits, drop)
     hits = np.zeros(values.shape[1], np.uint8)
     words = hits.view(np.uint64)
     for line in range(rows.shape[0]):
@@ -91,7 +93,7 @@ def update(
             continue
         measured += 1
         best = min(gap[row], _gap(points, row, picks[first]))
-        limits[line] = _limit(best, near[line], slack[line], spare, number, bits, drop)
+        limits[line] = limit_of(best, near[line], slack[line], spare, number, bits, drop)
         for word in range(words.shape[0]):
             if words[word]:
                 for column in range(8 * word, min(8 * word + 8, picks.shape[0])):
@@ -100,7 +102,7 @@ def update(
                         found = _gap(points, row, picks[column])
                         if found < best:
                             best = found
-                            limits[line] = _limit(best, near[line], slack[line], spare, number, bits, drop)
+                            limits[line] = limit_of(best, near[line], slack[line], spare, number, bits, drop)
         gap[row] = best
     return measured
 
@@ -129,7 +131,7 @@ def pick(
     bits = number.view(bits.dtype)
     limits = np.empty(gap.shape[0], values.dtype)
     for line in range(held.shape[0]):
-        limits[line] = _limit(gap[line], near[line], slack[line], spare, number, bits, drop)
+        limits[line] = limit_of(gap[line], near[line], slack[line], spare, number, bits, drop)
     limits[held.shape[0] :] = 0
     far = gap.view(np.int64)
     hits = np.zeros(gap.shape[0], np.uint8)
@@ -154,5 +156,5 @@ def pick(
                         found = _gap(points, held[line], held[chosen])
                         if found < gap[line]:
                             gap[line] = found
-                            limits[line] = _limit(found, near[line], slack[line], spare, number, bits, drop)
+                            limits[line] = limit_of(found, near[line], slack[line], spare, number, bits, drop)
     return len(order)

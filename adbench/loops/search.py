@@ -1,13 +1,13 @@
-"""The compiled loops of a search for the nearest row."""
+"""The compiled loops of a search for the nearest row: coreset.py says what the bits of bounds are."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.loops import compiled
+from adbench.loops.coreset import Bits, limit_of
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-Bounds = NDArray[np.float32] | NDArray[np.int16]
 
 
 @compiled
@@ -21,54 +21,85 @@ def _gap(left: Floats, right: Floats) -> np.float32:
 
 
 @compiled
-def nearest_bound(values: Bounds, bank: Floats, queries: Floats, least: Bounds, reach: Floats) -> None:
-    """Write the least bound of each group, (Q, groups), and the squared distance (Q,) of a row with the least of all.
+def distances(bank: Floats, queries: Floats, index: Indices, gap: Floats) -> None:
+    """Write the distances (Q,) of queries (Q, d) to the rows of `bank` (M, d) with the numbers `index` (Q,)."""
+    for query in range(queries.shape[0]):
+        gap[query] = np.sqrt(_gap(bank[index[query]], queries[query]))
 
-    values (Q, columns): bounds of the rows of `bank` (M, d) for `queries` (Q, d); column j is in group j % groups.
+
+@compiled
+def nearest(
+    values: Bits,
+    groups: int,
+    bank: Floats,
+    queries: Floats,
+    near: Floats,
+    slack: Floats,
+    spare: float,
+    number: NDArray[np.floating],
+    bits: NDArray[np.signedinteger],
+    drop: int,
+    most: int,
+    index: Indices,
+) -> None:
+    """Write the nearest row's number for each query (Q,), the first of equally near ones; -1 where too many may be nearest.
+
+    values (Q, columns): bounds of the rows of `bank` (M, d), and of no row behind them, for queries (Q, d); column j is in
+    group j % groups, so that groups are compared a CPU's vector at a time. More than `most` groups with a row that may be
+    nearest are too many. A query that is no number gets -1 too.
     """
-    groups = least.shape[1]
+    number = np.empty_like(number)  # each thread has its own
+    bits = number.view(bits.dtype)
+    smallest, limit = np.empty(groups, values.dtype), np.empty(1, values.dtype)
     for query in range(values.shape[0]):
-        bounds, smallest = values[query], least[query]
+        bounds, row = values[query], queries[query]
         smallest[:] = bounds[:groups]
         for start in range(groups, bounds.shape[0], groups):
             members = bounds[start : start + groups]
             for group in range(groups):
                 if members[group] < smallest[group]:
                     smallest[group] = members[group]
-        row = 0
+        first = 0
         for group in range(1, groups):
-            if smallest[group] < smallest[row]:
-                row = group
-        for column in range(row, bounds.shape[0], groups):
-            if bounds[column] == smallest[row]:
-                row = column
+            if smallest[group] < smallest[first]:
+                first = group
+        for column in range(first, bounds.shape[0], groups):
+            if bounds[column] == smallest[first]:
+                first = column
                 break
-        reach[query] = _gap(bank[row], queries[query]) if row < bank.shape[0] else np.nan  # of what is no number
-
-
-@compiled
-def nearest_within(
-    values: Bounds, least: Bounds, most: Bounds, bank: Floats, queries: Floats, gap: Floats, index: Indices, spare: int
-) -> None:
-    """Measure all rows whose bound is at most `most` (Q,), and keep the nearest that is nearer than `gap` (Q,); `index` (Q,).
-
-    Of equally near rows the first counts. Where more than `spare` groups have such a row, the index becomes -1.
-    values, least: as `nearest_bound` left them.
-    """
-    groups = least.shape[1]
-    for query in range(values.shape[0]):
-        bounds, limit, row = values[query], most[query], queries[query]
-        best, which, left = gap[query], index[query], 0
+        index[query] = -1
+        if first >= bank.shape[0]:
+            continue
+        best = _gap(bank[first], row)
+        if not np.isfinite(best):
+            continue
+        limit[0] = limit_of(float(best), near[query], slack[query], spare, number, bits, drop)
+        which, left = first, 0
         for group in range(groups):
-            if least[query, group] > limit:
+            if smallest[group] > limit[0]:
                 continue
             left += 1
-            if left > spare:
+            if left > most:
                 which = -1
                 break
             for column in range(group, bank.shape[0], groups):
-                if bounds[column] <= limit:
+                if bounds[column] <= limit[0] and column != first:
                     found = _gap(bank[column], row)
                     if found < best or (found == best and column < which):
                         best, which = found, column
-        gap[query], index[query] = best, which
+                        limit[0] = limit_of(float(best), near[query], slack[query], spare, number, bits, drop)
+        index[query] = which
+
+
+@compiled
+def nearest_within(values: Floats, most: Floats, bank: Floats, queries: Floats, gap: Floats, index: Indices) -> None:
+    """Measure all rows whose value is at most `most` (Q,), and keep the nearest that is nearer than `gap` (Q,); `index` (Q,).
+
+    values (Q, M): of the rows of `bank` (M, d) for `queries` (Q, d). Of equally near rows the first counts.
+    """
+    for query in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            if values[query, column] <= most[query]:
+                found = _gap(bank[column], queries[query])
+                if found < gap[query] or (found == gap[query] and column < index[query]):
+                    gap[query], index[query] = found, column
