@@ -3,6 +3,7 @@
 What a loop reads stays in the first cache from one step to the next, and a thread that has started one waits for no other:
 between tensor operations threads wait for each other's turn at the interpreter, which in a short search is most of the time.
 The machine code is kept on disk beside the loop's file, or in the user's cache folder, so only a first call ever compiles.
+A loop calls none of another file: what is kept would not know of changes there.
 This package is slow to import: what calls a loop imports it there.
 """
 

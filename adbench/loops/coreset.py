@@ -17,8 +17,6 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Bits = NDArray[np.int16] | NDArray[np.int32] | NDArray[np.int64]
 
-LANES = 32  # columns that are compared at a time
-
 
 @compiled
 def _gap(points: Floats, one: int, other: int) -> float:
@@ -31,9 +29,7 @@ def _gap(points: Floats, one: int, other: int) -> float:
 
 
 @compiled
-def limit_of(
-    gap: float, near: float, slack: float, spare: float, number: Doubles | Floats, bits: Bits, drop: int
-) -> int:
+def _limit(gap: float, near: float, slack: float, spare: float, number: Doubles | Floats, bits: Bits, drop: int) -> int:
     """Return the largest bits of a product that a squared distance of at most `gap` may have.
 
     number, bits: one number of the product's precision, and the same memory as an integer; `drop`: bits to cut off.
@@ -65,13 +61,13 @@ def update(
 ) -> int:
     """Bring `gap` (N,) of the points `rows` (R,) up to date with `picks` (P,); return how many distances that took.
 
-    values (>= R, >= P, a multiple of LANES): their bounds; near, slack (R,): see above.
+    values (>= R, >= P, a multiple of 8): their bounds; near, slack (R,): see above.
     """
     number = np.empty_like(number)  # each thread has its own
     bits = number.view(bits.dtype)
     measured, limits = 0, np.empty(rows.shape[0], values.dtype)
     for line in range(rows.shape[0]):
-        limits[line] = limit_of(gap[rows[line]], near[line], slack[line], spare, number, bits, drop)
+        limits[line] = _limit(gap[rows[line]], near[line], slack[line], spare, number, bits, drop)
     hits = np.zeros(values.shape[1], np.uint8)
     words = hits.view(np.uint64)
     for line in range(rows.shape[0]):
@@ -93,7 +89,7 @@ def update(
             continue
         measured += 1
         best = min(gap[row], _gap(points, row, picks[first]))
-        limits[line] = limit_of(best, near[line], slack[line], spare, number, bits, drop)
+        limits[line] = _limit(best, near[line], slack[line], spare, number, bits, drop)
         for word in range(words.shape[0]):
             if words[word]:
                 for column in range(8 * word, min(8 * word + 8, picks.shape[0])):
@@ -102,7 +98,7 @@ def update(
                         found = _gap(points, row, picks[column])
                         if found < best:
                             best = found
-                            limits[line] = limit_of(best, near[line], slack[line], spare, number, bits, drop)
+                            limits[line] = _limit(best, near[line], slack[line], spare, number, bits, drop)
         gap[row] = best
     return measured
 
@@ -131,7 +127,7 @@ def pick(
     bits = number.view(bits.dtype)
     limits = np.empty(gap.shape[0], values.dtype)
     for line in range(held.shape[0]):
-        limits[line] = limit_of(gap[line], near[line], slack[line], spare, number, bits, drop)
+        limits[line] = _limit(gap[line], near[line], slack[line], spare, number, bits, drop)
     limits[held.shape[0] :] = 0
     far = gap.view(np.int64)
     hits = np.zeros(gap.shape[0], np.uint8)
@@ -156,5 +152,5 @@ def pick(
                         found = _gap(points, held[line], held[chosen])
                         if found < gap[line]:
                             gap[line] = found
-                            limits[line] = limit_of(found, near[line], slack[line], spare, number, bits, drop)
+                            limits[line] = _limit(found, near[line], slack[line], spare, number, bits, drop)
     return len(order)

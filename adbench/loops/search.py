@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.loops import compiled
-from adbench.loops.coreset import Bits, limit_of
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Bits = NDArray[np.int16] | NDArray[np.int32]
 
 
 @compiled
@@ -18,6 +18,21 @@ def _gap(left: Floats, right: Floats) -> np.float32:
         difference = left[column] - right[column]
         total += difference * difference
     return total
+
+
+@compiled
+def _limit(
+    gap: float,
+    near: float,
+    slack: float,
+    spare: float,
+    number: NDArray[np.floating],
+    bits: NDArray[np.signedinteger],
+    drop: int,
+) -> int:
+    """Do what coreset.py's does: machine code on disk knows of changes in its own file alone."""
+    number[0] = spare * ((np.sqrt(gap) + near) ** 2 / 2 + slack)
+    return int(bits[0] >> drop) + 1
 
 
 @compiled
@@ -73,7 +88,7 @@ def nearest(
         best = _gap(bank[first], row)
         if not np.isfinite(best):
             continue
-        limit[0] = limit_of(float(best), near[query], slack[query], spare, number, bits, drop)
+        limit[0] = _limit(float(best), near[query], slack[query], spare, number, bits, drop)
         which, left = first, 0
         for group in range(groups):
             if smallest[group] > limit[0]:
@@ -87,7 +102,7 @@ def nearest(
                     found = _gap(bank[column], row)
                     if found < best or (found == best and column < which):
                         best, which = found, column
-                        limit[0] = limit_of(float(best), near[query], slack[query], spare, number, bits, drop)
+                        limit[0] = _limit(float(best), near[query], slack[query], spare, number, bits, drop)
         index[query] = which
 
 
