@@ -68,9 +68,11 @@ class _Counter:
         if self._binning is None:
             self._kept.append(block.copy())
         else:
+            from adbench.loops.counting import count  # slow to import
+
             bins = self._binning(block)
-            self._counts += np.bincount(bins, minlength=self._counts.size)
-            self._kept.append(block[self._occupied[bins]])
+            kept = self._binning.room[: block.size]
+            self._kept.append(kept[: count(bins, block, self._counts, self._occupied, kept)].copy())
         if sum(kept.size for kept in self._kept) > SORTED:
             self._sort()
 
@@ -121,13 +123,13 @@ class _Binning:
     def __init__(self, low: Any, high: Any) -> None:
         self._low, self._high = low, high
         self.count = 0
-        self._clipped, self._bins = np.empty(0, low.dtype), np.empty(0, np.intp)
+        self.room, self._bins = np.empty(0, low.dtype), np.empty(0, np.intp)  # room: free between calls
 
     def __call__(self, scores: Floats) -> Bins:
         """Return the bin of each score; the array is overwritten by the next call."""
         if self._bins.size < scores.size:
-            self._clipped, self._bins = np.empty(scores.size, scores.dtype), np.empty(scores.size, np.intp)
-        clipped, bins = self._clipped[: scores.size], self._bins[: scores.size]  # fresh memory would cost more
+            self.room, self._bins = np.empty(scores.size, scores.dtype), np.empty(scores.size, np.intp)
+        clipped, bins = self.room[: scores.size], self._bins[: scores.size]  # fresh memory would cost more
         np.clip(scores, self._low, self._high, out=clipped)
         self._fill(clipped, bins)
         return bins
