@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors import coreset_on_cpu, coreset_on_gpu, picking
+from adbench.detectors import coreset_on_cpu, coreset_on_gpu, coreset_rounds, picking
 from adbench.detectors.coreset import greedy_coreset, project
 from adbench.detectors.coreset_on_cpu import PRECISIONS
 from adbench.detectors.coreset_on_gpu import SelectionOnDevice
@@ -106,13 +106,18 @@ def test_where_bounds_tell_little_they_become_more_precise(monkeypatch):
     assert turned == [0, 0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("ROWS", 37), ("CHUNK", 32), ("AMONG", 20), ("HELD", (3, 20, 40)), ("SAMPLE", 50)]
-)
+@pytest.mark.parametrize(("name", "value"), [("ROWS", 37), ("CHUNK", 32), ("AMONG", 20), ("HELD", (3, 20, 40))])
 def test_block_sizes_change_nothing(name, value, monkeypatch):
     points = RNG.normal(size=(2000, 10)).astype(np.float32)
     expected = greedy_coreset(points, 300)
     monkeypatch.setattr(coreset_on_cpu, name, value)
+    assert (greedy_coreset(points, 300) == expected).all()
+
+
+def test_the_sample_of_a_level_changes_nothing(monkeypatch):
+    points = RNG.normal(size=(2000, 10)).astype(np.float32)
+    expected = greedy_coreset(points, 300)
+    monkeypatch.setattr(coreset_rounds, "SAMPLE", 50)
     assert (greedy_coreset(points, 300) == expected).all()
 
 

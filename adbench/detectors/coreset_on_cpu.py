@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adbench.detectors.coreset_rounds import Rounds
 from adbench.detectors.precision import PRECISIONS, are_fast
 from adbench.detectors.workers import Spread
-from adbench.types import OnStep
 
 HELD, PICKS = (
     (256, 1024, 8192),
@@ -27,11 +27,10 @@ ROWS, CHUNK = (
     1024,
     256,
 )  # most points and picks of one product, which stays in the L2 cache; few shapes, as each is prepared
-SAMPLE = 8192
 WASTE = 1 / 32  # share of bounds that leave a distance to compute, above which the next precision is faster
 
 
-class SelectionOnCpu:
+class SelectionOnCpu(Rounds):
     """The state of a selection among points (N, d) float32.
 
     gap (N,): squared distance to the nearest of the first `seen` (N,) picks, float64, -inf once picked.
@@ -40,9 +39,8 @@ class SelectionOnCpu:
     def __init__(self, points: Tensor, num_picks: int, start: int, spread: Spread) -> None:
         from adbench.loops import coreset, factors  # slow to import
 
+        super().__init__(points, num_picks, start, HELD, PICKS)
         self.loops, self.factors, self.points, self.spread = coreset, factors, points.numpy(), spread
-        self.num_picks, self.done, self.held = num_picks, 1, HELD[1]
-        self.picks = torch.full((num_picks,), start, dtype=torch.int64)
         self.gap, self.seen = torch.empty(len(points), dtype=torch.float64), torch.ones(len(points), dtype=torch.int64)
         gap = self.gap.numpy()
         parts = range(0, len(points), ROWS)
@@ -51,15 +49,6 @@ class SelectionOnCpu:
         self.longest = float((points[start] - self.centre).double().norm() + self.gap.max().sqrt())
         self.gap[start] = -math.inf
         self._turn_to(0 if are_fast() else 1)
-
-    def run(self, on_step: OnStep) -> Tensor:
-        """Return the picks (num_picks,) in order."""
-        while self.done < self.num_picks:
-            before = self.done
-            self._round()
-            self._adapt(self.done - before)
-            on_step(self.done, self.num_picks, "coreset")
-        return self.picks
 
     def _turn_to(self, precision: int) -> None:
         """Compute bounds in another precision."""
@@ -97,15 +86,9 @@ class SelectionOnCpu:
     def _bits(self, left: Tensor, right: Tensor) -> NDArray[np.signedinteger]:
         return (left @ right).view(self.kind.bits).numpy()
 
-    def _level(self) -> float:
-        """Return about the `held`-th largest distance; any level gives the same picks, so a sample will do for it."""
-        stride = max(1, len(self.gap) // SAMPLE) if 2 * self.done < len(self.gap) else 1
-        wanted = min(-(-self.held // stride), (len(self.gap) - self.done) // stride)
-        return max(0.0, float(self.gap[::stride].topk(max(1, wanted)).values[-1]))
-
     def _round(self) -> None:
         """Pick as long as no point outside of those held can be the farthest."""
-        level = self._level()
+        level = max(0.0, self._level(self.gap))
         self._refresh(level)
         held, level = self._hold(level)
         if not len(held):  # all that reached the level were out of date: the next round's level is lower
@@ -160,9 +143,3 @@ class SelectionOnCpu:
             )
             self.shares.append(found / values.size)
         self.seen[rows] = self.done
-
-    def _adapt(self, picked: int) -> None:
-        if picked < PICKS[0]:
-            self.held = min(2 * self.held, HELD[2])
-        elif picked > PICKS[1]:
-            self.held = max(self.held // 2, HELD[0])

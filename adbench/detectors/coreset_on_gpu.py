@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from adbench.detectors.coreset_rounds import Rounds
 from adbench.detectors.picking import MOST_AT_ONCE, TAKEN, PicksOnDevice
-from adbench.types import OnStep
 
 BLOCK = 1 << 26  # elements of one product
 HELD, PICKS = (
@@ -19,10 +19,9 @@ HELD, PICKS = (
     (384, 1536),
 )  # fewest, first and most points that a round picks among: they are
 # doubled or halved where a round's picks are outside of PICKS
-SAMPLE = 8192
 
 
-class SelectionOnDevice:
+class SelectionOnDevice(Rounds):
     """The state of a selection among points (N, d) float32 on any device.
 
     loose (N,): squared distance to the nearest of the first `seen` picks, by expanded products in `dtype`; nearest (N,): the
@@ -30,22 +29,13 @@ class SelectionOnDevice:
     """
 
     def __init__(self, points: Tensor, num_picks: int, start: int) -> None:
-        self.pick, self.rows, self.num_picks, self.done, self.held = PicksOnDevice(), points, num_picks, 1, HELD[1]
-        self.picks = torch.full((num_picks,), start, dtype=torch.int64, device=points.device)
+        super().__init__(points, num_picks, start, HELD, PICKS)
+        self.pick, self.rows = PicksOnDevice(), points
         # The mean to 1/256 of the largest value: less cancels, and integers stay exact, so their ties stay ties.
         largest = max(abs(float(value)) for value in points.aminmax())
         grid = 2.0 ** (math.floor(math.log2(largest or 1.0)) - 8)
         self.centre = (points.mean(0) / grid).round() * grid
         self._restart(torch.float32)
-
-    def run(self, on_step: OnStep) -> Tensor:
-        """Return the picks (num_picks,) in order."""
-        while self.done < self.num_picks:
-            before = self.done
-            self._round()
-            self._adapt(self.done - before)
-            on_step(self.done, self.num_picks, "coreset")
-        return self.picks
 
     def _restart(self, dtype: torch.dtype) -> None:
         """Forget all distances and go on with products in `dtype`."""
@@ -75,12 +65,6 @@ class SelectionOnDevice:
 
     def _bound(self) -> Tensor:
         return self.loose * (1 + self.slack) + self.norms * self.slack
-
-    def _level(self, bound: Tensor) -> float:
-        """Return about the `held`-th largest bound; any level gives the same picks, so a sample will do for it."""
-        stride = max(1, len(bound) // SAMPLE) if 2 * self.done < len(bound) else 1
-        wanted = min(-(-self.held // stride), (len(bound) - self.done) // stride)
-        return float(bound[::stride].topk(max(1, wanted)).values[-1])
 
     def _round(self) -> None:
         """Pick as long as no point outside of those held can be the farthest; or turn to a better precision."""
@@ -140,9 +124,3 @@ class SelectionOnDevice:
         self.centres[self.done : self.done + len(new)] = self._centred(new)
         self.loose[new] = TAKEN
         self.done += len(new)
-
-    def _adapt(self, picked: int) -> None:
-        if picked < PICKS[0]:
-            self.held = min(2 * self.held, HELD[2])
-        elif picked > PICKS[1]:
-            self.held = max(self.held // 2, HELD[0])
