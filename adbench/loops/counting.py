@@ -13,10 +13,9 @@ def count(
     bins: NDArray[np.intp],
     scores: NDArray[np.floating[Any]],
     counts: NDArray[np.int64],
-    occupied: NDArray[np.bool_],
     kept: NDArray[np.floating[Any]],
 ) -> int:
-    """Add scores (S,), whose bins are known, to the `counts` of these; write those in occupied bins to `kept` (>= S).
+    """Add scores (S,), whose bins are known, to the `counts` of these; write those of bins below 0 to `kept` (>= S).
 
     Return how many were kept. Without a jump: no processor could foretell which.
     """
@@ -25,5 +24,5 @@ def count(
         own = bins[place]
         counts[own] += 1
         kept[number] = scores[place]
-        number += occupied[own]
+        number += counts[own] < 0
     return number

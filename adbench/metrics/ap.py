@@ -8,7 +8,7 @@ from adbench.metrics import Case, Curves, register
 def average_precision(curves: Curves) -> float:
     """Return sum_k (R_k - R_(k-1)) P_k, as scikit-learn; no interpolation (Davis and Goadrich, ICML 2006)."""
     gains = np.diff(curves.true_at, prepend=0) / curves.anomalous
-    return min(float(gains @ (curves.true_at / (curves.true_at + curves.false_at))), 1.0)
+    return min(float(np.sum(gains * (curves.true_at / (curves.true_at + curves.false_at)))), 1.0)
 
 
 @register("image_ap")

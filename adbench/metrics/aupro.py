@@ -21,7 +21,7 @@ def area(curves: Curves, limit: float) -> float:
         overlap[end] = overlap[end - 1] + slope * (limit - rate[end - 1])
         rate[end] = limit
     rate, overlap = rate[: end + 1], overlap[: end + 1]
-    total = np.diff(rate) @ (overlap[1:] + overlap[:-1]) / 2
+    total = np.sum(np.diff(rate) * (overlap[1:] + overlap[:-1])) / 2
     return float(np.clip(total / limit, 0.0, 1.0))
 
 

@@ -9,7 +9,7 @@ def auroc(curves: Curves) -> float:
     """Return the rank statistic U / (n m) of Mann and Whitney (1947), which is the trapezoid area (Fawcett, 2006)."""
     anomalous = np.diff(curves.true_at, prepend=0)
     wins = curves.good - (curves.false_above + curves.false_at) / 2
-    return float(anomalous @ wins / curves.good / curves.anomalous)
+    return float(np.sum(anomalous * wins) / curves.good / curves.anomalous)
 
 
 @register("image_auroc")

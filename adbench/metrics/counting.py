@@ -20,6 +20,7 @@ SCORES_PER_BIN, MOST_BINS = 6, 1 << 22  # fewer bins exclude less, more no longe
 FEWEST_BINS = 1 << 16  # below that a sort of all is as fast
 SAMPLE = 1 << 14
 SORTED = 1 << 23  # scores that are collected before they are sorted
+OCCUPIED = -(1 << 62)  # where a bin that holds one of the values starts to count: it stays below 0
 _TAIL = 0.005  # of the sampled scores on either side, which share the outermost bins
 
 
@@ -59,7 +60,7 @@ class _Counter:
         self._binning: _Binning | None = None
         self._kept: list[Floats] = []
         self._below, self._not_above = np.zeros(values.size, np.int64), np.zeros(values.size, np.int64)
-        self._home, self._occupied, self._counts = np.zeros(0, np.intp), np.zeros(0, bool), np.zeros(0, np.int64)
+        self._home, self._counts = np.zeros(0, np.intp), np.zeros(0, np.int64)  # bin of each value, scores in each bin
 
     def add(self, block: Floats) -> None:
         """Count some scores."""
@@ -72,7 +73,7 @@ class _Counter:
 
             bins = self._binning(block)
             kept = self._binning.room[: block.size]
-            self._kept.append(kept[: count(bins, block, self._counts, self._occupied, kept)].copy())
+            self._kept.append(kept[: count(bins, block, self._counts, kept)].copy())
         if sum(kept.size for kept in self._kept) > SORTED:
             self._sort()
 
@@ -80,7 +81,7 @@ class _Counter:
         """Return how many scores were below each value, and how many not above it."""
         self._sort()
         if self._binning is not None:
-            self._counts[self._occupied] = 0
+            self._counts[self._home] = 0
             apart = np.cumsum(self._counts)[self._home]
             return self._below + apart, self._not_above + apart
         return self._below, self._not_above
@@ -90,17 +91,18 @@ class _Counter:
         sample = np.sort(block[:: max(1, block.size // SAMPLE)])
         tail = int(sample.size * _TAIL)
         low, high = (sample[tail], sample[-1 - tail]) if sample[tail] < sample[-1 - tail] else (sample[0], sample[-1])
-        found: list[tuple[int, int, _Binning, Bins, NDArray[np.bool_]]] = []
+        found: list[tuple[int, int, _Binning, Bins]] = []
         for kind in (_Even, _Logarithmic):
             if kind.is_usable(low, high):
                 binning = kind(low, high, self._count)
                 home = binning(self._values).copy()
                 occupied = np.zeros(binning.count, dtype=bool)
                 occupied[home] = True
-                found.append((int(np.count_nonzero(occupied[binning(sample)])), len(found), binning, home, occupied))
+                found.append((int(np.count_nonzero(occupied[binning(sample)])), len(found), binning, home))
         if found:
-            _, _, self._binning, self._home, self._occupied = min(found, key=lambda entry: entry[:2])
-            self._counts = np.zeros(self._occupied.size, np.int64)
+            _, _, self._binning, self._home = min(found, key=lambda entry: entry[:2])
+            self._counts = np.zeros(self._binning.count, np.int64)
+            self._counts[self._home] = OCCUPIED
 
     def _sort(self) -> None:
         """Compare the scores that were kept with the values."""
