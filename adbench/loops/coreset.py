@@ -46,6 +46,18 @@ def distances_to(points: Floats, pick: int, gap: Doubles, first: int, stop: int)
 
 
 @compiled
+def _most_promising(bounds: Bits, hits: NDArray[np.uint8], words: NDArray[np.uint64]) -> int:
+    """Return the column of the smallest of the bounds (P,) that are hit; -1 if none is. words: eight hits each."""
+    first = -1
+    for word in range(words.shape[0]):
+        if words[word]:
+            for column in range(8 * word, min(8 * word + 8, bounds.shape[0])):
+                if hits[column] and (first < 0 or bounds[column] < bounds[first]):
+                    first = column
+    return first
+
+
+@compiled
 def update(
     values: Bits,
     points: Floats,
@@ -79,15 +91,11 @@ def update(
             some |= words[word]
         if not some:
             continue
-        row, first = rows[line], -1  # the most promising one: it lowers the limit for the others
-        for word in range(words.shape[0]):
-            if words[word]:
-                for column in range(8 * word, min(8 * word + 8, picks.shape[0])):
-                    if hits[column] and (first < 0 or bounds[column] < bounds[first]):
-                        first = column
+        first = _most_promising(bounds[: picks.shape[0]], hits, words)
         if first < 0:
             continue
-        measured += 1
+        row = rows[line]
+        measured += 1  # the most promising one first: it lowers the limit for the others
         best = min(gap[row], _gap(points, row, picks[first]))
         limits[line] = _limit(best, near[line], slack[line], spare, number, bits, drop)
         for word in range(words.shape[0]):

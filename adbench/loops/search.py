@@ -43,6 +43,25 @@ def distances(bank: Floats, queries: Floats, index: Indices, gap: Floats) -> Non
 
 
 @compiled
+def _smallest(bounds: Bits, groups: int, smallest: Bits) -> int:
+    """Write the smallest of the bounds (columns,) of each group; return the column of the smallest of all."""
+    smallest[:] = bounds[:groups]
+    for start in range(groups, bounds.shape[0], groups):
+        members = bounds[start : start + groups]
+        for group in range(groups):
+            if members[group] < smallest[group]:
+                smallest[group] = members[group]
+    least = 0
+    for group in range(1, groups):
+        if smallest[group] < smallest[least]:
+            least = group
+    column = least
+    while bounds[column] != smallest[least]:
+        column += groups
+    return column
+
+
+@compiled
 def nearest(
     values: Bits,
     groups: int,
@@ -68,20 +87,7 @@ def nearest(
     smallest, limit = np.empty(groups, values.dtype), np.empty(1, values.dtype)
     for query in range(values.shape[0]):
         bounds, row = values[query], queries[query]
-        smallest[:] = bounds[:groups]
-        for start in range(groups, bounds.shape[0], groups):
-            members = bounds[start : start + groups]
-            for group in range(groups):
-                if members[group] < smallest[group]:
-                    smallest[group] = members[group]
-        first = 0
-        for group in range(1, groups):
-            if smallest[group] < smallest[first]:
-                first = group
-        for column in range(first, bounds.shape[0], groups):
-            if bounds[column] == smallest[first]:
-                first = column
-                break
+        first = _smallest(bounds, groups, smallest)
         index[query] = -1
         if first >= bank.shape[0]:
             continue
