@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import time
 import zlib
@@ -16,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.array_files import ArrayFile
 from adbench.errors import DataError, UsageError
 from adbench.files import replacing, write_text
 from adbench.types import digest
@@ -52,50 +52,6 @@ class Entry:
     path: Path
     array: NDArray[np.floating]
     sidecar: dict[str, Any]
-
-
-class Writer:
-    """Appends batches (B, C, h, w) to one array file; a layer that float16 cannot hold is widened to float32."""
-
-    def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int], dtype: str) -> None:
-        self.shape, self.dtype = (count, *shape), np.dtype("float16" if dtype == "bfloat16" else dtype)
-        self.rows, self.crc, self._file = 0, 0, file
-        self._write_header()
-
-    def append(self, batch: NDArray[np.floating]) -> None:
-        """Add the features of the next images, float32, or float16 that has been found to hold them.
-
-        Raise DataError if they are not finite.
-        """
-        if batch.dtype == np.float16:
-            return self._write(np.ascontiguousarray(batch, self.dtype))
-        import torch  # casts four times as fast as numpy; what only looks entries up needs none
-
-        values = torch.from_numpy(batch).contiguous()
-        least, most = (float(bound) for bound in values.aminmax())  # not a number if any value is none
-        if not (math.isfinite(least) and math.isfinite(most)):
-            raise DataError("features are not finite; choose other weights or another layer")
-        if self.dtype == np.float16 and max(-least, most) > float(np.finfo(np.float16).max):
-            self._widen()
-        return self._write((values.half() if self.dtype == np.float16 else values).numpy())
-
-    def _write_header(self) -> None:
-        self._file.seek(0)
-        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-    def _write(self, batch: NDArray[np.floating]) -> None:
-        self._file.write(batch.data)
-        self.crc, self.rows = zlib.crc32(batch.data, self.crc), self.rows + len(batch)
-
-    def _widen(self) -> None:
-        self._file.flush()
-        start = self._file.seek(0, os.SEEK_END) - self.rows * int(np.prod(self.shape[1:])) * 2
-        self._file.seek(start)
-        written = np.frombuffer(self._file.read(), np.float16).reshape(self.rows, *self.shape[1:])
-        self.dtype, self.rows, self.crc = np.dtype(np.float32), 0, 0
-        self._write_header()
-        self._write(written.astype(np.float32))
 
 
 class FeatureStore:
@@ -152,7 +108,7 @@ class FeatureStore:
             writer = writers.by_layer[layer]
             self._write_sidecar(key, writer, facts | {"seconds": seconds, "layers_in_pass": len(keys)})
 
-    def _write_sidecar(self, key: EntryKey, writer: Writer, facts: dict[str, Any]) -> None:
+    def _write_sidecar(self, key: EntryKey, writer: ArrayFile, facts: dict[str, Any]) -> None:
         shape, dtype = list(writer.shape), writer.dtype.name
         sidecar = {"key": asdict(key), "shape": shape, "dtype": dtype, "crc32": writer.crc, **facts}
         if not self.sidecar(key).is_file():
@@ -223,7 +179,7 @@ class Writers:
 
     def __init__(self, stack: ExitStack, store: FeatureStore, keys: dict[str, EntryKey], count: int) -> None:
         self._stack, self._store, self._keys, self._count = stack, store, keys, count
-        self.by_layer: dict[str, Writer] = {}
+        self.by_layer: dict[str, ArrayFile] = {}
         self._files: list[IO[bytes]] = []
         self._pool = stack.enter_context(ThreadPoolExecutor(len(keys)))
 
@@ -245,7 +201,7 @@ class Writers:
         file = self._stack.enter_context(temporary.open("wb+"))
         self._files.append(file)
         channels, height, width = shape
-        self.by_layer[layer] = Writer(file, self._count, (channels, height, width), key.dtype)
+        self.by_layer[layer] = ArrayFile(file, self._count, (channels, height, width), key.dtype)
 
     def _append(self, layer: str, batch: NDArray[np.floating]) -> None:
         try:

@@ -23,6 +23,7 @@ LAYERS = [
         "anomaly_maps",
         "answers",
         "apart",
+        "array_files",
         "backbones",
         "breakdown",
         "checkpoints",
