@@ -121,12 +121,9 @@ def select(
     chosen = category or list(study.categories)
     with console.progress() as (on_step, _):
         setting = o.setting(o.data_folder(data, study.data), cache, chosen, device, offline, on_step)
-        candidates, held_out = (
-            spelt_out(study, setting.memo, pairs, seed),
-            _holdout(holdout, defects, kinds, like, on_step),
-        )
+        held_out, limits = _holdout(holdout, defects, kinds, like, on_step), _limits(max_latency, max_memory)
         pictures = _PICTURES if format_ == "html" else 0
-        request = Request(candidates, held_out, _limits(max_latency, max_memory), halving, pictures)
+        request = Request(spelt_out(study, setting.memo, pairs, seed), held_out, limits, halving, pictures)
         found, report = (_verified if verify else _selected)(setting, request, o.results_folder(out))
     if format_ == "json":
         console.answer_json(found.record())
