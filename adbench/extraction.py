@@ -179,8 +179,8 @@ def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[It
 
 
 def stacked(images: Sequence[Pixels], pinned: bool = False) -> Tensor:
-    """Return images as one tensor (B, H, W, 3) uint8; pinned: in memory from which a GPU can fetch it by itself."""
-    batch = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    """Return images as one tensor (B, H, W, 3); pinned: in memory from which a GPU can fetch it by itself."""
+    batch = torch.empty((len(images), *images[0].shape), dtype=torch.int16, pin_memory=pinned)
     np.stack(images, out=batch.numpy())
     return batch
 

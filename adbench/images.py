@@ -50,11 +50,6 @@ def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
         return np.asarray(_rgb(image).any(axis=2))
 
 
-def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return `image` (H, W, 3) as (size, size, 3): bilinear and, where it shrinks, antialiased."""
-    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
-
 def _decoded(path: Path, data: bytes | None) -> Image.Image:
     """Return the fully decoded, upright image."""
     data = path.read_bytes() if data is None else data

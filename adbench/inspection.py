@@ -21,9 +21,10 @@ from adbench.errors import DataError, UsageError
 from adbench.extraction import in_order
 from adbench.files import replacing
 from adbench.image_lists import NewImage, find_images, picture_names
-from adbench.images import read_image, resize
+from adbench.images import read_image
 from adbench.models import Model, load_model
 from adbench.overlays import draw, smoothed, thumbnail
+from adbench.pixels import Pixels, resize
 from adbench.prediction import Scorer
 from adbench.registry import match
 from adbench.setting import Setting
@@ -60,12 +61,12 @@ class Reader:
         self.pictures: dict[Path, NDArray[np.uint8]] = {}
         self._keeps_pictures = pictures
 
-    def __call__(self, path: Path, image_size: int) -> NDArray[np.uint8]:
+    def __call__(self, path: Path, image_size: int) -> Pixels:
         try:
             image = read_image(path)
         except DataError as error:
             self.errors[path] = str(error)
-            return np.zeros((image_size, image_size, 3), np.uint8)
+            return np.zeros((image_size, image_size, 3), np.int16)
         if self._keeps_pictures:
             self.pictures[path] = thumbnail(image, image_size)
         return resize(image, image_size)

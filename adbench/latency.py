@@ -27,6 +27,7 @@ from adbench.feature_maps import FeatureMaps
 from adbench.files import write_text
 from adbench.fusing import fast_graph
 from adbench.network import Network
+from adbench.pixels import STEPS
 from adbench.types import digest
 
 WARM_UP = 2
@@ -100,7 +101,7 @@ def _timed(
     clock, precision = _Clock(), precision_of(dtype)
     module = _clocked(fast_graph(network.whole, layers, device, precision), clock)
     batch = batch_size(HOST_BATCH + DEVICE_BATCH, image_size, device)
-    images = np.random.default_rng(0).integers(0, 256, (batch, image_size, image_size, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 255 * STEPS, (batch, image_size, image_size, 3), np.int16)
 
     def once(count: int) -> dict[str, float]:
         clock.start()

@@ -75,7 +75,7 @@ def _checksum(header: str, state: dict[str, Tensor]) -> str:
 
 
 def load_model(path: Path) -> Model:
-    """Return what `save_model` wrote; raise DataError if the file is missing, damaged or not ours."""
+    """Return what `save_model` wrote; raise DataError if the file is missing, damaged, not ours or of another revision."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -85,12 +85,22 @@ def load_model(path: Path) -> Model:
         if metadata.get("crc32", found) != found:  # older files hold none
             raise ValueError("the checksum does not fit")
         job = Job.from_record(header["job"])
-        detector = make_detector(job.detector, job.params, job.seed).load_state_dict(state)
+        detector = make_detector(job.detector, job.params, job.seed)
+        if job.revision != detector.revision:
+            raise _other_revision(path, job, detector)
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
-        return Model(job, detector, header["cost"], tuple(header.get("fitted", ())), threshold)
+        return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold)
     except FileNotFoundError:
         raise DataError(f"model {path}: no such file; make it with 'adbench train'") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise DataError(
             f"model {path}: damaged or not written by 'adbench train' ({type(error).__name__}); train it again"
         ) from error
+
+
+def _other_revision(path: Path, job: Job, detector: Detector) -> DataError:
+    """Its scores would be of no known method, and a threshold would no longer fit."""
+    return DataError(
+        f"model {path}: fitted by revision {job.revision} of {job.detector}, this version has revision {detector.revision}; "
+        "train it again"
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adbench.answers import Answers
 from adbench.backbones import find
+from adbench.pixels import STEPS
 from adbench.types import OnStep, ignore_step
 from adbench.weights import Weights, load, resolve
 
@@ -46,9 +47,9 @@ class Network:
         return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 input from (B, H, W, 3) uint8 pixels, as the weights were trained."""
+        """Return (B, 3, H, W) float32 input from (B, H, W, 3) pixels, as the weights were trained."""
         mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # channels-last in memory
+        return (pixels.permute(0, 3, 1, 2).float() / (255 * STEPS) - mean) / std  # channels-last in memory
 
 
 @lru_cache(maxsize=8)  # made anew, they would have to be copied to a GPU in each pass

@@ -21,7 +21,7 @@ from adbench.files import replacing, write_text
 from adbench.types import digest
 
 log = logging.getLogger("adbench")
-REVISION = 2  # of the extraction: grows when the same inputs give other features
+REVISION = 3  # of the extraction: grows when the same inputs give other features
 _BLOCK = 1 << 24
 _STALE_S = 3600  # a temporary file untouched for so long belongs to no running process
 

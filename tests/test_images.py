@@ -10,7 +10,7 @@ from PIL import Image
 
 from adbench import images
 from adbench.errors import DataError
-from adbench.images import read_image, read_mask, resize
+from adbench.images import read_image, read_mask
 
 GRAY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=2)
@@ -146,13 +146,6 @@ def test_a_mask_of_one_colour_channel_counts_and_alpha_does_not(save):
     values = np.zeros((2, 2, 4), np.uint8)
     values[..., 3], values[0, 1, 2] = 255, 1
     assert np.array_equal(read_mask(save(values)), [[False, True], [False, False]])
-
-
-def test_resize_is_square_antialiased_and_writable():
-    stripes = np.repeat(np.tile(np.uint8([0, 255]), 64)[None, :, None], 96, axis=0).repeat(3, axis=2)
-    small = resize(stripes, 16)
-    assert small.shape == (16, 16, 3) and small.flags.writeable
-    assert np.abs(small.astype(int) - 127).max() <= 12
 
 
 def message(path: Path) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from adbench import images
 from adbench.errors import DataError
-from adbench.pixels import PixelMemory, read_pixels
+from adbench.pixels import STEPS, PixelMemory, read_pixels, resize
 
 
 @pytest.fixture
@@ -25,6 +25,32 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def image(tmp_path: Path) -> Path:
     Image.fromarray(np.arange(48 * 40 * 3, dtype=np.uint8).reshape(48, 40, 3)).save(tmp_path / "a.png")
     return tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("size", [(96, 128), (16, 200), (33, 17), (2, 3), (40, 64)])
+@pytest.mark.parametrize("side", [8, 40, 65])
+def test_a_resized_image_is_rounded_once_to_a_fraction_of_a_gray_level(size: tuple[int, int], side: int) -> None:
+    image = np.random.default_rng(side).integers(0, 256, (*size, 3), np.uint8)
+    planes = [Image.fromarray(image[..., k].astype(np.float32)) for k in range(3)]
+    exact = np.stack([plane.resize((side, side), Image.Resampling.BILINEAR) for plane in planes], axis=2)
+    assert np.abs(resize(image, side) / STEPS - exact).max() < 0.5 / STEPS + 1e-4
+
+
+def test_stripes_average_out_where_an_image_shrinks() -> None:
+    stripes = np.repeat(np.tile(np.uint8([0, 255]), 64)[None, :, None], 96, axis=0).repeat(3, axis=2)
+    small = resize(stripes, 16)
+    assert small.shape == (16, 16, 3)
+    assert np.abs(small / STEPS - 127).max() <= 12
+
+
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_what_needs_no_rounding_stays_exact(level: int) -> None:
+    assert (resize(np.full((50, 41, 3), level, np.uint8), 32) == level * STEPS).all()
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    assert (resize(image, 32) == image.astype(int) * STEPS).all()
+    assert (resize(image[::-1, :, ::-1], 32) == image[::-1, :, ::-1].astype(int) * STEPS).all()
+    strided = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)[::2, ::-1]
+    assert (resize(strided, 32) == resize(strided.copy(), 32)).all()
 
 
 def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path, decoded: list[str]) -> None:
@@ -49,11 +75,11 @@ def test_a_changed_file_is_read_again(image: Path) -> None:
     memory = PixelMemory(1 << 20)
     memory.read(image, 16)
     Image.new("RGB", (40, 48), "white").save(image)
-    assert (memory.read(image, 16) == 255).all()
+    assert (memory.read(image, 16) == 255 * STEPS).all()
 
 
 def test_no_more_is_kept_than_fits(image: Path, decoded: list[str]) -> None:
-    memory = PixelMemory(3 * 16**2)
+    memory = PixelMemory(6 * 16**2)
     for size in (16, 16, 8, 8):
         memory.read(image, size)
     assert len(decoded) == 3

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_cli import one_line
 
+from adbench.detectors.patchcore import PatchCore
 from adbench.models import _checksum
 
 Trained = Callable[..., Answer]
@@ -238,6 +239,13 @@ def test_a_damaged_threshold_in_a_model(run: Run, model: Path, images: Path) -> 
     change(model, "threshold", image=float("nan"))
     assert one_line(run("predict", model, images, "--out", "out"), 3) == (
         f"model {MODEL}: damaged or not written by 'adbench train' (ValueError); train it again"
+    )
+
+
+def test_a_model_of_another_revision(run: Run, model: Path, images: Path) -> None:
+    change(model, "job", revision=1)
+    assert one_line(run("predict", model, images, "--out", "out"), 3) == (
+        f"model {MODEL}: fitted by revision 1 of patchcore, this version has revision {PatchCore.revision}; train it again"
     )
 
 

@@ -17,11 +17,12 @@ class Detector:
     """The contract. Parameters are the fields of a subclass (a dataclass), each with its published default.
 
     `fit` and `score` take N images' maps of one or several layers; `score` returns float32 image scores (N,) and maps
-    (N, h, w) on the feature grid. `revision` grows with every change of method that moves a number. `seed` decides all
-    randomness. `smoothing` is the sigma of the Gaussian that the evaluation lays over the map, in pixels at a 256 grid.
+    (N, h, w) on the feature grid. `revision` grows with every change of method, or of the features that all are given,
+    that moves a number. `seed` decides all randomness. `smoothing` is the sigma of the Gaussian that the evaluation lays
+    over the map, in pixels at a 256 grid.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     smoothing: ClassVar[float] = 0.0
     seed: int = 0
 

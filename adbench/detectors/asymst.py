@@ -75,7 +75,7 @@ class AsymST(TrainedDetector):
     teacher and of the student, each. For a short run (tens of epochs) take schedule=onecycle and learning_rate=0.002.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     smoothing: ClassVar[float] = 0.0
 
     epochs: int = 240

@@ -53,7 +53,7 @@ class FastFlow(TrainedDetector):
     logdet: whether a cell's score counts the flow's own log-determinant too.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     smoothing: ClassVar[float] = 0.0
 
     epochs: int = 500

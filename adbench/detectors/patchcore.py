@@ -52,7 +52,7 @@ class PatchCore(Detector):
     nearest to the winner (the paper leaves their number open).
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     smoothing: ClassVar[float] = 4.0
 
     coreset_fraction: float = 0.1
