@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adbench.layers import Description, block_ends, describe
+from adbench.models import make_detector
 from adbench.planning import parse_layers
 from adbench.spec import Choice, Spec
 from adbench.types import Job
@@ -42,8 +43,11 @@ def spelt_out(spec: Spec, memo: Path | None, pairs: bool = False, seed: int | No
     """Return `spec` with the layers of each backbone by name, and a single seed (default: the spec's first).
 
     The word "all" stands for the last layer of every block from stride 4 on, no layers for those of the main stages.
-    `pairs` adds each single layer joined with the next deeper one. Raises UsageError for an unknown name.
+    `pairs` adds each single layer joined with the next deeper one. Raises UsageError for an unknown name, a
+    detector's first.
     """
+    for choice in spec.detectors:  # at once: looking at a network takes seconds
+        make_detector(choice.name, choice.params, seed=0)
     backbones = tuple(_with_layers(choice, spec.layers, memo, pairs) for choice in spec.backbones)
     return replace(spec, backbones=backbones, layers=(), seeds=(spec.seeds[0] if seed is None else seed,))
 
