@@ -99,7 +99,7 @@ def load_model(path: Path) -> Model:
 
 
 def _other_revision(path: Path, job: Job, detector: Detector) -> DataError:
-    """Its scores would be of no known method, and a threshold would no longer fit."""
+    """Return the error for a model whose scores would be of no known method, and whose threshold would fit no longer."""
     return DataError(
         f"model {path}: fitted by revision {job.revision} of {job.detector}, this version has revision {detector.revision}; "
         "train it again"

@@ -47,7 +47,7 @@ class Network:
         return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 input from (B, H, W, 3) pixels, as the weights were trained."""
+        """Return (B, 3, H, W) float32 input from (B, H, W, 3) `pixels.Pixels`, as the weights were trained."""
         mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
         return (pixels.permute(0, 3, 1, 2).float() / (255 * STEPS) - mean) / std  # channels-last in memory
 

@@ -77,7 +77,7 @@ class PixelMemory:
 
         def keep(path: Path, image: NDArray[np.uint8]) -> None:
             for size in dict.fromkeys(sizes):
-                if self._left >= 6 * size**2:
+                if self._left >= 6 * size**2:  # bytes: looked at before the work of resizing
                     self._keep(_key(path, size), resize(image, size))
 
         return keep

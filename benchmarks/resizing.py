@@ -20,18 +20,20 @@ SHAPES = [(256, 256), (600, 800), (1024, 1024), (2048, 2048), (4096, 4096)]
 SIZE, CALLS = 256, 10  # calls per timing
 
 
-def pillow(image: np.ndarray) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+def pillow(image: np.ndarray, size: int) -> np.ndarray:
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def torchvision(image: np.ndarray) -> torch.Tensor:
+def torchvision(image: np.ndarray, size: int) -> torch.Tensor:
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    return F.interpolate(tensor, (SIZE, SIZE), mode="bilinear", antialias=True)
+    return F.interpolate(tensor, (size, size), mode="bilinear", antialias=True)
 
 
-def exact(image: np.ndarray) -> np.ndarray:
-    planes = [Image.fromarray(image[..., k].astype(np.float32)) for k in range(3)]
-    return np.stack([plane.resize((SIZE, SIZE), Image.Resampling.BILINEAR) for plane in planes], axis=2)
+def exact(image: np.ndarray, size: int) -> np.ndarray:
+    return np.stack([pillow(image[..., k].astype(np.float32), size) for k in range(3)], axis=2)
+
+
+WAYS = {"ours": resize, "Pillow, uint8": pillow, "torchvision, float32": torchvision}
 
 
 def main() -> None:
@@ -40,17 +42,16 @@ def main() -> None:
     rng, seconds = np.random.default_rng(0), []
     for height, width in SHAPES:
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        ways = {"ours": resize, "Pillow, uint8": lambda image, _: pillow(image)}
-        ways |= {"torchvision, float32": lambda image, _: torchvision(image)}
         calls = {
             name: local(lambda way=way, image=image: [way(image, SIZE) for _ in range(CALLS)])
-            for name, way in ways.items()
+            for name, way in WAYS.items()
         }
         found = in_turn(calls, OPTIONS.repeats)
         show(f"{height} x {width} to {SIZE} px", found, unit=CALLS / 1000, name="ms")
         seconds.append(middle(found["ours"]).cpu)
-        errors = [np.abs(made - exact(image)).max() for made in (resize(image, SIZE) / STEPS, pillow(image))]
-        print(f"  largest error in gray levels: ours {errors[0]:.4f}, Pillow {errors[1]:.4f}")
+        truth = exact(image, SIZE)
+        ours, pillows = (np.abs(made - truth).max() for made in (resize(image, SIZE) / STEPS, pillow(image, SIZE)))
+        print(f"  largest error in gray levels: ours {ours:.4f}, Pillow {pillows:.4f}")
     pixels = [height * width for height, width in SHAPES[1:]]
     print(f"exponent of the pixels, where it shrinks: {exponent(pixels, seconds[1:]):.2f}")
 

@@ -39,16 +39,22 @@ def test_a_resized_image_is_rounded_once_to_a_fraction_of_a_gray_level(size: tup
 def test_stripes_average_out_where_an_image_shrinks() -> None:
     stripes = np.repeat(np.tile(np.uint8([0, 255]), 64)[None, :, None], 96, axis=0).repeat(3, axis=2)
     small = resize(stripes, 16)
-    assert small.shape == (16, 16, 3)
+    assert small.shape == (16, 16, 3) and small.flags.writeable
     assert np.abs(small / STEPS - 127).max() <= 12
 
 
 @pytest.mark.parametrize("level", [0, 7, 255])
-def test_what_needs_no_rounding_stays_exact(level: int) -> None:
+def test_one_gray_level_stays_exact(level: int) -> None:
     assert (resize(np.full((50, 41, 3), level, np.uint8), 32) == level * STEPS).all()
+
+
+def test_an_image_of_the_size_stays_as_it_is() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     assert (resize(image, 32) == image.astype(int) * STEPS).all()
     assert (resize(image[::-1, :, ::-1], 32) == image[::-1, :, ::-1].astype(int) * STEPS).all()
+
+
+def test_an_image_may_be_a_view_of_another() -> None:
     strided = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)[::2, ::-1]
     assert (resize(strided, 32) == resize(strided.copy(), 32)).all()
 
