@@ -20,7 +20,7 @@ OPTIONS = arguments(__doc__)
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from adbench.detectors.coreset import greedy_coreset  # noqa: E402
+from adbench.detectors.search.coreset import greedy_coreset  # noqa: E402
 
 DIM, COUNT, FRACTION, PART = 128, 40_960, 10, 8
 PEER_STEPS = 128

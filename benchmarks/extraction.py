@@ -19,9 +19,9 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from adbench.extraction import extract  # noqa: E402
-from adbench.network import Network  # noqa: E402
-from adbench.weights import resolve  # noqa: E402
+from adbench.backbones.network import Network  # noqa: E402
+from adbench.backbones.weights import resolve  # noqa: E402
+from adbench.features.extraction import extract  # noqa: E402
 
 CPU, SIZE = torch.device("cpu"), 256
 BATCHES = (1, 4, 8, 32)

@@ -23,7 +23,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from adbench.detectors.fastflow import FastFlow  # noqa: E402
-from adbench.feature_maps import FeatureMaps  # noqa: E402
+from adbench.features.feature_maps import FeatureMaps  # noqa: E402
 
 REPEATS, IMAGES, BATCH, CPU = 7, 32, 8, torch.device("cpu")
 CASES = (

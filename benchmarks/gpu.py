@@ -22,17 +22,17 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from adbench.detectors.coreset import greedy_coreset  # noqa: E402
-from adbench.detectors.neighbours import NearestNeighbours  # noqa: E402
+from adbench.backbones.network import Network  # noqa: E402
+from adbench.backbones.weights import resolve  # noqa: E402
+from adbench.data.pixels import MEMORY  # noqa: E402
 from adbench.detectors.patchcore import PatchCore  # noqa: E402
-from adbench.extraction import DEVICE_BATCH, extract  # noqa: E402
-from adbench.feature_maps import FeatureMaps  # noqa: E402
-from adbench.network import Network  # noqa: E402
-from adbench.pipeline import entry_key, write_features  # noqa: E402
-from adbench.pixels import MEMORY  # noqa: E402
-from adbench.store import FeatureStore  # noqa: E402
-from adbench.weights import resolve  # noqa: E402
-from adbench.workplace import Workplace  # noqa: E402
+from adbench.detectors.search.coreset import greedy_coreset  # noqa: E402
+from adbench.detectors.search.nearest import NearestNeighbours  # noqa: E402
+from adbench.features.cache import FeatureCache  # noqa: E402
+from adbench.features.extraction import DEVICE_BATCH, extract  # noqa: E402
+from adbench.features.feature_maps import FeatureMaps  # noqa: E402
+from adbench.features.runtime import Runtime  # noqa: E402
+from adbench.sweep.pipeline import entry_key, write_features  # noqa: E402
 
 GPU, CPU, SIZE, IMAGES = torch.device("cuda"), torch.device("cpu"), 256, 512
 DIM = 128
@@ -181,8 +181,8 @@ def in_memory(network: Network, paths: list[Path], layers: list[str], precision:
 def to_cache(network: Network, paths: list[Path], layers: list[str], folder: Path, dtype: str) -> None:
     """Do what `adbench extract` does, in a new folder."""
     keys = {layer: entry_key(network, "0" * 64, layer, SIZE, dtype) for layer in layers}
-    place = Workplace(FeatureStore(Path(tempfile.mkdtemp(dir=folder))), GPU)
-    write_features(place, network, keys, paths, {})
+    runtime = Runtime(FeatureCache(Path(tempfile.mkdtemp(dir=folder))), GPU)
+    write_features(runtime, network, keys, paths, {})
 
 
 def extraction(folder: Path) -> None:

@@ -20,8 +20,8 @@ import yaml
 from PIL import Image
 
 from adbench.metrics import ORDER
-from adbench.setting import Setting
-from adbench.spec import parse
+from adbench.sweep.spec import parse
+from adbench.sweep.workspace import Workspace
 from adbench.types import Job, Result
 
 GRID = {
@@ -45,20 +45,20 @@ def images(folder: Path) -> None:
                 mask = "ground_truth" in split
                 pixels = numbers.integers(0, 256, (SIDE, SIDE) if mask else (SIDE, SIDE, 3), np.uint8)
                 Image.fromarray(pixels).save(target / f"{index:03d}{'_mask' if mask else ''}.png")
-    setting(folder, "cache").inputs()
+    workspace(folder, "cache").inputs()
 
 
-def setting(folder: Path, cache: str) -> Setting:
+def workspace(folder: Path, cache: str) -> Workspace:
     """Return where the sweep works."""
-    return Setting(str(folder / "data"), folder / cache, device="cpu", offline=True)
+    return Workspace(str(folder / "data"), folder / cache, device="cpu", offline=True)
 
 
 def plan(folder: Path) -> None:
     """Plan the sweep as its command does before the first job, and store the plan."""
-    from adbench.sweeping import plan_sweep
+    from adbench.sweep.run import plan_sweep
 
     planned = plan_sweep(
-        setting(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out", apart=True
+        workspace(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out", apart=True
     )
     planned.results.write_plan(planned.plan.name, planned.plan.jobs, planned.command)
     own, beside = (resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -71,7 +71,7 @@ def plan(folder: Path) -> None:
 
 def fill(folder: Path) -> None:
     """Write a result for every job."""
-    from adbench.results import ResultStore
+    from adbench.sweep.results import ResultStore
 
     store, numbers = ResultStore(folder / "out"), random.Random(0)
     for job in store.planned():
@@ -80,8 +80,8 @@ def fill(folder: Path) -> None:
 
 def made_up(job: Job, numbers: random.Random) -> Result:
     """Return a result with all that those of real jobs have."""
-    from adbench.environment import environment
-    from adbench.pipeline import COST_KEYS
+    from adbench.core.environment import environment
+    from adbench.sweep.pipeline import COST_KEYS
 
     def metrics() -> dict[str, float | None]:
         return {name: round(numbers.random(), 6) for name in ORDER}

@@ -17,7 +17,7 @@ import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from adbench.detectors.neighbours import NearestNeighbours  # noqa: E402
+from adbench.detectors.search.nearest import NearestNeighbours  # noqa: E402
 
 REPEATS = 9
 PAUSE = 0.3  # seconds in which one library's idle threads stop to wait for work on the cores that the next needs

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from adbench.datasets.demo import CATEGORIES, draw
-from adbench.files import replacing
+from adbench.core.files import replacing
+from adbench.data.layouts.demo import CATEGORIES, draw
 
 TRAIN, FRESH = 160, 1000  # good images per category: to fit and to hold out from; to decide on
 FEWER = (100, 500)

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from adbench.backbones import find
+from adbench.backbones.families import find
+from adbench.backbones.layers import describe
 from adbench.detectors.asymst import Student
-from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, position_map
-from adbench.layers import describe
-from adbench.planning import Group
-from adbench.setting import Setting
-from adbench.spec import Spec, parse, preset_text
-from adbench.sweeping import plan_sweep
+from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, position_map
+from adbench.sweep.plan import Group
+from adbench.sweep.run import plan_sweep
+from adbench.sweep.spec import Spec, parse, preset_text
+from adbench.sweep.workspace import Workspace
 from adbench.types import Job
 
 SUSTAINED = 30e12  # floating-point operations per second of convolutions in TF32, a fifth of an A100's peak
@@ -102,7 +102,7 @@ def cost(name: str, data: Path, folder: Path) -> str:
     spec = replace(
         spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones)
     )
-    planned = plan_sweep(Setting(str(data), folder), spec, folder / "results")
+    planned = plan_sweep(Workspace(str(data), folder), spec, folder / "results")
     found, hours = planned.forecast(), Counter()
     for group in planned.plan.groups:
         images = len(group.inputs.category.train) + len(group.inputs.category.test)

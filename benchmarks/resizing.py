@@ -14,7 +14,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from adbench.pixels import STEPS, resize  # noqa: E402
+from adbench.data.pixels import STEPS, resize  # noqa: E402
 
 SHAPES = [(256, 256), (600, 800), (1024, 1024), (2048, 2048), (4096, 4096)]
 SIZE, CALLS = 256, 10  # calls per timing

@@ -22,13 +22,13 @@ from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from adbench.anomaly_maps import upsample  # noqa: E402
-from adbench.datasets.demo import draw  # noqa: E402
+from adbench.backbones.network import Network  # noqa: E402
+from adbench.backbones.weights import resolve  # noqa: E402
+from adbench.data.layouts.demo import draw  # noqa: E402
 from adbench.detectors.patchcore import PatchCore  # noqa: E402
-from adbench.extraction import extract  # noqa: E402
-from adbench.feature_maps import FeatureMaps  # noqa: E402
-from adbench.network import Network  # noqa: E402
-from adbench.weights import resolve  # noqa: E402
+from adbench.features.anomaly_maps import upsample  # noqa: E402
+from adbench.features.extraction import extract  # noqa: E402
+from adbench.features.feature_maps import FeatureMaps  # noqa: E402
 
 CPU, GRID, IMAGES = torch.device("cpu"), 256, 40
 NETWORKS = {  # weights; layers of stride 8 and 16; their channels and cells at 256 px

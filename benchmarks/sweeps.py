@@ -18,7 +18,7 @@ from common import Peer, Timing, arguments, in_turn, show
 
 OPTIONS = arguments(__doc__)
 
-from adbench.datasets.demo import write  # noqa: E402
+from adbench.data.layouts.demo import write  # noqa: E402
 
 CATEGORIES, SIZE = ["fabric", "metal", "nut"], 128
 BACKBONES = {  # our layers, anomalib's

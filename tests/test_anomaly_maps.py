@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from adbench.anomaly_maps import _product, count_components, lost_components, resize_maps, resize_mask, upsample
+from adbench.features.anomaly_maps import _product, resize_maps, upsample
+from adbench.metrics.support.labels import count_components, lost_components, resize_mask
 
 
 def by_libraries(maps, size, sigma):
@@ -90,5 +91,5 @@ def test_lost_components_are_counted():
 
 
 def test_import_is_light():
-    code = "import sys, adbench.anomaly_maps; print([m for m in ('torch', 'scipy') if m in sys.modules])"
+    code = "import sys, adbench.features.anomaly_maps; print([m for m in ('torch', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,55 +9,55 @@ from pathlib import Path
 import pytest
 import torch
 
-from adbench import answers
-from adbench.answers import Answers
-from adbench.apart import ask_apart, default_threads
-from adbench.backbones import find
-from adbench.errors import UsageError
-from adbench.methods import find_method
-from adbench.network import find_network
+from adbench.backbones.families import find
+from adbench.backbones.network import find_network
+from adbench.core import memo as answers
+from adbench.core.errors import UsageError
+from adbench.core.memo import Memo
+from adbench.core.subprocess import default_threads, in_subprocess
+from adbench.sweep.plan import find_method
 
 
 def test_an_answer_is_kept_for_the_next_process(tmp_path: Path) -> None:
-    assert Answers(tmp_path / "a.json").to(["sum", 1, 2], lambda: 3) == 3
-    assert Answers(tmp_path / "a.json").to(["sum", 1, 2], lambda: pytest.fail("asked again")) == 3
-    assert Answers(tmp_path / "a.json").to(["sum", 1, 3], lambda: 4) == 4
+    assert Memo(tmp_path / "a.json").to(["sum", 1, 2], lambda: 3) == 3
+    assert Memo(tmp_path / "a.json").to(["sum", 1, 2], lambda: pytest.fail("asked again")) == 3
+    assert Memo(tmp_path / "a.json").to(["sum", 1, 3], lambda: 4) == 4
 
 
 def test_an_answer_that_does_not_hold_any_more_is_asked_for_again(tmp_path: Path) -> None:
-    known = Answers(tmp_path / "a.json")
+    known = Memo(tmp_path / "a.json")
     assert known.to(["size"], lambda: 1) == 1
     assert known.to(["size"], lambda: 2, lambda answer: answer == 2) == 2
-    assert Answers(tmp_path / "a.json").to(["size"], lambda: 3) == 2
+    assert Memo(tmp_path / "a.json").to(["size"], lambda: 3) == 2
 
 
 def test_answers_of_other_code_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Answers(tmp_path / "a.json").to(["name"], lambda: "old")
+    Memo(tmp_path / "a.json").to(["name"], lambda: "old")
     monkeypatch.setattr(answers, "_made_by", lambda: "other code")
-    assert Answers(tmp_path / "a.json").to(["name"], lambda: "new") == "new"
+    assert Memo(tmp_path / "a.json").to(["name"], lambda: "new") == "new"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"made_by": 1}'])
 def test_a_damaged_file_of_answers_is_rewritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    assert Answers(tmp_path / "a.json").to(["name"], lambda: "given") == "given"
-    assert Answers(tmp_path / "a.json").to(["name"], lambda: pytest.fail("asked again")) == "given"
+    assert Memo(tmp_path / "a.json").to(["name"], lambda: "given") == "given"
+    assert Memo(tmp_path / "a.json").to(["name"], lambda: pytest.fail("asked again")) == "given"
 
 
 def test_a_known_method_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
-    first = find_method("Patch-Core", {"coreset_max": 7}, Answers(tmp_path / "a.json"))
+    first = find_method("Patch-Core", {"coreset_max": 7}, Memo(tmp_path / "a.json"))
     assert (first.detector, first.params["coreset_max"], first.params["coreset_fraction"]) == ("patchcore", 7, 0.1)
-    assert find_method("Patch-Core", {"coreset_max": 7}, Answers(tmp_path / "a.json")) == first
+    assert find_method("Patch-Core", {"coreset_max": 7}, Memo(tmp_path / "a.json")) == first
 
 
 def test_a_wrong_parameter_is_refused_each_time(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(UsageError, match="must be of the kind int, like its default 0"):
-            find_method("patchcore", {"coreset_max": 7.5}, Answers(tmp_path / "a.json"))
+            find_method("patchcore", {"coreset_max": 7.5}, Memo(tmp_path / "a.json"))
 
 
 def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
-    file, known = tmp_path / "own.pth", Answers(tmp_path / "a.json")
+    file, known = tmp_path / "own.pth", Memo(tmp_path / "a.json")
     file.write_bytes(b"one")
     first = find_network("resnet18", str(file), known)
     assert find_network("resnet18", str(file), known) == first and first.weights.path == file
@@ -67,11 +67,11 @@ def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
 
 def test_a_question_refused_apart_is_refused() -> None:
     with pytest.raises(UsageError, match="'nosuch'"):
-        ask_apart(partial(find, "nosuch"))
+        in_subprocess(partial(find, "nosuch"))
 
 
 def test_a_question_whose_process_dies_is_asked_here() -> None:
-    assert ask_apart(partial(_dies_elsewhere, os.getpid())) == os.getpid()
+    assert in_subprocess(partial(_dies_elsewhere, os.getpid())) == os.getpid()
 
 
 def _dies_elsewhere(home: int) -> int:

@@ -8,9 +8,15 @@ import pytest
 from conftest import Run
 
 from adbench.metrics import ORDER, Regions, components, evaluate
-from adbench.results import ResultStore
-from adbench.statistics.bootstrap import curves_metrics, draw, intervals, replicates
-from adbench.statistics.histograms import image_histograms, pixel_histograms
+from adbench.statistics.bootstrap import (
+    curves_metrics,
+    draw_replicates,
+    image_histograms,
+    intervals,
+    pixel_histograms,
+    replicates,
+)
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Scores, Truth
 
 SIDE = 48
@@ -39,7 +45,7 @@ def drawn_again(scores: Scores, truth: Truth, times: np.ndarray) -> list[float |
 
 def test_replicates_equal_the_metrics_of_images_drawn_again() -> None:
     scores, truth, regions = case()
-    draws = draw("parts", truth.anomalous, 6)
+    draws = draw_replicates("parts", truth.anomalous, 6)
     found = replicates(scores, truth, regions, 0.3, draws, evaluate(scores, truth))
     expected = np.array([drawn_again(scores, truth, times) for times in draws.times], dtype=float).T
     np.testing.assert_allclose(found[:3], expected[:3], atol=1e-7)
@@ -74,7 +80,11 @@ def test_the_whole_is_met_at_any_scale_of_scores(scale: float) -> None:
 
 def test_draws_keep_the_number_of_each_kind_and_follow_the_test_images() -> None:
     labels = np.arange(30) % 3 == 0
-    first, again, other = draw("parts", labels, 50), draw("parts", labels, 50), draw("other", labels, 50)
+    first, again, other = (
+        draw_replicates("parts", labels, 50),
+        draw_replicates("parts", labels, 50),
+        draw_replicates("other", labels, 50),
+    )
     assert (first.times[:, labels].sum(axis=1) == 10).all() and (first.times[:, ~labels].sum(axis=1) == 20).all()
     np.testing.assert_array_equal(first.times, again.times)
     assert first.name == again.name != other.name
@@ -85,7 +95,7 @@ def test_an_interval_holds_the_metric_and_shrinks_with_more_images() -> None:
     for good, bad in ((12, 8), (120, 80)):
         scores, truth, regions = case(good, bad, 24)
         metrics = evaluate(scores, truth)
-        draws = draw("parts", truth.anomalous)
+        draws = draw_replicates("parts", truth.anomalous)
         found = intervals(replicates(scores, truth, regions, 0.3, draws, metrics))
         assert list(found) == list(ORDER)
         assert all(low <= metrics[name] <= high for name, (low, high) in found.items())  # type: ignore[operator]
@@ -95,7 +105,7 @@ def test_an_interval_holds_the_metric_and_shrinks_with_more_images() -> None:
 
 def test_what_is_not_defined_has_no_interval() -> None:
     scores, truth, _ = case()
-    unlabelled, draws = Truth(truth.anomalous, None), draw("parts", truth.anomalous, 20)
+    unlabelled, draws = Truth(truth.anomalous, None), draw_replicates("parts", truth.anomalous, 20)
     found = replicates(scores, unlabelled, None, 0.3, draws, evaluate(scores, unlabelled))
     assert list(intervals(found)) == list(ORDER[:3])
     nothing = Truth(np.zeros(20, bool), np.zeros((20, SIDE, SIDE), bool))
@@ -107,7 +117,7 @@ def test_a_replicate_without_a_defective_pixel_does_not_count() -> None:
     masks = np.asarray(truth.masks).copy()
     masks[3] = False  # lost at this grid: a replicate that draws this image twice has nothing to find
     alone = Truth(truth.anomalous, masks)
-    draws = draw("parts", truth.anomalous, 200)
+    draws = draw_replicates("parts", truth.anomalous, 200)
     found = replicates(scores, alone, components(masks), 0.3, draws, evaluate(scores, alone))
     np.testing.assert_array_equal(np.isnan(found[3:]).all(axis=0), draws.times[:, 4] == 0)
     assert not np.isnan(found[:3]).any() and list(intervals(found)) == list(ORDER)
@@ -158,7 +168,7 @@ def test_a_sweep_keeps_intervals_and_replicates(run: Run, parts: Path, tmp_path:
 
 
 def test_pictures_made_of_one_image_are_drawn_together() -> None:
-    times = draw("parts", np.array([False] * 3 + [True] * 2), 50, sources=(0, 1, 2, 1, 1)).times
+    times = draw_replicates("parts", np.array([False] * 3 + [True] * 2), 50, sources=(0, 1, 2, 1, 1)).times
     np.testing.assert_array_equal(times[:, [3, 4]], times[:, [1, 1]])
     np.testing.assert_array_equal(times[:, :3].sum(axis=1), np.full(50, 3))
     assert times.max() > 1

@@ -5,12 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from adbench.detectors import pruning
-from adbench.detectors.bounds import GROUP, STEP, Bounds
-from adbench.detectors.directions import Along, strongest
-from adbench.detectors.halves import Halves
-from adbench.detectors.neighbours import NearestNeighbours
-from adbench.detectors.pruning import make_bounds
+from adbench.detectors.search import bounds as pruning
+from adbench.detectors.search.bounds import GROUP, STEP, Along, Bounds, Halves, make_bounds, strongest
+from adbench.detectors.search.nearest import NearestNeighbours
 
 
 def features(count: int, dim: int = 160, rank: int = 12, seed: int = 0) -> Tensor:
@@ -156,7 +153,7 @@ def test_a_query_has_the_same_bits_alone(bounds: Bounds) -> None:
 def test_without_a_folder_for_machine_code_it_is_compiled_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    from adbench import loops
+    from adbench.core import compiled as loops
 
     def njit(cache: bool = False, **options: object) -> object:
         if cache:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adbench.breakdown import classes, evaluate_broken_down
 from adbench.metrics import ORDER, Regions, components, evaluate
+from adbench.metrics.support.breakdown import classes, evaluate_broken_down
 from adbench.types import Sample, Scores, Truth
 
 KINDS = ("good", "good", "good", "dent", "dent", "hole", "hole", "hole")

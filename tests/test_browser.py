@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from adbench.reporting import View, make_report, render
-from adbench.results import ResultStore
+from adbench.reports.report import View, make_report, render
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

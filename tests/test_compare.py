@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from adbench.comparison import compare
-from adbench.errors import DataError
-from adbench.reporting import render
-from adbench.reports import Report
-from adbench.results import ResultStore
+from adbench.core.errors import DataError
+from adbench.reports.compare import compare
+from adbench.reports.formats import Report
+from adbench.reports.report import render
 from adbench.statistics.ranks import wilcoxon
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {"k": 5}, 1, 0)

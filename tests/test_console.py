@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from adbench import console
+from adbench.cli import console
 
 
 class Terminal(io.StringIO):

@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.analyses import ANALYSES
-from adbench.backbones import FAMILIES
-from adbench.datasets import DATASETS
-from adbench.detectors import DETECTORS, Detector
-from adbench.errors import UsageError
-from adbench.executors import EXECUTORS
-from adbench.feature_maps import FeatureMaps
+from adbench.backbones.families import FAMILIES
+from adbench.backbones.pretraining import PRETRAININGS
+from adbench.core.errors import UsageError
+from adbench.data.layouts import DATASETS
+from adbench.data.synthetic.kinds import KINDS
+from adbench.detectors import DETECTORS, Detector, make_detector
+from adbench.features.feature_maps import FeatureMaps
 from adbench.metrics import METRICS, evaluate
-from adbench.models import make_detector
-from adbench.pretraining import PRETRAININGS
-from adbench.reports import FORMATS
-from adbench.studies import STUDIES
-from adbench.synthetic import KINDS
+from adbench.reports.analyses import ANALYSES
+from adbench.reports.formats import FORMATS
+from adbench.reports.studies import STUDIES
+from adbench.sweep.executors import EXECUTORS
 from adbench.types import Scores, Truth
 
 CPU = torch.device("cpu")
@@ -34,9 +33,9 @@ QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector 
     "fastflow": {"epochs": 6, "batch_size": 4, "steps": 2, "min_steps": 0},
 }  # fmt: skip
 REGISTRIES = {
-    "backbones": FAMILIES, "datasets": DATASETS, "detectors": DETECTORS, "executors": EXECUTORS,
-    "metrics": METRICS, "pretraining": PRETRAININGS, "reports": FORMATS,
-    "studies": STUDIES, "analyses": ANALYSES, "synthetic": KINDS,
+    "backbones.families": FAMILIES, "data.layouts": DATASETS, "detectors": DETECTORS, "sweep.executors": EXECUTORS,
+    "metrics": METRICS, "backbones.pretraining": PRETRAININGS, "reports.formats": FORMATS,
+    "reports.studies": STUDIES, "reports.analyses": ANALYSES, "data.synthetic.kinds": KINDS,
 }  # fmt: skip
 
 
@@ -136,7 +135,7 @@ def test_a_pretraining_says_where_it_comes_from(name: str) -> None:
     assert any(made.backbone in family.names() for family in FAMILIES.items().values())
     assert made.source.startswith("https://")
     assert made.url is None or made.url.startswith("https://")
-    assert "et al." in (sys.modules[f"adbench.pretraining.{name}"].__doc__ or "") or name == "supervised"
+    assert "et al." in (sys.modules[f"adbench.backbones.pretraining.{name}"].__doc__ or "") or name == "supervised"
     assert [item.file for item in PRETRAININGS.items().values()].count(made.file) == 1
 
 

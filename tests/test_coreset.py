@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors import coreset_on_cpu, coreset_on_gpu, coreset_rounds, picking
-from adbench.detectors.coreset import greedy_coreset, project
-from adbench.detectors.coreset_on_cpu import PRECISIONS
-from adbench.detectors.coreset_on_gpu import SelectionOnDevice
+from adbench.detectors.search import (
+    coreset as coreset_on_cpu,
+)
+from adbench.detectors.search import (
+    coreset as coreset_rounds,
+)
+from adbench.detectors.search import (
+    coreset_gpu as coreset_on_gpu,
+)
+from adbench.detectors.search import (
+    coreset_gpu as picking,
+)
+from adbench.detectors.search.coreset import PRECISIONS, greedy_coreset, project
+from adbench.detectors.search.coreset_gpu import SelectionOnDevice
 from adbench.types import ignore_step
 
 RNG = np.random.default_rng(0)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from conftest import Run
 
-from adbench.analyses import Question
-from adbench.analyses.cost import Point, pareto, section
-from adbench.errors import DataError
-from adbench.options import megabytes
-from adbench.reports import Section
+from adbench.cli.options import megabytes
+from adbench.core.errors import DataError
+from adbench.reports.analyses import Question
+from adbench.reports.analyses.cost import Point, pareto, section
 from adbench.reports.budget import Budget, within
+from adbench.reports.formats import Section
 from adbench.reports.keys import entries
-from adbench.results import ResultStore
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)

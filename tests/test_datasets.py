@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adbench.datasets import DATASETS, Dataset, check, open_dataset, open_training
-from adbench.datasets.check import category_fingerprint, check_files, split_fingerprint
-from adbench.errors import DataError, UsageError
+from adbench.core.errors import DataError, UsageError
+from adbench.data import check
+from adbench.data.check import category_fingerprint, check_files, split_fingerprint
+from adbench.data.layouts import DATASETS, Dataset, open_dataset, open_training
 
 REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
 

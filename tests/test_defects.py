@@ -6,9 +6,9 @@ from typing import Any
 
 from conftest import Run
 
-from adbench.analyses import Question
-from adbench.analyses.defects import section
-from adbench.reports import Table
+from adbench.reports.analyses import Question
+from adbench.reports.analyses.defects import section
+from adbench.reports.formats import Table
 from adbench.reports.keys import entries
 from adbench.types import Job, Result
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import label
 
-from adbench.datasets import demo, open_dataset
-from adbench.datasets.check import check_files
-from adbench.datasets.demo_drawing import SIZE
-from adbench.errors import DataError
+from adbench.core.errors import DataError
+from adbench.data.check import check_files
+from adbench.data.demo.drawing import SIZE
+from adbench.data.layouts import demo, open_dataset
 
 KINDS = [(category, kind) for category, (_, kinds) in demo.CATEGORIES.items() for kind in kinds]
 

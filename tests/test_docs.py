@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from adbench.cli import app
-from adbench.spec import parse, preset_names, preset_text
+from adbench.sweep.spec import parse, preset_names, preset_text
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from conftest import Run, make_category
 
-from adbench import options
-from adbench.errors import UsageError
-from adbench.executors import Resources, Site, choose_executor, slurm
-from adbench.executors.following import Ending, follow
-from adbench.executors.local import devices
-from adbench.orders import order_for, run_order
-from adbench.planning import Group
-from adbench.running import group_name, sign
-from adbench.setting import Setting
-from adbench.spec import Choice, Spec
-from adbench.sweep import run_group
-from adbench.sweeping import Sweep, plan_sweep
+from adbench.cli import options
+from adbench.core.errors import UsageError
+from adbench.sweep.executors import Resources, Site, choose_executor, slurm
+from adbench.sweep.executors.local import devices
+from adbench.sweep.heartbeat import group_name, heartbeat
+from adbench.sweep.pipeline import run_group
+from adbench.sweep.plan import Group
+from adbench.sweep.run import Sweep, plan_sweep
+from adbench.sweep.spec import Choice, Spec
+from adbench.sweep.task_messages import run_task, task_message
+from adbench.sweep.worker_pool import Ending, follow
+from adbench.sweep.workspace import Workspace
 from adbench.types import Result
 
 LAYERS = ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add")
@@ -31,12 +31,12 @@ LAYERS = ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add")
 def sweep(parts: Path, cache: Path, tmp_path: Path) -> Sweep:
     """Two groups, alpha and beta, of three jobs."""
     spec = Spec(layers=LAYERS, image_sizes=(64,), eval_size=64, detectors=(Choice("mahalanobis"),))
-    return plan_sweep(Setting(str(parts), cache), spec, tmp_path / "out")
+    return plan_sweep(Workspace(str(parts), cache), spec, tmp_path / "out")
 
 
 @pytest.fixture
 def site(sweep: Sweep) -> Site:
-    return Site(sweep.results.folder, sweep.setting)
+    return Site(sweep.results.folder, sweep.workspace)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_gpus_and_another_device_contradict_each_other() -> None:
     ],
 )
 def test_parts_of_gpus(name: str, gpus: float, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"adbench.executors.{name}.find_spec", lambda _: True)
+    monkeypatch.setattr(f"adbench.sweep.executors.{name}.find_spec", lambda _: True)
     monkeypatch.setattr("shutil.which", lambda _: "/bin/sbatch")
     with pytest.raises(UsageError) as refused:
         choose_executor(name, Resources(gpus_per_task=gpus))
@@ -97,14 +97,14 @@ def test_parts_of_gpus(name: str, gpus: float, message: str, monkeypatch: pytest
 
 @pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "Ray")])
 def test_a_missing_package_is_one_line(name: str, package: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"adbench.executors.{name}.find_spec", lambda _: None)
+    monkeypatch.setattr(f"adbench.sweep.executors.{name}.find_spec", lambda _: None)
     answer = run("sweep", "--preset", "quickstart", "--executor", name)
     expected = f"--executor {name} needs {package}; install it: pip install 'adbench-vision[{name}]'"
     assert (answer.code, answer.err) == (3, f"adbench: error: {expected}\n")
 
 
 def test_slurm_without_its_commands_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adbench.executors.slurm.find_spec", lambda _: True)
+    monkeypatch.setattr("adbench.sweep.executors.slurm.find_spec", lambda _: True)
     monkeypatch.setattr("shutil.which", lambda _: None)
     answer = run("sweep", "--preset", "quickstart", "--executor", "slurm")
     expected = "--executor slurm: no command sbatch here; run it on a machine that submits to Slurm"
@@ -121,14 +121,14 @@ def test_times_are_read_as_slurm_reads_them(text: str, expected: int) -> None:
 
 def plain(group: Group, site: Site) -> Any:
     """The order as it arrives on the other side."""
-    return json.loads(json.dumps(order_for(group, site.setting, site.out)))
+    return json.loads(json.dumps(task_message(group, site.workspace, site.out)))
 
 
 def test_an_order_gives_the_bytes_of_its_group(sweep: Sweep, site: Site) -> None:
     group = sweep.plan.groups[0]
-    here = [result.metrics for result in run_group(sweep.setting.workplace(), group, sweep.results)]
+    here = [result.metrics for result in run_group(sweep.workspace.runtime(), group, sweep.results)]
     elsewhere = replace(site, out=site.out / "elsewhere")
-    assert [result.metrics for result in run_order(plain(group, elsewhere))] == here
+    assert [result.metrics for result in run_task(plain(group, elsewhere))] == here
     assert len(here) == 3
 
 
@@ -136,9 +136,9 @@ def test_images_that_changed_since_the_plan_fail_their_jobs(cache: Path, tmp_pat
     data = tmp_path / "data"
     make_category(data / "part", 3)
     spec = Spec(layers=LAYERS, image_sizes=(64,), detectors=(Choice("mahalanobis"),))
-    planned = plan_sweep(Setting(str(data), cache), spec, tmp_path / "out")
+    planned = plan_sweep(Workspace(str(data), cache), spec, tmp_path / "out")
     shutil.copy(data / "part/train/good/000.png", data / "part/train/good/009.png")
-    results = list(run_order(plain(planned.plan.groups[0], Site(tmp_path / "out", planned.setting))))
+    results = list(run_task(plain(planned.plan.groups[0], Site(tmp_path / "out", planned.workspace))))
     assert {result.reason for result in results} == {
         f"images of part in {data} changed after the plan; run the sweep again"
     }
@@ -147,8 +147,8 @@ def test_images_that_changed_since_the_plan_fail_their_jobs(cache: Path, tmp_pat
 
 def test_a_finished_job_is_not_run_again(sweep: Sweep) -> None:
     group = sweep.plan.groups[0]
-    before = list(run_group(sweep.setting.workplace(), group, sweep.results))
-    nowhere = replace(sweep.setting, cache=sweep.results.folder / "empty").workplace()
+    before = list(run_group(sweep.workspace.runtime(), group, sweep.results))
+    nowhere = replace(sweep.workspace, cache=sweep.results.folder / "empty").runtime()
     assert list(run_group(nowhere, replace(group, network=None), sweep.results)) == before  # type: ignore[arg-type]
 
 
@@ -184,7 +184,7 @@ def dies_at(layer: str, site: Site, results: Any, again: bool = True) -> Any:
     """Jobs are done one by one until the worker dies at a layer, its sign left behind."""
 
     def act(group: Group) -> Ending:
-        at_work = sign(site.out, group_name(group.jobs[0]))
+        at_work = heartbeat(site.out, group_name(group.jobs[0]))
         at = at_work.__enter__()
         for job in group.jobs:
             at(job.key)
@@ -237,7 +237,7 @@ def test_an_earlier_failure_does_not_count_as_an_outcome(sweep: Sweep, site: Sit
 
 def test_what_another_sweep_is_at_comes_last(sweep: Sweep, site: Site) -> None:
     crew = FakeCrew(site, dies_at("none", site, sweep.results))
-    with sign(site.out, group_name(sweep.plan.groups[0].jobs[0])):
+    with heartbeat(site.out, group_name(sweep.plan.groups[0].jobs[0])):
         assert outcomes(follow(crew, sweep.plan.groups, site))[0] == "beta 1 done"
 
 
@@ -329,7 +329,7 @@ def test_more_groups_than_an_array_holds_share_tasks(
 
 def test_a_slurm_task_does_its_orders_and_can_be_queued_again(sweep: Sweep, site: Site, tmp_path: Path) -> None:
     file = tmp_path / "orders.json"
-    file.write_text(json.dumps([order_for(group, site.setting, site.out) for group in sweep.plan.groups]))
+    file.write_text(json.dumps([task_message(group, site.workspace, site.out) for group in sweep.plan.groups]))
     slurm._Task()(str(file))
     assert len(sweep.results.done()) == 6
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from adbench import extraction
-from adbench.extraction import Network, _to_host, apart, batch_size, extract, in_order, one_late
-from adbench.weights import resolve
+from adbench.backbones.weights import resolve
+from adbench.core.threads import in_background, ordered_map
+from adbench.features import extraction
+from adbench.features.extraction import Network, _to_host, batch_size, extract, one_late
 
 CPU = torch.device("cpu")
 LAYERS = ["layer1.1.bn2", "layer2.1.relu_1"]
@@ -82,7 +83,7 @@ def test_outcomes_come_in_order_and_a_few_ahead() -> None:
             assert item <= taken + 3
             yield item
 
-    for outcome in in_order(lambda item: 2 * item, items(), 4, 3):
+    for outcome in ordered_map(lambda item: 2 * item, items(), 4, 3):
         assert outcome == 2 * taken
         taken += 1
     assert (taken, asked) == (20, list(range(20)))
@@ -95,14 +96,14 @@ def test_what_is_not_taken_is_not_begun() -> None:
         begun.append(item)
         return item if item < 1 else held.wait(0.2) or item
 
-    outcomes = in_order(call, range(100), 1, 5)
+    outcomes = ordered_map(call, range(100), 1, 5)
     assert next(outcomes) == 0
     outcomes.close()  # type: ignore[attr-defined]
     assert len(begun) <= 3
 
 
 def test_an_error_comes_at_its_place() -> None:
-    outcomes = in_order(lambda item: 6 // item, [3, 0], 2, 2)
+    outcomes = ordered_map(lambda item: 6 // item, [3, 0], 2, 2)
     assert next(outcomes) == 2
     with pytest.raises(ZeroDivisionError):
         next(outcomes)
@@ -142,8 +143,8 @@ def test_what_a_thread_makes_comes_in_order_and_its_error_too() -> None:
 
     taken = []
     with pytest.raises(ZeroDivisionError):
-        for item in apart(made()):
+        for item in in_background(made()):
             taken.append(item)
     assert taken == [0, 1, 2]
-    assert list(apart(iter("ab"))) == ["a", "b"]
-    assert next(apart(iter(range(100)))) == 0  # whoever stops early leaves no thread that waits
+    assert list(in_background(iter("ab"))) == ["a", "b"]
+    assert next(in_background(iter(range(100)))) == 0  # whoever stops early leaves no thread that waits

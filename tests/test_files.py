@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from adbench.errors import DataError
-from adbench.files import replacing, sha256, write_text
+from adbench.core.errors import DataError
+from adbench.core.files import replacing, sha256, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:

@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adbench.detectors import asymst
+from adbench.core.errors import DetectorError, UsageError
+from adbench.detectors import asymst, detector_params
 from adbench.detectors.asymst import AsymST
 from adbench.detectors.fastflow import FastFlow
-from adbench.detectors.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
-from adbench.detectors.standardisation import Standardisation
-from adbench.detectors.training import TrainedDetector, TrainingSet, rate, repeatable
-from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps
-from adbench.models import detector_params
+from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
+from adbench.detectors.training.loop import TrainedDetector, TrainingSet, rate, repeatable
+from adbench.detectors.training.standardization import Standardisation
+from adbench.features.feature_maps import FeatureMaps
 
 CPU = torch.device("cpu")
 PLACES = 4

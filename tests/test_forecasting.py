@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from adbench import forecasting, probing
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.patchcore import PatchCore
-from adbench.probing import made_up, probe
+from adbench.sweep import forecast as forecasting
+from adbench.sweep import forecast as probing
+from adbench.sweep.forecast import made_up, probe
 
 CPU = torch.device("cpu")
 Run = Callable[..., Any]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from adbench.synthetic.foreground import estimate, learn_foreground
+from adbench.data.synthetic.foreground import estimate, learn_foreground
 from adbench.types import Sample
 
 SHAPE = HEIGHT, WIDTH = 160, 220

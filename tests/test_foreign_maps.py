@@ -7,7 +7,7 @@ import pytest
 from conftest import Run
 from PIL import Image
 
-from adbench import foreign_maps
+from adbench.metrics.support import external_maps as foreign_maps
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from adbench import fusing
-from adbench.convolutions import FusedConvolution, is_plain_convolution
-from adbench.extraction import Network
-from adbench.fusing import fast_graph
-from adbench.weights import resolve
+from adbench.backbones.weights import resolve
+from adbench.features import graph_optimization as fusing
+from adbench.features.extraction import Network
+from adbench.features.graph_optimization import FusedConvolution, fast_graph, is_plain_convolution
 
 CPU = torch.device("cpu")
 BACKBONES = ["resnet18", "efficientnet_lite0", "mobilenet_v3_small", "timm/resnetv2_18"]

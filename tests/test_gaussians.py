@@ -6,11 +6,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
-from adbench.anomaly_maps import resize_maps
+from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors.mahalanobis import Mahalanobis
 from adbench.detectors.padim import Padim
-from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps, join
+from adbench.features.anomaly_maps import resize_maps
+from adbench.features.feature_maps import FeatureMaps, join
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adbench.kept_maps import chosen, keep_maps, own_separations, read_kept
-from adbench.reporting import make_report, render
-from adbench.results import ResultStore
+from adbench.pictures.kept_maps import chosen, keep_maps, own_separations, read_kept
+from adbench.reports.report import make_report, render
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Sample, Scores
 
 JOB = Job("demo", "f", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"k": 5}, 1, 0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adbench.image_lists import find_images, picture_names
+from adbench.data.image_lists import find_images, picture_names
 
 
 @pytest.fixture

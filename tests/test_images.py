@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adbench import images
-from adbench.errors import DataError
-from adbench.images import read_image, read_mask
+from adbench.core.errors import DataError
+from adbench.data import images
+from adbench.data.images import read_image, read_mask
 
 GRAY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=2)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import fx, nn
 
-from adbench import latency
-from adbench.extraction import Network
-from adbench.feature_maps import FeatureMaps
-from adbench.latency import Forward, forward_times, repeated, score_times
-from adbench.models import make_detector
-from adbench.weights import resolve
+from adbench.backbones.weights import resolve
+from adbench.detectors import make_detector
+from adbench.features import latency
+from adbench.features.extraction import Network
+from adbench.features.feature_maps import FeatureMaps
+from adbench.features.latency import Forward, forward_times, repeated, score_times
 
 CPU = torch.device("cpu")
 LAYERS = ["blocks.1.1.add", "blocks.2.1.add"]
@@ -90,14 +90,14 @@ def test_scoring_is_timed_image_by_image() -> None:
     seen = []
     score = detector.score
     detector.score = lambda features, device: seen.append(len(features)) or score(features, device=device)  # type: ignore
-    assert score_times(detector, maps, CPU) == (1000, 1000)
+    assert score_times(lambda one: detector.score(one, device=CPU), maps) == (1000, 1000)
     assert set(seen) == {1} and len(seen) == 1 + latency.LEAST
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks begin anew on Linux only")
 def test_peaks_of_memory_begin_anew() -> None:
     code = (  # in a process of its own: what other tests have freed would be taken up again without notice
-        "import numpy as np\nfrom adbench import environment\n"
+        "import numpy as np\nfrom adbench.core import environment\n"
         "block = np.ones(300_000_000, np.uint8)\nwith_block = environment.peak_memory_mb()\ndel block\n"
         "environment.forget_peaks()\nprint(with_block - environment.peak_memory_mb())\n"
     )

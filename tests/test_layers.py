@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from adbench.backbones import find
-from adbench.errors import UsageError
-from adbench.layers import Layer, describe, stage_ends
+from adbench.backbones.families import find
+from adbench.backbones.layers import Layer, describe, stage_ends
+from adbench.core.errors import UsageError
 
 RESNET = [
     ("layer1.2.relu_2", 256, 4),

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from adbench import extraction
+from adbench.backbones.weights import resolve
+from adbench.core.memory import in_parts, out_of_memory
 from adbench.detectors.patchcore import PatchCore
-from adbench.extraction import Network, extract
-from adbench.feature_maps import FeatureMaps
-from adbench.memory import in_parts, out_of_memory
-from adbench.pipeline import score_in_parts
-from adbench.sweep import failure
+from adbench.features import extraction
+from adbench.features.extraction import Network, extract
+from adbench.features.feature_maps import FeatureMaps
+from adbench.sweep.pipeline import failure, score_in_parts
 from adbench.types import Job
-from adbench.weights import resolve
 
 CPU = torch.device("cpu")
 ERRORS = [

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from adbench.errors import UsageError
-from adbench.metrics import METRICS, ORDER, components, counting, evaluate, reason, reasons, register
-from adbench.metrics.counting import count_below
+from adbench.core.errors import UsageError
+from adbench.metrics import METRICS, ORDER, components, evaluate, reason, reasons, register
+from adbench.metrics.support import counting
+from adbench.metrics.support.counting import count_below
 from adbench.types import Scores, Truth
 
 TINY = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors.neighbours import NearestNeighbours, by_topk
+from adbench.detectors.search.nearest import NearestNeighbours, by_topk
 
 RNG = np.random.default_rng(0)
 BANK = (5 + RNG.normal(size=(1300, 20))).astype(np.float32)

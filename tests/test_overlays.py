@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from adbench.heatmaps import laid_over
-from adbench.overlays import draw, smoothed, thumbnail
-from adbench.thresholds import Threshold
+from adbench.models.thresholds import Threshold
+from adbench.pictures.heatmaps import laid_over
+from adbench.pictures.overlays import draw_overlay, smoothed, thumbnail
 
 LIMIT = Threshold(image=5.0, pixel=3.0, typical=1.0, fpr=0.1, count=9, above=1)
 GRAY = np.full((256, 256, 3), 100, np.uint8)
@@ -21,7 +21,8 @@ def spot(height: float) -> np.ndarray:
 
 def panel(values: np.ndarray, limit: Threshold | None = LIMIT) -> np.ndarray:
     """The picture below its caption and inside its frame."""
-    return np.asarray(draw(GRAY, values, "caption", limit))[26:-8, 8:-8]
+    limits = (limit.typical, limit.pixel) if limit else None
+    return np.asarray(draw_overlay(GRAY, values, "caption", limits))[26:-8, 8:-8]
 
 
 @pytest.mark.parametrize(

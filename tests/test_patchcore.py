@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.anomaly_maps import resize_maps
+from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import patchcore
-from adbench.detectors.coreset import greedy_coreset, project
 from adbench.detectors.patchcore import PatchCore
-from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps, join
+from adbench.detectors.search.coreset import greedy_coreset, project
+from adbench.features.anomaly_maps import resize_maps
+from adbench.features.feature_maps import FeatureMaps, join
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ import pytest
 from conftest import Run, make_category
 from PIL import Image
 
-from adbench import images
-from adbench.errors import DataError
-from adbench.pixels import STEPS, PixelMemory, read_pixels, resize
+from adbench.core.errors import DataError
+from adbench.data import images
+from adbench.data.pixels import STEPS, PixelMemory, read_pixels, resize
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
-from adbench.reports import Figure
+from adbench.reports.formats import Figure
 from adbench.reports.plotting import COLUMN, images, looks, shades
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from adbench import png
-from adbench.errors import DataError
-from adbench.images import read_image
-from adbench.png import plain_png
+from adbench.core.errors import DataError
+from adbench.data import images as png
+from adbench.data.images import plain_png, read_image
 
 MOST = 1 << 27
 CHANNELS = {0: 1, 2: 3, 6: 4}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_cli import one_line
 
 from adbench.detectors.patchcore import PatchCore
-from adbench.models import _checksum
+from adbench.models.files import _checksum
 
 Trained = Callable[..., Answer]
 MODEL = "m.safetensors"

@@ -12,23 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.calibration import HoldOut
-from adbench.extraction import extract
-from adbench.feature_maps import FeatureMaps
-from adbench.inspection import Inspection, prepare
-from adbench.models import load_model
-from adbench.pipeline import score
-from adbench.pixels import read_pixels
-from adbench.prediction import Scorer, _rounded, first_alone
-from adbench.setting import Setting
+from adbench.data.pixels import read_pixels
+from adbench.features.extraction import extract
+from adbench.features.feature_maps import FeatureMaps
+from adbench.models.calibration import HoldOut
+from adbench.models.files import load_model
+from adbench.models.prediction import Inspection, Scorer, _rounded, first_alone, prepare
+from adbench.sweep.pipeline import score
+from adbench.sweep.workspace import Workspace
 from adbench.types import Scores
 
 LAYER = "blocks.1.1.add"
 
 
 @pytest.fixture(scope="module")
-def setting(parts: Path, cache: Path) -> Setting:
-    return Setting(str(parts), cache, ("alpha",), "cpu")
+def workspace(parts: Path, cache: Path) -> Workspace:
+    return Workspace(str(parts), cache, ("alpha",), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +36,9 @@ def model(models: Path) -> Path:
 
 
 @pytest.fixture
-def scorer(setting: Setting, model: Path) -> Scorer:
+def scorer(workspace: Workspace, model: Path) -> Scorer:
     saved = load_model(model)
-    return Scorer(setting.network_of(model, saved.job), saved.job, saved.detector, torch.device("cpu"))
+    return Scorer(workspace.network_of(model, saved.job), saved.job, saved.detector, torch.device("cpu"))
 
 
 def test_a_caller_may_read_images_its_own_way(scorer: Scorer, parts: Path) -> None:
@@ -65,9 +64,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_scores_are_those_of_eval(scorer: Scorer, setting: Setting, threads: int) -> None:
-    inputs = setting.single()
-    expected, _ = score(setting.workplace(), scorer.network, inputs, scorer.job, scorer.detector)
+def test_scores_are_those_of_eval(scorer: Scorer, workspace: Workspace, threads: int) -> None:
+    inputs = workspace.single()
+    expected, _ = score(workspace.runtime(), scorer.network, inputs, scorer.job, scorer.detector)
     found = list(scorer.score([sample.path for sample in inputs.category.test]))
     assert len(found) >= threads
     assert torch.get_num_threads() == threads
@@ -115,8 +114,8 @@ def test_features_are_rounded_as_the_cache_rounds_them() -> None:
     assert _rounded(features, "float32") is features
 
 
-def test_the_fit_has_not_seen_what_sets_the_threshold(setting: Setting, model: Path) -> None:
-    inputs = setting.single()
+def test_the_fit_has_not_seen_what_sets_the_threshold(workspace: Workspace, model: Path) -> None:
+    inputs = workspace.single()
     rest, held = HoldOut(0.4, 0.4).divide(inputs, seed=0)
     assert (len(rest.category.train), len(held)) == (3, 2)
     assert {sample.path for sample in (*rest.category.train, *held)} == {s.path for s in inputs.category.train}
@@ -125,8 +124,8 @@ def test_the_fit_has_not_seen_what_sets_the_threshold(setting: Setting, model: P
     assert any(HoldOut(0.4, 0.4).divide(inputs, seed=seed)[1] != held for seed in range(1, 5))
 
 
-def test_copies_of_an_image_stay_together(setting: Setting) -> None:
-    inputs = setting.single()
+def test_copies_of_an_image_stay_together(workspace: Workspace) -> None:
+    inputs = workspace.single()
     copies = replace(inputs.category, train=inputs.category.train * 2)
     for seed in range(5):
         rest, held = HoldOut(0.1, 0.5).divide(replace(inputs, category=copies), seed)
@@ -134,8 +133,10 @@ def test_copies_of_an_image_stay_together(setting: Setting) -> None:
         assert len(held) == 2
 
 
-def test_the_threshold_is_the_order_statistic_of_held_out_scores(scorer: Scorer, setting: Setting, model: Path) -> None:
-    _, held = HoldOut(0.4, 0.4).divide(setting.single(), seed=0)
+def test_the_threshold_is_the_order_statistic_of_held_out_scores(
+    scorer: Scorer, workspace: Workspace, model: Path
+) -> None:
+    _, held = HoldOut(0.4, 0.4).divide(workspace.single(), seed=0)
     highest = max(float(scores.image.max()) for scores in scorer.score([sample.path for sample in held]))
     found = load_model(model).threshold
     assert found is not None
@@ -144,8 +145,8 @@ def test_the_threshold_is_the_order_statistic_of_held_out_scores(scorer: Scorer,
     assert found.typical < found.pixel
 
 
-def test_what_is_stopped_leaves_no_half_file(setting: Setting, model: Path, parts: Path, tmp_path: Path) -> None:
-    work: Inspection = prepare(setting, model, [parts / "alpha"], tmp_path / "out", "none", False)
+def test_what_is_stopped_leaves_no_half_file(workspace: Workspace, model: Path, parts: Path, tmp_path: Path) -> None:
+    work: Inspection = prepare(workspace, model, [parts / "alpha"], tmp_path / "out", "none", False)
     rows = work.run()
     next(rows)
     rows.close()

@@ -10,11 +10,11 @@ import torch
 from conftest import Run
 from torch import Tensor
 
-from adbench import weights as module
-from adbench.backbones import IMAGENET_MEAN, find
-from adbench.errors import UsageError, WeightsError
-from adbench.pretraining import PRETRAININGS
-from adbench.weights import load, resolve
+from adbench.backbones import weights as module
+from adbench.backbones.families import IMAGENET_MEAN, find
+from adbench.backbones.pretraining import PRETRAININGS
+from adbench.backbones.weights import load, resolve
+from adbench.core.errors import UsageError, WeightsError
 
 State = dict[str, Tensor]
 Save = Callable[[str, State], Path]

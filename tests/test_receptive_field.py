@@ -17,9 +17,17 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import SqueezeExcitation
 
-from adbench.errors import DataError, UsageError
-from adbench.receptive_field import EstimatedField, analytic, analytic_all, estimated, estimated_all, figure, relative
-from adbench.receptive_field.gradient import _lean_norms, bounding_box
+from adbench.backbones.receptive_field import (
+    EstimatedField,
+    analytic,
+    analytic_all,
+    estimated,
+    estimated_all,
+    figure,
+    relative,
+)
+from adbench.backbones.receptive_field.gradient import _lean_norms, bounding_box
+from adbench.core.errors import DataError, UsageError
 
 RESNET = {"layer1.2.relu_2": 35, "layer2.3.relu_2": 91, "layer3.5.relu_2": 267, "layer4.2.relu_2": 427}
 TABLE_2 = {

@@ -1,8 +1,8 @@
 import pytest
 
+from adbench.core.errors import UsageError
+from adbench.core.registry import Registry, match, unknown
 from adbench.detectors import DETECTORS
-from adbench.errors import UsageError
-from adbench.registry import Registry, match, unknown
 
 
 def test_names_match_without_regard_to_case_and_punctuation() -> None:

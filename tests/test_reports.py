@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import adbench.reports
-from adbench.errors import DataError, UsageError
-from adbench.reporting import View, draw, make_report, render
-from adbench.reports import FORMATS, Cell, Figure, Report, Section, Table
-from adbench.reports.latex import latex
-from adbench.reports.markdown import markdown
-from adbench.reports.pivot import build
-from adbench.reports.table import table
-from adbench.results import ResultStore
+import adbench.reports.formats
+from adbench.core.errors import DataError, UsageError
+from adbench.reports.formats import FORMATS, Cell, Figure, Report, Section, Table
+from adbench.reports.formats.latex import latex
+from adbench.reports.formats.markdown import markdown
+from adbench.reports.formats.table import table
+from adbench.reports.report import View, draw_figures, make_report, render
+from adbench.reports.tables import build
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("demo", "f", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"k": 5, "p": 0.1}, 1, 0)
@@ -336,13 +336,13 @@ def test_formats_are_found() -> None:
 
 @pytest.fixture
 def toy_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    source = 'from adbench.reports import register\n\n@register("toy")\ndef toy(report):\n    return "toy"\n'
+    source = 'from adbench.reports.formats import register\n\n@register("toy")\ndef toy(report):\n    return "toy"\n'
     (tmp_path / "toy_format.py").write_text(source)
-    monkeypatch.setattr(adbench.reports, "__path__", [*adbench.reports.__path__, str(tmp_path)])
+    monkeypatch.setattr(adbench.reports.formats, "__path__", [*adbench.reports.formats.__path__, str(tmp_path)])
     monkeypatch.setattr(FORMATS, "_loaded", False)
     yield
     FORMATS._items.pop("toy", None)
-    sys.modules.pop("adbench.reports.toy_format", None)
+    sys.modules.pop("adbench.reports.formats.toy_format", None)
 
 
 @pytest.mark.usefixtures("toy_format")
@@ -369,13 +369,13 @@ def test_sections_follow_the_table(name: str) -> None:
 
 
 def test_figures_are_written_as_png_and_svg(tmp_path: Path) -> None:
-    assert [path.name for path in draw(with_section(), tmp_path)] == ["wins.png", "wins.svg"]
+    assert [path.name for path in draw_figures(with_section(), tmp_path)] == ["wins.png", "wins.svg"]
     assert (tmp_path / "wins.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "wins.svg").read_text()
 
 
 def test_studies_of_very_many_jobs_are_shown_when_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("adbench.reporting.MOST_JOBS", 1)
+    monkeypatch.setattr("adbench.reports.report.MOST_JOBS", 1)
     for result in (done(JOB), done(OTHER)):
         ResultStore(tmp_path).write(result)
     assert [section.title for section in make_report(tmp_path).sections] == ["Studies"]

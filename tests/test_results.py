@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adbench.documents import dump
-from adbench.errors import DataError
-from adbench.results import ResultStore
+from adbench.core.errors import DataError
+from adbench.sweep.records import dump
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("demo", "f0", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"neighbours": 5}, 1, 0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adbench.errors import DataError
-from adbench.running import busy, died_at, sign, signs
+from adbench.core.errors import DataError
+from adbench.sweep.heartbeat import busy, died_at, heartbeat, heartbeats
 
 
 def leave(out: Path, host: str | None = None, age: float = 0, job: str | None = "job") -> Path:
@@ -26,13 +26,13 @@ def leave(out: Path, host: str | None = None, age: float = 0, job: str | None = 
 
 
 def test_a_sign_tells_who_is_at_what(tmp_path: Path) -> None:
-    with sign(tmp_path, "group") as at:
+    with heartbeat(tmp_path, "group") as at:
         assert busy(tmp_path) == {"group"}
         at("key")
-        [(_, found, lives)] = signs(tmp_path)
+        [(_, found, lives)] = heartbeats(tmp_path)
         assert (found.group, found.host, found.pid, found.job) == ("group", socket.gethostname(), os.getpid(), "key")
         assert lives
-    assert list(signs(tmp_path)) == []
+    assert list(heartbeats(tmp_path)) == []
 
 
 @pytest.mark.parametrize(("host", "age", "lives"), [(None, 0, False), ("other", 0, True), ("other", 61, False)])
@@ -53,7 +53,7 @@ def test_the_job_at_which_a_worker_died_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_living_worker_has_not_died(tmp_path: Path) -> None:
-    with sign(tmp_path, "group") as at:
+    with heartbeat(tmp_path, "group") as at:
         at("key")
         assert died_at(tmp_path, "group") == set()
         assert busy(tmp_path) == {"group"}
@@ -70,6 +70,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "running").write_text("")
     with (
         pytest.raises(DataError, match=r"cannot write .*/running/group\..*: .*; choose another folder or free it"),
-        sign(tmp_path, "group"),
+        heartbeat(tmp_path, "group"),
     ):
         pass

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from adbench import extraction
-from adbench.detectors import bounds, coreset_on_cpu, mahalanobis, neighbours, padim, patchcore
-from adbench.metrics import counting
-from adbench.setting import Setting
-from adbench.tasks import Choices, evaluate_model, train_model
+from adbench.detectors import mahalanobis, padim, patchcore
+from adbench.detectors.search import bounds
+from adbench.detectors.search import coreset as coreset_on_cpu
+from adbench.detectors.search import nearest as neighbours
+from adbench.features import extraction
+from adbench.metrics.support import counting
+from adbench.models.training import Choices, evaluate_model, train_model
+from adbench.sweep.workspace import Workspace
 
 SIDE = 64
 DETECTORS = ("patchcore", "padim", "mahalanobis")
@@ -17,10 +20,10 @@ DETECTORS = ("patchcore", "padim", "mahalanobis")
 
 def metrics(parts: Path, folder: Path, detector: str, seed: int = 0, **params: float) -> dict[str, float]:
     """Extract, fit and score anew, into an empty cache."""
-    setting = Setting(str(parts), folder / "cache", ("alpha",), "cpu")
+    workspace = Workspace(str(parts), folder / "cache", ("alpha",), "cpu")
     choices = Choices(detector, "efficientnet_lite0", "blocks.2.1.add", image_size=SIDE, eval_size=SIDE, seed=seed)
-    train_model(setting, choices, params, folder / "model.safetensors")
-    found = evaluate_model(setting, folder / "model.safetensors").metrics
+    train_model(workspace, choices, params, folder / "model.safetensors")
+    found = evaluate_model(workspace, folder / "model.safetensors").metrics
     assert len(found) == 7 and None not in found.values()
     return {name: float(value or 0) for name, value in found.items()}
 

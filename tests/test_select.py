@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
-from adbench.reports import FORMATS
-from adbench.selection import rounds
+from adbench.reports.formats import FORMATS
+from adbench.selection import halving as rounds
 
 SMALL = ("--image-sizes", 64, "--set", "eval_size=64", "--defects", 12)
 LAYERS = ("--layers", "blocks.1.1.add,blocks.2.1.add")

@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adbench.datasets.check import FileFacts
-from adbench.errors import DataError
-from adbench.inputs import Inputs
-from adbench.layers import block_ends, describe
+from adbench.backbones.layers import block_ends, describe
+from adbench.core.errors import DataError
+from adbench.data.check import FileFacts
 from adbench.metrics import components, evaluate
-from adbench.results import ResultStore
+from adbench.metrics.support.labels import CategoryInputs
 from adbench.selection.advice import advice
 from adbench.selection.candidates import Candidate, spelt_out
-from adbench.selection.ranking import PARTS, Limits, Ranked, rank, sift
-from adbench.selection.rounds import Contest
+from adbench.selection.halving import SuccessiveHalving
+from adbench.selection.ranking import PARTS, Limits, Ranked, rank, shrunk, sift
 from adbench.selection.select import Selection, train_command
-from adbench.selection.shrinking import shrunk
 from adbench.selection.validation import Holdout, Validation, make_validation
 from adbench.selection.verification import Verification, judge
-from adbench.spec import Choice, Spec
-from adbench.statistics.bootstrap import draw, replicates
+from adbench.statistics.bootstrap import draw_replicates, replicates
+from adbench.sweep.results import ResultStore
+from adbench.sweep.spec import Choice, Spec
 from adbench.types import Category, Job, Result, Sample, Scores, Truth
 
 LITE = "efficientnet_lite0"
@@ -44,7 +43,9 @@ def result(strength: float, **changes: Any) -> Result:
     maps = rng.normal(size=masks.shape).astype(np.float32) + strength * masks.astype(np.float32)
     scores, truth, regions = Scores(maps.max(axis=(1, 2)), maps), Truth(anomalous, masks), components(masks)
     metrics = evaluate(scores, truth)
-    found = replicates(scores, truth, regions, 0.3, draw("f", anomalous, sources=tuple(range(12)) * 3), metrics)
+    found = replicates(
+        scores, truth, regions, 0.3, draw_replicates("f", anomalous, sources=tuple(range(12)) * 3), metrics
+    )
     return Result(replace(JOB, **changes), "done", None, metrics, COST, {}, {"receptive_field_px": 64}, found)
 
 
@@ -115,10 +116,10 @@ def test_limits_and_failures_leave_candidates_out_with_their_reason() -> None:
     assert len(sift(results, Limits(10, 5))[0]) == 1
 
 
-def parts_of(count: int) -> Inputs:
+def parts_of(count: int) -> CategoryInputs:
     samples = tuple(Sample(Path(f"{k}.png"), f"{k}.png") for k in range(count))
     facts = {sample.path: FileFacts(f"{k:064x}", 4, 4) for k, sample in enumerate(samples)}
-    return Inputs(Category("parts", "nut", samples, ()), facts)
+    return CategoryInputs(Category("parts", "nut", samples, ()), facts)
 
 
 def test_too_few_good_images_are_named(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_part_has_fewer_images_to_fit_on_and_all_to_score() -> None:
 def test_rounds_are_held_only_where_they_save_time(
     images: int, candidates: int, halving: bool, shares: list[float]
 ) -> None:
-    contest = Contest(None, Spec(), None, None, Limits(), halving)  # type: ignore[arg-type]
+    contest = SuccessiveHalving(None, Spec(), None, None, Limits(), halving)  # type: ignore[arg-type]
     assert contest.shares(images, candidates) == shares
 
 
@@ -198,7 +199,7 @@ def test_the_command_names_what_is_no_default() -> None:
 
 def selection_of(name: str, scores: dict[str, float]) -> Selection:
     """A selection of one layer per score, the best first."""
-    validation = Validation(Inputs(Category("parts", name, (), ()), {}), (0.1,))
+    validation = Validation(CategoryInputs(Category("parts", name, (), ()), {}), (0.1,))
     jobs = {layer: replace(JOB, layers=(layer,)) for layer in scores}
     done = {layer: Result(job, "done", None, dict.fromkeys(PARTS, scores[layer]), COST) for layer, job in jobs.items()}
     ranking = [Ranked(done[layer], score, (0, 1), False) for layer, score in scores.items()]

@@ -8,20 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adbench.analyses import Question
-from adbench.analyses.diagram import joined
-from adbench.analyses.significance import section, sentences
-from adbench.reports import Section
+from adbench.reports.analyses import Question
+from adbench.reports.analyses.significance import section, sentences
+from adbench.reports.comparisons import joined
+from adbench.reports.formats import Section
 from adbench.reports.keys import entries
 from adbench.statistics.paired import interval, p_values
-from adbench.statistics.ranks import (
-    critical_difference,
-    friedman,
-    holm,
-    least_categories,
-    mean_ranks,
-    wilcoxon,
-)
+from adbench.statistics.ranks import critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 from adbench.types import Job, Result
 
 # Demsar (JMLR 7, 2006), table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets. In the thirteenth the last two

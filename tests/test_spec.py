@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from adbench.backbones import find
-from adbench.datasets.demo import EACH, GOOD, TRAIN
-from adbench.errors import DataError, UsageError
-from adbench.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
+from adbench.backbones.families import find
+from adbench.core.errors import DataError, UsageError
+from adbench.data.layouts.demo import EACH, GOOD, TRAIN
+from adbench.sweep.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
 
 
 def test_an_empty_text_is_the_default_sweep() -> None:

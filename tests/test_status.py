@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from conftest import Run
 
-from adbench.results import ResultStore
-from adbench.running import group_name, sign
+from adbench.sweep.heartbeat import group_name, heartbeat
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 
@@ -46,7 +46,7 @@ def test_jobs_are_counted_in_all_and_by_group(run: Run, results: ResultStore) ->
 
 
 def test_a_worker_and_its_job_are_shown(run: Run, results: ResultStore) -> None:
-    with sign(results.folder, group_name(job("nut", 0))) as at:
+    with heartbeat(results.folder, group_name(job("nut", 0))) as at:
         assert state(run)["workers"][0]["layer"] is None
         assert "extracts features" in run("sweep", "--status", "--out", "out").out
         at(job("nut", 2).key)

@@ -8,7 +8,7 @@ import pytest
 
 DEAF = """
 import hashlib, sys
-from adbench import stopping
+from adbench.cli import stopping
 stopping._GRACE_S = 0.2
 with stopping.stoppable("adbench sweep --out 'my results'"):
     print("now", flush=True)
@@ -34,7 +34,7 @@ def test_a_signal_ends_a_command_with_the_line_that_resumes_it(program: str, sen
 
 def test_handlers_are_put_back() -> None:
     code = (
-        "import signal\nfrom adbench.stopping import stoppable\nbefore = signal.getsignal(signal.SIGTERM)\n"
+        "import signal\nfrom adbench.cli.stopping import stoppable\nbefore = signal.getsignal(signal.SIGTERM)\n"
         "with stoppable(''):\n    assert signal.getsignal(signal.SIGTERM) is not before\n"
         "assert signal.getsignal(signal.SIGTERM) is before\nassert signal.set_wakeup_fd(-1) == -1\n"
     )

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adbench.errors import DataError, UsageError
-from adbench.store import EntryKey, FeatureStore, parse_size
+from adbench.core.errors import DataError, UsageError
+from adbench.features.cache import CacheKey, FeatureCache, parse_size
 
-KEY = EntryKey("images", "net", "sha", (0.5,), (0.5,), 64, "layer", "float16")
+KEY = CacheKey("images", "net", "sha", (0.5,), (0.5,), 64, "layer", "float16")
 MAPS = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)
 
 
-def fill(store: FeatureStore, key: EntryKey = KEY, maps: np.ndarray = MAPS) -> Path:
+def fill(store: FeatureCache, key: CacheKey = KEY, maps: np.ndarray = MAPS) -> Path:
     with store.writing({"layer": key}, len(maps), {"split": "train"}) as writers:
         writers.append({"layer": maps[:2]})
         writers.append({"layer": maps[2:]})
@@ -21,7 +21,7 @@ def fill(store: FeatureStore, key: EntryKey = KEY, maps: np.ndarray = MAPS) -> P
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path)
+    store = FeatureCache(tmp_path)
     fill(store)
     entry = store.read(KEY)
     assert entry is not None
@@ -30,24 +30,24 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_an_entry_that_another_process_has_finished_meanwhile_stays(tmp_path: Path) -> None:
-    with FeatureStore(tmp_path).writing({"layer": KEY}, len(MAPS), {"split": "train"}) as writers:
+    with FeatureCache(tmp_path).writing({"layer": KEY}, len(MAPS), {"split": "train"}) as writers:
         writers.append({"layer": MAPS})
-        first = fill(FeatureStore(tmp_path)).stat()
-    assert FeatureStore(tmp_path).path(KEY).stat().st_ino == first.st_ino
-    assert FeatureStore(tmp_path).read(KEY) is not None
+        first = fill(FeatureCache(tmp_path)).stat()
+    assert FeatureCache(tmp_path).path(KEY).stat().st_ino == first.st_ino
+    assert FeatureCache(tmp_path).read(KEY) is not None
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_another_key_is_another_entry(tmp_path: Path) -> None:
-    fill(FeatureStore(tmp_path))
-    assert FeatureStore(tmp_path).read(replace(KEY, image_size=128)) is None
+    fill(FeatureCache(tmp_path))
+    assert FeatureCache(tmp_path).read(replace(KEY, image_size=128)) is None
 
 
 def test_float16_that_overflows_is_widened(tmp_path: Path) -> None:
-    store, maps = FeatureStore(tmp_path), MAPS.copy()
+    store, maps = FeatureCache(tmp_path), MAPS.copy()
     maps[2, 0, 0, 0] = 1e6
     fill(store, maps=maps)
-    entry = FeatureStore(tmp_path).read(KEY)
+    entry = FeatureCache(tmp_path).read(KEY)
     assert entry is not None
     assert entry.array.dtype == np.float32
     np.testing.assert_array_equal(entry.array[2], maps[2])
@@ -59,7 +59,7 @@ def test_batches_that_are_rounded_already_make_the_same_entry(tmp_path: Path) ->
         maps, written = MAPS.copy(), []
         maps[0, 0, 0, 0] = large
         for folder, second in (("a", maps[1:]), ("b", maps[1:].astype(np.float16))):
-            store = FeatureStore(tmp_path / f"{folder}{large}")
+            store = FeatureCache(tmp_path / f"{folder}{large}")
             with store.writing({"layer": KEY}, len(maps), {}) as writers:
                 writers.append({"layer": maps[:1]})
                 writers.append({"layer": second})
@@ -72,7 +72,7 @@ def test_batches_that_are_rounded_already_make_the_same_entry(tmp_path: Path) ->
 
 def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="layer 'layer' of net: features are not finite"):
-        fill(FeatureStore(tmp_path), maps=MAPS * np.nan)
+        fill(FeatureCache(tmp_path), maps=MAPS * np.nan)
     assert not list(tmp_path.iterdir())
 
 
@@ -103,24 +103,24 @@ def swap_sidecar(path: Path) -> None:
 def test_damage_is_reported_deleted_and_made_again(
     damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = fill(FeatureStore(tmp_path))
+    path = fill(FeatureCache(tmp_path))
     damage(path)  # type: ignore[operator]
-    assert FeatureStore(tmp_path).read(KEY) is None
+    assert FeatureCache(tmp_path).read(KEY) is None
     assert f"cache entry {path.name} is damaged" in caplog.text
     assert not list(tmp_path.iterdir())
-    fill(FeatureStore(tmp_path))
-    assert FeatureStore(tmp_path).read(KEY) is not None
+    fill(FeatureCache(tmp_path))
+    assert FeatureCache(tmp_path).read(KEY) is not None
 
 
 def test_a_pass_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path)
+    store = FeatureCache(tmp_path)
     with pytest.raises(ValueError, match="2 of 3 images written"), store.writing({"layer": KEY}, 3, {}) as writers:
         writers.append({"layer": MAPS[:2]})
     assert not list(tmp_path.iterdir())
 
 
 def test_prune_deletes_what_was_not_used_for_longest(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path)
+    store = FeatureCache(tmp_path)
     old, new = fill(store, replace(KEY, layer="old")), fill(store, replace(KEY, layer="new"))
     os.utime(old.with_suffix(".json"), (1, 1))
     total = sum(size for _, size, _ in store.entries())
@@ -129,7 +129,7 @@ def test_prune_deletes_what_was_not_used_for_longest(tmp_path: Path) -> None:
 
 
 def test_prune_clears_what_killed_runs_left(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path)
+    store = FeatureCache(tmp_path)
     (tmp_path / ".x.npy.abc.tmp").write_bytes(b"1" * 10)
     (tmp_path / "orphan.npy").write_bytes(b"1" * 10)
     for path in tmp_path.iterdir():

@@ -13,14 +13,14 @@ import pytest
 from conftest import Run
 from matplotlib.text import Text
 
-from adbench.reporting import make_report, render
-from adbench.reports import Report, Section, Table
+from adbench.reports.formats import Report, Section, Table
+from adbench.reports.grid import short_names
 from adbench.reports.keys import Entry
-from adbench.reports.pivot import current
 from adbench.reports.plotting import COLUMN, style
-from adbench.results import ResultStore
-from adbench.studies import STUDIES
-from adbench.studies.grid import short_names
+from adbench.reports.report import make_report, render
+from adbench.reports.studies import STUDIES
+from adbench.reports.tables import current
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 FIELDS = {"layer1.2.relu_2": 35, "layer2.3.relu_2": 91, "layer10.1.relu_2": 400}

@@ -10,9 +10,9 @@ import pytest
 from conftest import Run, make_category
 from PIL import Image
 
-from adbench.datasets import open_dataset
-from adbench.datasets.check import check_files
-from adbench.images import read_image, read_mask
+from adbench.data.check import check_files
+from adbench.data.images import read_image, read_mask
+from adbench.data.layouts import open_dataset
 
 _watched: list[Path] | None = None
 

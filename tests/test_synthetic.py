@@ -7,14 +7,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from adbench.errors import DataError, UsageError
-from adbench.images import read_image
-from adbench.synthetic import KINDS
-from adbench.synthetic.foreground import learn_foreground
-from adbench.synthetic.generation import TOLERANCE, Maker, Recipe, make_defects
-from adbench.synthetic.parts import Parts
-from adbench.synthetic.sizes import Sizes, sizes_of_masks
-from adbench.synthetic.visible import VISIBLE
+from adbench.core.errors import DataError, UsageError
+from adbench.data.images import read_image
+from adbench.data.synthetic.foreground import learn_foreground
+from adbench.data.synthetic.generation import TOLERANCE, VISIBLE, Maker, Recipe, make_defects
+from adbench.data.synthetic.kinds import KINDS
+from adbench.data.synthetic.parts import Parts
+from adbench.data.synthetic.sizes import Sizes, sizes_of_masks
 from adbench.types import Sample
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from adbench.errors import UsageError
-from adbench.thresholds import Threshold, set_threshold
+from adbench.core.errors import UsageError
+from adbench.models.thresholds import Threshold, set_threshold
 
 
 def of(count: int, fpr: float) -> Threshold:

@@ -8,10 +8,10 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from adbench import weights as module
-from adbench.backbones import WeightsFile, find
-from adbench.errors import UsageError, WeightsError
-from adbench.weights import load, read_checkpoint, resolve
+from adbench.backbones import weights as module
+from adbench.backbones.families import WeightsFile, find
+from adbench.backbones.weights import load, read_checkpoint, resolve
+from adbench.core.errors import UsageError, WeightsError
 
 
 @pytest.fixture(scope="module")

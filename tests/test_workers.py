@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adbench.detectors.workers import workers
+from adbench.core.threads import workers
 
 CPU = torch.device("cpu")
 

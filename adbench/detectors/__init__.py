@@ -1,14 +1,15 @@
 """Anomaly detectors on feature maps; one file each, found by import. A detector never sees an image or a backbone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from adbench.feature_maps import FeatureMaps, Shape
-from adbench.registry import Registry
+from adbench.core.errors import UsageError
+from adbench.core.registry import Registry, match
+from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.types import OnStep, Scores, ignore_step
 
 
@@ -57,3 +58,27 @@ class Detector:
 
 DETECTORS: Registry[type[Detector]] = Registry("detector", __name__)
 register = DETECTORS.register
+
+
+def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
+    """Return a detector with parameters by name; raise UsageError for an unknown name or a value of the wrong kind."""
+    kind = DETECTORS.get(name)
+    allowed = {f.name: f for f in fields(kind) if f.init and f.name != "seed"}
+    values = {match("parameter", k, allowed, where=f" of {name}"): v for k, v in params.items()}
+    for key, value in values.items():
+        values[key] = _cast(f"{name}: {key}", value, allowed[key].default)
+    return kind(seed=seed, **values)
+
+
+def _cast(where: str, value: Any, default: Any) -> Any:
+    wanted = type(default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        raise UsageError(f"{where}={value} must be of the kind {wanted.__name__}, like its default {default}")
+    return value
+
+
+def detector_params(detector: Detector) -> dict[str, Any]:
+    """Return all parameters of a detector, defaults included, without the seed."""
+    return {f.name: getattr(detector, f.name) for f in fields(detector) if f.init and f.name != "seed"}

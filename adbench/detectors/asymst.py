@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adbench.core.errors import UsageError
+from adbench.core.registry import match
 from adbench.detectors import register
-from adbench.detectors.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
-from adbench.detectors.standardisation import Standardisation
-from adbench.detectors.training import TrainedDetector, TrainingSet, below, cpu_state, lent, repeatable
-from adbench.errors import UsageError
-from adbench.feature_maps import FeatureMaps, join
-from adbench.registry import match
+from adbench.detectors.training.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
+from adbench.detectors.training.loop import TrainedDetector, TrainingSet, below, cpu_state, lent, repeatable
+from adbench.detectors.training.standardization import Standardisation
+from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("mean", "max")

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adbench.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import Detector, register
-from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps, join
+from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
 
 _BATCH = 16  # images held at once

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.core.errors import UsageError
 from adbench.detectors import Detector, register
-from adbench.errors import UsageError
-from adbench.feature_maps import FeatureMaps, Shape, join
+from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
 _BATCH = 16  # images read at once

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adbench.anomaly_maps import SIGMA_GRID, resize_maps, resizer
+from adbench.core.environment import memory_bytes
+from adbench.core.errors import DetectorError, UsageError
+from adbench.core.registry import match
+from adbench.core.threads import workers
 from adbench.detectors import Detector, register
-from adbench.detectors.coreset import BYTES_PER_POINT, greedy_coreset, project
-from adbench.detectors.neighbours import NearestNeighbours
-from adbench.detectors.workers import workers
-from adbench.environment import memory_bytes
-from adbench.errors import DetectorError, UsageError
-from adbench.feature_maps import FeatureMaps, Shape, join, joined_shape
-from adbench.registry import match
+from adbench.detectors.search.coreset import BYTES_PER_POINT, greedy_coreset, project
+from adbench.detectors.search.nearest import NearestNeighbours
+from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps, resizer
+from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("smoothed", "patch", "reweighted")

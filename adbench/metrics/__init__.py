@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adbench.errors import UsageError
-from adbench.metrics.curves import Curves, trace
-from adbench.metrics.inputs import check, defective_pixels, good_pixels
-from adbench.metrics.regions import Regions, components
-from adbench.registry import Registry
+from adbench.core.errors import UsageError
+from adbench.core.registry import Registry
+from adbench.metrics.support.checks import check, defective_pixels, good_pixels
+from adbench.metrics.support.curves import Curves, trace
+from adbench.metrics.support.regions import Regions, components
 from adbench.types import Scores, Truth
 
 __all__ = [

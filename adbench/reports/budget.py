@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from adbench.errors import DataError
-from adbench.reports.pivot import choices
+from adbench.core.errors import DataError
+from adbench.reports.tables import choices
 from adbench.types import Job, Result
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from adbench.errors import UsageError
-from adbench.registry import match
+from adbench.core.errors import UsageError
+from adbench.core.registry import match
 from adbench.types import Job, Result
 
 ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params")
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit")
+
+
 # Results that differ in one of these never share a cell; for those below, within an equal value of the others.
 NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "dataset": (),

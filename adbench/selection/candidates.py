@@ -9,10 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adbench.layers import Description, block_ends, describe
-from adbench.models import make_detector
-from adbench.planning import parse_layers
-from adbench.spec import Choice, Spec
+from adbench.backbones.layers import Description, block_ends, describe, parse_layers
+from adbench.detectors import make_detector
+from adbench.sweep.spec import Choice, Spec
 from adbench.types import Job
 
 ALL = "all"

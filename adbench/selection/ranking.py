@@ -7,20 +7,48 @@ each is drawn with all that was painted on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.errors import DataError
+from adbench.core.errors import DataError
 from adbench.metrics import ORDER
-from adbench.results import ResultStore
 from adbench.selection.candidates import Candidate
-from adbench.selection.shrinking import shrunk
 from adbench.statistics.bootstrap import LEVEL
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
+
+Values = NDArray[np.float64]
+
+
+def shrunk(
+    rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values, replicates: Values
+) -> tuple[Values, Values]:
+    """Return the scores (K,) and their replicates (K, R), each with what its row and column do not explain made smaller.
+
+    All are fractions of 1; what would be above it is 1.
+    """
+    design = np.concatenate([_indicators(rows), _indicators(columns)], axis=1)
+    explained = design @ np.linalg.pinv(design)  # (K, K), a projection
+    freedom = len(scores) - round(float(np.trace(explained)))
+    rest = scores - explained @ scores
+    if freedom == 0 or not rest.any():
+        return scores, replicates
+    deviations = replicates - replicates.mean(axis=1, keepdims=True)
+    noise = float(np.square(deviations - explained @ deviations).sum(axis=0).mean())
+    lost = min(1.0, noise / float(np.square(rest).sum()))
+    found = scores - lost * rest, replicates - lost * (replicates - explained @ replicates)
+    return np.minimum(found[0], 1), np.minimum(found[1], 1)
+
+
+def _indicators(names: Sequence[Hashable]) -> Values:
+    """Return which of the distinct names each one is, (K, distinct)."""
+    distinct = list(dict.fromkeys(names))
+    return np.array([[name == one for one in distinct] for name in names], dtype=np.float64)
+
 
 PARTS = ("image_auroc", "aupro")
 

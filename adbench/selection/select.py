@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from adbench.errors import DetectorError
-from adbench.inputs import Inputs
-from adbench.models import detector_params, make_detector
-from adbench.results import ResultStore
+from adbench.core.errors import DetectorError
+from adbench.detectors import detector_params, make_detector
+from adbench.metrics.support.labels import CategoryInputs
 from adbench.selection.advice import advice
+from adbench.selection.halving import OnResult, SuccessiveHalving, ignore_result
 from adbench.selection.ranking import Excluded, Limits, Ranked
-from adbench.selection.rounds import Contest, OnResult, ignore_result
 from adbench.selection.validation import Holdout, Validation, make_validation
-from adbench.setting import Setting
-from adbench.spec import Spec
+from adbench.sweep.results import ResultStore
+from adbench.sweep.spec import Spec
+from adbench.sweep.workspace import Workspace
 from adbench.types import Job
 
 FOLDER = "selection"  # in the results folder: what was measured on synthetic defects
@@ -95,20 +95,22 @@ class Selection:
 
 
 def select(
-    setting: Setting, request: Request, good: Inputs, out: Path, on_result: OnResult = ignore_result
+    workspace: Workspace, request: Request, good: CategoryInputs, out: Path, on_result: OnResult = ignore_result
 ) -> Selection:
     """Return the ranking of the request's candidates on a category, of which only good training images are read.
 
     Results go into `out`; what has one there is not computed again. Raises DetectorError if no candidate can be ranked.
     """
-    validation = make_validation(good, request.holdout, request.spec.seeds[0], setting.cache, setting.on_step)
-    contest = Contest(setting, request.spec, validation, ResultStore(out), request.limits, request.halving, on_result)
+    validation = make_validation(good, request.holdout, request.spec.seeds[0], workspace.cache, workspace.on_step)
+    contest = SuccessiveHalving(
+        workspace, request.spec, validation, ResultStore(out), request.limits, request.halving, on_result
+    )
     ranking, excluded = contest.run()
     if not ranking:
         raise DetectorError(f"select: none of {len(excluded)} candidates can be ranked: {_reasons(excluded)}")
     if request.pictures:
         contest.picture(ranking[0].job, request.pictures)
-    return Selection(setting.data, validation, tuple(ranking), tuple(excluded), out)
+    return Selection(workspace.data, validation, tuple(ranking), tuple(excluded), out)
 
 
 def _reasons(excluded: Sequence[Excluded]) -> str:

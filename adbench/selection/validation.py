@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adbench.calibration import check_share, divide
-from adbench.datasets.check import check_files, split_fingerprint
-from adbench.errors import DataError
-from adbench.files import replacing, write_text
-from adbench.inputs import Inputs
-from adbench.synthetic import REVISION
-from adbench.synthetic.generation import Recipe, make_defects
+from adbench.core.errors import DataError
+from adbench.core.files import replacing, write_text
+from adbench.data.check import check_files, split_fingerprint
+from adbench.data.synthetic.generation import Recipe, make_defects
+from adbench.data.synthetic.kinds import REVISION
+from adbench.metrics.support.labels import CategoryInputs
+from adbench.models.calibration import check_share, divide
 from adbench.types import OnStep, Sample, digest, ignore_step
 
 LEAST_IMAGES = 10
@@ -44,7 +44,7 @@ class Validation:
     sizes: of each defect, as a fraction of the image's side.
     """
 
-    inputs: Inputs
+    inputs: CategoryInputs
     sizes: tuple[float, ...]
     seed: int = 0
 
@@ -59,11 +59,11 @@ class Validation:
         count = max(1, round(share * len(category.train)))
         chosen = np.sort(np.random.default_rng(self.seed).permutation(len(category.train))[:count])
         smaller = replace(category, train=tuple(category.train[k] for k in chosen))
-        return replace(self, inputs=Inputs(smaller, self.inputs.facts, self.inputs.sources))
+        return replace(self, inputs=CategoryInputs(smaller, self.inputs.facts, self.inputs.sources))
 
 
 def make_validation(
-    good: Inputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step
+    good: CategoryInputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step
 ) -> Validation:
     """Return validation data of a category's training images; the painted images lie below `cache`, made once.
 
@@ -77,10 +77,10 @@ def make_validation(
     category = replace(category, dataset=f"{category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
     sources = (*range(len(held)), *(made.source for made in painted))
-    return Validation(Inputs(category, facts, sources), tuple(made.size for made in painted), seed)
+    return Validation(CategoryInputs(category, facts, sources), tuple(made.size for made in painted), seed)
 
 
-def _divided(good: Inputs, holdout: Holdout, seed: int) -> tuple[Inputs, tuple[Sample, ...]]:
+def _divided(good: CategoryInputs, holdout: Holdout, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
     """Return the images to fit on and those held out: no more than there are defects, for each is to get one."""
     name, count = good.category.name, len(good.category.train)
     if count < LEAST_IMAGES:

@@ -14,15 +14,15 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from adbench.errors import DataError
-from adbench.inputs import Inputs
+from adbench.core.errors import DataError
 from adbench.metrics import reason
+from adbench.metrics.support.labels import CategoryInputs
 from adbench.selection.candidates import Candidate
+from adbench.selection.halving import OnResult, ignore_result
 from adbench.selection.ranking import score_of
-from adbench.selection.rounds import OnResult, ignore_result
 from adbench.selection.select import FOLDER, Request, Selection, select
-from adbench.setting import Setting
-from adbench.sweeping import plan_sweep
+from adbench.sweep.run import plan_sweep
+from adbench.sweep.workspace import Workspace
 from adbench.types import Result, Size
 
 Reals = Mapping[Candidate, float]
@@ -124,17 +124,17 @@ class Verification:
         }
 
 
-def verify(setting: Setting, request: Request, out: Path, on_result: OnResult = ignore_result) -> Verification:
+def verify(workspace: Workspace, request: Request, out: Path, on_result: OnResult = ignore_result) -> Verification:
     """Return what the selection of each category of the setting is worth on its labelled test images.
 
     No candidate is dropped early, for each must have both scores. The real ones are a sweep into `out`, like any other.
     Raises DataError for a category without labels, and if no candidate could be measured in every category.
     """
-    names = [_labelled(item, request.spec.eval_size) for item in setting.inputs()]
-    settings = [replace(setting, categories=(name,)) for name in names]
+    names = [_labelled(item, request.spec.eval_size) for item in workspace.inputs()]
+    settings = [replace(workspace, categories=(name,)) for name in names]
     whole = replace(request, halving=False)
     selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in settings]
-    sweep = plan_sweep(setting, request.spec, out)
+    sweep = plan_sweep(workspace, request.spec, out)
     for number, result in enumerate(sweep.run(), 1):
         on_result(result, number, sweep.todo.runnable + len(sweep.plan.skipped))
     found = [sweep.results.read(job.key) for job in sweep.plan.jobs]
@@ -143,7 +143,7 @@ def verify(setting: Setting, request: Request, out: Path, on_result: OnResult = 
     return Verification(verdicts, out, len(tried) - len(verdicts[0].reals))
 
 
-def _labelled(inputs: Inputs, size: Size) -> str:
+def _labelled(inputs: CategoryInputs, size: Size) -> str:
     """Return the category's name; raise DataError if its test images cannot tell a real score."""
     name = inputs.category.name
     missing = reason(inputs.labels(size).truth) if inputs.category.test else "no labelled test images"

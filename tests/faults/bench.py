@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1)
     given = parser.parse_args()
     chosen = [case for case in all_cases() if all(word in case.name for word in given.words)][:: given.every]
-    import adbench.tasks  # noqa: F401  imported before the forks, which then start at once
+    import adbench.models.training  # noqa: F401  imported before the forks, which then start at once
 
     failed = 0
     with tempfile.TemporaryDirectory() as folder:

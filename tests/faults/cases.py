@@ -63,11 +63,11 @@ def cut(pattern: str, share: float) -> Damage:
     return _changed(pattern, lambda content: content[: int(len(content) * share)])
 
 
-def flip(pattern: str, place: float) -> Damage:
+def flip(pattern: str, workplace: float) -> Damage:
     """Flip the lowest bit of the byte at `place` (a share of the length): a digit stays a digit."""
 
     def flipped(content: bytes) -> bytes:
-        at = min(int(len(content) * place), len(content) - 1)
+        at = min(int(len(content) * workplace), len(content) - 1)
         return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
     return _changed(pattern, flipped)

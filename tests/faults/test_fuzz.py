@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adbench.datasets import open_dataset, open_training
-from adbench.datasets.visa import VisA
+from adbench.core.errors import AdbenchError
+from adbench.data.images import read_image, read_mask
+from adbench.data.layouts import open_dataset, open_training
+from adbench.data.layouts.visa import VisA
 from adbench.detectors.patchcore import PatchCore
-from adbench.errors import AdbenchError
-from adbench.images import read_image, read_mask
-from adbench.models import Model, load_model, save_model
-from adbench.results import ResultStore
-from adbench.spec import Spec, parse, preset_text
-from adbench.store import EntryKey, FeatureStore
+from adbench.features.cache import CacheKey, FeatureCache
+from adbench.models.files import Model, load_model, save_model
+from adbench.sweep.results import ResultStore
+from adbench.sweep.spec import Spec, parse, preset_text
 from adbench.types import Job, Result
 
 FEW = settings(
@@ -124,15 +124,15 @@ def store_record(content: bytes, folder: Path) -> dict[str, Any]:
 def test_a_damaged_cache_entry_is_what_was_written_or_made_again(
     tmp_path: Path, steps: list[Damage], sidecar: bool
 ) -> None:
-    key = EntryKey("f", "resnet18", "random-0", (0.5,), (0.5,), 64, "layer1", "float16")
+    key = CacheKey("f", "resnet18", "random-0", (0.5,), (0.5,), 64, "layer1", "float16")
     maps = np.random.default_rng(0).normal(size=(3, 4, 5, 5)).astype(np.float32)
-    store = FeatureStore(tmp_path)
+    store = FeatureCache(tmp_path)
     if store.read(key) is None:
         with store.writing({"layer1": key}, 3, {}) as writers:
             writers.append({"layer1": maps})
     path = store.sidecar(key) if sidecar else store.path(key)
     path.write_bytes(damaged(path.read_bytes(), steps))
-    found = FeatureStore(tmp_path).read(key)  # which has verified nothing yet
+    found = FeatureCache(tmp_path).read(key)  # which has verified nothing yet
     assert found is None or np.array_equal(found.array, maps.astype(np.float16))
 
 

@@ -1,0 +1,97 @@
+"""Backbones: convolutional networks by name; one file per family (a library or a single network), found by import.
+
+No family imports torch at the module level: names, layers and weights of a sweep that is already done cost no import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adbench.core.registry import Registry, squeeze, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ALIASES = {"wideresnet50": "wide_resnet50_2", "wideresnet101": "wide_resnet101_2", "wrn50": "wide_resnet50_2"}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """Where a checkpoint lies or will lie, where it can be fetched, and the preprocessing that it was trained with."""
+
+    path: Path
+    url: str | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN  # of RGB in [0, 1]
+    std: tuple[float, ...] = IMAGENET_STD
+    sha256_prefix: str = ""  # what the file's SHA-256 must begin with, where its publisher says so
+    remedy: str = ""  # what to do without the file; none = put it at `path`
+
+
+class Family:
+    """The contract: networks of one source. `prefix/name` names a network of a family where others have it too."""
+
+    prefix: str = ""
+    packages: tuple[str, ...] = ("torch", "torchvision")  # whose versions decide the names of layers
+    stage_layers: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  last layers of the main stages, where known
+
+    def names(self) -> list[str]:
+        """Return the networks' names."""
+        raise NotImplementedError
+
+    def build(self, name: str) -> nn.Module:
+        """Return the network with its random initialisation."""
+        raise NotImplementedError
+
+    def node_names(self, module: nn.Module) -> list[str]:
+        """Return the names of the nodes of the network's evaluation graph, in order."""
+        raise NotImplementedError
+
+    def cut(self, module: nn.Module, layers: dict[str, str]) -> nn.Module:
+        """Return the graph up to the deepest of `layers`; its output is a dict of tensors by the values of `layers`."""
+        raise NotImplementedError
+
+    def weights_file(self, name: str, label: str) -> WeightsFile:
+        """Return the file of the pretrained weights `label` ("imagenet" = the default); UsageError if there are none."""
+        raise NotImplementedError
+
+    def labels(self, name: str) -> list[str]:
+        """Return the names of the pretrained weights that are published for a network."""
+        raise NotImplementedError
+
+    def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a published state dict with the keys of `build(name)`; the keys must then match exactly."""
+        return state
+
+
+FAMILIES: Registry[Family] = Registry("backbone family", __name__)
+register = FAMILIES.register
+
+
+def sorted_families() -> list[Family]:
+    """Return the families in the order in which a bare name is looked up: those with a prefix last."""
+    return sorted(FAMILIES.items().values(), key=lambda family: bool(family.prefix))
+
+
+def find(name: str) -> tuple[Family, str]:
+    """Return the family and the canonical name of a backbone; raise UsageError with the nearest valid name.
+
+    A network that several families have is torchvision's unless `timm/name` says otherwise.
+    """
+    families = sorted_families()
+    prefix, _, bare = name.rpartition("/")
+    for family in families:
+        if prefix and squeeze(prefix) != squeeze(family.prefix):
+            continue
+        names = {squeeze(n): n for n in family.names()}
+        found = names.get(squeeze(bare)) or names.get(squeeze(ALIASES.get(squeeze(bare), bare)))
+        if found:
+            return family, f"{family.prefix}/{found}" if prefix else found
+    raise unknown("backbone", name, [n for family in families for n in family.names()])
+
+
+def bare(name: str) -> str:
+    """Return a backbone's name without its family's prefix."""
+    return name.rpartition("/")[2]

@@ -1,0 +1,164 @@
+"""Layers of a backbone: names, channels and strides of all its graph nodes that are feature maps, and its main stages."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adbench.backbones.families import Family, bare, find
+from adbench.core.errors import UsageError
+from adbench.core.files import write_text
+from adbench.core.registry import match
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_MEMO = 2  # grows with every change of what a memo holds
+_PROBE = 256  # px; a multiple of every stride
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A graph node whose output is a feature map: channels, stride and analytic receptive field in input pixels.
+
+    The field is None where the graph has an operation without a rule.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    field: int | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """All feature maps of a backbone in graph order, and the last layer of each main stage."""
+
+    backbone: str
+    layers: tuple[Layer, ...]
+    stages: tuple[str, ...]
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer that a user meant: a node's name, or a module's (`layer2` = its last node)."""
+        exact = {layer.name: layer for layer in self.layers}
+        within = [layer for layer in self.layers if layer.name.startswith(f"{name}.")]
+        if name not in exact and within:
+            return within[-1]
+        return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
+
+    def field(self, names: Sequence[str]) -> int | None:
+        """Return the analytic receptive field of layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.layer(name).field for name in names]
+        return max(field for field in known if field) if all(known) else None
+
+
+@lru_cache(maxsize=64)
+def describe(backbone: str, memo: Path | None = None) -> Description:
+    """Return the description of a backbone, traced once; `memo` is a folder that keeps it for the next process.
+
+    Raises UsageError for an unknown backbone and for one that is no convolutional network with a traceable graph.
+    """
+    file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
+    versions = [f"{package}={version(package)}" for package in ("torch", "torchvision", "timm")] + [f"memo={_MEMO}"]
+    known = _read_memo(file, versions) if file else None
+    if known:
+        return known
+    family, name = find(backbone)
+    description = _trace(family, name)
+    if file:
+        write_text(file, json.dumps({"versions": versions, **asdict(description)}))
+    return description
+
+
+def _read_memo(file: Path, versions: list[str]) -> Description | None:
+    """Return what was traced with the same library versions; anything else is traced again."""
+    try:
+        content = json.loads(file.read_text())
+        if content["versions"] == versions:
+            layers = tuple(Layer(**layer) for layer in content["layers"])
+            return Description(content["backbone"], layers, tuple(content["stages"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _trace(family: Family, name: str) -> Description:
+    try:
+        layers = tuple(_feature_maps(family, name))
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"backbone '{name}' cannot be traced ({str(error).splitlines()[0]}); choose a convolutional one"
+        ) from error
+    if not layers:
+        raise UsageError(f"backbone '{name}' has no feature maps; choose a convolutional one")
+    return Description(name, layers, family.stage_layers.get(bare(name)) or tuple(stage_ends(layers)))
+
+
+def _feature_maps(family: Family, name: str) -> list[Layer]:
+    """Run the graph once on the meta device: shapes without arithmetic; on the CPU for networks that cannot be built there."""
+    try:
+        return _run(family, name, "meta")
+    except (NotImplementedError, RuntimeError):
+        return _run(family, name, "cpu")
+
+
+def _run(family: Family, name: str, device: str) -> list[Layer]:
+    import torch
+
+    with torch.device(device), torch.no_grad():
+        module: nn.Module = family.build(bare(name)).eval()
+        nodes = family.node_names(module)
+        cut = family.cut(module, {node: node for node in nodes[1:]})
+        outputs = cut(torch.zeros(1, 3, _PROBE, _PROBE))
+    maps = {n: o.shape for n, o in outputs.items() if isinstance(o, torch.Tensor) and o.dim() == 4}
+    maps = {n: shape for n, shape in maps.items() if 1 < shape[2] == shape[3]}
+    fields = _fields(cut, list(maps))
+    return [Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2])), fields.get(n)) for n, s in maps.items()]
+
+
+def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:
+    """Return the analytic receptive fields of the layers in front of the first operation without a rule."""
+    from adbench.backbones.receptive_field import analytic_all
+
+    for count in (len(names), len(names) // 2, len(names) // 4):
+        with suppress(UsageError):
+            return {name: field.size for name, field in analytic_all(cut, names[:count]).items()}  # type: ignore[arg-type]
+    return {}
+
+
+def stage_ends(layers: tuple[Layer, ...]) -> list[str]:
+    """Return the last layer of the last stage at each stride from 4 on, where the network is not in Table 2.
+
+    A stage is the part of a node's name up to its first number (`layer2`, `features.3`, `stages.1`).
+    """
+    stages: dict[str, Layer] = {}
+    for layer in layers:
+        found = re.match(r"(?:[A-Za-z_]+\.)*?[A-Za-z_]*\d+", layer.name)
+        stages[found[0] if found else layer.name] = layer
+    ends = {layer.stride: layer.name for layer in stages.values() if layer.stride >= 4}
+    return list(ends.values())
+
+
+def block_ends(layers: tuple[Layer, ...]) -> list[str]:
+    """Return the last layer of every block from stride 4 on.
+
+    A block is the part of a node's name up to its first number, or up to the second where that follows at once
+    (`layer2.3`, `blocks.4.1`, `features.7`); what has a name without parts (`maxpool`, `conv_head`) is none.
+    """
+    pattern = re.compile(r"(?:[A-Za-z_]+\.)*[A-Za-z_]*\d+[A-Za-z_]*(?:\.[A-Za-z_]*\d+(?=\.))?")
+    found = [(pattern.match(layer.name), layer) for layer in layers if "." in layer.name]
+    return list({match[0]: layer.name for match, layer in found if match and layer.stride >= 4}.values())
+
+
+def parse_layers(text: str, description: Description) -> tuple[str, ...]:
+    """Return the layers that `A` or `A+B` names, in the order of the graph; raise UsageError for an unknown one."""
+    names = {description.layer(part.strip()).name for part in text.split("+")}
+    return tuple(layer.name for layer in description.layers if layer.name in names)

@@ -1,0 +1,88 @@
+"""A backbone with its weights. Importing this module loads no torch: it is loaded when the network is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from adbench.backbones.families import find
+from adbench.backbones.weights import Weights, load, resolve
+from adbench.core.memo import Memo
+from adbench.data.pixels import STEPS
+from adbench.types import OnStep, ignore_step
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, fx, nn
+
+_PLACES = ("HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE")  # where libraries look for files
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone with its weights; the module is built when a forward pass is first needed."""
+
+    backbone: str
+    weights: Weights
+
+    @cached_property
+    def module(self) -> nn.Module:
+        return load(self.backbone, self.weights)
+
+    @cached_property
+    def whole(self) -> fx.GraphModule:
+        """The graph with every node in its output, by name."""
+        family, _ = find(self.backbone)
+        nodes = family.node_names(self.module)[1:]
+        return cast("fx.GraphModule", family.cut(self.module, {node: node for node in nodes}))
+
+    def cut(self, layers: Sequence[str]) -> nn.Module:
+        """Return the frozen graph up to the deepest of `layers`: (B, 3, H, W) to {layer: (B, C, h, w)}."""
+        family, _ = find(self.backbone)
+        return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return (B, 3, H, W) float32 input from (B, H, W, 3) `pixels.Pixels`, as the weights were trained."""
+        mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
+        return (pixels.permute(0, 3, 1, 2).float() / (255 * STEPS) - mean) / std  # channels-last in memory
+
+
+@lru_cache(maxsize=8)  # made anew, they would have to be copied to a GPU in each pass
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    import torch
+
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
+def find_network(
+    backbone: str, label: str, answers: Memo, *, offline: bool = False, on_step: OnStep = ignore_step
+) -> Network:
+    """Return a backbone with its weights, as `weights.resolve` finds them.
+
+    Where the file is as it was when they were last asked for, torch's libraries are not asked again.
+    """
+
+    def ask() -> dict[str, Any]:
+        found = resolve(backbone, label, offline=offline, on_step=on_step)
+        path = str(found.path) if found.path else None
+        return {"label": found.label, "sha256": found.sha256, "mean": found.mean, "std": found.std, "path": path,
+                "stamp": _stamp(path)}  # fmt: skip
+
+    places = [os.environ.get(name) for name in _PLACES]
+    question = ["weights", backbone, str(Path(label).absolute()) if Path(label).is_file() else label, *places]
+    known = answers.to(question, ask, lambda answer: bool(answer["stamp"] == _stamp(answer["path"])))
+    path = Path(known["path"]) if known["path"] else None
+    weights = Weights(known["label"], known["sha256"], tuple(known["mean"]), tuple(known["std"]), path)
+    return Network(backbone, weights)
+
+
+def _stamp(path: str | None) -> list[int]:
+    """Return the size and the time of change of a file; nothing if it is not there."""
+    if path is None or not Path(path).is_file():
+        return []
+    status = Path(path).stat()
+    return [status.st_size, status.st_mtime_ns]

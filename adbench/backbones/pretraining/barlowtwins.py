@@ -1,0 +1,20 @@
+"""Barlow Twins, 1000 epochs, batch 2048 (Zbontar et al., ICML 2021); past Table 1 of the supplement.
+
+Container: a flat state dict of the backbone alone. Keys: torchvision's own, without `fc`; one there is dropped.
+The published file is called `resnet50.pth`, as are others: it gets a name of its own here.
+Preprocessing: ImageNet mean and standard deviation.
+"""
+
+from adbench.backbones.pretraining import Pretraining, layout, register
+
+register("barlowtwins")(
+    Pretraining(
+        name="barlowtwins",
+        file="barlowtwins_resnet50.pth",
+        url="https://dl.fbaipublicfiles.com/barlowtwins/ljng/resnet50.pth",
+        source="https://github.com/facebookresearch/barlowtwins",
+        licence="MIT",
+        megabytes=94,
+        convert=layout(heads=("fc.",)),
+    )
+)

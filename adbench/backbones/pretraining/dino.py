@@ -1,0 +1,19 @@
+"""DINO, ResNet-50, 800 epochs (Caron et al., ICCV 2021); past Table 1 of the supplement.
+
+Container: a flat state dict of the teacher's backbone alone. Keys: torchvision's own, without `fc`; one there is dropped.
+Preprocessing: ImageNet mean and standard deviation.
+"""
+
+from adbench.backbones.pretraining import Pretraining, layout, register
+
+register("dino")(
+    Pretraining(
+        name="dino",
+        file="dino_resnet50_pretrain.pth",
+        url="https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
+        source="https://github.com/facebookresearch/dino",
+        licence="Apache-2.0",
+        megabytes=94,
+        convert=layout(heads=("fc.",)),
+    )
+)

@@ -1,0 +1,20 @@
+"""VICReg, 1000 epochs, batch 2048 (Bardes et al., ICLR 2022); past Table 1 of the supplement.
+
+Container: a flat state dict of the backbone alone. Keys: torchvision's own, without `fc`; one there is dropped.
+The published file is called `resnet50.pth`, as are others: it gets a name of its own here.
+Preprocessing: ImageNet mean and standard deviation.
+"""
+
+from adbench.backbones.pretraining import Pretraining, layout, register
+
+register("vicreg")(
+    Pretraining(
+        name="vicreg",
+        file="vicreg_resnet50.pth",
+        url="https://dl.fbaipublicfiles.com/vicreg/resnet50.pth",
+        source="https://github.com/facebookresearch/vicreg",
+        licence="CC-BY-NC-4.0",
+        megabytes=94,
+        convert=layout(heads=("fc.",)),
+    )
+)

@@ -1,0 +1,212 @@
+"""What each operation of a network does to the extent of its input. One table by name; what is not in it is unknown.
+
+Names: of a module's class or torch.nn base class, of a function, or of a method without the underscore of in-place forms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adbench.backbones.receptive_field.extents import Extent, Placeless, Value
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation on `extent`: its name, its module if it is one, and its arguments behind the first.
+
+    Arguments that are graph nodes stand here as their shapes; `shape` is the input's, `out` the result's. Inside a
+    module that is not traced through, shapes are unknown and empty.
+    """
+
+    name: str
+    extent: Extent
+    module: Any = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] | None = None
+    shape: Shape = ()
+    out: Shape = ()
+
+    def get(self, key: str, position: int, default: Any = None) -> Any:
+        """Return an option: attribute `key` of the module, keyword `key`, or positional argument `position`."""
+        if self.module is not None:
+            return getattr(self.module, key, default)
+        if self.kwargs and key in self.kwargs:
+            return self.kwargs[key]
+        return self.args[position] if position < len(self.args) else default
+
+    def dims(self, key: str = "dim", position: int = 0, default: Any = None) -> set[int]:
+        """Return the dimensions that an option names, counted from the end."""
+        given = self.get(key, position, default)
+        dims = given if isinstance(given, Sequence) else (given,)
+        return {d - len(self.shape) if d >= 0 else d for d in dims}
+
+
+class UnknownOperationError(Exception):
+    """The table has no rule for this operation, or none for these arguments."""
+
+
+Rule = Callable[[Call], Value]
+RULES: dict[str, Rule] = {}
+
+
+def _rule(names: str) -> Callable[[Rule], Rule]:
+    def add(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names.split(), rule))
+        return rule
+
+    return add
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return (value, value) if isinstance(value, int | str) else (value[0], value[-1])
+
+
+def _need(condition: bool) -> None:
+    if not condition:
+        raise UnknownOperationError
+
+
+@_rule(
+    "relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh softplus prelu threshold "
+    "add sub mul div truediv iadd isub imul neg pow sqrt rsqrt abs exp log clamp square maximum minimum where addcmul "
+    "dropout dropout2d batch_norm clone contiguous detach to float half type_as expand_as stochastic_depth "
+    "ReLU ReLU6 LeakyReLU ELU SELU CELU GELU SiLU Mish Hardswish Hardsigmoid Hardtanh Sigmoid Tanh Softplus PReLU Identity "
+    "BatchNorm2d Dropout Dropout2d StochasticDepth DropPath LayerScale2d"
+)
+def pointwise(call: Call) -> Value:
+    return call.extent
+
+
+@_rule("SqueezeExcitation GroupNorm InstanceNorm2d group_norm instance_norm")
+def scaled_by_statistics(call: Call) -> Value:
+    """A pointwise operation whose scale is computed from the whole image."""
+    return call.extent.mixed_with_whole()
+
+
+@_rule("Conv2d conv2d MaxPool2d max_pool2d AvgPool2d avg_pool2d")
+def window(call: Call) -> Value:
+    """Padding by name and timm's *Same layers are placed as for an input whose size the stride divides."""
+    _need(call.extent.dims == (-2, -1))
+    convolves = call.name in ("Conv2d", "conv2d")
+    first = (
+        1 if convolves or call.name == "conv2d" else 0
+    )  # conv2d(x, weight, bias, stride, ...), max_pool2d(x, kernel, stride, ...)
+    kernel = _pair(call.args[0][-2:]) if call.name == "conv2d" else _pair(call.get("kernel_size", 0))
+    stride = _pair(call.get("stride", first + 1, 1 if convolves else None) or kernel)
+    dilates = convolves or call.name in ("MaxPool2d", "max_pool2d")
+    dilation = _pair(call.get("dilation", first + 3, 1) if dilates else 1)
+    padding = _padding(call, call.get("padding", first + 2, 0))
+    sizes = zip(kernel, stride, dilation, padding, strict=True)
+    return call.extent.windows(*((k, s, d, _before(p, k, s, d)) for k, s, d, p in sizes))
+
+
+def _padding(call: Call, given: Any) -> tuple[Any, Any]:
+    if call.module is None or type(call.module).__module__.startswith("torch.nn."):
+        return _pair(given)
+    _need("Same" in type(call.module).__name__)  # another subclass may do anything
+    return _pair("same") if getattr(call.module, "same_pad", True) else _pair(given)
+
+
+def _before(padding: Any, kernel: int, stride: int, dilation: int) -> int:
+    if padding == "same":
+        return max(dilation * (kernel - 1) + 1 - stride, 0) // 2
+    return 0 if padding == "valid" else int(padding)
+
+
+@_rule("AdaptiveAvgPool2d AdaptiveMaxPool2d adaptive_avg_pool2d adaptive_max_pool2d")
+def adaptive_pool(call: Call) -> Value:
+    """To a grid of more than one cell, the window depends on the input's size."""
+    _need(_pair(call.get("output_size", 0)) == (1, 1))
+    return Placeless.WHOLE
+
+
+@_rule("mean sum amax amin norm std var")
+def reduction(call: Call) -> Value:
+    dims = call.dims("dim", 1 if call.name == "norm" else 0, range(len(call.shape)))
+    if dims.issuperset(call.extent.dims):
+        return Placeless.WHOLE
+    _need(max(dims) < min(call.extent.dims) or bool(call.get("keepdim", 1, False)))
+    _need(dims.isdisjoint(call.extent.dims))
+    return call.extent
+
+
+@_rule("LayerNorm layer_norm")
+def layer_norm(call: Call) -> Value:
+    """Over channels alone it is pointwise."""
+    given = call.get("normalized_shape", 0)
+    inside = -(1 if isinstance(given, int) else len(given))
+    return call.extent.mixed_with_whole() if max(call.extent.dims) >= inside else call.extent
+
+
+@_rule("cat concat split chunk softmax log_softmax normalize Softmax glu")
+def along_channels(call: Call) -> Value:
+    """Along a spatial axis, places would move or mix."""
+    default, position = {"normalize": (1, 1), "split": (0, 1), "chunk": (0, 1), "glu": (-1, 0)}.get(call.name, (0, 0))
+    _need(call.dims("dim", position, default).isdisjoint(call.extent.dims))
+    return call.extent
+
+
+@_rule("stack")
+def stack(call: Call) -> Value:
+    dim = call.get("dim", 0, 0)
+    _need((dim - len(call.out) if dim >= 0 else dim) < min(call.extent.dims))
+    return call.extent
+
+
+@_rule("Linear linear")
+def linear(call: Call) -> Value:
+    _need(-1 not in call.extent.dims)
+    return call.extent
+
+
+@_rule("permute Permute transpose swapaxes")
+def permutation(call: Call) -> Value:
+    rank = len(call.shape)
+    given = call.get("dims", 0)
+    if call.name in ("transpose", "swapaxes"):
+        order = list(range(rank))
+        a, b = call.get("dim0", 0), call.get("dim1", 1)
+        order[a], order[b] = order[b], order[a]
+    else:
+        order = [d % rank for d in (given if isinstance(given, Sequence) else call.args)]
+    y, x = (order.index(d + rank) - rank for d in call.extent.dims)
+    return replace(call.extent, dims=(y, x))
+
+
+@_rule("view reshape view_as reshape_as flatten Flatten unflatten Unflatten squeeze unsqueeze")
+def reshape(call: Call) -> Value:
+    """An axis survives where its length and the number of elements in front of it are the same before and after."""
+    y, x = (_survivor(call, dim) for dim in call.extent.dims)
+    return replace(call.extent, dims=(y, x))
+
+
+def _survivor(call: Call, dim: int) -> int:
+    at = dim + len(call.shape)
+    wanted = (call.shape[at], math.prod(call.shape[:at])) if call.shape else ()
+    found = [e for e, length in enumerate(call.out) if (length, math.prod(call.out[:e])) == wanted]
+    _need(len(found) == 1)
+    return found[0] - len(call.out)
+
+
+@_rule("pad ZeroPad2d ConstantPad2d ReflectionPad2d ReplicationPad2d")
+def pad(call: Call) -> Value:
+    """(left, right, top, bottom, ...), which further dimensions may follow."""
+    _need(call.extent.dims == (-2, -1))
+    given = call.get("padding" if call.module is not None else "pad", 0)
+    left, top = given[0], given[2] if len(given) > 2 else 0
+    return call.extent.windows((1, 1, 1, top), (1, 1, 1, left))
+
+
+@_rule("getitem")
+def crop(call: Call) -> Value:
+    """Slices of a tensor: an item of a list of tensors is handled where the list is."""
+    index = call.args[0] if isinstance(call.args[0], tuple) else (call.args[0],)
+    _need(all(isinstance(item, slice) for item in index))
+    full = [*index, *[slice(None)] * (len(call.shape) - len(index))]
+    starts = [full[d].indices(call.shape[d]) for d in call.extent.dims]
+    return call.extent.windows(*((1, step, 1, -start) for start, _, step in starts))

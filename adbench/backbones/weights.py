@@ -1,0 +1,267 @@
+"""Weights of a backbone: found by label, checked to the last key, loaded without running any code of theirs."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from adbench.backbones.families import IMAGENET_MEAN, IMAGENET_STD, Family, WeightsFile, bare, find
+from adbench.backbones.pretraining import PRETRAININGS, Pretraining, fitting, named
+from adbench.core.errors import UsageError, WeightsError
+from adbench.core.files import replacing, sha256
+from adbench.core.registry import match
+from adbench.types import OnStep, ignore_step
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+RANDOM_SEED = 0
+_TIMEOUT_S, _BLOCK = 15, 1 << 20
+_SLOW_S = 2.0
+_silent_hosts: dict[str, str] = {}  # hosts that took long to fail, with the reason: not waited for again
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that a job uses: label, SHA-256 of the file ("random-0" for none), preprocessing, file."""
+
+    label: str
+    sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    path: Path | None
+
+
+def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> Weights:
+    """Return the weights called `label`, fetched if need be.
+
+    A label is "imagenet", "random", a pretraining's or a library's name, or a checkpoint's path.
+
+    "random" is the library's own initialisation under a fixed seed. (Table 1 of the supplement of Heckler et al. prints
+    weights='DEFAULT' in its row "random"; that would be the pretrained network.)
+    Raises UsageError for a label that is unknown or another backbone's, WeightsError if the file is missing and cannot
+    be fetched or is damaged.
+    """
+    family, name = find(backbone)
+    if label == "random":
+        return Weights(label, f"random-{RANDOM_SEED}", IMAGENET_MEAN, IMAGENET_STD, None)
+    label, file = _file(family, name, label)
+    if not file.path.is_file():
+        _fetch(name, label, file, offline, on_step)
+    digest = sha256(file.path)
+    if not digest.startswith(file.sha256_prefix):
+        raise WeightsError(f"weights of {name}: {file.path} is damaged (SHA-256 {digest[:8]}, not {file.sha256_prefix}); "
+                           "delete it and run again")  # fmt: skip
+    return Weights(label, digest, file.mean, file.std, file.path)
+
+
+def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
+    own = _own_file(label)
+    if own:
+        return label, own
+    made = named(label)
+    if made is None:
+        if fitting(name):
+            match("weights", label, ["imagenet", "DEFAULT", *fitting(name), *family.labels(name)], where=f" of {name}")
+        return label, family.weights_file(bare(name), label)
+    if made.backbone != name:
+        raise UsageError(f"weights '{made.name}' belong to {made.backbone}, not to {name}; "
+                         f"'adbench list weights {name}' shows what fits")  # fmt: skip
+    return made.name, published_file(made)
+
+
+def published_file(made: Pretraining) -> WeightsFile:
+    """Return where a pretraining's file lies or belongs; one that is there is judged by its keys, not by its SHA-256."""
+    import torch
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / made.file
+    digits = "" if path.is_file() else made.sha256_prefix
+    return WeightsFile(path, made.url, made.mean, made.std, digits, made.remedy)
+
+
+def _own_file(label: str) -> WeightsFile | None:
+    if not ("/" in label or "\\" in label or Path(label).suffix in (".pth", ".pt", ".safetensors", ".tar", ".bin")):
+        return None
+    if not Path(label).is_file():
+        raise WeightsError(
+            f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'"
+        )
+    return WeightsFile(Path(label))
+
+
+def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnStep) -> None:
+    remedy = file.remedy or (f"get it from {file.url} and put it there" if file.url else "put it there")
+    missing = f"weights '{label}' of {name}: {file.path} is not there"
+    if offline or not file.url:
+        raise WeightsError(f"{missing}; {remedy}")
+    try:
+        with replacing(file.path) as temporary:
+            _download(file.url, temporary, on_step)
+            if not sha256(temporary).startswith(file.sha256_prefix):
+                raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")
+            _check_download(name, label, file, temporary, f"{missing} and its download is not it; {remedy}")
+    except _UnreachableError as error:
+        raise WeightsError(f"{missing} and cannot be downloaded ({error}); {remedy}") from error
+
+
+def _check_download(name: str, label: str, file: WeightsFile, temporary: Path, problem: str) -> None:
+    """Load what came for a pretraining: most publish no SHA-256."""
+    try:
+        if label in PRETRAININGS.items():
+            load(name, Weights(label, "", file.mean, file.std, temporary))
+    except WeightsError as error:
+        raise WeightsError(problem) from error
+
+
+class _UnreachableError(Exception):
+    """The network's side of a failed download, apart from the disk's."""
+
+
+def _download(url: str, target: Path, on_step: OnStep) -> None:
+    done, total = 0, 0
+    with target.open("wb") as file:
+        for block, total in _blocks(url):
+            file.write(block)
+            done += len(block)
+            on_step(done, total, f"downloading {url.rpartition('/')[2]}")
+    if done < total:
+        raise _UnreachableError(f"ended after {done} of {total} bytes")
+
+
+def _blocks(url: str) -> Iterator[tuple[bytes, int]]:
+    host, started = urlsplit(url).netloc, time.monotonic()
+    if host in _silent_hosts:
+        raise _UnreachableError(_silent_hosts[host])
+    total: int | None = None
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  addresses are the project's own
+            total = int(answer.headers.get("Content-Length") or 0)
+            while block := answer.read(_BLOCK):
+                yield block, total
+    except (OSError, HTTPException) as error:
+        reason = str(getattr(error, "reason", None) or error).splitlines()[0]
+        if total is None and time.monotonic() - started > _SLOW_S:
+            _silent_hosts[host] = reason
+        raise _UnreachableError(reason) from error
+
+
+def load(backbone: str, weights: Weights) -> nn.Module:
+    """Return the network with its weights, frozen and in evaluation mode.
+
+    Raises WeightsError, with the difference, unless the file's keys and shapes are exactly the network's.
+    """
+    import torch
+
+    family, name = find(backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        module = family.build(bare(name))
+    if weights.path is not None:
+        module.load_state_dict(_fitting_state(family, name, weights.label, weights.path, module), strict=False)
+    return module.eval().requires_grad_(False)
+
+
+def _fitting_state(family: Family, name: str, label: str, path: Path, module: nn.Module) -> dict[str, Tensor]:
+    made, given, wanted = PRETRAININGS.items().get(label), read_checkpoint(path), module.state_dict()
+    remedy = f"choose the checkpoint of {name}"
+    if made:
+        given = made.convert(given)
+        wanted = {key: value for key, value in wanted.items() if not key.startswith(made.head)}
+        remedy = f"this is not the published '{made.name}', see {made.source}"
+    else:
+        given = family.convert(bare(name), given)
+    given = {key: value for key, value in given.items() if not key.endswith("num_batches_tracked")}
+    _check_fit(name, path, wanted, given, remedy)
+    return given
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint: a state dict, or a dict that holds one under `state_dict` or `model`.
+
+    Raises WeightsError for a damaged file and for one that would run code when loaded.
+    """
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"weights {path}: refused, holds more than tensors or is no checkpoint; "
+                           "save its state dict alone") from error  # fmt: skip
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        raise WeightsError(
+            f"weights {path}: damaged or no checkpoint ({type(error).__name__}); get it again"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise WeightsError(f"weights {path}: holds no state dict of tensors; save 'model.state_dict()'")
+    return content
+
+
+def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor], remedy: str) -> None:
+    keys = {key for key in wanted if not key.endswith("num_batches_tracked")}
+    shapes = [k for k in sorted(keys & set(given)) if given[k].shape != wanted[k].shape]
+    problems = [
+        ("missing", sorted(keys - set(given))),
+        ("unexpected", sorted(set(given) - keys)),
+        ("of another shape", shapes),
+    ]
+    texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems if k]
+    if texts:
+        raise WeightsError(f"weights {path} do not fit {name}: keys {'; '.join(texts)}; {remedy}")
+
+
+def inventory() -> list[dict[str, Any]]:
+    """Return what is known of every pretraining's file, and whether it is here."""
+    return [_facts(PRETRAININGS.get(name)) for name in PRETRAININGS.names()]
+
+
+def _facts(made: Pretraining) -> dict[str, Any]:
+    path = published_file(made).path
+    facts: dict[str, Any] = {"name": made.name, "backbone": made.backbone, "file": made.file, "path": str(path)}
+    facts |= {"present": path.is_file(), "licence": made.licence, "megabytes": made.megabytes}
+    return facts | {"url": made.url, "source": made.source}
+
+
+def locate(name: str) -> tuple[dict[str, Any], str | None]:
+    """Return the facts of one pretraining, and the error to report if its file is not there."""
+    made = PRETRAININGS.get(name)
+    facts = _facts(made)
+    problem = f"weights '{made.name}' of {made.backbone}: {facts['path']} is not there; {made.remedy}"
+    return facts, None if facts["present"] else problem
+
+
+def adopt(name: str, file: Path) -> dict[str, Any]:
+    """Check that `file` loads as the pretraining, then copy it into place; return its facts with its SHA-256.
+
+    Raises WeightsError, and leaves what is in place alone, unless every key of the backbone is there and no other.
+    """
+    made = PRETRAININGS.get(name)
+    if not file.is_file():
+        raise WeightsError(f"weights import: {file}: no such file; {made.remedy}")
+    if file.suffix == ".safetensors":
+        raise WeightsError(f"weights import: {file}: '{made.name}' is published as {made.file}; {made.remedy}")
+    load(made.backbone, Weights(made.name, "", made.mean, made.std, file))
+    target = published_file(made).path
+    with replacing(target) as temporary:
+        shutil.copyfile(file, temporary)
+    digest = sha256(target)
+    return _facts(made) | {"sha256": digest, "as_published": _same(made, digest)}
+
+
+def _same(made: Pretraining, digest: str) -> bool | None:
+    """Whether the file is the publisher's, where the publisher says its SHA-256."""
+    return digest.startswith(made.sha256_prefix) if made.sha256_prefix else None

@@ -1,0 +1,82 @@
+"""Plug-in tables: every module of a package registers its items, and a lookup suggests the nearest valid name."""
+
+import difflib
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from adbench.core.errors import UsageError
+
+T = TypeVar("T")
+
+
+def squeeze(name: str) -> str:
+    """Return `name` as it is compared: lower case, letters and digits only (`ResNet-50` = `resnet50`)."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def unknown(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> UsageError:
+    """Return the error for a name that is not among `names`, with the nearest one or, for a short list, all of them."""
+    names = sorted(names)
+    near = difflib.get_close_matches(squeeze(name), [squeeze(n) for n in names], n=1, cutoff=0.6)
+    if near:
+        hint = f"did you mean '{next(n for n in names if squeeze(n) == near[0])}'?"
+    elif len(names) <= 12:
+        hint = f"choose from: {', '.join(names) or '(none)'}"
+    else:
+        hint = f"'adbench list {see or kind.removesuffix('s') + 's'}' shows all"
+    return UsageError(f"unknown {kind} '{name}'{where}; {hint}")
+
+
+def match(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> str:
+    """Return the member of `names` that a user meant by `name`; raise UsageError if there is none."""
+    names = list(names)
+    if name in names:
+        return name
+    same = [n for n in names if squeeze(n) == squeeze(name)]
+    if len(same) == 1:
+        return same[0]
+    raise unknown(kind, name, names, see, where)
+
+
+class Registry(Generic[T]):
+    """Items of one kind by name. The package's modules are imported at the first lookup: a new item is one new file."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._items: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that files its argument under `name`; a name taken twice is a programming error."""
+
+        def add(item: T) -> T:
+            if name in self._items:
+                raise ValueError(f"{self.kind} '{name}' is registered twice")
+            self._items[name] = item
+            return item
+
+        return add
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return sorted(self.items())
+
+    def items(self) -> dict[str, T]:
+        """Return all items by name, importing the package's modules first."""
+        if not self._loaded:
+            package = importlib.import_module(self.package)
+            for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
+                importlib.import_module(f"{self.package}.{module}")
+            self._loaded = True
+        return self._items
+
+    def canonical(self, name: str) -> str:
+        """Return the registered name that a user meant by `name`; raise UsageError with the nearest one."""
+        return match(self.kind, name, self.names())
+
+    def get(self, name: str) -> T:
+        """Return the item called `name`; raise UsageError with the nearest valid name."""
+        return self.items()[self.canonical(name)]

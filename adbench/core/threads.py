@@ -1,0 +1,111 @@
+"""Blocks of a long computation on several CPU threads, one block each: far fewer waits than torch's own threads need.
+
+Torch divides every operation and waits for all threads at its end, thousands of times for a row of small products; when
+another process holds one of the cores each of these waits costs a time slice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import count
+from threading import Lock
+from typing import Any, TypeVar, cast
+
+import torch
+
+Spread = Callable[[Callable[[Any], None], Sequence[Any]], None]  # calls a function on each item
+
+
+@contextmanager
+def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
+    """Give a function that calls another on each item, on as many threads as torch may use, and waits for the last.
+
+    Meanwhile torch works on one thread in each of them; its setting is put back at the end. On a device other than the
+    CPU, or where several threads are not worth it, the items come one after the other. The calls must not touch the same data.
+    """
+    count = torch.get_num_threads()
+    if device.type != "cpu" or count == 1:
+        yield _one_by_one
+        return
+    torch.set_num_threads(1)
+    try:
+        yield _spread(count) if worth else _one_by_one
+    finally:
+        torch.set_num_threads(count)
+
+
+def _one_by_one(call: Callable[[Any], None], items: Sequence[Any]) -> None:
+    for item in items:
+        call(item)
+
+
+def _spread(count: int) -> Spread:
+    helpers = _helpers(count - 1, os.getpid())
+
+    def spread(call: Callable[[Any], None], items: Sequence[Any]) -> None:
+        waiting, lock = iter(items), Lock()
+
+        @torch.inference_mode()  # that mode is a thread's own
+        def work() -> None:
+            while True:
+                with lock:
+                    item = next(waiting, _NONE)
+                if item is _NONE:
+                    return
+                call(item)
+
+        others = [helpers.submit(work) for _ in range(min(count, len(items)) - 1)]
+        try:
+            work()
+        finally:
+            for other in others:
+                other.exception()
+        for other in others:
+            other.result()
+
+    return spread
+
+
+_NONE = object()
+
+
+@lru_cache(maxsize=4)
+def _helpers(count: int, process: int) -> ThreadPoolExecutor:
+    """Return threads that stay: new ones take memory of their own anew, which costs as much as a short search.
+
+    process: its number; a fork has none of the threads.
+    """
+    return ThreadPoolExecutor(count, "adbench", torch.set_num_threads, (1,))
+
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+def ordered_map(call: Callable[[Item], Outcome], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Outcome]:
+    """Yield `call` of each item in order, computed in threads; at most `ahead` outcomes wait to be taken."""
+    waiting: deque[Future[Outcome]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(call, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def in_background(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield items that a thread of its own makes, one ahead: whoever launches passes then has nothing else to do."""
+    none = object()
+    for item in ordered_map(lambda _: next(items, none), count(), threads=1, ahead=1):
+        if item is none:
+            return
+        yield cast(Item, item)

@@ -1,0 +1,1 @@
+"""Images, masks and data sets: reading, checking, folder layouts, generated data and synthetic defects."""

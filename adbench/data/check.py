@@ -1,0 +1,170 @@
+"""Look at every file of a dataset before any work: all problems at once, a digest of every file, remembered by file.
+
+This is no dataset; it registers nothing.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.core.errors import DataError
+from adbench.core.files import write_text
+from adbench.data.images import read_image, read_mask, unreadable
+from adbench.types import Category, OnStep, Sample, digest, ignore_step
+
+_SHOWN = 10  # problems named in a message
+
+
+class FileFacts(NamedTuple):
+    """What is known of an image or mask file: the SHA-256 of its bytes, its upright size in pixels."""
+
+    sha256: str
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return (self.height, self.width)
+
+
+Facts = dict[Path, FileFacts]
+Keep = Callable[[Path, NDArray[np.uint8]], None]
+
+
+def check_files(
+    categories: Sequence[Category],
+    memo_file: Path | None = None,
+    on_step: OnStep = ignore_step,
+    keep: Keep = lambda path, image: None,
+) -> Facts:
+    """Decode and hash every image and mask, compare the masks' sizes with their images', and return the files' facts.
+
+    `memo_file`: JSON in which facts are kept by path, size and time of change, so that a second call decodes nothing.
+    `keep` is handed each image that had to be decoded, (H, W, 3), in one of several threads.
+    Raises one DataError that says how many problems there are and names them.
+    """
+    files = dict(_files(categories))
+    memo = _Memo(memo_file, keep)
+    facts, problems = _examine(files, memo, on_step)
+    memo.write()
+    problems += [text for category in categories for sample in category.test for text in _mask_problems(sample, facts)]
+    if problems:
+        raise _refused(problems)
+    return facts
+
+
+def split_fingerprint(samples: Sequence[Sample], facts: Mapping[Path, FileFacts]) -> str:
+    """Return the digest of the images in order: of their names and contents, not of where they lie."""
+    return digest([[sample.name, facts[sample.path].sha256] for sample in samples])
+
+
+def category_fingerprint(category: Category, facts: Mapping[Path, FileFacts]) -> str:
+    """Return the digest of all that decides a score: training images, test images, defect labels and masks."""
+    truth = [
+        [sample.defect, None if sample.masks is None else [facts[mask].sha256 for mask in sample.masks]]
+        for sample in category.test
+    ]
+    return digest([split_fingerprint(category.train, facts), split_fingerprint(category.test, facts), truth])
+
+
+def _files(categories: Sequence[Category]) -> Iterator[tuple[Path, str]]:
+    """Yield every file with what it is, "image" or "mask"."""
+    for category in categories:
+        for sample in (*category.train, *category.test):
+            yield sample.path, "image"
+            yield from ((mask, "mask") for mask in sample.masks or ())
+
+
+def _examine(files: Mapping[Path, str], memo: "_Memo", on_step: OnStep) -> tuple[Facts, list[str]]:
+    facts: Facts = {}
+    problems = []
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        for done, (path, found) in enumerate(zip(files, pool.map(memo.facts, files, files.values()), strict=True)):
+            on_step(done + 1, len(files), "checking files")
+            if isinstance(found, FileFacts):
+                facts[path] = found
+            else:
+                problems.append(found)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
+    return facts, problems
+
+
+def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
+    if sample.anomalous and sample.masks == ():
+        yield f"no mask for image {sample.path}; add it to the ground truth or remove the image"
+    for mask in sample.masks or ():
+        image_facts, mask_facts = facts.get(sample.path), facts.get(mask)
+        if image_facts and mask_facts and image_facts.size != mask_facts.size:
+            yield (f"mask {mask} has {mask_facts.width} x {mask_facts.height} pixels, its image {sample.path} has "
+                   f"{image_facts.width} x {image_facts.height}; make them the same")  # fmt: skip
+
+
+def _refused(problems: Sequence[str]) -> DataError:
+    if len(problems) == 1:
+        return DataError(problems[0])
+    more = f" | and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return DataError(f"{len(problems)} problems in the data: {' | '.join(problems[:_SHOWN])}{more}")
+
+
+class _Memo:
+    """Facts of files by absolute path, valid while a file's size and time of change stay; a damaged memo is forgotten."""
+
+    def __init__(self, file: Path | None, keep: Keep) -> None:
+        self._file, self._known, self._changed, self._keep = file, _read(file), False, keep
+
+    def facts(self, path: Path, kind: str) -> FileFacts | str:
+        """Return the facts of one file, or what is wrong with it. Runs in threads."""
+        key = os.path.abspath(path)  # noqa: PTH100  resolve() would ask the disk for every part of the path
+        try:
+            status = path.stat()
+            stamp = [status.st_size, status.st_mtime_ns]
+            known = self._known.get(key)
+            if known and known[:2] == stamp:
+                return FileFacts(*known[2:])
+            facts = _decode(path, kind, self._keep)
+        except OSError as error:
+            return str(unreadable(path, kind, error.strerror or str(error)))
+        except DataError as error:
+            return str(error)
+        self._known[key], self._changed = [*stamp, *facts], True
+        return facts
+
+    def write(self) -> None:
+        """Keep what has been learnt."""
+        if self._file and self._changed:
+            write_text(self._file, json.dumps(self._known))
+
+
+def _read(file: Path | None) -> dict[str, list[Any]]:
+    try:
+        known = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    except (OSError, ValueError):
+        return {}
+    valid = isinstance(known, dict) and all(_is_entry(value) for value in known.values())
+    return known if valid else {}
+
+
+def _is_entry(value: object) -> bool:
+    kinds = (int, int, str, int, int)  # size, time of change, SHA-256, height, width
+    return isinstance(value, list) and len(value) == 5 and all(map(isinstance, value, kinds))
+
+
+def _decode(path: Path, kind: str, keep: Keep) -> FileFacts:
+    data = path.read_bytes()  # once, for the digest and the decoder
+    if kind == "mask":
+        height, width = read_mask(path, data).shape
+    else:
+        image = read_image(path, data)
+        height, width = image.shape[:2]
+        keep(path, image)
+    return FileFacts(hashlib.sha256(data).hexdigest(), height, width)

@@ -1,0 +1,1 @@
+"""Generated parts and defects, drawn for the data set `demo`."""

@@ -1,0 +1,100 @@
+"""Images at the sizes of network inputs, kept in memory: decoded once, for the check of the files and for every pass.
+
+Resized pixels keep fractions of a gray level. Rounded to whole ones, as image libraries do, they differ by a quarter of
+a level in the mean, and features of low-contrast parts by 5 to 9 % (EfficientNet-Lite0).
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.core.environment import memory_bytes
+from adbench.data.images import read_image
+
+STEPS = 128  # per gray level: white is 32,640
+Pixels = NDArray[np.int16]  # RGB in such steps: (size, size, 3) of one image, (B, size, size, 3) of several
+_Key = tuple[Path, int, int, int]  # with the file's size and time of change, and the image's size
+
+
+def resize(image: NDArray[np.uint8], size: int) -> Pixels:
+    """Return `image` (H, W, 3) as (size, size, 3): bilinear with half-pixel centres and, where it shrinks, antialiased.
+
+    The same weights as Pillow's and torchvision's.
+    """
+    height, width, channels = image.shape
+    if (height, width) == (size, size):
+        return image.astype(np.int16) * STEPS
+    from adbench.data import kernels as resizing  # slow to import
+
+    pixels = np.empty((size, size, channels), np.int16)
+    lines = np.ascontiguousarray(image).reshape(height, width * channels)
+    resizing.resize(lines, *_taps(height, size), *_taps(width, size), STEPS, pixels)
+    return pixels
+
+
+@lru_cache(maxsize=64)
+def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return where the pixels begin that make up each of `size` new ones (size,), and their weights (size, taps)."""
+    scale = length / size
+    reach = max(scale, 1.0)  # of the triangle to either side
+    centres = (np.arange(size) + 0.5) * scale
+    taps = min(length, 2 * math.ceil(reach) + 1)
+    first = np.clip(np.floor(centres - reach + 0.5).astype(np.int64), 0, length - taps)
+    places = first[:, None] + np.arange(taps) + 0.5
+    weights = np.maximum(0, 1 - np.abs(places - centres[:, None]) / reach)
+    return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def read_pixels(path: Path, image_size: int) -> Pixels:
+    """Return one image as the network sees it, before normalisation: (image_size, image_size, 3) RGB."""
+    return resize(read_image(path), image_size)
+
+
+class PixelMemory:
+    """The first images that fit into `limit` bytes; the others are decoded each time. For many threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._left, self._lock = limit, threading.Lock()
+        self._kept: dict[_Key, Pixels] = {}
+
+    def read(self, path: Path, image_size: int) -> Pixels:
+        """Return what `read_pixels` does, of the file as it is now."""
+        key = _key(path, image_size)
+        known = self._kept.get(key) if key else None
+        if known is not None:
+            return known
+        pixels = read_pixels(path, image_size)
+        self._keep(key, pixels)
+        return pixels
+
+    def keeper(self, sizes: Sequence[int]) -> Callable[[Path, NDArray[np.uint8]], None]:
+        """Return a function that takes a file's decoded image (H, W, 3) and keeps it at `sizes`, for `read`."""
+
+        def keep(path: Path, image: NDArray[np.uint8]) -> None:
+            for size in dict.fromkeys(sizes):
+                if self._left >= 6 * size**2:  # bytes: looked at before the work of resizing
+                    self._keep(_key(path, size), resize(image, size))
+
+        return keep
+
+    def _keep(self, key: _Key | None, pixels: Pixels) -> None:
+        with self._lock:
+            if key and key not in self._kept and pixels.nbytes <= self._left:
+                self._left -= pixels.nbytes
+                self._kept[key] = pixels
+
+
+def _key(path: Path, image_size: int) -> _Key | None:
+    try:
+        status = path.stat()
+    except OSError:  # reading the file will say what is wrong
+        return None
+    return (path, status.st_size, status.st_mtime_ns, image_size)
+
+
+MEMORY = PixelMemory(memory_bytes() // 16)  # this process's

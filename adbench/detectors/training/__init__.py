@@ -1,0 +1,1 @@
+"""What detectors that train a network share: flows, the training loop, standardization."""

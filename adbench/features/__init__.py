@@ -1,0 +1,1 @@
+"""Features: images become feature maps, in memory and in a cache on disk."""

@@ -1,0 +1,81 @@
+"""From a detector's grid to the evaluation grid: maps are enlarged and smoothed, masks resized.
+
+h x w feature grid, H x W evaluation grid. Numpy only: importing this module loads neither torch nor scipy.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.types import Maps, Size
+
+SIGMA_GRID = 256  # the grid on which a sigma is given
+_ALONE = 1 << 18  # multiplications of a product that numpy's BLAS gives to one thread
+_FEWEST = 16  # rows of a product: below, its parts would take longer than the whole
+
+
+@lru_cache(maxsize=64)
+def bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:
+    """Return the (outputs, inputs) matrix of linear interpolation, as torch's with align_corners=False."""
+    source = np.maximum((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0)
+    low = np.minimum(source.astype(int), inputs - 1)
+    high = np.minimum(low + 1, inputs - 1)
+    matrix, rows = np.zeros((outputs, inputs)), np.arange(outputs)
+    np.add.at(matrix, (rows, low), 1 - (source - low))
+    np.add.at(matrix, (rows, high), source - low)
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def resizer(inputs: int, outputs: int, sigma: float) -> NDArray[np.float32]:
+    """Return the (outputs, inputs) matrix that interpolates along one axis, then smooths by `sigma` output pixels.
+
+    Made in float64. The Gaussian is scipy's: mode "reflect", cut off at 4 sigma.
+    """
+    matrix = bilinear(inputs, outputs)
+    if sigma > 0:
+        from scipy.ndimage import gaussian_filter1d
+
+        matrix = gaussian_filter1d(matrix, sigma, axis=0, mode="reflect", truncate=4.0)
+    return matrix.astype(np.float32)
+
+
+def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) -> NDArray[np.float32]:
+    """Return (N, h, w) maps bilinearly resized to `size` = (H, W), then smoothed by a Gaussian, as (N, H, W) float32.
+
+    `sigma` is in pixels of a 256 grid and grows with the evaluation grid: sigma * H / 256 down, sigma * W / 256 across
+    (PatchCore's sigma of 4 was chosen near that size); 0 = no smoothing. Both steps are linear and separable, so
+    together they are one small matrix per axis. An image's result does not depend on the others.
+    """
+    height, width = size
+    down = resizer(maps.shape[1], height, sigma * height / SIGMA_GRID)
+    across = resizer(maps.shape[2], width, sigma * width / SIGMA_GRID)
+    return _product(down, _product(maps.astype(np.float32, copy=False), across.T))
+
+
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the product of one matrix with a stack, by blocks of rows so small that BLAS wakes no thread for them.
+
+    To wait for one takes a hundred times as long as such a block where another program, or a thread of this one, is busy.
+    """
+    height, (inner, width) = left.shape[-2], right.shape[-2:]
+    product = np.empty((*left.shape[:-2], *right.shape[:-2], height, width), np.float32)
+    most = _ALONE // (inner * width)
+    rows = math.ceil(height / math.ceil(height / most)) if most >= _FEWEST else height
+    for first in range(0, height, rows):
+        part = slice(first, first + rows)
+        np.matmul(left[..., part, :], right, out=product[..., part, :])
+    return product
+
+
+def upsample(maps: Maps, size: Size, native_sizes: Sequence[tuple[int, int]], sigma: float = 0.0) -> Maps:
+    """Return N maps (h, w) on the evaluation grid: (N, size, size), or for "native" a list of maps (H_i, W_i).
+
+    `native_sizes` are the N images' original (H_i, W_i); only "native" reads them. `sigma` as in `resize_maps`.
+    """
+    if size != "native":
+        return resize_maps(np.asarray(maps), (size, size), sigma)
+    return [resize_maps(m[None], hw, sigma)[0] for m, hw in zip(maps, native_sizes, strict=True)]

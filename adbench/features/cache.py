@@ -1,0 +1,288 @@
+"""The feature cache: one array file and one JSON sidecar per entry, whole or not there, checked before use."""
+
+import json
+import logging
+import math
+import os
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.core.errors import DataError, UsageError
+from adbench.core.files import replacing, write_text
+from adbench.types import digest
+
+
+class ArrayFile:
+    """Appends batches (B, C, h, w) to one array file; a layer that float16 cannot hold is widened to float32."""
+
+    def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int], dtype: str) -> None:
+        self.shape, self.dtype = (count, *shape), np.dtype("float16" if dtype == "bfloat16" else dtype)
+        self.rows, self.crc, self._file = 0, 0, file
+        self._write_header()
+
+    def append(self, batch: NDArray[np.floating]) -> None:
+        """Add the features of the next images, float32, or float16 that has been found to hold them.
+
+        Raise DataError if they are not finite.
+        """
+        if batch.dtype == np.float16:
+            return self._write(np.ascontiguousarray(batch, self.dtype))
+        import torch  # casts four times as fast as numpy; what only looks entries up needs none
+
+        values = torch.from_numpy(batch).contiguous()
+        least, most = (float(bound) for bound in values.aminmax())  # not a number if any value is none
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise DataError("features are not finite; choose other weights or another layer")
+        if self.dtype == np.float16 and max(-least, most) > float(np.finfo(np.float16).max):
+            self._widen()
+        return self._write((values.half() if self.dtype == np.float16 else values).numpy())
+
+    def _write_header(self) -> None:
+        self._file.seek(0)
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def _write(self, batch: NDArray[np.floating]) -> None:
+        self._file.write(batch.data)
+        self.crc, self.rows = zlib.crc32(batch.data, self.crc), self.rows + len(batch)
+
+    def _widen(self) -> None:
+        self._file.flush()
+        start = self._file.seek(0, os.SEEK_END) - self.rows * int(np.prod(self.shape[1:])) * 2
+        self._file.seek(start)
+        written = np.frombuffer(self._file.read(), np.float16).reshape(self.rows, *self.shape[1:])
+        self.dtype, self.rows, self.crc = np.dtype(np.float32), 0, 0
+        self._write_header()
+        self._write(written.astype(np.float32))
+
+
+log = logging.getLogger("adbench")
+EXTRACTION_REVISION = 3  # of the extraction: grows when the same inputs give other features
+_BLOCK = 1 << 24
+_STALE_S = 3600  # a temporary file untouched for so long belongs to no running process
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """Everything that decides the features of one layer over one split."""
+
+    images: str  # fingerprint of the split's images
+    backbone: str
+    weights_sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    layer: str
+    dtype: str
+    revision: int = EXTRACTION_REVISION
+
+    @property
+    def name(self) -> str:
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """Features on disk. array: (N, C, h, w) memory map; sidecar: what the entry was made from and at what cost."""
+
+    path: Path
+    array: NDArray[np.floating]
+    sidecar: dict[str, Any]
+
+
+class FeatureCache:
+    """Entries in one folder. Processes may share it: each writes beside and renames, and what is there stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._verified: set[tuple[str, int]] = set()
+
+    def path(self, key: CacheKey) -> Path:
+        """Return where the array of `key` lies or will lie."""
+        return self.folder / f"{key.name}.npy"
+
+    def sidecar(self, key: CacheKey) -> Path:
+        """Return where the sidecar of `key` lies or will lie; it is written last, so that an entry is there if it is."""
+        return self.path(key).with_suffix(".json")
+
+    def read(self, key: CacheKey) -> CacheEntry | None:
+        """Return the entry, or None if it is not there or was damaged: that is reported and deleted, to be made again."""
+        path, side = self.path(key), self.sidecar(key)
+        if not side.is_file():
+            return None
+        try:
+            sidecar = json.loads(side.read_text(encoding="utf-8"))
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            self._verify(path, array, sidecar, key)
+        except Exception as error:  # numpy's reader raises whatever a damaged header makes it stumble over
+            log.warning("cache entry %s is damaged (%s); it is deleted and made again", path.name, error)
+            side.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            return None
+        with suppress(OSError):  # of another user, or pruned just now
+            os.utime(side)  # the time of last use, for prune
+        return CacheEntry(path, array, sidecar)
+
+    def _verify(self, path: Path, array: NDArray[np.floating], sidecar: dict[str, Any], key: CacheKey) -> None:
+        if CacheKey(**_tuples(sidecar["key"])) != key or list(array.shape) != sidecar["shape"]:
+            raise ValueError("made from something else")
+        stamp = (path.name, path.stat().st_mtime_ns)
+        if stamp not in self._verified and _checksum(array) != sidecar["crc32"]:
+            raise ValueError("checksum differs")
+        self._verified.add(stamp)
+
+    @contextmanager
+    def writing(self, keys: dict[str, CacheKey], count: int, facts: dict[str, Any]) -> Iterator["CacheWriters"]:
+        """Yield writers for several layers of one pass; each entry appears, whole, at the end of the block."""
+        with ExitStack() as stack:
+            writers = CacheWriters(stack, self, keys, count)
+            started = time.perf_counter()
+            yield writers
+            seconds = time.perf_counter() - started
+            writers.finish()
+        for layer, key in keys.items():
+            writer = writers.by_layer[layer]
+            self._write_sidecar(key, writer, facts | {"seconds": seconds, "layers_in_pass": len(keys)})
+
+    def _write_sidecar(self, key: CacheKey, writer: ArrayFile, facts: dict[str, Any]) -> None:
+        shape, dtype = list(writer.shape), writer.dtype.name
+        sidecar = {"key": asdict(key), "shape": shape, "dtype": dtype, "crc32": writer.crc, **facts}
+        if not self.sidecar(key).is_file():
+            write_text(self.sidecar(key), json.dumps(sidecar, indent=1))
+            self._verified.add((self.path(key).name, self.path(key).stat().st_mtime_ns))
+
+    def entries(self) -> list[tuple[Path, int, float]]:
+        """Return (sidecar, bytes of both files, time of last use) of every entry, the least recently used first."""
+        found = []
+        for side in self.folder.glob("*.json"):
+            array = side.with_suffix(".npy")
+            if array.is_file():
+                found.append((side, side.stat().st_size + array.stat().st_size, side.stat().st_mtime))
+        return sorted(found, key=lambda entry: (entry[2], entry[0].name))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what each entry holds, the least recently used first."""
+        found = []
+        for side, size, _ in self.entries():
+            sidecar = json.loads(side.read_text(encoding="utf-8"))
+            key = {name: sidecar["key"][name] for name in ("backbone", "weights_sha256", "layer", "image_size")}
+            rest = {name: sidecar[name] for name in ("split", "shape", "dtype")}
+            found.append({"path": str(side.with_suffix(".npy")), "bytes": size, **key, **rest})
+        return found
+
+    def prune(self, max_bytes: int) -> tuple[int, int]:
+        """Delete what killed runs left, then the least recently used entries until the rest fits `max_bytes`.
+
+        Returns (files or entries, bytes) deleted.
+        """
+        count, freed = self._clear_remains()
+        entries = self.entries()
+        excess = sum(size for _, size, _ in entries) - max_bytes
+        for side, size, _ in entries:
+            if excess <= 0:
+                break
+            side.unlink(missing_ok=True)  # first: an array without its sidecar is no entry
+            side.with_suffix(".npy").unlink(missing_ok=True)
+            count, freed, excess = count + 1, freed + size, excess - size
+        return count, freed
+
+    def evict(self, keys: Iterable[CacheKey], max_bytes: int) -> None:
+        """Delete the entries of `keys`, one by one, while the whole cache is larger than `max_bytes`.
+
+        Who still reads one keeps what is mapped; who looks for it makes it again.
+        """
+        excess = sum(size for _, size, _ in self.entries()) - max_bytes
+        for key in keys:
+            if excess > 0 and self.path(key).is_file():
+                excess -= self.path(key).stat().st_size
+                self.sidecar(key).unlink(missing_ok=True)  # first: without it the array counts as not there
+                self.path(key).unlink(missing_ok=True)
+
+    def _clear_remains(self) -> tuple[int, int]:
+        """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""
+        orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
+        remains = [
+            path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S
+        ]
+        freed = sum(path.stat().st_size for path in remains)
+        for path in remains:
+            path.unlink(missing_ok=True)
+        return len(remains), freed
+
+
+class CacheWriters:
+    """The open array files of one pass, made when the first batch tells the shapes."""
+
+    def __init__(self, stack: ExitStack, store: FeatureCache, keys: dict[str, CacheKey], count: int) -> None:
+        self._stack, self._store, self._keys, self._count = stack, store, keys, count
+        self.by_layer: dict[str, ArrayFile] = {}
+        self._files: list[IO[bytes]] = []
+        self._pool = stack.enter_context(ThreadPoolExecutor(len(keys)))
+
+    def append(self, batch: Mapping[str, NDArray[np.floating]]) -> None:
+        """Add the features (B, C, h, w) of the next images, by layer, each layer in a thread of its own."""
+        for layer, maps in batch.items():
+            if layer not in self.by_layer:
+                self._open(layer, maps.shape[1:])
+        appended = [self._pool.submit(self._append, layer, maps) for layer, maps in batch.items()]
+        wait(appended)  # all of them, whatever happens: then the files may be closed
+        for outcome in appended:
+            outcome.result()
+
+    def _open(self, layer: str, shape: tuple[int, ...]) -> None:
+        key = self._keys[layer]
+        there = self._store.sidecar(key).is_file
+        # nobody waits for the disk: what a power cut takes, the checksum tells, and it is made again
+        temporary = self._stack.enter_context(replacing(self._store.path(key), unless=there, durable=False))
+        file = self._stack.enter_context(temporary.open("wb+"))
+        self._files.append(file)
+        channels, height, width = shape
+        self.by_layer[layer] = ArrayFile(file, self._count, (channels, height, width), key.dtype)
+
+    def _append(self, layer: str, batch: NDArray[np.floating]) -> None:
+        try:
+            self.by_layer[layer].append(batch)
+        except DataError as error:
+            raise DataError(f"layer '{layer}' of {self._keys[layer].backbone}: {error}") from error
+
+    def finish(self) -> None:
+        """Flush all files and check that every image has its features."""
+        for layer, writer in self.by_layer.items():
+            if writer.rows != self._count:
+                raise ValueError(f"layer '{layer}': {writer.rows} of {self._count} images written")
+        for file in self._files:
+            file.flush()
+
+
+def _checksum(array: NDArray[np.floating]) -> int:
+    flat, crc = array.reshape(-1), 0
+    for start in range(0, flat.size, _BLOCK):
+        crc = zlib.crc32(flat[start : start + _BLOCK].tobytes(), crc)
+    return crc
+
+
+def _tuples(key: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in key.items()}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as `50GB`, `500 MB` or `1024` stands for; UsageError if it is none."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    digits = text.strip().rstrip("kKmMgGtTbB ")
+    unit = text.strip()[len(digits) :].strip().lower()
+    try:
+        size = float(digits) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes") from None
+    if not 0 <= size < 1 << 63:
+        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")
+    return int(size)

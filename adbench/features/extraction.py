@@ -1,0 +1,200 @@
+"""Forward passes: images from disk through the cut graph of a backbone, every asked-for layer at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from adbench.backbones.network import Network
+from adbench.core.environment import memory_bytes
+from adbench.core.memory import in_parts, out_of_memory
+from adbench.core.threads import Item, Outcome, in_background, ordered_map
+from adbench.data.pixels import Pixels, read_pixels
+from adbench.features.graph_optimization import fast_graph
+from adbench.types import OnStep, ignore_step
+
+Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 where that is asked for
+Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; what it returns waits for its features
+HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
+BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
+_AHEAD = 2  # batches decoded before the network asks for them
+
+
+def extract_for(
+    use: Callable[[Features], Outcome],
+    network: Network,
+    paths: Sequence[Path],
+    layers: Sequence[str],
+    image_size: int,
+    device: torch.device,
+    on_step: OnStep = ignore_step,
+    read: Callable[[Path, int], Pixels] = read_pixels,
+    precision: torch.dtype = torch.float32,
+    half: bool = False,
+) -> Iterator[Outcome]:
+    """Yield what `use` makes of {layer: (B, C, h, w)} of batches of images in order; a few batches are held at once.
+
+    One forward pass for all layers, computed in `precision`. Where passes run side by side, so does `use`, on one thread of
+    torch each: it must be safe in several threads. Images are resized to a square, bilinear and antialiased, without a crop.
+    `read` takes the place of `read_pixels`, for a caller who wants more of an image than its features; it runs in threads of
+    this process. half: features come in float16 where all values of a batch fit. Raises what `read` raises: DataError for an
+    unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
+    """
+    module = _fast(network, tuple(layers), image_size, device, precision)
+    side_by_side = _side_by_side(len(paths), image_size, device)
+    size = batch_size(len(paths), image_size, device, side_by_side)
+    launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
+    decoded = ordered_map(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
+    groups = iter(lambda: list(islice(decoded, size)), [])
+    on_gpu = device.type == "cuda"
+    batches = in_background(map(partial(stacked, pinned=True), groups)) if on_gpu else map(stacked, groups)
+    start = partial(_used, launch, use)
+    passes = (
+        ordered_map(partial(_on_one_thread, start), batches, side_by_side, side_by_side)
+        if side_by_side > 1
+        else one_late(start, batches)
+    )
+    done, threads = 0, torch.get_num_threads()
+    try:
+        for count, outcome in passes:
+            done += count
+            on_step(done, len(paths), f"{network.backbone} at {image_size} px")
+            yield outcome
+    finally:
+        torch.set_num_threads(threads)  # other threads have set it for all that MKL does
+
+
+def _as_they_are(maps: Features) -> Features:
+    return maps
+
+
+extract = partial(extract_for, _as_they_are)  # yields the features themselves
+
+
+def _used(launch: Launch, use: Callable[[Features], Outcome], batch: Tensor) -> Callable[[], tuple[int, Outcome]]:
+    """Launch a batch; the returned function waits for its features, and returns their number and what `use` makes of them."""
+    wait = launch(batch)
+    return lambda: (len(batch), use(wait()))
+
+
+def _in_halves(launch: Launch, batch: Tensor) -> Callable[[], Features]:
+    """Launch a batch, or its halves one after the other if memory does not reach for it."""
+    try:
+        return launch(batch)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    parts = in_parts(lambda rows: launch(batch[rows])(), slice(0, len(batch)))
+    return lambda: {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
+
+
+def precision_of(dtype: str) -> torch.dtype:
+    """Return what passes are computed in for features of a dtype."""
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
+@lru_cache(maxsize=2)  # the splits of a group follow each other, in one precision or two
+def _fast(
+    network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype
+) -> nn.Module:
+    """Return the rewritten graph, for one image size: its weights are laid out for that."""
+    return fast_graph(network.whole, layers, device, precision)
+
+
+def _side_by_side(images: int, image_size: int, device: torch.device) -> int:
+    """Return how many passes run at once, each on one CPU thread; 1 = one after the other, on all threads.
+
+    Passes side by side wait for nothing, and give the same bits on any number of threads.
+    """
+    threads = torch.get_num_threads()
+    needed = threads * max(HOST_BATCH, image_size**2) * BYTES_PER_PIXEL
+    return threads if device.type == "cpu" and images >= threads and needed < memory_bytes() / 2 else 1
+
+
+def batch_size(images: int, image_size: int, device: torch.device, side_by_side: int = 1) -> int:
+    """Return the images per forward pass: the same on one machine for the same images, whatever else it does."""
+    pixels = HOST_BATCH
+    if device.type == "cuda":
+        pixels = min(DEVICE_BATCH, torch.cuda.get_device_properties(device).total_memory // (2 * BYTES_PER_PIXEL))
+    most = max(1, pixels // image_size**2)
+    if side_by_side > 1:  # in the last round all threads have one, or some would wait
+        rounds = math.ceil(images / (most * side_by_side))
+        return max(1, math.ceil(images / (rounds * side_by_side)))
+    return min(most, max(1, images))
+
+
+def _on_one_thread(launch: Callable[[Item], Callable[[], Outcome]], item: Item) -> Outcome:
+    """Launch and wait, torch on one thread."""
+    torch.set_num_threads(1)
+    return launch(item)()
+
+
+def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[Item]) -> Iterator[Outcome]:
+    """Yield what each launch's function returns, asked for after the next launch: a GPU computes on while its host waits."""
+    earlier: Callable[[], Outcome] | None = None
+    for item in items:
+        later = launch(item)
+        if earlier:
+            yield earlier()
+        earlier = later
+    if earlier:
+        yield earlier()
+
+
+def stacked(images: Sequence[Pixels], pinned: bool = False) -> Tensor:
+    """Return images as one tensor (B, H, W, 3); pinned: in memory from which a GPU can fetch it by itself."""
+    batch = torch.empty((len(images), *images[0].shape), dtype=torch.int16, pin_memory=pinned)
+    np.stack(images, out=batch.numpy())
+    return batch
+
+
+@torch.inference_mode()
+def launched(
+    network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, half: bool, pixels: Tensor
+) -> Callable[[], Features]:
+    """Start the pass of some images (B, H, W, 3) and the copies of their maps; the returned function waits for these."""
+    on_gpu = device.type == "cuda"
+    # no TF32, whatever torch's default: float32 means float32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))
+    fetches = {layer: _to_host(values.float().contiguous(), half) for layer, values in maps.items()}
+    finished: Any = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
+    if finished:
+        finished.record(torch.cuda.current_stream(device))
+
+    def wait() -> Features:
+        if finished:
+            finished.synchronize()
+        return {layer: fetch() for layer, fetch in fetches.items()}
+
+    return wait
+
+
+def _to_host(values: Tensor, half: bool) -> Callable[[], NDArray[np.floating]]:
+    """Start a copy to the host's memory; the returned function gives it, once it is there, rounded to float16 if that can be."""
+    if not half:
+        return _copied(values).numpy
+    bounds, rounded = _copied(torch.stack(values.aminmax())), _copied(values.half())
+
+    def fetch() -> NDArray[np.floating]:
+        least, most = bounds.tolist()  # not a number if any value is none
+        fits = max(-least, most) <= torch.finfo(torch.float16).max
+        return (rounded if fits else values.cpu()).numpy()
+
+    return fetch
+
+
+def _copied(values: Tensor) -> Tensor:
+    """Return a copy in the host's memory, which may still be on its way from a GPU."""
+    if values.device.type != "cuda":
+        return values.cpu()
+    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

@@ -1,0 +1,263 @@
+"""A backbone's graph made fast for inference: batch norms folded into convolutions, and on a CPU activations as well.
+
+What a layer's features are must not depend on which other layers are asked for. So the whole graph is rewritten by
+rules that do not look at what is asked, and cut behind the deepest layer at the end. A layer that has vanished into
+its neighbour (a convolution before its batch norm, a batch norm before its activation) is then computed besides.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import count
+from operator import attrgetter
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+Activation = tuple[str, list[float]]  # oneDNN's name and constants
+NO_ACTIVATION: Activation = ("none", [])
+_NAMES: dict[type, str] = {nn.ReLU: "relu", nn.SiLU: "swish", nn.Hardswish: "hardswish"}
+
+
+def is_plain_norm(module: object) -> TypeGuard[nn.BatchNorm2d]:
+    """Return whether a module is a batch norm with fixed statistics, perhaps with an activation behind it (timm's)."""
+    known = type(module) is nn.BatchNorm2d or type(module).__name__ == "BatchNormAct2d"
+    return known and getattr(module, "running_mean", None) is not None
+
+
+def is_plain_convolution(module: object) -> TypeGuard[nn.Conv2d]:
+    """Return whether a module is a convolution with the weights that it has (not standardised, say), padded with zeros."""
+    if type(module) is not nn.Conv2d and type(module).__name__ != "Conv2dSame":
+        return False
+    return isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """Return one convolution that does what both do; its weights are computed in float64."""
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101  a plain norm
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    if conv.bias is not None:
+        shift = shift + conv.bias.double() * scale
+    if norm.affine:
+        shift = shift + norm.bias.double()
+    result = copy.copy(conv)
+    result._parameters = dict(conv._parameters)  # or the new ones would be those of `conv` too
+    result.weight = nn.Parameter((conv.weight.double() * scale.view(-1, 1, 1, 1)).float())
+    result.bias = nn.Parameter(shift.float())
+    return result
+
+
+def has_fused_convolutions() -> bool:
+    """Return whether torch has oneDNN's convolution with an activation behind it, which torch's compiler uses too."""
+    here: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return here and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def activation_of(module: nn.Module | None) -> Activation | None:
+    """Return what oneDNN calls an activation, or None if it has none that is the same."""
+    if isinstance(module, nn.Hardtanh):  # ReLU6 is one
+        return ("hardtanh", [module.min_val, module.max_val])
+    name = _NAMES.get(type(module))
+    return (name, []) if name else None
+
+
+class FusedConvolution(nn.Module):
+    """A convolution and its activation as one operation, with weights laid out once, for the first input's shape."""
+
+    def __init__(self, conv: nn.Conv2d, activation: Activation) -> None:
+        super().__init__()
+        self.same = type(conv).__name__ == "Conv2dSame"  # pads by the input's size, as TensorFlow does
+        self.kernel = list(conv.kernel_size)
+        self.geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self.activation = activation
+        self.weight, self.bias = conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
+        self._laid_out, self._lock = False, threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated convolution of (B, C, H, W)."""
+        if self.same:
+            x = self._padded(x)
+        name, constants = self.activation
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._weight(x), self.bias, *self.geometry, name, constants, ""
+        )
+        return result
+
+    def _padded(self, x: Tensor) -> Tensor:
+        from timm.layers.padding import pad_same
+
+        _, stride, dilation, _ = self.geometry
+        padded: Tensor = pad_same(x, self.kernel, stride, dilation)
+        return padded
+
+    def _weight(self, x: Tensor) -> Tensor:
+        with self._lock:  # passes run side by side
+            if not self._laid_out:
+                self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(x.shape))
+                self._laid_out = True
+            return self.weight
+
+
+def fast_graph(
+    whole: fx.GraphModule, layers: Sequence[str], device: torch.device, dtype: torch.dtype
+) -> fx.GraphModule:
+    """Return the graph up to the deepest of `layers`, rewritten; the output of `whole` has every node, by name.
+
+    Input and output, a dict of tensors by layer, are of `dtype`, channels-last. `whole` stays as it is; nothing is shared.
+    """
+    rewriting = _Rewriting(whole, layers)
+    rewriting.expand_sequences()
+    rewriting.drop_identities()
+    rewriting.fold_norms()
+    rewriting.cut()
+    rewriting.own_parts(device, dtype)
+    if device.type == "cpu" and has_fused_convolutions():
+        rewriting.fuse_convolutions()
+        rewriting.cut()
+    rewriting.protect_layers()
+    return rewriting.result()
+
+
+class _Rewriting:
+    """A copy of a graph, with the modules and tensors that its nodes name; `layers` are its output."""
+
+    def __init__(self, whole: fx.GraphModule, layers: Sequence[str]) -> None:
+        self.graph = fx.Graph()
+        named: Any = self.graph.graph_copy(whole.graph, {})
+        self.output = self.graph.output({layer: named[layer] for layer in layers})
+        self.numbers = count()
+        self.parts: dict[str, Any] = {
+            str(node.target): attrgetter(str(node.target))(whole)
+            for node in self.graph.nodes
+            if node.op in ("call_module", "get_attr")
+        }
+
+    def module(self, node: Any) -> nn.Module | None:
+        """Return the module that a node calls on one tensor and nothing else, if it does so."""
+        if isinstance(node, fx.Node) and node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
+            module: nn.Module = self.parts[str(node.target)]
+            return module
+        return None
+
+    def users(self, node: fx.Node) -> list[fx.Node]:
+        """Return the nodes that need a node, whether it is asked for or not."""
+        return [user for user in node.users if user is not self.output]
+
+    def call(self, module: nn.Module, argument: Any, before: fx.Node) -> fx.Node:
+        """Return a new node that calls a new module."""
+        name = f"fast_{next(self.numbers)}"
+        self.parts[name] = module
+        with self.graph.inserting_before(before):
+            return self.graph.call_module(name, (argument,))
+
+    def replace(self, node: fx.Node, other: Any) -> None:
+        """Let the node `other` take the place of `node`."""
+        node.replace_all_uses_with(other)
+        self.graph.erase_node(node)
+
+    def expand_sequences(self) -> None:
+        """Give each module of an `nn.Sequential`, such as torchvision's Conv2dNormActivation, a node of its own."""
+        for node in list(self.graph.nodes):
+            module = self.module(node)
+            if _is_sequence(module):
+                last = node.args[0]
+                for part in _flat(module):
+                    last = self.call(part, last, node)
+                self.replace(node, last)
+
+    def drop_identities(self) -> None:
+        """Remove what does nothing in evaluation, so that neighbours are seen as such."""
+        for node in list(self.graph.nodes):
+            if isinstance(self.module(node), nn.Identity | nn.Dropout | nn.Dropout2d):
+                self.replace(node, node.args[0])
+
+    def fold_norms(self) -> None:
+        """Fold each batch norm that alone needs a convolution into that."""
+        for node in list(self.graph.nodes):
+            norm = self.module(node)
+            if not is_plain_norm(norm):
+                continue
+            source = node.args[0]
+            conv = self.module(source)
+            if not is_plain_convolution(conv) or self.users(source) != [node]:
+                continue
+            new = self.call(folded(conv, norm), source.args[0], node)
+            activation = getattr(norm, "act", None)
+            if activation is not None and not isinstance(activation, nn.Identity):
+                new = self.call(activation, new, node)
+            self.replace(node, new)
+
+    def fuse_convolutions(self) -> None:
+        """Let oneDNN compute each convolution together with the activation that alone needs it."""
+        for node in list(self.graph.nodes):
+            conv, users = self.module(node), self.users(node)
+            if not is_plain_convolution(conv):
+                continue
+            activation = self.activation(users[0]) if len(users) == 1 else None
+            if activation:
+                self.replace(users[0], self.call(FusedConvolution(conv, activation), node.args[0], users[0]))
+            self.replace(node, self.call(FusedConvolution(conv, NO_ACTIVATION), node.args[0], node))
+
+    def activation(self, node: fx.Node) -> Activation | None:
+        """Return a node's activation if oneDNN has it."""
+        if node.op == "call_function" and node.target in (F.relu, torch.relu):
+            return activation_of(nn.ReLU())
+        return activation_of(self.module(node))
+
+    def protect_layers(self) -> None:
+        """Copy each layer that is asked for before a node that works in place overwrites it."""
+        asked: Any = self.output.args[0]
+        kept = {}
+        for name, node in asked.items():
+            kept[name] = node
+            if any(self.is_in_place(user) for user in self.users(node)):
+                with self.graph.inserting_after(node):
+                    kept[name] = self.graph.call_method("clone", (node,))
+        self.output.args = (kept,)
+
+    def is_in_place(self, node: fx.Node) -> bool:
+        """Return whether a node may overwrite its input."""
+        if node.op == "call_method":
+            return str(node.target).endswith("_")
+        return bool(node.kwargs.get("inplace") or getattr(self.module(node), "inplace", False))
+
+    def cut(self) -> None:
+        """Remove what no layer needs."""
+        for node in reversed(list(self.graph.nodes)):
+            if not node.users and node.op not in ("placeholder", "output"):
+                self.graph.erase_node(node)
+        wanted = {str(node.target) for node in self.graph.nodes}
+        self.parts = {name: part for name, part in self.parts.items() if name in wanted}
+
+    def own_parts(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Copy all modules and tensors to `device` and `dtype`; batch norms stay float32, as torch allows."""
+        for name, part in self.parts.items():
+            own = copy.deepcopy(part).to(device)
+            floating = isinstance(own, nn.Module) or own.is_floating_point()
+            self.parts[name] = own.to(dtype) if floating and not is_plain_norm(own) else own
+
+    def result(self) -> fx.GraphModule:
+        """Return the graph as a frozen module."""
+        self.graph.lint()
+        module = fx.GraphModule(self.parts, self.graph).eval().requires_grad_(False)
+        return module.to(memory_format=torch.channels_last)
+
+
+def _is_sequence(module: nn.Module | None) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _flat(module: Any) -> Iterator[nn.Module]:
+    """Yield the modules that a sequence calls one after the other, those of sequences in it too."""
+    for part in module:
+        if _is_sequence(part):
+            yield from _flat(part)
+        else:
+            yield part

@@ -1,0 +1,159 @@
+"""How long one image takes: through the network to each layer, and through a fitted detector. Never part of a metric.
+
+Timed after passes that do not count, with the accelerator's queue empty at both ends, features copied to the host. Reading
+and resizing the file is left out: a camera's picture is in memory. What runs beside it on the machine is in the times.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from adbench.backbones.network import Network
+from adbench.core.environment import library_versions
+from adbench.core.files import write_text
+from adbench.data.pixels import STEPS
+from adbench.features.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of, stacked
+from adbench.features.feature_maps import FeatureMaps
+from adbench.features.graph_optimization import fast_graph
+from adbench.types import digest
+
+WARM_UP = 2
+PASSES, LEAST = 20, 3  # timed passes at batch 1: so many, or fewer once the budget is spent, but never below the least
+BATCHES = 3
+BUDGET_S = 1.0
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Milliseconds from an image in memory to a layer's features: p50 and p95 alone, per image in a batch of `batch`."""
+
+    p50_ms: float
+    p95_ms: float
+    batch: int
+    batched_ms: float
+
+
+class _Clock(nn.Module):
+    """Notes when a layer's features have reached the host. Copying them is not counted for the layers behind."""
+
+    def start(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    def forward(self, features: Tensor, layer: str) -> None:
+        _wait(features.device)
+        computed = time.perf_counter()
+        features.float().cpu()
+        copied = time.perf_counter()
+        self.seconds[layer] = copied - self._start
+        self._start += copied - computed
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def forward_times(
+    network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device, memo: Path
+) -> dict[str, Forward]:
+    """Return the time to each layer; `memo` is a folder where it is kept for this machine, device and thread count.
+
+    All layers that the memo lacks are timed in the same passes, for a few seconds. `dtype` is that of the features.
+    """
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    machine = (platform.node(), where, torch.get_num_threads(), library_versions())
+    file = memo / f"{digest([network.backbone, image_size, dtype, machine])}.json"
+    known = _read(file)
+    missing = [layer for layer in layers if layer not in known]
+    if missing:
+        known |= _timed(network, missing, image_size, dtype, device)
+        write_text(file, json.dumps({layer: asdict(times) for layer, times in known.items()}))
+    return {layer: known[layer] for layer in layers}
+
+
+def _read(file: Path) -> dict[str, Forward]:
+    """Return what is known; a damaged memo is none."""
+    try:
+        return {str(layer): Forward(**times) for layer, times in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _timed(
+    network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device
+) -> dict[str, Forward]:
+    clock, precision = _Clock(), precision_of(dtype)
+    module = _clocked(fast_graph(network.whole, layers, device, precision), clock)
+    batch = batch_size(HOST_BATCH + DEVICE_BATCH, image_size, device)
+    images = np.random.default_rng(0).integers(0, 255 * STEPS, (batch, image_size, image_size, 3), np.int16)
+
+    def once(count: int) -> dict[str, float]:
+        clock.start()
+        launched(network, module, device, precision, False, stacked(list(images[:count]), device.type == "cuda"))()
+        return clock.seconds
+
+    alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)
+    together = repeated(lambda: once(batch), int(device.type != "cpu"), BATCHES, 1)
+    return {layer: _forward([s[layer] for s in alone], [s[layer] for s in together], batch) for layer in layers}
+
+
+def _forward(alone: Sequence[float], together: Sequence[float], batch: int) -> Forward:
+    p50, p95 = percentiles(alone)
+    return Forward(p50, p95, batch, round(1000 * float(np.median(together)) / batch, 3))
+
+
+def _clocked(module: GraphModule, clock: _Clock) -> GraphModule:
+    """Put a look at the clock behind each layer that the graph gives out."""
+    module.add_submodule("clock", clock)
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    layers: Any = output.args[0]
+    for layer, node in layers.items():
+        with module.graph.inserting_after(node):
+            module.graph.call_module("clock", (node, layer))
+    module.recompile()
+    return module
+
+
+def score_times(score: Callable[[FeatureMaps], object], features: FeatureMaps) -> tuple[float, float]:
+    """Return p50 and p95 of the milliseconds that `score`, of a fitted detector, takes for the features of one image."""
+    images = [features.part(slice(i, i + 1)) for i in range(min(len(features), PASSES))]
+    turn = cycle(images)
+
+    def once() -> float:
+        started = time.perf_counter()
+        score(next(turn))
+        return time.perf_counter() - started
+
+    return percentiles(repeated(once, 1, len(images), LEAST, BUDGET_S / 2))
+
+
+def repeated(once: Callable[[], Any], warm_up: int, most: int, least: int, budget_s: float = BUDGET_S) -> list[Any]:
+    """Return what `once` gave, after `warm_up` calls: `most` times, or at least `least` times until the budget is spent."""
+    for _ in range(warm_up):
+        once()
+    found: list[Any] = []
+    started = time.perf_counter()
+    while len(found) < least or (len(found) < most and time.perf_counter() - started < budget_s):
+        found.append(once())
+    return found
+
+
+def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
+    """Return p50 and p95 in milliseconds."""
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+    return round(float(p50), 3), round(float(p95), 3)

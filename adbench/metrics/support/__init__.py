@@ -1,0 +1,1 @@
+"""What the metrics share: curves, defect regions, labels, breakdowns by kind and size, maps of other programs."""

@@ -1,0 +1,112 @@
+"""Labels of a test split at the evaluation grid, with what resizing the masks has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.data.check import Facts, category_fingerprint
+from adbench.data.images import read_mask
+from adbench.metrics import Regions, components, reason
+from adbench.metrics.support.regions import label
+from adbench.types import Category, Sample, Size, Truth
+
+
+@lru_cache(maxsize=64)
+def nearest(inputs: int, outputs: int) -> NDArray[np.intp]:
+    """Return for each output pixel the input pixel under its centre; positions add up in the same floats as Pillow's."""
+    steps = np.full(outputs, inputs / outputs)
+    steps[0] /= 2
+    return np.minimum(np.cumsum(steps).astype(np.intp), inputs - 1)
+
+
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a (H, W) mask resized to `size` by nearest neighbour, the same pixels as Pillow's NEAREST."""
+    return mask[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
+
+
+def count_components(mask: NDArray[np.bool_]) -> int:
+    """Return the number of 8-connected regions of a (H, W) mask."""
+    return label(mask)[1]
+
+
+def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
+    """Return how many regions of a (H, W) mask have no pixel left after `resize_mask` (regions that merge are not lost)."""
+    labels, count = label(mask)
+    kept = labels[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
+    return count - np.unique(kept[kept > 0]).size
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The truth of N test images, its defect regions, and remarks on what it lacks (for a result's `reason`)."""
+
+    truth: Truth
+    regions: Regions | None
+    remarks: list[str]
+
+
+def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]]) -> Labels:
+    """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
+
+    Masks are resized with nearest neighbour; regions (8-connected) that vanish so are counted and said.
+    """
+    anomalous = np.array([sample.anomalous for sample in samples], dtype=bool)
+    if any(sample.masks is None for sample in samples):
+        return _labels(Truth(anomalous, None), [])
+    full = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
+    if size == "native":
+        return _labels(Truth(anomalous, full), [])
+    grid = (size, size)
+    lost, total = sum(lost_components(m, grid) for m in full), sum(count_components(m) for m in full)
+    remarks = [f"{lost} of {total} defect regions vanish at {size} px"] if lost else []
+    return _labels(Truth(anomalous, np.stack([resize_mask(mask, grid) for mask in full])), remarks)
+
+
+def _labels(truth: Truth, remarks: list[str]) -> Labels:
+    undefined = reason(truth)
+    regions = None if truth.masks is None else components(truth.masks)
+    return Labels(truth, regions, [undefined, *remarks] if undefined else remarks)
+
+
+def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the union (H, W) of a sample's mask files; all False for a nominal image."""
+    union = np.zeros(shape, dtype=bool)
+    for path in sample.masks or ():
+        union |= read_mask(path)
+    return union
+
+
+@dataclass
+class CategoryInputs:
+    """A category with the facts about its files (digest, size), and what was read of its labels so far.
+
+    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
+    """
+
+    category: Category
+    facts: Facts
+    sources: tuple[int, ...] | None = None
+    _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return category_fingerprint(self.category, self.facts)
+
+    def split(self, name: str) -> tuple[Sample, ...]:
+        """Return the samples of "train" or "test"."""
+        return self.category.train if name == "train" else self.category.test
+
+    def native_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each test image."""
+        return [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
+
+    def labels(self, size: Size) -> Labels:
+        """Return the test labels at the evaluation grid, read once."""
+        if size not in self._labels:
+            self._labels[size] = read_labels(self.category.test, size, self.native_sizes())
+        return self._labels[size]

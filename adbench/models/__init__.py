@@ -1,0 +1,1 @@
+"""Trained detectors: files, thresholds, calibration, prediction."""

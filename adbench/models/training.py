@@ -1,0 +1,87 @@
+"""What each command does, as one function from plain values to a plain answer. The command line only parses and prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adbench.backbones.layers import describe, parse_layers
+from adbench.data.layouts import open_dataset
+from adbench.detectors import make_detector
+from adbench.models.calibration import HoldOut, calibrate, fitted_digests
+from adbench.models.files import Model, load_model, save_model
+from adbench.models.prediction import Scorer
+from adbench.pictures.heatmaps import draw_heatmaps
+from adbench.sweep.pipeline import assess, fit
+from adbench.sweep.plan import job_for, method_of
+from adbench.sweep.workspace import Workspace
+from adbench.types import Job, Result, Size
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One cell of the grid as a user names it."""
+
+    detector: str
+    backbone: str
+    layer: str
+    weights: str = "imagenet"
+    image_size: int = 256
+    eval_size: Size = 256
+    dtype: str = "float16"
+    pro_limit: float = 0.3
+    seed: int = 0
+
+
+def train_model(
+    workspace: Workspace, choices: Choices, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
+) -> dict[str, Any]:
+    """Fit a detector on a category's good images and write it; return what was trained and its cost.
+
+    With `hold_out`, it is fitted to fewer of them, and the others set its threshold.
+    """
+    detector = make_detector(choices.detector, params, choices.seed)
+    layers = parse_layers(choices.layer, describe(choices.backbone, workspace.memo))
+    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
+    rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
+    inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
+    job = job_for(inputs, network, layers, method_of(detector, choices.detector), choices.seed, **rest)
+    runtime = workspace.runtime()
+    fitted, cost = fit(runtime, network, inputs, job)
+    threshold = None
+    if hold_out:
+        paths = [sample.path for sample in held]
+        threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, hold_out.fpr, runtime.on_step)
+    save_model(model, Model(job, fitted, cost, fitted_digests(inputs), threshold))
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    return answer | {"threshold": threshold.record() if threshold else None}
+
+
+def evaluate_model(
+    workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None
+) -> Result:
+    """Score a category's test images with a saved detector; `heatmaps` is a folder for one picture per image."""
+    saved = load_model(model)
+    job, detector = saved.job, saved.detector
+    network = workspace.network_of(model, job)
+    inputs = (workspace if workspace.categories else replace(workspace, categories=_only(workspace, job))).single(
+        sizes=[job.image_size]
+    )
+    category = inputs.category
+    job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
+    job = replace(job, pro_limit=pro_limit or job.pro_limit)
+    runtime = workspace.runtime()
+    field = describe(job.backbone, workspace.memo).field(job.layers)
+    result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
+    if heatmaps and scores:
+        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
+    return replace(
+        result, details={**result.details, "fitted_images": len(saved.fitted)}
+    )  # fewer where some were held out
+
+
+def _only(workspace: Workspace, job: Job) -> tuple[str, ...]:
+    """The category that the model was trained on, if the data has it."""
+    names = [category.name for category in open_dataset(workspace.data, workspace.cache)]
+    return (job.category,) if job.category in names else ()

@@ -1,0 +1,130 @@
+"""Groups as tasks of a running Ray cluster, with a share of a GPU each; the result files tell what is done.
+
+Ray starts a task again when its worker or node is lost, and the task goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from adbench.core.errors import ClusterError, UsageError
+from adbench.core.subprocess import default_threads
+from adbench.sweep.executors import Executor, Site, register
+from adbench.sweep.plan import Group
+from adbench.sweep.task_messages import run_task, task_message, worker_environment
+from adbench.sweep.worker_pool import Ending, follow
+from adbench.types import Result
+
+_ANSWER_S = 10  # that a cluster may take
+_RETRIES = 3  # by Ray, of a task whose worker or node is lost
+
+
+@register("ray")
+class Ray(Executor):
+    """A Ray cluster whose nodes share data, cache and results."""
+
+    takes = ("gpus_per_task", "max_parallel", "ray_address")
+
+    def check(self) -> None:
+        if find_spec("ray") is None:
+            raise ClusterError("--executor ray needs Ray; install it: pip install 'adbench-vision[ray]'")
+        gpus = self.resources.gpus_per_task
+        if gpus and gpus > 1 and gpus != int(gpus):
+            raise UsageError(f"--gpus-per-task {gpus}: write a part of one GPU, such as 0.5, or a whole number")
+
+    def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
+        """Run the groups on the cluster, as many at a time as it has room for. Until the end stdout is stderr."""
+        with redirect_stdout(sys.stderr):  # Ray tells of lost workers on stdout, which belongs to the answer
+            yield from self._run(groups, site)
+
+    def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
+        import ray
+
+        _connect(self.resources.ray_address)
+        try:
+            threads = default_threads(site.workspace.memo)
+            largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+            task = ray.remote(_carry_out).options(
+                num_cpus=min(threads, largest), num_gpus=self.resources.gpus_per_task or 0, max_retries=_RETRIES,
+                runtime_env={"env_vars": worker_environment(threads)},
+            )  # fmt: skip
+            yield from follow(_Crew(site, task, self.resources.max_parallel or 1 << 30), groups, site)
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        _look_for(address or os.environ.get("RAY_ADDRESS", ""))
+        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ClusterError(
+            f"no Ray cluster at {address or 'auto'} ({reason}); start one with 'ray start --head', or give --ray-address"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+
+
+def _look_for(address: str) -> None:
+    """Raise OSError at once if nobody listens at HOST:PORT; Ray itself would try for many minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address)
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
+
+
+def _carry_out(order: str) -> None:
+    for _ in run_task(json.loads(order)):
+        pass
+
+
+@dataclass
+class _Crew:
+    """Tasks by Ray's reference."""
+
+    site: Site
+    task: Any
+    size: int
+    pause: float = 0.5
+    patience: float = 10.0
+
+    def start(self, groups: Sequence[Group]) -> dict[Any, tuple[Group, ...]]:
+        orders = (json.dumps(task_message(group, self.site.workspace, self.site.out)) for group in groups)
+        return {self.task.remote(order): (group,) for order, group in zip(orders, groups, strict=True)}
+
+    def ended(self, tasks: Collection[Any]) -> dict[Any, Ending]:
+        import ray
+
+        ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0) if tasks else ([], [])
+        return {reference: Ending(_how(reference)) for reference in ready}
+
+    def stop(self, tasks: Collection[Any]) -> None:
+        import ray
+
+        for reference in tasks:
+            ray.cancel(reference, force=True)
+
+
+def _how(reference: Any) -> str:
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return f"Ray: {type(error).__name__}"
+    return "Ray: finished"

@@ -1,0 +1,342 @@
+"""The stages as plain functions: features of a split, fit, score, evaluate. `train`, `eval` and `sweep` all call these."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from adbench.backbones.layers import describe, parse_layers
+from adbench.backbones.network import Network
+from adbench.core.environment import accelerator_memory_mb, environment, forget_peaks, library_versions, peak_memory_mb
+from adbench.core.errors import AdbenchError, DataError, UsageError
+from adbench.core.memory import ADVICE, in_parts, out_of_memory
+from adbench.core.threads import ordered_map
+from adbench.data.check import split_fingerprint
+from adbench.data.pixels import MEMORY
+from adbench.detectors import Detector, make_detector
+from adbench.features.anomaly_maps import upsample
+from adbench.features.cache import CacheEntry, CacheKey
+from adbench.features.extraction import extract, precision_of
+from adbench.features.feature_maps import FeatureMaps
+from adbench.features.latency import Forward, forward_times, score_times
+from adbench.features.runtime import Runtime
+from adbench.metrics import ORDER
+from adbench.metrics.support.breakdown import evaluate_broken_down
+from adbench.metrics.support.labels import CategoryInputs, Labels
+from adbench.pictures.kept_maps import keep_maps
+from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, replicates
+from adbench.sweep.heartbeat import group_name, heartbeat
+from adbench.sweep.plan import Group
+from adbench.sweep.results import ResultStore
+from adbench.sweep.workspace import Workspace
+from adbench.types import Job, Result, Sample, Scores
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics of one job, remarks on what is missing of them, details of them, bootstrap replicates (7, R)."""
+
+    metrics: dict[str, float | None]
+    remarks: list[str]
+    details: dict[str, Any] = field(default_factory=dict)
+    replicates: NDArray[np.float32] | None = None
+
+
+def measure_scores(
+    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None
+) -> Measured:
+    """Return what is measured of the scores of test `samples`, maps on the evaluation grid; `receptive_field` in input pixels."""
+    truth, regions = labels.truth, labels.regions
+    relative_field = receptive_field / job.image_size if receptive_field else None
+    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, relative_field)
+    found = replicates(scores, truth, regions, job.pro_limit, draws, metrics)
+    details = {"resamples": draws.name, "intervals": intervals(found)}
+    known = {"receptive_field_px": receptive_field} if receptive_field else {}
+    return Measured(metrics, labels.remarks, known | details | parts, found)
+
+
+_AHEAD = 2  # batches that wait to be written
+
+
+def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> CacheKey:
+    """Return the cache key of one layer's features over the images with this fingerprint."""
+    weights = network.weights
+    return CacheKey(images, network.backbone, weights.sha256, weights.mean, weights.std, image_size, layer, dtype)
+
+
+def features(
+    runtime: Runtime,
+    network: Network,
+    inputs: CategoryInputs,
+    split: str,
+    layers: Sequence[str],
+    image_size: int,
+    dtype: str,
+) -> dict[str, tuple[CacheEntry, bool]]:
+    """Return {layer: (cache entry, was it there)}; what is missing is made in ONE forward pass over the split."""
+    samples = inputs.split(split)
+    images = split_fingerprint(samples, inputs.facts)
+    keys = {layer: entry_key(network, images, layer, image_size, dtype) for layer in dict.fromkeys(layers)}
+    found = {layer: runtime.store.read(key) for layer, key in keys.items()}
+    missing = {layer: key for layer, key in keys.items() if found[layer] is None}
+    if missing:
+        sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
+        write_features(runtime, network, missing, [sample.path for sample in samples], sidecar)
+    entries = {layer: entry or runtime.store.read(keys[layer]) for layer, entry in found.items()}
+    return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}
+
+
+def write_features(
+    runtime: Runtime, network: Network, keys: dict[str, CacheKey], paths: Sequence[Path], facts: dict[str, Any]
+) -> None:
+    """Write the features of some images to the cache, by layer under its key; `facts` go to the sidecars.
+
+    A batch is written while the next ones are computed.
+    """
+    key = next(iter(keys.values()))  # of the same image size and dtype as the others
+    with runtime.store.writing(keys, len(paths), facts) as writers:
+        batches = extract(
+            network,
+            paths,
+            list(keys),
+            key.image_size,
+            runtime.device,
+            runtime.on_step,
+            MEMORY.read,
+            precision_of(key.dtype),
+            half=key.dtype != "float32",
+        )
+        for _ in ordered_map(writers.append, batches, threads=1, ahead=_AHEAD):
+            pass
+
+
+def _present(entry: CacheEntry | None, layer: str) -> CacheEntry:
+    if entry is None:
+        raise DataError(f"the cache entry of layer '{layer}' vanished while it was used; run the command again")
+    return entry
+
+
+def job_features(
+    runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, job: Job
+) -> tuple[FeatureMaps, list[CacheEntry]]:
+    """Return the joined view of a job's layers over one split, and the cache entries behind it."""
+    found = features(runtime, network, inputs, split, job.layers, job.image_size, job.dtype)
+    entries = [found[layer][0] for layer in job.layers]
+    return FeatureMaps(tuple(entry.array for entry in entries)), entries
+
+
+def fit(
+    runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job
+) -> tuple[Detector, dict[str, float | None]]:
+    """Return the job's detector fitted to the category's training images, and the cost of it."""
+    maps, entries = job_features(runtime, network, inputs, "train", job)
+    detector = make_detector(job.detector, job.params, job.seed)
+    reason = detector.unsupported(maps.shapes)
+    if reason:
+        raise UnsupportedError(reason)
+    forget_peaks()
+    started = time.perf_counter()
+    detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
+    seconds = time.perf_counter() - started
+    size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
+    return detector, {"extract_s": _extract_seconds(entries), "fit_s": seconds, "state_mb": size / 1e6}
+
+
+def score(
+    runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector
+) -> tuple[Scores, dict[str, Any]]:
+    """Return scores of the test images, maps on the feature grid, and the cost of it."""
+    maps, entries = job_features(runtime, network, inputs, "test", job)
+    started = time.perf_counter()
+    scores = score_in_parts(detector, maps, runtime.device)
+    seconds = time.perf_counter() - started
+    per_image = (seconds + _extract_seconds(entries)) / len(maps)
+    cost = {"extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image}
+    cost |= _latency(runtime, network, job, detector, maps, seconds / len(maps))
+    if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
+        raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
+    return scores, cost
+
+
+def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device) -> Scores:
+    """Return the scores of all images; of halves of them if memory does not reach. An image's score is its own alone."""
+    parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
+    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
+
+
+def layer_times(
+    runtime: Runtime, network: Network, layers: Sequence[str], image_size: int, dtype: str
+) -> dict[str, Forward]:
+    """Return how long an image takes to each layer here; timed in one go for all layers of which it is not yet known."""
+    return forward_times(network, layers, image_size, dtype, runtime.device, runtime.store.folder / "latency")
+
+
+def _latency(
+    runtime: Runtime, network: Network, job: Job, detector: Detector, maps: FeatureMaps, score_s: float
+) -> dict[str, float]:
+    """Times from an image in memory to its score and map, alone and in batches; `score_s` is the latter's of the detector."""
+    layers = layer_times(runtime, network, job.layers, job.image_size, job.dtype)
+    forward = max(layers.values(), key=lambda times: times.p50_ms)  # of joined layers the deepest
+    p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
+    return {
+        "forward_ms": forward.p50_ms, "forward_p95_ms": forward.p95_ms, "score_ms": p50, "score_p95_ms": p95,
+        "latency_ms": round(forward.p50_ms + p50, 3), "latency_p95_ms": round(forward.p95_ms + p95, 3),
+        "batch_size": forward.batch, "batch_images_per_second": round(1000 / (forward.batched_ms + 1000 * score_s), 3),
+    }  # fmt: skip
+
+
+def assess(
+    runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector, fit_cost: dict[str, Any],
+    receptive_field: int | None = None,
+) -> tuple[Result, Scores | None]:  # fmt: skip
+    """Return the Result of a fitted detector on the category's test images, and its scores, maps on the feature grid.
+
+    `receptive_field` of the job's layers in input pixels, where it is known. Without test images metrics are None with a
+    reason, and there are no scores.
+    """
+    test = inputs.category.test
+    if not test:
+        nothing = Measured(dict.fromkeys(ORDER), ["no labelled test images: nothing to measure"])
+        return _result(job, nothing, fit_cost, detector), None
+    scores, cost = score(runtime, network, inputs, job, detector)
+    maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
+    labels = inputs.labels(job.eval_size)
+    draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
+    measured = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
+    total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
+    return _result(job, measured, fit_cost | cost | total, detector), scores
+
+
+COST_KEYS = (
+    "extract_s", "fit_s", "score_s", "images_per_second", "peak_memory_mb", "state_mb",
+    "accelerator_memory_mb", "forward_ms", "forward_p95_ms", "score_ms", "score_p95_ms", "latency_ms", "latency_p95_ms",
+    "batch_size", "batch_images_per_second",
+)  # fmt: skip
+
+
+class UnsupportedError(UsageError):
+    """A detector that cannot take features of these shapes: the job is skipped, with the reason."""
+
+
+def _result(job: Job, measured: Measured, cost: dict[str, Any], detector: Detector) -> Result:
+    peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
+    cost = {key: cost.get(key) for key in COST_KEYS} | peaks
+    reason, details = "; ".join(measured.remarks) or None, detector.details() | measured.details
+    return Result(job, "done", reason, measured.metrics, cost, environment(), details, measured.replicates)
+
+
+def _extract_seconds(entries: Sequence[CacheEntry]) -> float:
+    """Seconds of the pass that made the entries; layers of one pass share its cost."""
+    return float(sum(entry.sidecar["seconds"] / entry.sidecar["layers_in_pass"] for entry in entries))
+
+
+log = logging.getLogger("adbench")
+
+
+def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
+    """Return the Result of one of the group's jobs, from features to metrics; pictures to be kept go into `maps`."""
+    detector, cost = fit(runtime, group.network, group.inputs, job)
+    result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.field(job))
+    if group.keep_maps and scores:
+        masks = group.inputs.labels(job.eval_size).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+    return result
+
+
+Measure = Callable[[Runtime, Group, Job, Path], Result]
+
+
+def run_group(runtime: Runtime, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
+    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result.
+
+    A job that another sweep has finished in the meantime is not run again: its result is yielded.
+    """
+    found = [(job, results.read(job.key)) for job in group.jobs]
+    yield from (result for _, result in found if result)
+    left = replace(group, jobs=tuple(job for job, result in found if result is None))
+    if left.jobs:
+        with heartbeat(results.folder, group_name(left.jobs[0])) as at:
+            yield from _run_rest(runtime, left, results, run, at)
+
+
+def _run_rest(
+    runtime: Runtime, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]
+) -> Iterator[Result]:
+    first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
+    try:
+        for split in ("train", "test"):
+            if group.inputs.split(split):
+                features(runtime, group.network, group.inputs, split, layers, first.image_size, first.dtype)
+        layer_times(runtime, group.network, layers, first.image_size, first.dtype)
+    except Exception as error:
+        log.debug("extraction failed", exc_info=True)
+        yield from (_written(results, failure(job, error)) for job in group.jobs)
+        return
+    for index, job in enumerate(group.jobs):
+        runtime.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
+        at(job.key)
+        yield results.read(job.key) or _written(results, _attempt(runtime, group, job, results.maps(job.key), run))
+    if group.cache_limit is not None:
+        runtime.store.evict(_entry_keys(group, layers), group.cache_limit)
+
+
+def _entry_keys(group: Group, layers: Sequence[str]) -> Iterator[CacheKey]:
+    for split in ("train", "test"):
+        images = split_fingerprint(group.inputs.split(split), group.inputs.facts)
+        for layer in layers:
+            yield entry_key(group.network, images, layer, group.jobs[0].image_size, group.jobs[0].dtype)
+
+
+def _attempt(runtime: Runtime, group: Group, job: Job, maps: Path, run: Measure) -> Result:
+    try:
+        return run(runtime, group, job, maps)
+    except UnsupportedError as error:
+        return Result(job, "skipped", str(error))
+    except Exception as error:  # one job's failure is a record, and the others go on
+        log.debug("job failed", exc_info=True)
+        return failure(job, error)
+
+
+def failure(job: Job, error: Exception) -> Result:
+    """Return the record of a job that ended in an error."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if out_of_memory(error):
+        return Result(job, "failed", f"out of memory; {ADVICE} ({text[:200]})")
+    return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
+
+
+def _written(results: ResultStore, result: Result) -> Result:
+    results.write(result)
+    return replace(result, replicates=None)
+
+
+def extract_layers(
+    workspace: Workspace, backbone: str, layers: Sequence[str], weights: str, image_size: int, dtype: str
+) -> dict[str, Any]:
+    """Extract layers of all images of the categories into the cache; return the entries and the speed of what was not there."""
+    description = describe(backbone, workspace.memo)
+    names = [name for text in layers for name in parse_layers(text, description)]
+    network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([image_size])
+    entries: list[dict[str, Any]] = []
+    images, started = 0, time.perf_counter()
+    for item in inputs:
+        for split in ("train", "test"):
+            if not item.split(split):
+                continue
+            found = features(runtime, network, item, split, names, image_size, dtype)
+            images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
+            for layer, (entry, cached) in found.items():
+                facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}
+                entries.append(
+                    {"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached}
+                )
+    speed = images / (time.perf_counter() - started) if images else None
+    return {"entries": entries, "images_per_second": speed}

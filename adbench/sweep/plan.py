@@ -1,0 +1,191 @@
+"""The plan of a sweep: a specification becomes jobs, jobs become groups that share a forward pass. Nothing runs here.
+
+Neither importing this module nor planning loads torch, unless a backbone, its weights or a detector is met for the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import accumulate, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adbench.backbones.layers import Description, describe, parse_layers
+from adbench.backbones.network import Network, find_network
+from adbench.backbones.weights import Weights
+from adbench.core.errors import WeightsError
+from adbench.core.memo import Memo
+from adbench.core.subprocess import in_subprocess
+from adbench.metrics.support.labels import CategoryInputs
+from adbench.sweep.results import ResultStore
+from adbench.sweep.spec import Spec
+from adbench.types import Job, OnStep, Result, digest, ignore_step
+
+if TYPE_CHECKING:
+    from adbench.detectors import Detector
+
+
+@dataclass(frozen=True)
+class Method:
+    """A detector but for its seed. params: all of them, defaults included."""
+
+    detector: str
+    params: dict[str, Any]
+    revision: int
+
+
+def method_of(detector: Detector, name: str) -> Method:
+    """Return the method of a detector that a user calls `name`."""
+    from adbench.detectors import DETECTORS, detector_params
+
+    return Method(DETECTORS.canonical(name), detector_params(detector), type(detector).revision)
+
+
+def find_method(name: str, params: dict[str, Any], answers: Memo) -> Method:
+    """Return the method of a detector by its name and some parameters; raise UsageError as `make_detector` does.
+
+    The detector is made, which loads torch, where the answers do not know it.
+    """
+    return Method(**answers.to(["method", name, repr(sorted(params.items()))], lambda: asdict(_made(name, params))))
+
+
+def _made(name: str, params: dict[str, Any]) -> Method:
+    from adbench.detectors import make_detector
+
+    return method_of(make_detector(name, params, seed=0), name)
+
+
+NO_WEIGHTS = "missing"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs that share one backbone with its weights, one category and one input size: one forward pass per image."""
+
+    inputs: CategoryInputs
+    network: Network
+    jobs: tuple[Job, ...]
+    fields: dict[str, int]  # analytic receptive field of each layer, in input pixels, where it is known
+    keep_maps: int = 0  # pictures to keep of each job: so many best, worst and false alarms
+    cache_limit: int | None = None  # bytes of features beyond which the group's are deleted when it is finished
+
+    @property
+    def title(self) -> str:
+        job = self.jobs[0]
+        return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
+
+    def field(self, job: Job) -> int | None:
+        """Return the receptive field of a job's layers in input pixels: the largest of them, None if one is not known."""
+        known = [self.fields[layer] for layer in job.layers if layer in self.fields]
+        return max(known) if len(known) == len(job.layers) else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All groups of a sweep, and the jobs that cannot run, each with its reason and remedy."""
+
+    name: str
+    groups: tuple[Group, ...]
+    skipped: tuple[Result, ...]
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [job for group in self.groups for job in group.jobs] + [result.job for result in self.skipped]
+
+    @property
+    def runnable(self) -> int:
+        """How many jobs the groups hold."""
+        return sum(len(group.jobs) for group in self.groups)
+
+    def pending(self, results: ResultStore) -> Plan:
+        """Return the plan without jobs that have a result."""
+        return self.only(lambda job: not results.has(job.key))
+
+    def only(self, wanted: Callable[[Job], bool]) -> Plan:
+        """Return the plan without the jobs of its groups that are not `wanted`."""
+        return self._keep(tuple(job for job in group.jobs if wanted(job)) for group in self.groups)
+
+    def first(self, limit: int) -> Plan:
+        """Return the plan cut to its first `limit` jobs."""
+        starts = accumulate((len(group.jobs) for group in self.groups), initial=0)
+        return self._keep(g.jobs[: max(0, limit - start)] for g, start in zip(self.groups, starts, strict=False))
+
+    def keeping(self, maps: int, cache_limit: int | None = None) -> Plan:
+        """Return the plan with so many maps kept of each job, and at most `cache_limit` bytes of finished features."""
+        kept = (replace(group, keep_maps=maps, cache_limit=cache_limit) for group in self.groups)
+        return replace(self, groups=tuple(kept))
+
+    def _keep(self, jobs: Iterable[tuple[Job, ...]]) -> Plan:
+        kept = (replace(group, jobs=left) for group, left in zip(self.groups, jobs, strict=True) if left)
+        return replace(self, groups=tuple(kept))
+
+
+def make_plan(
+    spec: Spec, inputs: Sequence[CategoryInputs], memo: Path, offline: bool = False, on_step: OnStep = ignore_step
+) -> Plan:
+    """Return all jobs of `spec` over the categories; `memo` is the folder that remembers traced backbones.
+
+    Raises UsageError for unknown backbones, layers, weights, detectors and parameters. Missing weights skip their jobs.
+    """
+    groups: list[Group] = []
+    skipped: list[Result] = []
+    answers = Memo(memo / "answers.json")
+    methods = [find_method(choice.name, choice.params, answers) for choice in spec.detectors]
+    for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
+        description = describe(choice.name, memo)
+        layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
+        fields = {layer.name: layer.field for layer in description.layers if layer.field}
+        network, reason = _network(description, label, answers, offline, on_step)
+        for item, size in product(inputs, spec.image_sizes):
+            rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
+            cells = product(methods, spec.seeds, dict.fromkeys(layers))
+            jobs = tuple(job_for(item, network, cell, method, seed, **rest) for method, seed, cell in cells)
+            if reason:
+                skipped += [Result(job, "skipped", reason) for job in jobs]
+            else:
+                groups.append(Group(item, network, jobs, fields))
+    names = [item.category.name for item in inputs]
+    return Plan(digest([asdict(spec), names]), tuple(sorted(groups, key=_order)), tuple(skipped))
+
+
+def learn_apart(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
+    """Let a process of its own find out what a plan of `spec` needs torch for, unless `memo` holds it.
+
+    Weights that would have to be fetched are left to the plan. Raises what `make_plan` does.
+    """
+    on_step(0, 1, "looking at networks and detectors")
+    question = ["learnt", asdict(replace(spec, seeds=()))]
+    Memo(memo / "learnt.json").to(question, partial(in_subprocess, partial(_learn, spec, memo)))
+
+
+def _learn(spec: Spec, memo: Path) -> bool:
+    make_plan(spec, [], memo, offline=True)
+    return True
+
+
+def job_for(
+    inputs: CategoryInputs, network: Network, layers: tuple[str, ...], method: Method, seed: int, **rest: Any
+) -> Job:
+    """Return the Job of one cell; `rest` holds image_size, eval_size, dtype and pro_limit."""
+    category, weights = inputs.category, network.weights
+    return Job(
+        category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,
+        detector=method.detector, params=method.params, revision=method.revision, seed=seed, **rest,
+    )  # fmt: skip
+
+
+def _order(group: Group) -> tuple[str, str]:
+    """Categories one after the other: decoded files stay in the system's cache."""
+    return (group.inputs.category.dataset, group.inputs.category.name)
+
+
+def _network(
+    description: Description, label: str, answers: Memo, offline: bool, on_step: OnStep
+) -> tuple[Network, str | None]:
+    name = description.backbone
+    try:
+        return find_network(name, label, answers, offline=offline, on_step=on_step), None
+    except WeightsError as error:
+        return Network(name, Weights(label, NO_WEIGHTS, (), (), None)), str(error)

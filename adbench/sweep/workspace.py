@@ -1,0 +1,89 @@
+"""Where a command works, and what it finds there: images checked, weights fetched, a place to compute."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adbench.backbones.layers import describe
+from adbench.backbones.network import Network
+from adbench.backbones.weights import resolve
+from adbench.core.environment import choose_device
+from adbench.core.errors import DataError, UsageError, WeightsError
+from adbench.data.check import Facts, check_files
+from adbench.data.layouts import open_dataset, open_training
+from adbench.data.pixels import MEMORY
+from adbench.features.cache import FeatureCache
+from adbench.features.runtime import Runtime
+from adbench.metrics.support.labels import CategoryInputs
+from adbench.types import Category, Job, OnStep, ignore_step
+
+log = logging.getLogger("adbench")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a command works: data (a folder or `demo`), its categories (none = all), cache folder, device, listener."""
+
+    data: str
+    cache: Path
+    categories: tuple[str, ...] = ()
+    device: str = "auto"
+    offline: bool = False
+    on_step: OnStep = ignore_step
+
+    @property
+    def memo(self) -> Path:
+        return self.cache / "backbones"
+
+    def runtime(self) -> Runtime:
+        """Return where features go and what computes."""
+        return Runtime(FeatureCache(self.cache / "features"), choose_device(self.device), self.on_step)
+
+    def inputs(self, sizes: Sequence[int] = ()) -> list[CategoryInputs]:
+        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong.
+
+        `sizes`: of the inputs to come; images that are decoded now need not be decoded for these.
+        """
+        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
+        facts = self._check(categories, sizes)
+        return [CategoryInputs(category, facts) for category in categories]
+
+    def _check(self, categories: Sequence[Category], sizes: Sequence[int]) -> Facts:
+        return check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes))
+
+    def single(self, training_only: bool = False, sizes: Sequence[int] = ()) -> CategoryInputs:
+        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read.
+
+        `sizes` as in `inputs`.
+        """
+        if len(self.categories) > 1:
+            raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
+        opened = open_training if training_only else open_dataset
+        categories = opened(self.data, self.cache, self.categories, self.on_step)
+        if len(categories) > 1:
+            names = ", ".join(category.name for category in categories)
+            raise UsageError(f"--category is missing: '{self.data}' has {names}")
+        return CategoryInputs(categories[0], self._check(categories, sizes))
+
+    def network(self, backbone: str, weights: str) -> Network:
+        """Return a backbone with its weights, fetched if need be."""
+        name = describe(backbone, self.memo).backbone
+        return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
+
+    def network_of(self, model: Path, job: Job) -> Network:
+        """Return the network that the model in this file was fitted on; raise DataError if its weights have changed."""
+        network = self.network(job.backbone, job.weights)
+        if network.weights.sha256 != job.weights_sha256:
+            raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
+        return network
+
+    def network_at_hand(self, backbone: str) -> Network:
+        """Return a backbone with its ImageNet weights if they need no download, else with random ones."""
+        try:
+            return replace(self, offline=True).network(backbone, "imagenet")
+        except WeightsError:
+            log.warning("the imagenet weights of %s are not at hand: random ones are used; see --weights", backbone)
+            return self.network(backbone, "random")
