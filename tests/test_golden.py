@@ -1,7 +1,8 @@
 """Numbers that a change of structure must not move: detectors, metrics, features, and the keys of jobs and cache entries.
 
-`python tests/test_golden.py` measures them anew and rewrites tests/golden/numbers.json. Do that only for a change that is
-meant to move numbers, and say so under "Numbers" in CHANGELOG.md.
+`OMP_NUM_THREADS=1 python tests/test_golden.py` measures them again and rewrites tests/golden/numbers.json (one thread, so that
+the last digits are repeatable). Do that only for a change that is meant to move numbers, and say so under "Numbers" in
+CHANGELOG.md.
 """
 
 import json
@@ -38,7 +39,9 @@ detectors:
 - {{name: asymst, params: {{epochs: 4, batch_size: 4, teacher_hidden: 8, student_hidden: 16, steps: 2, min_steps: 0}}}}
 """
 COUNTS = {"train": 12, "good": 4, "each": 2}  # images per category, of each defect
-TOLERANCE = {"fastflow": 1e-3, "asymst": 1e-3}
+TOLERANCE = {
+    "asymst": 1e-3
+}  # its training enlarges rounding: AU-PRO moves by 1.4e-4 from AVX-512 to SSE4 on one machine
 
 
 def answer(*arguments: Any) -> Any:
@@ -160,8 +163,15 @@ def test_features(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", GOLDEN["metrics"])
-def test_metrics(case: str, found: dict[str, Any]) -> None:
-    assert found["metrics"][case] == pytest.approx(GOLDEN["metrics"][case], rel=1e-7, abs=1e-7)  # counts, summed in float64
+def test_metrics(case: str) -> None:
+    new, golden = measure_metrics()[case], GOLDEN["metrics"][case]
+    assert _undefined(new) == _undefined(golden)
+    for name in golden.keys() - _undefined(golden):  # they are exact but for the order of float64 sums
+        assert new[name] == pytest.approx(golden[name], rel=1e-7, abs=1e-7), name
+
+
+def _undefined(metrics: dict[str, float | None]) -> set[str]:
+    return {name for name, value in metrics.items() if value is None}
 
 
 def test_keys_of_jobs_and_cache_entries() -> None:
