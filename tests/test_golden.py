@@ -39,9 +39,8 @@ detectors:
 - {{name: asymst, params: {{epochs: 4, batch_size: 4, teacher_hidden: 8, student_hidden: 16, steps: 2, min_steps: 0}}}}
 """
 COUNTS = {"train": 12, "good": 4, "each": 2}  # images per category, of each defect
-TOLERANCE = {
-    "asymst": 1e-3
-}  # its training enlarges rounding: AU-PRO moves by 1.4e-4 from AVX-512 to SSE4 on one machine
+# The training of asymst enlarges rounding: its AU-PRO moves by 1.4e-4 from AVX-512 to SSE4 on one machine, all others' by 2e-5.
+TOLERANCE = {"asymst": 1e-3}
 
 
 def answer(*arguments: Any) -> Any:
