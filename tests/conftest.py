@@ -140,3 +140,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cac
         return Answer(int(ended.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+def one_line(answer: Answer, code: int) -> str:
+    assert answer.code == code, answer.err
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.err.startswith("adbench: error: ")
+    return answer.err.removeprefix("adbench: error: ").rstrip("\n")

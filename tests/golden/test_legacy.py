@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Run
 
-LEGACY = Path(__file__).parent / "golden" / "legacy"
+LEGACY = Path(__file__).with_name("legacy")
 DONE, FAILED = (
     [json.loads(path.read_text()) for path in (LEGACY / "results").glob(names)] for names in ("*.json", "failed/*.json")
 )

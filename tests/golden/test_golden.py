@@ -1,6 +1,6 @@
 """Numbers that a change of structure must not move: detectors, metrics, features, and the keys of jobs and cache entries.
 
-`OMP_NUM_THREADS=1 python tests/test_golden.py` measures them again and rewrites tests/golden/numbers.json (one thread, so that
+`OMP_NUM_THREADS=1 python tests/golden/test_golden.py` measures them again and rewrites tests/golden/numbers.json (one thread, so that
 the last digits are repeatable). Do that only for a change that is meant to move numbers, and say so under "Numbers" in
 CHANGELOG.md.
 """
@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 
 from adbench.cli import main
-from adbench.datasets.demo import CATEGORIES, draw
+from adbench.data.layouts.demo import CATEGORIES, draw
 from adbench.detectors import DETECTORS
+from adbench.features.cache import CacheKey
 from adbench.metrics import METRICS, evaluate
-from adbench.store import EntryKey
 from adbench.types import Job, Scores, Truth
 
-FILE = Path(__file__).parent / "golden" / "numbers.json"
+FILE = Path(__file__).with_name("numbers.json")
 GOLDEN: dict[str, Any] = json.loads(FILE.read_text())
 BACKBONE, LAYER = "efficientnet_lite0", "blocks.2.1.add"
 SPEC = f"""
@@ -128,7 +128,7 @@ def name_keys() -> dict[str, str]:
         detector="fastflow", params={"epochs": 3, "logdet": True}, revision=3, seed=7, dtype="float32", pro_limit=0.05,
     )  # fmt: skip
     imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    entry = EntryKey(
+    entry = CacheKey(
         images="0123456789abcdef0123", backbone="wide_resnet50_2", weights_sha256="ab" * 32, **imagenet,
         image_size=256, layer="layer2", dtype="float16",
     )  # fmt: skip

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Answer, Run
+from conftest import Answer, Run, one_line
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_cli import one_line
 
 from adbench.detectors.patchcore import PatchCore
 from adbench.models.files import _checksum

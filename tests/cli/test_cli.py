@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer, Run, make_category
+from conftest import Run, make_category, one_line
 from PIL import Image
 
 from adbench import __version__
@@ -90,14 +90,6 @@ NAMES = {
     ),
     "command": (("swep",), "No such command 'swep'. Did you mean 'sweep'? See 'adbench --help'."),
 }
-
-
-def one_line(answer: Answer, code: int) -> str:
-    assert answer.code == code, answer.err
-    assert answer.out == ""
-    assert answer.err.count("\n") == 1, answer.err
-    assert answer.err.startswith("adbench: error: ")
-    return answer.err.removeprefix("adbench: error: ").rstrip("\n")
 
 
 @pytest.mark.parametrize("mistake", NAMES)
