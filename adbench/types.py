@@ -144,9 +144,7 @@ class Result:
     metrics: dict[str, float | None] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what a detector reports of its fit, intervals of the metrics
+    details: Mapping[str, Any] = field(default_factory=dict)  # what a detector reports of its fit, intervals of the metrics
     replicates: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # a file beside the record
 
     @cached_property

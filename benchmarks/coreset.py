@@ -49,9 +49,7 @@ def low_rank(count: int) -> np.ndarray:
 def clustered(count: int) -> np.ndarray:
     """Return points of 200 clusters."""
     rng = np.random.default_rng(0)
-    return (rng.normal(size=(200, DIM))[rng.integers(200, size=count)] + 0.2 * rng.normal(size=(count, DIM))).astype(
-        "f4"
-    )
+    return (rng.normal(size=(200, DIM))[rng.integers(200, size=count)] + 0.2 * rng.normal(size=(count, DIM))).astype("f4")
 
 
 def gaussian(count: int) -> np.ndarray:
@@ -79,16 +77,12 @@ def compare(kind: Callable[[int], np.ndarray], folder: Path) -> None:
     if python:
         calls["anomalib"] = Peer(python, "coreset", OPTIONS.threads, **given)
     if source:
-        calls["patchcore-inspection"] = Peer(
-            python or sys.executable, "inspection", OPTIONS.threads, source=source, **given
-        )
+        calls["patchcore-inspection"] = Peer(python or sys.executable, "inspection", OPTIONS.threads, source=source, **given)
     found = in_turn(calls, OPTIONS.repeats)
     show(f"{kind.__name__}: {picks:,} of {COUNT:,} points", found)
     product, reads = 2 * COUNT * picks * DIM / peak_flops(), picks * points.nbytes / copy_bandwidth()
     print(f"  all products at peak speed {product:.2f} s, {product / middle(found['ours']).cpu:.2f} of ours; ", end="")
-    print(
-        f"reading the points once a pick {reads:.2f} s, {reads / middle(found['textbook']).cpu:.2f} of the textbook's"
-    )
+    print(f"reading the points once a pick {reads:.2f} s, {reads / middle(found['textbook']).cpu:.2f} of the textbook's")
     ours, theirs = radius(points, greedy_coreset(points, picks)), radius(points, np.array(textbook(points, picks)))
     print(f"  coverage radius {ours:.6f}, the textbook's {theirs:.6f}")
 

@@ -70,10 +70,7 @@ def compare(name: str, files: str, folder: Path) -> None:
     pixels = torch.randn(count, 3, SIZE, SIZE)
     passes = {batch: local(partial(bare, network, layers, pixels, batch)) for batch in BATCHES}
     batch = best(passes)
-    calls = {
-        "ours": local(partial(whole, network, layers, paths)),
-        f"bare forward pass, {batch} at once": passes[batch],
-    }
+    calls = {"ours": local(partial(whole, network, layers, paths)), f"bare forward pass, {batch} at once": passes[batch]}
     peers = {}
     if OPTIONS.peer_python:
         given = {"backbone": peer_name, "layers": peer_layers, "paths": [str(path) for path in paths], "size": SIZE}
@@ -93,11 +90,7 @@ def growth(folder: Path) -> None:
     paths = write_images(folder, 16, (64, 64))
     calls = {size: local(partial(whole, network, layers, paths, size)) for size in SIZES}
     seconds = [middle(timings).cpu / len(paths) for timings in in_turn(calls, 3).values()]
-    print(
-        "efficientnet_lite0:",
-        *(f"{size} px {1000 * s:.1f} ms," for size, s in zip(SIZES, seconds, strict=True)),
-        end="",
-    )
+    print("efficientnet_lite0:", *(f"{size} px {1000 * s:.1f} ms," for size, s in zip(SIZES, seconds, strict=True)), end="")
     print(f" exponent of the pixels {exponent([size**2 for size in SIZES], seconds):.2f}")
 
 

@@ -26,12 +26,7 @@ from adbench.detectors.fastflow import FastFlow  # noqa: E402
 from adbench.features.feature_maps import FeatureMaps  # noqa: E402
 
 REPEATS, IMAGES, BATCH, CPU = 7, 32, 8, torch.device("cpu")
-CASES = (
-    (40, 32),
-    (112, 16),
-    (320, 8),
-    (512, 16),
-)  # (channels, side): EfficientNet-Lite0 at 256 px, ResNet-50's layer 2 at 128
+CASES = ((40, 32), (112, 16), (320, 8), (512, 16))  # (channels, side): EfficientNet-Lite0 at 256 px, ResNet-50's layer 2 at 128
 
 
 class PlainStep(nn.Module):

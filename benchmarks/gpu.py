@@ -37,10 +37,7 @@ from adbench.sweep.pipeline import entry_key, write_features  # noqa: E402
 GPU, CPU, SIZE, IMAGES = torch.device("cuda"), torch.device("cpu"), 256, 512
 DIM = 128
 CORESETS = ((40_960, 4096), (200_000, 2000), (1_000_000, 10_000))
-NETWORKS = {
-    "efficientnet_lite0": ["blocks.2.1.add", "blocks.4.2.add"],
-    "wide_resnet50_2": ["layer2.3.relu_2", "layer3.5.relu_2"],
-}
+NETWORKS = {"efficientnet_lite0": ["blocks.2.1.add", "blocks.4.2.add"], "wide_resnet50_2": ["layer2.3.relu_2", "layer3.5.relu_2"]}
 SCORED = {"efficientnet_lite0": ((40, 32), (112, 16)), "wide_resnet50_2": ((512, 32), (1024, 16))}
 BANK, BATCH = 4096, 32
 
@@ -55,9 +52,7 @@ def settled(call: Callable[[], object]) -> Callable[[], Timing]:
     return timing
 
 
-def report(
-    title: str, calls: dict[str, Callable[[], object]], per: int = 1, unit: str = "s"
-) -> dict[str, list[Timing]]:
+def report(title: str, calls: dict[str, Callable[[], object]], per: int = 1, unit: str = "s") -> dict[str, list[Timing]]:
     """Print the wall time of each call divided by `per`, and its ratio to the first."""
     found = in_turn({name: settled(call) for name, call in calls.items()}, OPTIONS.repeats)
     first = next(iter(found))
@@ -87,9 +82,7 @@ def limits() -> None:
 def low_rank(count: int) -> torch.Tensor:
     """Return standardised points of 16 directions and some noise, on the GPU: like features of a layer, projected."""
     generator = torch.Generator(GPU).manual_seed(0)
-    points = torch.randn(count, 16, device=GPU, generator=generator) @ torch.randn(
-        16, DIM, device=GPU, generator=generator
-    )
+    points = torch.randn(count, 16, device=GPU, generator=generator) @ torch.randn(16, DIM, device=GPU, generator=generator)
     points += 0.3 * torch.randn(count, DIM, device=GPU, generator=generator)
     return (points - points.mean(0)) / points.std(0)
 

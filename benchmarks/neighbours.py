@@ -56,9 +56,7 @@ def compare(rows: int, dim: int, k: int) -> None:
         time.sleep(PAUSE)
         times[name] = [seconds(call) for _ in range(REPEATS + 1)][1:]
     middle = {name: statistics.median(values) for name, values in times.items()}
-    print(
-        f"{rows:6,} x {dim:4}, k = {k}:", *(f"{name} {1e3 * value:7.1f} ms" for name, value in middle.items()), end=""
-    )
+    print(f"{rows:6,} x {dim:4}, k = {k}:", *(f"{name} {1e3 * value:7.1f} ms" for name, value in middle.items()), end="")
     print(f"; ours / faiss {middle['ours'] / middle['faiss']:.2f}, ours / plain {middle['ours'] / middle['plain']:.2f}")
 
 

@@ -104,15 +104,7 @@ def peak(resident: list[tuple[float, float]]) -> float:
 def false_positives(folder: Path, category: str, device: str) -> None:
     """Print the share of fresh good images called anomalous, beside the threshold's interval; and the memory."""
     fresh, model = folder / "fresh" / category, folder / f"{category}.safetensors"
-    choice = (
-        *DETECTORS["patchcore 1 %"],
-        "efficientnet_lite0",
-        LAYER,
-        "--data",
-        folder / "fit",
-        "--category",
-        category,
-    )
+    choice = (*DETECTORS["patchcore 1 %"], "efficientnet_lite0", LAYER, "--data", folder / "fit", "--category", category)
     where = ("--device", device, "--cache", folder / "cache")
     adbench("train", *choice, "--fpr", RATE, "--holdout", HELD, "--model", model, *where)
     found, resident, _ = adbench("predict", model, fresh, "--out", folder / "out" / category, *where)
@@ -136,9 +128,7 @@ def rates(folder: Path, category: str, device: str) -> None:
     for name, detector in DETECTORS.items():
         model = folder / f"{name.replace(' ', '')}.safetensors"
         data = ("--data", folder / "fit", "--category", category, "--model", model)
-        adbench(
-            "train", *detector, "efficientnet_lite0", LAYER, *data, "--fpr", RATE, "--cache", folder / "cache", *where
-        )
+        adbench("train", *detector, "efficientnet_lite0", LAYER, *data, "--fpr", RATE, "--cache", folder / "cache", *where)
         walls: dict[str, list[float]] = {"none": [], "anomalous": [], "all": []}
         extracts, shares = [], {overlays: [] for overlays in walls}
         few = both(folder, folder / "few", category, model, where)

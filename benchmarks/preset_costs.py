@@ -99,9 +99,7 @@ def cost(name: str, data: Path, folder: Path) -> str:
     """Return a preset's jobs, passes, bytes and hours in a line."""
     spec: Spec = parse(preset_text(name))
     sets = len(spec.weights)  # of weights, which cost the same; random ones are always there
-    spec = replace(
-        spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones)
-    )
+    spec = replace(spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones))
     planned = plan_sweep(Workspace(str(data), folder), spec, folder / "results")
     found, hours = planned.forecast(), Counter()
     for group in planned.plan.groups:

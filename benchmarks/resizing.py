@@ -42,10 +42,7 @@ def main() -> None:
     rng, seconds = np.random.default_rng(0), []
     for height, width in SHAPES:
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        calls = {
-            name: local(lambda way=way, image=image: [way(image, SIZE) for _ in range(CALLS)])
-            for name, way in WAYS.items()
-        }
+        calls = {name: local(lambda way=way, image=image: [way(image, SIZE) for _ in range(CALLS)]) for name, way in WAYS.items()}
         found = in_turn(calls, OPTIONS.repeats)
         show(f"{height} x {width} to {SIZE} px", found, unit=CALLS / 1000, name="ms")
         seconds.append(middle(found["ours"]).cpu)

@@ -97,24 +97,17 @@ def compare(name: str, detector: PatchCore, arrays: Layers, folder: Path) -> Non
     features = FeatureMaps(tuple(arrays.values()))
     (rows, channels), patches = detector.bank_.shape, max(a.shape[2] * a.shape[3] for a in arrays.values())
     bank, layers = torch.from_numpy(detector.bank_), [torch.from_numpy(array) for array in arrays.values()]
-    calls = {
-        "ours": local(partial(ours, detector, features)),
-        "plain distance matrix": local(partial(plain, bank, layers)),
-    }
+    calls = {"ours": local(partial(ours, detector, features)), "plain distance matrix": local(partial(plain, bank, layers))}
     peers = {}
     if OPTIONS.peer_python:
         np.savez(folder / "features.npz", **arrays)
         np.save(folder / "bank.npy", detector.bank_)
         given = {"features": str(folder / "features.npz"), "bank": str(folder / "bank.npy")}
-        peers["anomalib"] = Peer(
-            OPTIONS.peer_python, "scoring", OPTIONS.threads, size=GRID, layers=list(arrays), **given
-        )
+        peers["anomalib"] = Peer(OPTIONS.peer_python, "scoring", OPTIONS.threads, size=GRID, layers=list(arrays), **given)
     timings = in_turn(calls | peers, 4 * OPTIONS.repeats)
     show(f"{name}: one image against {rows:,} patches of {channels} channels", timings, 1e-3, "ms")
     limit = 2 * patches * rows * channels / peak_flops(dim=channels)
-    print(
-        f"  the whole matrix product at peak: {1000 * limit:.1f} ms, {limit / middle(timings['ours']).cpu:.2f} of ours"
-    )
+    print(f"  the whole matrix product at peak: {1000 * limit:.1f} ms, {limit / middle(timings['ours']).cpu:.2f} of ours")
     for peer in peers.values():
         peer.close()
 

@@ -42,9 +42,7 @@ def sweep(backbone: str, layers: list[str], data: Path) -> Timing:
         options = ["--spec", spec, "--data", data, "--cache", f"{folder}/cache", "--out", f"{folder}/out", "--quiet"]
         chosen = [part for category in CATEGORIES for part in ("--category", category)]
         before, wall = os.times(), time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "adbench", "sweep", *options, *chosen], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-m", "adbench", "sweep", *options, *chosen], check=True, stdout=subprocess.DEVNULL)
         after = os.times()
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
         return Timing(time.perf_counter() - wall, cpu)

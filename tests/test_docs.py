@@ -34,9 +34,7 @@ def usage(command: Any) -> str:
 def row(option: Any) -> str:
     name = ", ".join(option.opts) + (f" {option.metavar}" if option.metavar else "")
     default = "" if option.default in (None, False, ()) or callable(option.default) else f" Default: {option.default}."
-    return f"| `{name}` | {(option.help or '') + ('' if 'Default' in (option.help or '') else default)} |".replace(
-        "||", "|"
-    )
+    return f"| `{name}` | {(option.help or '') + ('' if 'Default' in (option.help or '') else default)} |".replace("||", "|")
 
 
 def reference() -> str:

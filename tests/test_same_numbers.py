@@ -48,11 +48,7 @@ def test_threads_move_no_metric(
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_block_sizes_move_no_metric(
-    usual: dict[str, dict[str, float]],
-    parts: Path,
-    tmp_path: Path,
-    detector: str,
-    monkeypatch: pytest.MonkeyPatch,
+    usual: dict[str, dict[str, float]], parts: Path, tmp_path: Path, detector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction, "HOST_BATCH", 3 * SIDE**2)
     monkeypatch.setitem(neighbours.TILE, "cpu", 50)
@@ -64,9 +60,7 @@ def test_block_sizes_move_no_metric(
     assert metrics(parts, tmp_path, detector) == pytest.approx(usual[detector], abs=1e-6)
 
 
-def test_the_seed_moves_no_metric_where_nothing_is_drawn(
-    usual: dict[str, dict[str, float]], parts: Path, tmp_path: Path
-) -> None:
+def test_the_seed_moves_no_metric_where_nothing_is_drawn(usual: dict[str, dict[str, float]], parts: Path, tmp_path: Path) -> None:
     assert metrics(parts, tmp_path / "0", "mahalanobis", seed=7) == usual["mahalanobis"]
     whole = metrics(parts, tmp_path / "1", "patchcore", coreset_fraction=1)
     assert metrics(parts, tmp_path / "2", "patchcore", seed=7, coreset_fraction=1) == whole

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adbench.backbones.families import Family, bare, find
 from adbench.core.errors import UsageError
-from adbench.core.files import write_text
+from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import match
 
 if TYPE_CHECKING:
     from torch import nn
 
-_MEMO = 2  # grows with every change of what a memo holds
 _PROBE = 256  # px; a multiple of every stride
 
 
@@ -67,27 +64,8 @@ def describe(backbone: str, memo: Path | None = None) -> Description:
     Raises UsageError for an unknown backbone and for one that is no convolutional network with a traceable graph.
     """
     file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
-    versions = [f"{package}={version(package)}" for package in ("torch", "torchvision", "timm")] + [f"memo={_MEMO}"]
-    known = _read_memo(file, versions) if file else None
-    if known:
-        return known
-    family, name = find(backbone)
-    description = _trace(family, name)
-    if file:
-        write_text(file, json.dumps({"versions": versions, **asdict(description)}))
-    return description
-
-
-def _read_memo(file: Path, versions: list[str]) -> Description | None:
-    """Return what was traced with the same library versions; anything else is traced again."""
-    try:
-        content = json.loads(file.read_text())
-        if content["versions"] == versions:
-            layers = tuple(Layer(**layer) for layer in content["layers"])
-            return Description(content["backbone"], layers, tuple(content["stages"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+    found = Memo(file, code_and_libraries()).to(backbone, lambda: asdict(_trace(*find(backbone))))
+    return Description(found["backbone"], tuple(Layer(**layer) for layer in found["layers"]), tuple(found["stages"]))
 
 
 def _trace(family: Family, name: str) -> Description:

@@ -58,9 +58,7 @@ def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
-def find_network(
-    backbone: str, label: str, answers: Memo, *, offline: bool = False, on_step: OnStep = ignore_step
-) -> Network:
+def find_network(backbone: str, label: str, answers: Memo, *, offline: bool = False, on_step: OnStep = ignore_step) -> Network:
     """Return a backbone with its weights, as `weights.resolve` finds them.
 
     Where the file is as it was when they were last asked for, torch's libraries are not asked again.

@@ -91,9 +91,7 @@ def _own_file(label: str) -> WeightsFile | None:
     if not ("/" in label or "\\" in label or Path(label).suffix in (".pth", ".pt", ".safetensors", ".tar", ".bin")):
         return None
     if not Path(label).is_file():
-        raise WeightsError(
-            f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'"
-        )
+        raise WeightsError(f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'")
     return WeightsFile(Path(label))
 
 
@@ -200,9 +198,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"weights {path}: refused, holds more than tensors or is no checkpoint; "
                            "save its state dict alone") from error  # fmt: skip
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        raise WeightsError(
-            f"weights {path}: damaged or no checkpoint ({type(error).__name__}); get it again"
-        ) from error
+        raise WeightsError(f"weights {path}: damaged or no checkpoint ({type(error).__name__}); get it again") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -214,11 +210,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor], remedy: str) -> None:
     keys = {key for key in wanted if not key.endswith("num_batches_tracked")}
     shapes = [k for k in sorted(keys & set(given)) if given[k].shape != wanted[k].shape]
-    problems = [
-        ("missing", sorted(keys - set(given))),
-        ("unexpected", sorted(set(given) - keys)),
-        ("of another shape", shapes),
-    ]
+    problems = [("missing", sorted(keys - set(given))), ("unexpected", sorted(set(given) - keys)), ("of another shape", shapes)]
     texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems if k]
     if texts:
         raise WeightsError(f"weights {path} do not fit {name}: keys {'; '.join(texts)}; {remedy}")

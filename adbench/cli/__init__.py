@@ -12,28 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from adbench import __version__
-from adbench.cli import (
-    console,
-)
+from adbench.cli import console
 from adbench.cli import options as o
-from adbench.cli import (
-    predict as cli_predict,
-)
-from adbench.cli import (
-    rf as cli_rf,
-)
-from adbench.cli import (
-    select as cli_select,
-)
-from adbench.cli import (
-    sweep as cli_sweep,
-)
-from adbench.cli import (
-    synth as cli_synth,
-)
-from adbench.cli import (
-    tools as cli_tools,
-)
+from adbench.cli import predict as cli_predict
+from adbench.cli import rf as cli_rf
+from adbench.cli import select as cli_select
+from adbench.cli import sweep as cli_sweep
+from adbench.cli import synth as cli_synth
+from adbench.cli import tools as cli_tools
 from adbench.cli.stopping import stoppable
 from adbench.core.errors import AdbenchError
 
@@ -58,9 +44,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def common(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also print what went on inside a failed job.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print what went on inside a failed job.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
@@ -92,14 +76,7 @@ def extract(
     if json:
         return console.answer_json(found)
     rows = [
-        [
-            e["category"],
-            e["split"],
-            e["layer"],
-            "x".join(map(str, e["shape"])),
-            e["dtype"],
-            "cached" if e["cached"] else "new",
-        ]
+        [e["category"], e["split"], e["layer"], "x".join(map(str, e["shape"])), e["dtype"], "cached" if e["cached"] else "new"]
         for e in found["entries"]
     ]
     console.answer(console.table(["category", "split", "layer", "shape", "dtype", ""], rows))
@@ -139,24 +116,13 @@ def train(
     with console.progress() as (on_step, _):
         workspace = o.workspace(o.data_folder(data), cache, category, device, offline, on_step)
         choices = Choices(
-            detector,
-            backbone,
-            layer,
-            weights,
-            image_size,
-            o.evaluation_size(eval_size),
-            o.feature_dtype(dtype),
-            seed=seed,
+            detector, backbone, layer, weights, image_size, o.evaluation_size(eval_size), o.feature_dtype(dtype), seed=seed
         )
         trained = train_model(workspace, choices, o.parameters(param), model, HoldOut.wanted(fpr, holdout))
     if json:
         return console.answer_json(trained)
-    facts = ", ".join(
-        f"{name} {value}" for name, value in trained["details"].items() if isinstance(value, (int, float, str))
-    )
-    console.answer(
-        f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB"
-    )
+    facts = ", ".join(f"{name} {value}" for name, value in trained["details"].items() if isinstance(value, (int, float, str)))
+    console.answer(f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB")
     if trained["threshold"]:
         console.answer(f"{model}: {cli_predict.told(trained['threshold'])}")
 

@@ -19,6 +19,7 @@ REGISTRIES = {  # of plug-ins: the package that holds them, and its table
     "studies": ("reports.studies", "STUDIES"),
 }
 
+
 def names(kind: str, backbone: str | None = None) -> list[str]:
     """Return the sorted names of one kind; `backbone` narrows weights down to those that fit it."""
     if kind == "weights":

@@ -12,41 +12,29 @@ import typer
 from adbench.core.errors import DataError, UsageError
 
 Data = Annotated[
-    str | None,
-    typer.Option("--data", metavar="DIR", help="Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data."),
+    str | None, typer.Option("--data", metavar="DIR", help="Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data.")
 ]
-Categories = Annotated[
-    list[str] | None, typer.Option("--category", metavar="C", help="Category; may be repeated. Default: all.")
-]
+Categories = Annotated[list[str] | None, typer.Option("--category", metavar="C", help="Category; may be repeated. Default: all.")]
 Cache = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache. Default: $ADBENCH_CACHE, else the platform's folder."),
 ]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Results. Default: $ADBENCH_RESULTS, else ./results.")
-]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Results. Default: $ADBENCH_RESULTS, else ./results.")]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
 WeightsName = Annotated[
     str,
-    typer.Option(
-        "--weights", metavar="W", help="imagenet, random, a name from 'adbench list weights', or a checkpoint's path."
-    ),
+    typer.Option("--weights", metavar="W", help="imagenet, random, a name from 'adbench list weights', or a checkpoint's path."),
 ]
 ImageSize = Annotated[
     int, typer.Option("--image-size", metavar="N", min=32, max=4096, help="Side of the square input, in pixels.")
 ]
-EvalSize = Annotated[
-    str, typer.Option("--eval-size", metavar="N", help="Side of the evaluation grid in pixels, or 'native'.")
-]
+EvalSize = Annotated[str, typer.Option("--eval-size", metavar="N", help="Side of the evaluation grid in pixels, or 'native'.")]
 Dtype = Annotated[
-    str,
-    typer.Option("--dtype", metavar="T", help="Features: float16, float32, or bfloat16, which is faster and coarser."),
+    str, typer.Option("--dtype", metavar="T", help="Features: float16, float32, or bfloat16, which is faster and coarser.")
 ]
-ProLimit = Annotated[
-    float, typer.Option("--pro-limit", metavar="F", help="False-positive rate up to which AU-PRO integrates.")
-]
+ProLimit = Annotated[float, typer.Option("--pro-limit", metavar="F", help="False-positive rate up to which AU-PRO integrates.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides all randomness.")]
 Param = Annotated[
     list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="Parameter of the detector; may be repeated.")
@@ -58,9 +46,7 @@ Gpus = Annotated[str | None, typer.Option("--gpus", metavar="N,..", help="GPUs o
 GpuSlots = Annotated[int | None, typer.Option("--gpu-slots", metavar="K", min=1, help="Workers per GPU. Default: 1.")]
 Executor = Annotated[str, typer.Option("--executor", metavar="E", help="Where groups run: local, slurm or ray.")]
 Partition = Annotated[str | None, typer.Option("--partition", metavar="P", help="Slurm: partition.")]
-Time = Annotated[
-    str | None, typer.Option("--time", metavar="T", help="Slurm: minutes, H:MM:SS or D-HH per task. Default: 240.")
-]
+Time = Annotated[str | None, typer.Option("--time", metavar="T", help="Slurm: minutes, H:MM:SS or D-HH per task. Default: 240.")]
 GpusPerTask = Annotated[
     float | None,
     typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group. Default: none."),
@@ -69,8 +55,7 @@ MaxParallel = Annotated[
     int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Slurm, Ray: groups that run at a time.")
 ]
 RayAddress = Annotated[
-    str | None,
-    typer.Option("--ray-address", metavar="A", help="Ray: the cluster. Default: $RAY_ADDRESS, else the local one."),
+    str | None, typer.Option("--ray-address", metavar="A", help="Ray: the cluster. Default: $RAY_ADDRESS, else the local one.")
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Slurm: submit, and return.")]
 
@@ -109,9 +94,7 @@ def parameters(texts: list[str] | None) -> dict[str, Any]:
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UsageError(
-                f"--param '{text}': the value cannot be read; write a number, true, false or a word"
-            ) from None
+            raise UsageError(f"--param '{text}': the value cannot be read; write a number, true, false or a word") from None
     return found
 
 
@@ -157,9 +140,7 @@ def feature_dtype(text: str) -> str:
     return match("dtype", text, DTYPES)
 
 
-def workspace(
-    data: str, cache: Path | None, categories: list[str] | None, device: str, offline: bool, on_step: Any
-) -> Any:
+def workspace(data: str, cache: Path | None, categories: list[str] | None, device: str, offline: bool, on_step: Any) -> Any:
     """Return where a command works."""
     from adbench.sweep.workspace import Workspace
 

@@ -11,9 +11,7 @@ from adbench.cli import console
 from adbench.cli import options as o
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="File written by 'adbench train'.")]
-Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE_OR_DIR...", help="Images, and folders of images at any depth.")
-]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_DIR...", help="Images, and folders of images at any depth.")]
 _SHOWN = 10  # rows on the terminal
 _FOUND = 4  # exit code of --fail-on-anomaly
 

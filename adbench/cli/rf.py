@@ -11,27 +11,18 @@ from adbench.cli import console
 from adbench.cli import options as o
 
 Layers = Annotated[list[str] | None, typer.Argument(metavar="[LAYER...]", help="Default: all main stages.")]
-Sizes = Annotated[
-    list[int] | None, typer.Option("--image-size", metavar="N", min=1, help="Adds RRF = RF / N; may be repeated.")
-]
-InputSize = Annotated[
-    int, typer.Option("--input-size", metavar="N", min=64, max=4096, help="Side of the measured image.")
-]
+Sizes = Annotated[list[int] | None, typer.Option("--image-size", metavar="N", min=1, help="Adds RRF = RF / N; may be repeated.")]
+InputSize = Annotated[int, typer.Option("--input-size", metavar="N", min=64, max=4096, help="Side of the measured image.")]
 Threshold = Annotated[float, typer.Option("--threshold", metavar="T", help="Gradient norms below it count as zero.")]
 NormalizeBy = Annotated[
     str,
-    typer.Option(
-        "--normalize", metavar="max|none", help="Divide the gradient norms by their maximum, or take them as they are."
-    ),
+    typer.Option("--normalize", metavar="max|none", help="Divide the gradient norms by their maximum, or take them as they are."),
 ]
 Content = Annotated[str, typer.Option("--image", metavar="noise|zeros", help="What the measured image holds.")]
 WeightsAtHand = Annotated[
-    str | None,
-    typer.Option("--weights", metavar="W", help="As for extract. Default: imagenet if they are at hand, else random."),
+    str | None, typer.Option("--weights", metavar="W", help="As for extract. Default: imagenet if they are at hand, else random.")
 ]
-Figure = Annotated[
-    Path | None, typer.Option("--figure", metavar="FILE.png", help="Draw gradients and boxes, side by side.")
-]
+Figure = Annotated[Path | None, typer.Option("--figure", metavar="FILE.png", help="Draw gradients and boxes, side by side.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -14,26 +14,17 @@ from adbench.cli import console
 from adbench.cli import options as o
 from adbench.core.errors import UsageError
 
-Names = Annotated[
-    str | None, typer.Option("--backbones", metavar="A,B", help="Default: the study's, else efficientnet_lite0.")
-]
+Names = Annotated[str | None, typer.Option("--backbones", metavar="A,B", help="Default: the study's, else efficientnet_lite0.")]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="W,..", help="Default: the study's, else imagenet.")]
 Layers = Annotated[
     str | None,
-    typer.Option(
-        "--layers", metavar="L,..|all", help="L+L joins layers; all: the last of each block. Default: main stages."
-    ),
+    typer.Option("--layers", metavar="L,..|all", help="L+L joins layers; all: the last of each block. Default: main stages."),
 ]
 Pairs = Annotated[bool, typer.Option("--pairs", help="Also join each single layer with the next deeper one.")]
-ImageSizes = Annotated[
-    str | None, typer.Option("--image-sizes", metavar="N,..", help="Default: the study's, else 256.")
-]
-Detectors = Annotated[
-    str | None, typer.Option("--detectors", metavar="D,..", help="Default: the study's, else patchcore.")
-]
+ImageSizes = Annotated[str | None, typer.Option("--image-sizes", metavar="N,..", help="Default: the study's, else 256.")]
+Detectors = Annotated[str | None, typer.Option("--detectors", metavar="D,..", help="Default: the study's, else patchcore.")]
 Preset = Annotated[
-    str | None,
-    typer.Option("--preset", metavar="NAME", help="Candidates of a shipped study; see 'adbench list presets'."),
+    str | None, typer.Option("--preset", metavar="NAME", help="Candidates of a shipped study; see 'adbench list presets'.")
 ]
 SpecFile = Annotated[
     Path | None, typer.Option("--spec", metavar="FILE", help="Candidates of your own study, a YAML file as for sweep.")
@@ -45,33 +36,23 @@ Defects = Annotated[int, typer.Option("--defects", metavar="N", min=10, help="Ho
 Share = Annotated[float, typer.Option("--holdout", metavar="F", help="Share of the good images that is held out.")]
 Kinds = Annotated[str | None, typer.Option("--kinds", metavar="K,..", help="Kinds of defects to paint. Default: all.")]
 Like = Annotated[
-    Path | None,
-    typer.Option("--like", metavar="MASKS", help="Folder of masks: defects as large as those of known ones."),
+    Path | None, typer.Option("--like", metavar="MASKS", help="Folder of masks: defects as large as those of known ones.")
 ]
 MaxLatency = Annotated[
-    float | None,
-    typer.Option("--max-latency", metavar="MS", help="Leave out what takes longer per image, on this machine."),
+    float | None, typer.Option("--max-latency", metavar="MS", help="Leave out what takes longer per image, on this machine.")
 ]
 MaxMemory = Annotated[
-    str | None,
-    typer.Option("--max-memory", metavar="SIZE", help="Leave out larger networks plus detectors, e.g. 50MB."),
+    str | None, typer.Option("--max-memory", metavar="SIZE", help="Leave out larger networks plus detectors, e.g. 50MB.")
 ]
-Halving = Annotated[
-    bool, typer.Option("--halving/--no-halving", help="Drop the worse half early, where there are many images.")
-]
+Halving = Annotated[bool, typer.Option("--halving/--no-halving", help="Drop the worse half early, where there are many images.")]
 Verify = Annotated[
-    bool,
-    typer.Option(
-        "--verify", help="Also measure all candidates on labelled test images, of all categories, and compare."
-    ),
+    bool, typer.Option("--verify", help="Also measure all candidates on labelled test images, of all categories, and compare.")
 ]
 Format = Annotated[str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", min=0, help="Decides all randomness. Default: the study's, else 0.")
 ]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Results go into DIR/selection. Default: as for sweep.")
-]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Results go into DIR/selection. Default: as for sweep.")]
 _PICTURES = 3  # of each role, on the HTML page
 _SHOWN = {"image AUROC": "image_auroc", "AU-PRO": "aupro"}
 
@@ -157,9 +138,7 @@ def _study(preset: str | None, spec: Path | None, flags: dict[str, str | None], 
         raise UsageError("select: give --preset or --spec, not both")
     text = preset_text(preset) if preset else read_spec(spec) if spec else ""
     source = f"preset '{preset}'" if preset else f"spec {spec}" if spec else "select"
-    lists = {
-        key: [_item(part.strip()) for part in value.split(",") if part.strip()] for key, value in flags.items() if value
-    }
+    lists = {key: [_item(part.strip()) for part in value.split(",") if part.strip()] for key, value in flags.items() if value}
     study = parse(text, [*(f"{key}={to_json(value)}" for key, value in lists.items()), *overrides], source)
     if flags["layers"]:  # also where a backbone of the study names its own
         study = replace(study, backbones=tuple(replace(choice, layers=()) for choice in study.backbones))

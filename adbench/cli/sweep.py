@@ -12,13 +12,10 @@ from adbench.cli import console
 from adbench.cli import options as o
 from adbench.core.errors import UsageError
 
-Preset = Annotated[
-    str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")
-]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")]
 SpecFile = Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="Your own study, a YAML file.")]
 Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated."),
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
@@ -26,8 +23,7 @@ KeepMaps = Annotated[
     int, typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures.")
 ]
 CacheLimit = Annotated[
-    str | None,
-    typer.Option("--cache-limit", metavar="SIZE", help="Delete finished groups' features beyond e.g. 50GB."),
+    str | None, typer.Option("--cache-limit", metavar="SIZE", help="Delete finished groups' features beyond e.g. 50GB.")
 ]
 Status = Annotated[bool, typer.Option("--status", help="Print what is done, what runs and what waits, and stop.")]
 
@@ -94,9 +90,7 @@ def _print_summary(summary: dict[str, Any], json: bool) -> None:
     if json:
         console.answer_json(summary)
     else:
-        console.answer(
-            ", ".join(f"{name} {summary[name]}" for name in ("planned", "done", "cached", "skipped", "failed"))
-        )
+        console.answer(", ".join(f"{name} {summary[name]}" for name in ("planned", "done", "cached", "skipped", "failed")))
         console.say(f"results are in {summary['out']}; see them with: adbench report {summary['out']}")
     if summary["failed"] or summary["skipped"]:
         raise typer.Exit(1)
@@ -132,15 +126,12 @@ def _run(planned: Any, executor: Any) -> dict[str, Any]:
 
 def _told(result: Any, index: int, total: int) -> str:
     job = result.job
-    cell = (
-        f"[{index}/{total}] {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
-    )
+    cell = f"[{index}/{total}] {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
     if result.status != "done":
         return f"{cell}: {result.status}: {result.reason}"
     shown = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
     return f"{cell}: " + ", ".join(
-        f"{name} {'-' if result.metrics[key] is None else format(result.metrics[key], '.3f')}"
-        for name, key in shown.items()
+        f"{name} {'-' if result.metrics[key] is None else format(result.metrics[key], '.3f')}" for name, key in shown.items()
     )
 
 

@@ -24,15 +24,13 @@ Sizes = Annotated[
     ),
 ]
 Like = Annotated[
-    Path | None,
-    typer.Option("--like", metavar="MASKS", help="Folder of masks of known defects, whose sizes are followed."),
+    Path | None, typer.Option("--like", metavar="MASKS", help="Folder of masks of known defects, whose sizes are followed.")
 ]
 MinSize = Annotated[
     float, typer.Option("--min-size-px", metavar="N", help="No defect has an area below N x N pixels of the image.")
 ]
 Contrasts = Annotated[
-    str,
-    typer.Option("--contrasts", metavar="LOW,HIGH", help="As fractions of the range of brightness around a defect."),
+    str, typer.Option("--contrasts", metavar="LOW,HIGH", help="As fractions of the range of brightness around a defect.")
 ]
 
 
@@ -71,9 +69,7 @@ def synth(
         made = synthesise(workspace, order, out, contact_sheet)
     if json:
         return console.answer_json(made)
-    console.answer(
-        console.table([f"defects on {made['category']}", "images"], [list(r) for r in made["defects"].items()])
-    )
+    console.answer(console.table([f"defects on {made['category']}", "images"], [list(r) for r in made["defects"].items()]))
     console.say(
         f"{made['out']}: {made['train']} good images to train on, {made['good']} held out; defects of "
         "{min:.0f} to {max:.0f} px, median {median:.0f}".format(**made["size_px"])

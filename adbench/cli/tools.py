@@ -44,12 +44,8 @@ def report(
         list[Path] | None,
         typer.Argument(metavar="[RESULTS]...", help="Default: $ADBENCH_RESULTS, else ./results; two for --compare."),
     ] = None,
-    format_: Annotated[
-        str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")
-    ] = "table",
-    rows: Annotated[
-        list[str] | None, typer.Option("--rows", metavar="K", help="Keys that make a row; may be repeated.")
-    ] = None,
+    format_: Annotated[str, typer.Option("--format", metavar="F", help="table, markdown, latex, csv, json, html.")] = "table",
+    rows: Annotated[list[str] | None, typer.Option("--rows", metavar="K", help="Keys that make a row; may be repeated.")] = None,
     columns: Annotated[
         str | None, typer.Option("--columns", metavar="K", help="Key that makes the columns, e.g. category.")
     ] = None,
@@ -67,8 +63,7 @@ def report(
         str | None, typer.Option("--max-memory", metavar="MB", help="Leave out rows with a higher peak; or e.g. 2GB.")
     ] = None,
     compare: Annotated[
-        bool,
-        typer.Option("--compare", help="Show how the jobs of two folders differ, one by one, and if that is chance."),
+        bool, typer.Option("--compare", help="Show how the jobs of two folders differ, one by one, and if that is chance.")
     ] = False,
     figures: Annotated[
         Path | None, typer.Option("--figures", metavar="DIR", help="Draw the figures there, as PNG and SVG.")
@@ -99,8 +94,7 @@ def _split(texts: list[str] | None) -> list[str]:
 def list_names(
     kind: Annotated[str, typer.Argument(metavar="|".join(KINDS))],
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="A backbone, for layers and weights; a detector, for its parameters."),
+        str | None, typer.Argument(metavar="[NAME]", help="A backbone, for layers and weights; a detector, for its parameters.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every layer, not only the last of each main stage.")] = False,
     cache: o.Cache = None,
@@ -144,9 +138,7 @@ def _parameters(detector: str, json: bool) -> None:
 
 
 def eval_maps(
-    maps: Annotated[
-        Path, typer.Option("--maps", metavar="DIR", help="Maps as DIR/CATEGORY/test/KIND/NAME.npy, .tiff or .png.")
-    ],
+    maps: Annotated[Path, typer.Option("--maps", metavar="DIR", help="Maps as DIR/CATEGORY/test/KIND/NAME.npy, .tiff or .png.")],
     data: o.Data = None,
     category: o.Categories = None,
     eval_size: o.EvalSize = "native",
@@ -179,14 +171,7 @@ def cache_list(cache: o.Cache = None, json: o.Json = False) -> None:
     if json:
         return console.answer_json({"entries": entries, "bytes": sum(e["bytes"] for e in entries)})
     rows: list[list[Any]] = [
-        [
-            e["backbone"],
-            e["layer"],
-            e["image_size"],
-            e["split"],
-            "x".join(map(str, e["shape"])),
-            console.size(e["bytes"]),
-        ]
+        [e["backbone"], e["layer"], e["image_size"], e["split"], "x".join(map(str, e["shape"])), console.size(e["bytes"])]
         for e in entries
     ]
     console.answer(console.table(["backbone", "layer", "px", "split", "shape", "size"], rows))
@@ -195,9 +180,7 @@ def cache_list(cache: o.Cache = None, json: o.Json = False) -> None:
 
 @cache_app.command("prune")
 def cache_prune(
-    max_size: Annotated[
-        str, typer.Option("--max-size", metavar="SIZE", help="What may stay, e.g. 50GB; 0 empties the cache.")
-    ],
+    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="What may stay, e.g. 50GB; 0 empties the cache.")],
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:

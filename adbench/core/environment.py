@@ -56,10 +56,7 @@ def _torch_on_gpu() -> Any:
 def memory_bytes() -> int:
     """Return the bytes of memory that this process may use: the machine's, or less where a container has a limit."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = (
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    )  # versions 2 and 1
+    limits = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # versions 2 and 1
     texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
     return min([machine, *(int(text) for text in texts if text.isdigit())])
 

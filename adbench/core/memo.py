@@ -1,12 +1,13 @@
-"""Answers of code that loads torch, kept for the next process: torch takes more memory than the plan of 100,000 jobs.
+"""Answers kept on disk for the next process, such as the layers of a network or the size of an image.
 
-An answer holds for the source code of this package and the versions of the libraries that gave it.
+Torch takes more memory than the plan of 100,000 jobs and seconds to load, so a process that only plans a sweep reads answers
+from here instead of importing it.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,36 +17,65 @@ from adbench.core.errors import DataError
 from adbench.core.files import write_text
 from adbench.types import digest
 
+_LOG = logging.getLogger("adbench")
+
 
 class Memo:
-    """Questions and answers in one file, both as JSON can hold them. A file that is damaged or of other code is forgotten."""
+    """Questions and answers of one JSON file; both must be JSON values.
 
-    def __init__(self, file: Path) -> None:
-        self._file, self._known = file, _read(file)
+    made_by: what the answers depend on beside their questions, such as library versions. A file that is damaged or was made
+    by something else is ignored and overwritten. A file that cannot be written is skipped: its questions are asked again next
+    time. file: None keeps the answers in memory only.
+    """
 
-    def to(self, question: Sequence[Any], ask: Callable[[], Any], holds: Callable[[Any], bool] = lambda _: True) -> Any:
-        """Return the answer to `question`: the one that is known if it still `holds`, else what `ask` gives."""
-        key = digest(question)
-        if key not in self._known or not holds(self._known[key]):
-            self._known[key] = ask()
-            with suppress(DataError):  # a cache of another user: it is asked again next time
-                write_text(self._file, json.dumps({"made_by": _made_by(), "answers": self._known}))
-        return self._known[key]
+    def __init__(self, file: Path | None, made_by: Any = None) -> None:
+        self._file, self._made_by = file, made_by
+        self._known, self._changed = _read(file, made_by) if file else {}, False
+
+    def get(self, question: Any) -> Any:
+        """Return the known answer, or None."""
+        return self._known.get(_key(question))
+
+    def put(self, question: Any, answer: Any) -> None:
+        """Keep an answer until `write`; safe in threads."""
+        self._known[_key(question)], self._changed = answer, True
+
+    def write(self) -> None:
+        """Write the file if an answer was added."""
+        if not self._file or not self._changed:
+            return
+        try:
+            write_text(self._file, json.dumps({"made_by": self._made_by, "answers": self._known}))
+        except DataError as error:
+            _LOG.debug("%s", error)
+        self._changed = False
+
+    def to(self, question: Any, ask: Callable[[], Any], holds: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Return the answer to `question`: the known one if it still `holds`, else what `ask` returns, which is written."""
+        known = self.get(question)
+        if known is None or not holds(known):
+            self.put(question, known := ask())
+            self.write()
+        return known
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _key(question: Any) -> str:
+    return question if isinstance(question, str) else digest(question)
+
+
+def _read(file: Path, made_by: Any) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if content["made_by"] == _made_by():
+        if content["made_by"] == json.loads(json.dumps(made_by)):
             return dict(content["answers"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return {}
 
 
 @lru_cache(maxsize=1)
-def _made_by() -> str:
-    """Return the digest of all that decides an answer but the question."""
+def code_and_libraries() -> str:
+    """Return a digest of this package's source code and of the versions of torch, torchvision and timm."""
     folder = Path(__file__).parent.parent
     sources = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

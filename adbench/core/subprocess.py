@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from adbench.core.errors import AdbenchError
-from adbench.core.memo import Memo
+from adbench.core.memo import Memo, code_and_libraries
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def default_threads(memo: Path) -> int:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     settings = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")]
     question = ["threads", os.uname().nodename if hasattr(os, "uname") else "", cores, *settings]
-    return int(Memo(memo / "threads.json").to(question, partial(in_subprocess, _threads)))
+    return int(Memo(memo / "threads.json", code_and_libraries()).to(question, partial(in_subprocess, _threads)))
 
 
 def _threads() -> int:

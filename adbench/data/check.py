@@ -1,21 +1,18 @@
-"""Look at every file of a dataset before any work: all problems at once, a digest of every file, remembered by file.
-
-This is no dataset; it registers nothing.
-"""
+"""Check every file of a dataset before any work: report all problems at once and keep a digest of every file."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
-from adbench.core.files import write_text
+from adbench.core.memo import Memo
 from adbench.data.images import read_image, read_mask, unreadable
 from adbench.types import Category, OnStep, Sample, digest, ignore_step
 
@@ -52,8 +49,8 @@ def check_files(
     Raises one DataError that says how many problems there are and names them.
     """
     files = dict(_files(categories))
-    memo = _Memo(memo_file, keep)
-    facts, problems = _examine(files, memo, on_step)
+    memo = Memo(memo_file, "size, modification time, SHA-256, height, width")
+    facts, problems = _examine(files, partial(_facts, memo=memo, keep=keep), on_step)
     memo.write()
     problems += [text for category in categories for sample in category.test for text in _mask_problems(sample, facts)]
     if problems:
@@ -83,12 +80,12 @@ def _files(categories: Sequence[Category]) -> Iterator[tuple[Path, str]]:
             yield from ((mask, "mask") for mask in sample.masks or ())
 
 
-def _examine(files: Mapping[Path, str], memo: "_Memo", on_step: OnStep) -> tuple[Facts, list[str]]:
+def _examine(files: Mapping[Path, str], look: Callable[[Path, str], FileFacts | str], on_step: OnStep) -> tuple[Facts, list[str]]:
     facts: Facts = {}
     problems = []
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        for done, (path, found) in enumerate(zip(files, pool.map(memo.facts, files, files.values()), strict=True)):
+        for done, (path, found) in enumerate(zip(files, pool.map(look, files, files.values()), strict=True)):
             on_step(done + 1, len(files), "checking files")
             if isinstance(found, FileFacts):
                 facts[path] = found
@@ -116,47 +113,25 @@ def _refused(problems: Sequence[str]) -> DataError:
     return DataError(f"{len(problems)} problems in the data: {' | '.join(problems[:_SHOWN])}{more}")
 
 
-class _Memo:
-    """Facts of files by absolute path, valid while a file's size and time of change stay; a damaged memo is forgotten."""
+def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep) -> FileFacts | str:
+    """Return the facts of one file, or what is wrong with it. Runs in threads.
 
-    def __init__(self, file: Path | None, keep: Keep) -> None:
-        self._file, self._known, self._changed, self._keep = file, _read(file), False, keep
-
-    def facts(self, path: Path, kind: str) -> FileFacts | str:
-        """Return the facts of one file, or what is wrong with it. Runs in threads."""
-        key = os.path.abspath(path)  # noqa: PTH100  resolve() would ask the disk for every part of the path
-        try:
-            status = path.stat()
-            stamp = [status.st_size, status.st_mtime_ns]
-            known = self._known.get(key)
-            if known and known[:2] == stamp:
-                return FileFacts(*known[2:])
-            facts = _decode(path, kind, self._keep)
-        except OSError as error:
-            return str(unreadable(path, kind, error.strerror or str(error)))
-        except DataError as error:
-            return str(error)
-        self._known[key], self._changed = [*stamp, *facts], True
-        return facts
-
-    def write(self) -> None:
-        """Keep what has been learnt."""
-        if self._file and self._changed:
-            write_text(self._file, json.dumps(self._known))
-
-
-def _read(file: Path | None) -> dict[str, list[Any]]:
+    The memo's facts hold while the file's size and time of change stay.
+    """
+    key = os.path.abspath(path)  # noqa: PTH100  resolve() would ask the disk for every part of the path
     try:
-        known = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    except (OSError, ValueError):
-        return {}
-    valid = isinstance(known, dict) and all(_is_entry(value) for value in known.values())
-    return known if valid else {}
-
-
-def _is_entry(value: object) -> bool:
-    kinds = (int, int, str, int, int)  # size, time of change, SHA-256, height, width
-    return isinstance(value, list) and len(value) == 5 and all(map(isinstance, value, kinds))
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        known = memo.get(key)
+        if known and known[:2] == stamp:
+            return FileFacts(*known[2:])
+        facts = _decode(path, kind, keep)
+    except OSError as error:
+        return str(unreadable(path, kind, error.strerror or str(error)))
+    except DataError as error:
+        return str(error)
+    memo.put(key, [*stamp, *facts])
+    return facts
 
 
 def _decode(path: Path, kind: str, keep: Keep) -> FileFacts:

@@ -127,8 +127,7 @@ class FastFlow(TrainedDetector):
         """Return a new flow for each layer."""
         kernels = [1 if i % 2 else 3 for i in range(self.steps)]
         return nn.ModuleList(
-            Flow(OneSidedStep(count, self._ratio(count), kernel, self.clamp) for kernel in kernels)
-            for count in self._channels()
+            Flow(OneSidedStep(count, self._ratio(count), kernel, self.clamp) for kernel in kernels) for count in self._channels()
         )
 
     def _prepare(self, layers: Sequence[Tensor]) -> list[Tensor]:

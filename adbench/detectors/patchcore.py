@@ -72,9 +72,7 @@ class PatchCore(Detector):
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of patchcore")
         for name in ("coreset_max", "projection", "neighbours"):
             if getattr(self, name) < (name == "neighbours"):
-                raise UsageError(
-                    f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)"
-                )
+                raise UsageError(f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)")
 
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "PatchCore":
         """Keep a coreset of all nominal patches; raise DetectorError if they need more memory than this machine has.

@@ -210,9 +210,7 @@ class FeatureCache:
     def _clear_remains(self) -> tuple[int, int]:
         """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""
         orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
-        remains = [
-            path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S
-        ]
+        remains = [path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S]
         freed = sum(path.stat().st_size for path in remains)
         for path in remains:
             path.unlink(missing_ok=True)

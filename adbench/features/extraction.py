@@ -103,9 +103,7 @@ def precision_of(dtype: str) -> torch.dtype:
 
 
 @lru_cache(maxsize=2)  # the splits of a group follow each other, in one precision or two
-def _fast(
-    network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype
-) -> nn.Module:
+def _fast(network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype) -> nn.Module:
     """Return the rewritten graph, for one image size: its weights are laid out for that."""
     return fast_graph(network.whole, layers, device, precision)
 

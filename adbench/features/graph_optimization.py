@@ -105,9 +105,7 @@ class FusedConvolution(nn.Module):
             return self.weight
 
 
-def fast_graph(
-    whole: fx.GraphModule, layers: Sequence[str], device: torch.device, dtype: torch.dtype
-) -> fx.GraphModule:
+def fast_graph(whole: fx.GraphModule, layers: Sequence[str], device: torch.device, dtype: torch.dtype) -> fx.GraphModule:
     """Return the graph up to the deepest of `layers`, rewritten; the output of `whole` has every node, by name.
 
     Input and output, a dict of tensors by layer, are of `dtype`, channels-last. `whole` stays as it is; nothing is shared.

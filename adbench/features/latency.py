@@ -6,7 +6,6 @@ and resizing the file is left out: a camera's picture is in memory. What runs be
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from torch.fx import GraphModule
 
 from adbench.backbones.network import Network
 from adbench.core.environment import library_versions
-from adbench.core.files import write_text
+from adbench.core.memo import Memo
 from adbench.data.pixels import STEPS
 from adbench.features.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of, stacked
 from adbench.features.feature_maps import FeatureMaps
@@ -77,26 +76,16 @@ def forward_times(
     """
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     machine = (platform.node(), where, torch.get_num_threads(), library_versions())
-    file = memo / f"{digest([network.backbone, image_size, dtype, machine])}.json"
-    known = _read(file)
-    missing = [layer for layer in layers if layer not in known]
+    known = Memo(memo / f"{digest([network.backbone, image_size, dtype, machine])}.json")
+    missing = [layer for layer in layers if known.get(layer) is None]
     if missing:
-        known |= _timed(network, missing, image_size, dtype, device)
-        write_text(file, json.dumps({layer: asdict(times) for layer, times in known.items()}))
-    return {layer: known[layer] for layer in layers}
+        for layer, times in _timed(network, missing, image_size, dtype, device).items():
+            known.put(layer, asdict(times))
+        known.write()
+    return {layer: Forward(**known.get(layer)) for layer in layers}
 
 
-def _read(file: Path) -> dict[str, Forward]:
-    """Return what is known; a damaged memo is none."""
-    try:
-        return {str(layer): Forward(**times) for layer, times in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _timed(
-    network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device
-) -> dict[str, Forward]:
+def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device) -> dict[str, Forward]:
     clock, precision = _Clock(), precision_of(dtype)
     module = _clocked(fast_graph(network.whole, layers, device, precision), clock)
     batch = batch_size(HOST_BATCH + DEVICE_BATCH, image_size, device)

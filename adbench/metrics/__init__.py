@@ -39,9 +39,7 @@ register = METRICS.register
 ORDER = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 
 
-def evaluate(
-    scores: Scores, truth: Truth, pro_limit: float = 0.3, regions: Regions | None = None
-) -> dict[str, float | None]:
+def evaluate(scores: Scores, truth: Truth, pro_limit: float = 0.3, regions: Regions | None = None) -> dict[str, float | None]:
     """Return every registered metric by name, those of `ORDER` first, as fractions of 1, or None where undefined.
 
     scores.image (N,), scores.maps and truth.masks (N, H, W) or N arrays (H_i, W_i), truth.anomalous (N,).

@@ -52,9 +52,7 @@ class HoldOut:
 def check_share(share: float) -> None:
     """Raise UsageError unless some images can be held out, and some not."""
     if not 0 < share < 1:
-        raise UsageError(
-            f"--holdout {share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25"
-        )
+        raise UsageError(f"--holdout {share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25")
 
 
 def divide(inputs: CategoryInputs, share: float, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:

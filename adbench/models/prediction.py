@@ -52,10 +52,7 @@ class Scorer:
     device: torch.device
 
     def score(
-        self,
-        paths: Sequence[Path],
-        on_step: OnStep = ignore_step,
-        read: Callable[[Path, int], Pixels] = read_pixels,
+        self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, int], Pixels] = read_pixels
     ) -> Iterator[Scores]:
         """Yield the scores of images in order, a batch at a time, maps (B, h, w) on the feature grid.
 
@@ -193,12 +190,7 @@ class Inspection:
                     yield partial(self._finish, str(image.path), name, float(score), anomaly_map, picture)
 
     def _finish(
-        self,
-        path: str,
-        name: PurePath,
-        score: float,
-        anomaly_map: NDArray[np.float32],
-        picture: NDArray[np.uint8] | None,
+        self, path: str, name: PurePath, score: float, anomaly_map: NDArray[np.float32], picture: NDArray[np.uint8] | None
     ) -> Prediction:
         """Decide, draw if so wished, and return the row."""
         limit, overlay = self.model.threshold, None

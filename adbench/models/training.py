@@ -58,9 +58,7 @@ def train_model(
     return answer | {"threshold": threshold.record() if threshold else None}
 
 
-def evaluate_model(
-    workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None
-) -> Result:
+def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None) -> Result:
     """Score a category's test images with a saved detector; `heatmaps` is a folder for one picture per image."""
     saved = load_model(model)
     job, detector = saved.job, saved.detector
@@ -76,9 +74,7 @@ def evaluate_model(
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
-    return replace(
-        result, details={**result.details, "fitted_images": len(saved.fitted)}
-    )  # fewer where some were held out
+    return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer where some were held out
 
 
 def _only(workspace: Workspace, job: Job) -> tuple[str, ...]:

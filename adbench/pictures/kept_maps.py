@@ -37,9 +37,7 @@ class KeptMap:
     separation: float | None
 
 
-def keep_maps(
-    folder: Path, samples: Sequence[Sample], scores: Scores, masks: Masks | None, smoothing: float, count: int
-) -> None:
+def keep_maps(folder: Path, samples: Sequence[Sample], scores: Scores, masks: Masks | None, smoothing: float, count: int) -> None:
     """Write `count` pictures of each role and their index into `folder`.
 
     Best and worst are the defective images whose own pixels the map separates best and worst, a false alarm is a good

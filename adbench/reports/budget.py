@@ -33,9 +33,7 @@ def memory_mb(results: Sequence[Result]) -> float | None:
     return max((value for r in results for key in keys if (value := r.cost.get(key)) is not None), default=None)
 
 
-def within(
-    budget: Budget, results: Sequence[Result], planned: Sequence[Job]
-) -> tuple[list[Result], list[Job], list[str]]:
+def within(budget: Budget, results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Result], list[Job], list[str]]:
     """Return the results and planned jobs of the rows that fit, and a note that counts those that do not.
 
     A row is all that differs in category and seed alone. What was not measured does not fit. Raises DataError if none does.
@@ -43,9 +41,7 @@ def within(
     rows = defaultdict(list)
     for result in results:
         rows[_row(result.job)].append(result)
-    reasons = {
-        row: _reason(budget, [r for r in rows[row] if r.status == "done"]) for row in {*rows, *map(_row, planned)}
-    }
+    reasons = {row: _reason(budget, [r for r in rows[row] if r.status == "done"]) for row in {*rows, *map(_row, planned)}}
     counts = Counter(reason for reason in reasons.values() if reason)
     counted = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     if None not in reasons.values():

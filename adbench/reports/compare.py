@@ -94,9 +94,7 @@ def _names(results: Sequence[Result]) -> Names:
 
 def _unshared(one: Sequence[Result], two: Sequence[Result], shared: Names) -> list[str]:
     both = [(detector, name) for names in (_names(one), _names(two)) for detector in names for name in names[detector]]
-    return sorted(
-        {f"{name} of {detector}" for detector, name in both if detector in shared and name not in shared[detector]}
-    )
+    return sorted({f"{name} of {detector}" for detector, name in both if detector in shared and name not in shared[detector]})
 
 
 def _by_choice(results: Sequence[Result], shared: Names) -> dict[Any, list[Result]]:
@@ -152,9 +150,7 @@ class Differences:
         if not self.replicates:
             return {}
         chosen = list(self.replicates)
-        return dict(
-            zip(chosen, p_values(self.values[chosen], np.array(list(self.replicates.values()))).tolist(), strict=True)
-        )
+        return dict(zip(chosen, p_values(self.values[chosen], np.array(list(self.replicates.values()))).tolist(), strict=True))
 
     @property
     def significant(self) -> list[int]:
@@ -166,9 +162,7 @@ def differences(pairs: Sequence[Pair], metric: str, find: tuple[Find, Find]) -> 
     known = [p for p in pairs if p.first.metrics.get(metric) is not None and p.second.metrics.get(metric) is not None]
     first, second = (np.array([r.metrics[metric] for r in side], dtype=float)
                      for side in ([p.first for p in known], [p.second for p in known]))  # fmt: skip
-    drawn = {
-        i: found for i, pair in enumerate(known) if (found := _resampled_difference(pair, metric, find)) is not None
-    }
+    drawn = {i: found for i, pair in enumerate(known) if (found := _resampled_difference(pair, metric, find)) is not None}
     return Differences(metric, known, first, second, drawn)
 
 
@@ -198,9 +192,7 @@ def verdicts(found: Differences) -> list[str]:
         told.append(f"{found.metric}: means of each category: {_over(by_category, 'categories')}")
     if found.p_values:
         number, of = len(found.significant), count_jobs(len(found.p_values))
-        told.append(
-            f"{found.metric}: {number} of {of} with common replicates differ significantly over their test images"
-        )
+        told.append(f"{found.metric}: {number} of {of} with common replicates differ significantly over their test images")
     return told
 
 
@@ -242,9 +234,7 @@ def compare(first: Path, second: Path, metric: str | None = None) -> Report:
     every = [differences(pairs.found, name, (_finder(stores[0]), _finder(stores[1]))) for name in metrics]
     found = [one for one in every if one.pairs]
     if not found:
-        raise DataError(
-            f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both"
-        )
+        raise DataError(f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both")
     tables = [_table(one, f"A = {first}, B = {second}") for one in found]
     notes = [*(sentence for one in found for sentence in verdicts(one)), *_remarks(pairs, found)]
     section = Section("What the differences say", tables[1:], [_figure(found)], notes)
@@ -290,19 +280,13 @@ def _remarks(pairs: Pairs, found: Sequence[Differences]) -> list[str]:
             f"interval and p: paired bootstrap over the test images, p corrected for all jobs (max T), significant below {ALPHA}"
         )
     if lacking := max(len(one.pairs) - len(one.replicates) for one in found):
-        notes.append(
-            f"{lacking} of {len(pairs.found)} jobs have no replicates of the same test images: no interval, no p"
-        )
-    notes += [
-        f"done in {side} only: {count_jobs(count)}" for side, count in zip("AB", pairs.alone, strict=True) if count
-    ]
+        notes.append(f"{lacking} of {len(pairs.found)} jobs have no replicates of the same test images: no interval, no p")
+    notes += [f"done in {side} only: {count_jobs(count)}" for side, count in zip("AB", pairs.alone, strict=True) if count]
     if pairs.ignored:
         notes.append(f"parameters that only one folder has are not compared: {', '.join(pairs.ignored)}")
     for key, what in _STATE.items():
         if count := sum(getattr(p.first.job, key) != getattr(p.second.job, key) for p in pairs.found):
-            notes.append(
-                f"in {count} of {len(pairs.found)} jobs {what} differ{'' if key != 'revision' else 's'} between A and B"
-            )
+            notes.append(f"in {count} of {len(pairs.found)} jobs {what} differ{'' if key != 'revision' else 's'} between A and B")
     return notes
 
 
@@ -310,8 +294,7 @@ def _documents(pairs: Sequence[Pair], found: Sequence[Differences]) -> list[dict
     """Return what formats for programs write: a record per job, numbers by metric."""
     index = [{id(pair): i for i, pair in enumerate(one.pairs)} for one in found]
     return [
-        _document(pair, [(one, of[id(pair)]) for one, of in zip(found, index, strict=True) if id(pair) in of])
-        for pair in pairs
+        _document(pair, [(one, of[id(pair)]) for one, of in zip(found, index, strict=True) if id(pair) in of]) for pair in pairs
     ]
 
 

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 Block = tuple[str, str, str]
-BLOCK_KEYS = (
-    "dataset",
-    "fingerprint",
-    "category",
-)  # what is measured on; neither it nor the scale names a configuration
+BLOCK_KEYS = ("dataset", "fingerprint", "category")  # what is measured on; neither it nor the scale names a configuration
 SCALE_KEYS = ("eval_size", "pro_limit")
 
 
@@ -186,11 +182,7 @@ def identical(contest: Comparison) -> list[str]:
         alike[tuple(column)].append(name)
     n = len(contest.categories)
     where = "the only category" if n == 1 else f"all {n} categories"
-    return [
-        f"{contest.title}: {listed(names)} do not differ: equal in {where}"
-        for names in alike.values()
-        if len(names) > 1
-    ]
+    return [f"{contest.title}: {listed(names)} do not differ: equal in {where}" for names in alike.values() if len(names) > 1]
 
 
 def over_images(contest: Comparison, p_values: NDArray[np.float64]) -> str:
@@ -201,9 +193,7 @@ def over_images(contest: Comparison, p_values: NDArray[np.float64]) -> str:
         "not significantly different": [j for j in contest.others if p_values[j] >= ALPHA],
         "significantly worse": [j for j in contest.others if p_values[j] < ALPHA],
     }
-    return (
-        f"{head}: {contest.names[contest.best]} has the best mean; {_told(contest, told)} (paired bootstrap, {_LEVEL})"
-    )
+    return f"{head}: {contest.names[contest.best]} has the best mean; {_told(contest, told)} (paired bootstrap, {_LEVEL})"
 
 
 def _told(contest: Comparison, groups: dict[str, list[int]]) -> str:
@@ -228,11 +218,7 @@ def joined(ranks: NDArray[np.float64], difference: float) -> list[tuple[float, f
     """Return the widest stretches of mean ranks, (lowest, highest), no longer than `difference` and with two members or more."""
     ordered = np.sort(ranks)
     ends = [int(np.searchsorted(ordered, rank + difference, side="right")) - 1 for rank in ordered]
-    return [
-        (float(ordered[i]), float(ordered[end]))
-        for i, end in enumerate(ends)
-        if end > i and (i == 0 or end > ends[i - 1])
-    ]
+    return [(float(ordered[i]), float(ordered[end])) for i, end in enumerate(ends) if end > i and (i == 0 or end > ends[i - 1])]
 
 
 def critical_difference_diagram(contest: Comparison) -> Figure:

@@ -56,8 +56,7 @@ def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
     label = _params_label([job for job, _ in jobs])
     names = dict.fromkeys((*KEYS, *NEVER_MIXED))
     return [
-        Entry(job, result, {key: label(job) if key == "params" else getattr(job, key) for key in names})
-        for job, result in jobs
+        Entry(job, result, {key: label(job) if key == "params" else getattr(job, key) for key in names}) for job, result in jobs
     ]
 
 

@@ -124,20 +124,14 @@ class Block:
     labels: Sequence[str]
 
 
-def rows(
-    blocks: Sequence[Block], titles: Sequence[str], below: float = 0
-) -> tuple[Drawing, list[Axes], list[list[int]]]:
+def rows(blocks: Sequence[Block], titles: Sequence[str], below: float = 0) -> tuple[Drawing, list[Axes], list[list[int]]]:
     """Return a figure of panels side by side that share named rows, its axes, and each block's heights in them.
 
     Rows run from top to bottom, a heading above each block; `below` inches stay free for a label of all panels.
     """
     from matplotlib.figure import Figure as Drawing
 
-    lines = [
-        (text, strong)
-        for block in blocks
-        for text, strong in [(block.heading, True), *((t, False) for t in block.labels)]
-    ]
+    lines = [(text, strong) for block in blocks for text, strong in [(block.heading, True), *((t, False) for t in block.labels)]]
     drawing = Drawing(figsize=(COLUMN, _FRAME + below + _ROW * len(lines)), layout="constrained")
     axes = list(drawing.subplots(1, len(titles), sharey=True, squeeze=False)[0])
     for panel, title in zip(axes, titles, strict=True):

@@ -49,9 +49,7 @@ def report_on(folders: Sequence[Path], view: View, differences: bool = False) ->
     if len(folders) != 2:
         raise UsageError(f"--compare takes two results folders, not {len(folders)}: adbench report A B --compare")
     unused = {"--rows": view.rows, "--columns": view.columns, "--study": view.study != AUTO, "--show": view.show}
-    if given := [
-        option for option, value in (unused | {"--max-latency and --max-memory": view.budget}).items() if value
-    ]:
+    if given := [option for option, value in (unused | {"--max-latency and --max-memory": view.budget}).items() if value]:
         raise UsageError(f"--compare shows every job of both folders; leave out {', '.join(given)}")
     return compare(folders[0], folders[1], view.metric)
 
@@ -103,9 +101,7 @@ def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
     study = STUDIES.get(wanted)
     if not study.answered_by(found):
         name = STUDIES.canonical(wanted)
-        raise DataError(
-            f"these results do not answer the study '{name}': no two jobs differ in their {study.key} alone"
-        )
+        raise DataError(f"these results do not answer the study '{name}': no two jobs differ in their {study.key} alone")
     return [study.section(found)]
 
 

@@ -12,17 +12,7 @@ from adbench.core.errors import DataError
 from adbench.core.registry import match
 from adbench.metrics import ORDER
 from adbench.reports.formats import Cell, Report, Table
-from adbench.reports.keys import (
-    ROW_KEYS,
-    Entry,
-    choose_rows,
-    entries,
-    grouped,
-    natural,
-    parse_key,
-    receptive_field,
-    varies,
-)
+from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, grouped, natural, parse_key, receptive_field, varies
 from adbench.types import Job, Result
 
 DASH = "-"
@@ -121,9 +111,7 @@ def ranked(means: Sequence[Sequence[Mean]], columns: Sequence[Column]) -> list[l
         for i, mean in enumerate(row):
             if columns[i].ranked and mean.complete:
                 best[i, mean.scope] = max(float(mean.number), best.get((i, mean.scope), float("-inf")))
-    return [
-        [Cell(m.text, m.complete and best.get((i, m.scope)) == float(m.number)) for i, m in enumerate(r)] for r in means
-    ]
+    return [[Cell(m.text, m.complete and best.get((i, m.scope)) == float(m.number)) for i, m in enumerate(r)] for r in means]
 
 
 def _categories(entries: Sequence[Entry]) -> int:
@@ -150,9 +138,7 @@ def missing_notes(found: Sequence[Entry], superseded: int) -> list[str]:
         notes.append(f"{waiting} of {len(found)} planned jobs not run yet")
     notes += _undefined(results)
     if superseded:
-        notes.append(
-            f"{_count(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs"
-        )
+        notes.append(f"{_count(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
     return notes
 
 
@@ -225,9 +211,7 @@ def laid_out(
     found, superseded = current(results, planned)
     column_key = parse_key("column key", columns) if columns else None
     row_keys = choose_rows(found, rows, column_key)
-    table, means = tabulated(
-        found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
-    )
+    table, means = tabulated(found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None)))
     notes = [*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)]
     return Report(table, notes, results=results), found, row_keys
 

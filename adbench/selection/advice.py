@@ -17,11 +17,7 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
     best, ties = ranking[0], [one for one in ranking[1:] if one.tied]
     low, high = best.interval
     score = f"score {best.score:.3f}, 95 % interval {low:.3f} to {high:.3f}"
-    finds = (
-        f": of {len(ranking)} candidates it finds the synthetic defects best"
-        if len(ranking) > 1
-        else ", the only candidate"
-    )
+    finds = f": of {len(ranking)} candidates it finds the synthetic defects best" if len(ranking) > 1 else ", the only candidate"
     clauses = [
         f"Use {named(best.job)}{finds} ({score})",
         _field(best, sizes),

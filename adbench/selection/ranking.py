@@ -24,9 +24,7 @@ from adbench.types import Job, Result
 Values = NDArray[np.float64]
 
 
-def shrunk(
-    rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values, replicates: Values
-) -> tuple[Values, Values]:
+def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values, replicates: Values) -> tuple[Values, Values]:
     """Return the scores (K,) and their replicates (K, R), each with what its row and column do not explain made smaller.
 
     All are fractions of 1; what would be above it is 1.
@@ -164,9 +162,7 @@ def _replicates(result: Result, results: ResultStore) -> NDArray[np.float64]:
     key = result.job.key
     found = results.replicates(key)
     if found is None:
-        raise DataError(
-            f"{results.folder}/replicates/{key}.npy is missing; delete {key}.json too, and both are made again"
-        )
+        raise DataError(f"{results.folder}/replicates/{key}.npy is missing; delete {key}.json too, and both are made again")
     return np.asarray(np.mean([found[ORDER.index(name)] for name in PARTS], axis=0), dtype=np.float64)
 
 

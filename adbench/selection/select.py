@@ -77,11 +77,7 @@ class Selection:
         """Return the JSON form."""
         category = self.validation.inputs.category
         low, middle, high = np.quantile(self.validation.sizes, (0, 0.5, 1))
-        facts = {
-            "train": len(category.train),
-            "good": self.validation.held_out,
-            "synthetic": len(self.validation.sizes),
-        }
+        facts = {"train": len(category.train), "good": self.validation.held_out, "synthetic": len(self.validation.sizes)}
         sizes = {"defect_sizes": {"smallest": float(low), "median": float(middle), "largest": float(high)}}
         return {
             "category": self.category,
@@ -102,9 +98,7 @@ def select(
     Results go into `out`; what has one there is not computed again. Raises DetectorError if no candidate can be ranked.
     """
     validation = make_validation(good, request.holdout, request.spec.seeds[0], workspace.cache, workspace.on_step)
-    contest = SuccessiveHalving(
-        workspace, request.spec, validation, ResultStore(out), request.limits, request.halving, on_result
-    )
+    contest = SuccessiveHalving(workspace, request.spec, validation, ResultStore(out), request.limits, request.halving, on_result)
     ranking, excluded = contest.run()
     if not ranking:
         raise DetectorError(f"select: none of {len(excluded)} candidates can be ranked: {_reasons(excluded)}")

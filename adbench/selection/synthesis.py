@@ -26,15 +26,11 @@ class SynthesisRequest:
         check_share(self.share)
 
 
-def synthesise(
-    workspace: Workspace, order: SynthesisRequest, out: Path, contact_sheet: Path | None = None
-) -> dict[str, Any]:
+def synthesise(workspace: Workspace, order: SynthesisRequest, out: Path, contact_sheet: Path | None = None) -> dict[str, Any]:
     """Write a dataset of synthetic defects below `out` and return what is in it; only training images are read."""
     train, held_out = divide(workspace.single(training_only=True), order.share, order.seed)
     sheet = ContactSheet()
-    made = write_dataset(
-        train.category, held_out, out, order.recipe, order.count, order.seed, sheet.add, workspace.on_step
-    )
+    made = write_dataset(train.category, held_out, out, order.recipe, order.count, order.seed, sheet.add, workspace.on_step)
     if contact_sheet:
         sheet.save(contact_sheet)
     return made | {"contact_sheet": str(contact_sheet) if contact_sheet else None}

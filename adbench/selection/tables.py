@@ -65,12 +65,7 @@ def _left_out(excluded: Sequence[Excluded]) -> list[str]:
     return notes + [f"{one.status}: {one.job.layer} at {one.job.image_size} px: {one.reason}" for one in rest]
 
 
-_WAYS = {
-    "chosen": "regret",
-    "best_fixed": "of best fixed",
-    "best_fixed_of_others": "of others' best",
-    "by_lot": "by lot",
-}
+_WAYS = {"chosen": "regret", "best_fixed": "of best fixed", "best_fixed_of_others": "of others' best", "by_lot": "by lot"}
 _VERIFICATION_HEADERS = ("category", "chosen", "really best", "Spearman", "real score", "best", *_WAYS.values())
 
 
@@ -109,9 +104,7 @@ def _number(value: float | None) -> str:
 
 def _notes(found: Verification) -> list[str]:
     count, (better, equal), fixed = len(found.verdicts), found.wins, _named(found.fixed)
-    left_out = [f"{found.left_out} candidates were not measured in every category and are left out"] * bool(
-        found.left_out
-    )
+    left_out = [f"{found.left_out} candidates were not measured in every category and are left out"] * bool(found.left_out)
     if count == 1:
         return ["of one category, the best fixed candidate is the best one; verify more to compare with it", *left_out]
     return [
@@ -124,9 +117,7 @@ def _notes(found: Verification) -> list[str]:
 
 def _figure(verdicts: Sequence[Verdict]) -> Figure:
     told = "; ".join(f"{v.selection.category}: Spearman {_number(v.spearman)}" for v in verdicts)
-    caption = (
-        "Synthetic against real score of each candidate; the chosen one is the filled square, the best one the ring."
-    )
+    caption = "Synthetic against real score of each candidate; the chosen one is the filled square, the best one the ring."
     return Figure("select-verify", caption, f"One scatter plot per category. {told}.", lambda: _draw(verdicts))
 
 
@@ -142,9 +133,7 @@ def _draw(verdicts: Sequence[Verdict]) -> Drawing:
     for number, verdict in enumerate(verdicts, 1):
         axes = drawing.add_subplot(lines, columns, number)
         pairs = [(one.score, verdict.reals[Candidate.of(one.job)]) for one in verdict.selection.ranking]
-        best = next(
-            p for p, one in zip(pairs, verdict.selection.ranking, strict=True) if Candidate.of(one.job) == verdict.best
-        )
+        best = next(p for p, one in zip(pairs, verdict.selection.ranking, strict=True) if Candidate.of(one.job) == verdict.best)
         axes.plot(*zip(*pairs, strict=True), ".", color=look[0].colour)
         axes.plot(*pairs[0], "s", color=look[1].colour)
         axes.plot(*best, "o", color=look[1].colour, fillstyle="none", markersize=9)

@@ -62,9 +62,7 @@ class Validation:
         return replace(self, inputs=CategoryInputs(smaller, self.inputs.facts, self.inputs.sources))
 
 
-def make_validation(
-    good: CategoryInputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step
-) -> Validation:
+def make_validation(good: CategoryInputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step) -> Validation:
     """Return validation data of a category's training images; the painted images lie below `cache`, made once.
 
     Raises DataError if there are too few good images, or where no defect can be painted.
@@ -123,9 +121,7 @@ def _read(listing: Path) -> list[dict[str, Any]] | None:
 
 def _as_painted(folder: Path, record: dict[str, Any]) -> _Painted:
     stem, kind = record["stem"], record["kind"]
-    sample = Sample(
-        folder / "images" / f"{stem}.png", f"synthetic/{stem}.png", kind, (folder / "masks" / f"{stem}.png",)
-    )
+    sample = Sample(folder / "images" / f"{stem}.png", f"synthetic/{stem}.png", kind, (folder / "masks" / f"{stem}.png",))
     return _Painted(sample, record["source"], record["size"])
 
 

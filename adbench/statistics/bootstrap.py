@@ -154,11 +154,7 @@ def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float
     parts = []
     for start in range(0, len(times), BLOCK):
         block = times[start : start + BLOCK]
-        counts = (
-            block @ histograms.good,
-            block[:, bad] @ histograms.anomalous[bad],
-            block[:, bad] @ histograms.overlap[bad],
-        )
+        counts = (block @ histograms.good, block[:, bad] @ histograms.anomalous[bad], block[:, bad] @ histograms.overlap[bad])
         parts.append(_metrics(*counts, pro_limit))
     return np.concatenate(parts, axis=1)
 
@@ -175,9 +171,7 @@ def _metrics(good: ImageWeights, anomalous: ImageWeights, overlap: ImageWeights,
     return np.concatenate((auroc, ap, f1_max, aupro), axis=1).T
 
 
-def _area(
-    step: ImageWeights, rate: ImageWeights, rise: ImageWeights, height: ImageWeights, limit: float
-) -> ImageWeights:
+def _area(step: ImageWeights, rate: ImageWeights, rise: ImageWeights, height: ImageWeights, limit: float) -> ImageWeights:
     """Return the area below curves of (rate, height) up to `limit`, as a share of it; straight lines across each bin."""
     width = np.clip(limit - (rate - step), 0, step)
     share = np.where(step > 0, width / step, 0)

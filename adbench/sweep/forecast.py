@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import shutil
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from adbench.backbones.layers import Description, describe
 from adbench.core.environment import accelerator_memory_mb, forget_peaks, library_versions, memory_bytes, peak_memory_mb
 from adbench.core.errors import DetectorError
-from adbench.core.files import write_text
+from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import read_pixels
 from adbench.detectors import Detector, make_detector
@@ -32,7 +31,7 @@ from adbench.features.runtime import Runtime
 from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import entry_key, layer_times, measure_scores
 from adbench.sweep.plan import Group, Plan
-from adbench.types import Job, Scores, Size, digest
+from adbench.types import Job, Scores, Size
 
 _TRIAL_S = 0.7
 SCORED = 4  # images whose scores are timed
@@ -75,13 +74,9 @@ def probe(detector: Detector, shapes: Sequence[Shape], train: int, device: torch
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     machine = (platform.node(), where, torch.get_num_threads(), library_versions())
     kind = (type(detector).__name__, asdict(detector), detector.revision)
-    file = memo / f"{digest([str(kind), shapes, train, machine])}.json"
-    try:
-        return Cost(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError):  # not known, or damaged
-        cost = _tried(detector, made_up(shapes, train), device)
-        write_text(file, json.dumps(asdict(cost)))
-        return cost
+    known = Memo(memo / "costs.json")
+    question = [str(kind), shapes, train, machine]
+    return Cost(**known.to(question, lambda: asdict(_tried(detector, made_up(shapes, train), device))))
 
 
 def _tried(detector: Detector, features: FeatureMaps, device: torch.device) -> Cost:
@@ -165,8 +160,7 @@ class Forecaster:
         costs = [self._job(group, job) for job in group.jobs]
         tests = len(group.inputs.category.test)
         jobs_s = sum(
-            c.fit_s + tests * (c.score_s + self._metrics_s(group, job))
-            for c, job in zip(costs, group.jobs, strict=True)
+            c.fit_s + tests * (c.score_s + self._metrics_s(group, job)) for c, job in zip(costs, group.jobs, strict=True)
         )
         if tests:
             jobs_s += len(group.jobs) * BUDGET_S / 2  # of latencies
@@ -189,9 +183,7 @@ class Forecaster:
         detector = make_detector(job.detector, job.params, job.seed)
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        return probe(
-            detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes"
-        )
+        return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")
 
     def _pass_s(self, group: Group) -> float:
         """Seconds of an image from its file through the network; on a CPU decoding takes the same threads."""
@@ -218,9 +210,7 @@ class Forecaster:
         if test and key not in self._trials:
             labels = group.inputs.labels(job.eval_size)
             rng = np.random.default_rng(0)
-            sizes = (
-                group.inputs.native_sizes() if job.eval_size == "native" else [(int(job.eval_size),) * 2] * len(test)
-            )
+            sizes = group.inputs.native_sizes() if job.eval_size == "native" else [(int(job.eval_size),) * 2] * len(test)
             maps: Any = [rng.random(size, np.float32) for size in sizes]
             scores = Scores(rng.random(len(test), np.float32), maps if job.eval_size == "native" else np.stack(maps))
             images = split_fingerprint(test, group.inputs.facts)
@@ -240,11 +230,7 @@ class Forecaster:
 def counted(plan: Plan, runtime: Runtime, memo: Path) -> dict[str, Any]:
     """Return how many groups a plan has, the forward passes (images through a network), the bytes of cache to be written."""
     counts = [Forecaster(runtime, memo).counts(group) for group in plan.groups]
-    return {
-        "groups": len(counts),
-        "forward_passes": sum(c[0] for c in counts),
-        "cache_bytes": sum(c[1] for c in counts),
-    }
+    return {"groups": len(counts), "forward_passes": sum(c[0] for c in counts), "cache_bytes": sum(c[1] for c in counts)}
 
 
 def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None) -> dict[str, Any]:

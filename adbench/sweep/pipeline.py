@@ -73,13 +73,7 @@ def entry_key(network: Network, images: str, layer: str, image_size: int, dtype:
 
 
 def features(
-    runtime: Runtime,
-    network: Network,
-    inputs: CategoryInputs,
-    split: str,
-    layers: Sequence[str],
-    image_size: int,
-    dtype: str,
+    runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], image_size: int, dtype: str
 ) -> dict[str, tuple[CacheEntry, bool]]:
     """Return {layer: (cache entry, was it there)}; what is missing is made in ONE forward pass over the split."""
     samples = inputs.split(split)
@@ -133,9 +127,7 @@ def job_features(
     return FeatureMaps(tuple(entry.array for entry in entries)), entries
 
 
-def fit(
-    runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job
-) -> tuple[Detector, dict[str, float | None]]:
+def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
     """Return the job's detector fitted to the category's training images, and the cost of it."""
     maps, entries = job_features(runtime, network, inputs, "train", job)
     detector = make_detector(job.detector, job.params, job.seed)
@@ -172,9 +164,7 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device) 
     return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
 
 
-def layer_times(
-    runtime: Runtime, network: Network, layers: Sequence[str], image_size: int, dtype: str
-) -> dict[str, Forward]:
+def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], image_size: int, dtype: str) -> dict[str, Forward]:
     """Return how long an image takes to each layer here; timed in one go for all layers of which it is not yet known."""
     return forward_times(network, layers, image_size, dtype, runtime.device, runtime.store.folder / "latency")
 
@@ -267,9 +257,7 @@ def run_group(runtime: Runtime, group: Group, results: ResultStore, run: Measure
             yield from _run_rest(runtime, left, results, run, at)
 
 
-def _run_rest(
-    runtime: Runtime, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]
-) -> Iterator[Result]:
+def _run_rest(runtime: Runtime, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]) -> Iterator[Result]:
     first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
     try:
         for split in ("train", "test"):
@@ -335,8 +323,6 @@ def extract_layers(
             images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
             for layer, (entry, cached) in found.items():
                 facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}
-                entries.append(
-                    {"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached}
-                )
+                entries.append({"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached})
     speed = images / (time.perf_counter() - started) if images else None
     return {"entries": entries, "images_per_second": speed}

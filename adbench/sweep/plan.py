@@ -16,7 +16,7 @@ from adbench.backbones.layers import Description, describe, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import Weights
 from adbench.core.errors import WeightsError
-from adbench.core.memo import Memo
+from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.subprocess import in_subprocess
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
@@ -131,7 +131,7 @@ def make_plan(
     """
     groups: list[Group] = []
     skipped: list[Result] = []
-    answers = Memo(memo / "answers.json")
+    answers = Memo(memo / "answers.json", code_and_libraries())
     methods = [find_method(choice.name, choice.params, answers) for choice in spec.detectors]
     for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
@@ -157,7 +157,7 @@ def learn_apart(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
     """
     on_step(0, 1, "looking at networks and detectors")
     question = ["learnt", asdict(replace(spec, seeds=()))]
-    Memo(memo / "learnt.json").to(question, partial(in_subprocess, partial(_learn, spec, memo)))
+    Memo(memo / "learnt.json", code_and_libraries()).to(question, partial(in_subprocess, partial(_learn, spec, memo)))
 
 
 def _learn(spec: Spec, memo: Path) -> bool:
@@ -165,9 +165,7 @@ def _learn(spec: Spec, memo: Path) -> bool:
     return True
 
 
-def job_for(
-    inputs: CategoryInputs, network: Network, layers: tuple[str, ...], method: Method, seed: int, **rest: Any
-) -> Job:
+def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], method: Method, seed: int, **rest: Any) -> Job:
     """Return the Job of one cell; `rest` holds image_size, eval_size, dtype and pro_limit."""
     category, weights = inputs.category, network.weights
     return Job(
@@ -181,9 +179,7 @@ def _order(group: Group) -> tuple[str, str]:
     return (group.inputs.category.dataset, group.inputs.category.name)
 
 
-def _network(
-    description: Description, label: str, answers: Memo, offline: bool, on_step: OnStep
-) -> tuple[Network, str | None]:
+def _network(description: Description, label: str, answers: Memo, offline: bool, on_step: OnStep) -> tuple[Network, str | None]:
     name = description.backbone
     try:
         return find_network(name, label, answers, offline=offline, on_step=on_step), None

@@ -116,9 +116,7 @@ class ResultStore:
     def _details(self, key: str) -> Mapping[str, Any]:
         result = self.read(key)
         if result is None:
-            raise DataError(
-                f"the result {key} vanished from {self.folder} while it was reported on; run the command again"
-            )
+            raise DataError(f"the result {key} vanished from {self.folder} while it was reported on; run the command again")
         return result.details
 
     def maps(self, key: str) -> Path:
@@ -156,17 +154,7 @@ def _keys(folder: Path) -> set[str]:
 
 def _order(result: Result) -> tuple[str | int, ...]:
     job = result.job
-    return (
-        job.dataset,
-        job.category,
-        job.backbone,
-        job.weights,
-        job.image_size,
-        job.layer,
-        job.detector,
-        job.seed,
-        job.key,
-    )
+    return (job.dataset, job.category, job.backbone, job.weights, job.image_size, job.layer, job.detector, job.seed, job.key)
 
 
 def _load(path: Path, parse: Callable[[bytes], T], consequence: str = "its job counts as not run") -> T | None:

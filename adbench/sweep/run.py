@@ -45,9 +45,7 @@ class Sweep:
         """Return the forecast with seconds and memory, group by group, after short trials on this machine, and obstacles."""
         from adbench.sweep.forecast import forecast
 
-        return self.forecast() | forecast(
-            self.todo, self.workspace.runtime(), self.workspace.memo, workers, cache_limit
-        )
+        return self.forecast() | forecast(self.todo, self.workspace.runtime(), self.workspace.memo, workers, cache_limit)
 
     def run(self, executor: Executor | None = None) -> Iterator[Result]:
         """Write the plan, then each result as it comes; yield it. Run it again to go on where it stopped.
@@ -88,6 +86,4 @@ def plan_sweep(
     plan = make_plan(spec, workspace.inputs(spec.image_sizes), workspace.memo, workspace.offline, workspace.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
-    return Sweep(
-        workspace, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command
-    )
+    return Sweep(workspace, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command)

@@ -68,9 +68,7 @@ def read_spec(path: Path) -> str:
             raise DataError(f"spec {path}: larger than 1 MB; give a YAML file with the keys of a sweep")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"spec {path}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})"
-        ) from error
+        raise DataError(f"spec {path}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})") from error
 
 
 def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spec:
@@ -110,9 +108,7 @@ def _value(override: str, text: str) -> Any:
         if isinstance(value, str) and "," in value:
             return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise UsageError(
-            f"--set '{override}': the value cannot be read; write e.g. --set image_sizes=256,320"
-        ) from None
+        raise UsageError(f"--set '{override}': the value cannot be read; write e.g. --set image_sizes=256,320") from None
     return value
 
 

@@ -41,9 +41,5 @@ def _facts(job: Job) -> dict[str, Any]:
 
 def _worker(found: Heartbeat, jobs: list[Job]) -> dict[str, Any]:
     at = next((job for job in jobs if job.key == found.job), None)
-    now = (
-        {"layer": at.layer, "detector": at.detector, "seed": at.seed}
-        if at
-        else dict.fromkeys(("layer", "detector", "seed"))
-    )
+    now = {"layer": at.layer, "detector": at.detector, "seed": at.seed} if at else dict.fromkeys(("layer", "detector", "seed"))
     return {"host": found.host, "pid": found.pid, "seconds": time.time() - found.started} | _facts(jobs[0]) | now

@@ -88,6 +88,4 @@ def _group(order: dict[str, Any], jobs: tuple[Job, ...], workspace: Workspace) -
     if path and sha256(path) != record["sha256"]:
         raise WeightsError(f"weights {path} are other ones here, or changed after the plan; run the sweep again")
     weights = Weights(record["label"], record["sha256"], tuple(record["mean"]), tuple(record["std"]), path)
-    return Group(
-        inputs, Network(jobs[0].backbone, weights), jobs, order["fields"], order["keep_maps"], order["cache_limit"]
-    )
+    return Group(inputs, Network(jobs[0].backbone, weights), jobs, order["fields"], order["keep_maps"], order["cache_limit"])

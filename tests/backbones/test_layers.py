@@ -6,12 +6,7 @@ from adbench.backbones.families import find
 from adbench.backbones.layers import Layer, describe, stage_ends
 from adbench.core.errors import UsageError
 
-RESNET = [
-    ("layer1.2.relu_2", 256, 4),
-    ("layer2.3.relu_2", 512, 8),
-    ("layer3.5.relu_2", 1024, 16),
-    ("layer4.2.relu_2", 2048, 32),
-]
+RESNET = [("layer1.2.relu_2", 256, 4), ("layer2.3.relu_2", 512, 8), ("layer3.5.relu_2", 1024, 16), ("layer4.2.relu_2", 2048, 32)]
 FIELDS = {  # px, analytic
     "resnet50": (35, 91, 267, 427),
     "wide_resnet50_2": (35, 91, 267, 427),
@@ -73,9 +68,7 @@ def test_a_transformer_is_refused_in_one_line() -> None:
         describe("vit_b_16")
 
 
-@pytest.mark.parametrize(
-    "backbone", ["resnet18", "mobilenet_v3_small", "timm/resnet18", "convnext_tiny", "regnet_y_400mf"]
-)
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small", "timm/resnet18", "convnext_tiny", "regnet_y_400mf"])
 def test_stages_are_found_where_the_paper_names_none(backbone: str) -> None:
     description = describe(backbone)
     assert [description.layer(name).stride for name in description.stages] == [4, 8, 16, 32]

@@ -24,9 +24,7 @@ HEAD = ("fc.weight", "fc.bias")
 @pytest.fixture(scope="module")
 def state() -> State:
     own = find("resnet50")[0].build("resnet50").state_dict()
-    return {
-        key: torch.rand(v.shape) if v.ndim < 2 else (torch.rand(()) / 1000).expand(v.shape) for key, v in own.items()
-    }
+    return {key: torch.rand(v.shape) if v.ndim < 2 else (torch.rand(()) / 1000).expand(v.shape) for key, v in own.items()}
 
 
 def prefixed(prefix: str, state: State) -> State:
@@ -34,9 +32,7 @@ def prefixed(prefix: str, state: State) -> State:
 
 
 def moco(state: State) -> Any:
-    head = {
-        f"module.encoder_{e}.fc.{i}.{kind}": torch.ones(4) for e in "qk" for i in (0, 2) for kind in ("weight", "bias")
-    }
+    head = {f"module.encoder_{e}.fc.{i}.{kind}": torch.ones(4) for e in "qk" for i in (0, 2) for kind in ("weight", "bias")}
     queue = {"module.queue": torch.ones(4, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}
     both = prefixed("module.encoder_q.", state) | prefixed("module.encoder_k.", state)
     optimizer = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.03, "params": [0]}]}
@@ -100,9 +96,7 @@ def test_an_imported_checkpoint_is_what_the_network_gets(run: Run, save: Save, s
         ("simclr", (0, 0, 0), (1, 1, 1)),
     ],
 )
-def test_the_preprocessing_comes_with_the_weights(
-    hub: Path, name: str, mean: tuple[float, ...], std: tuple[float, ...]
-) -> None:
+def test_the_preprocessing_comes_with_the_weights(hub: Path, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     hub.mkdir(parents=True)
     (hub / PRETRAININGS.get(name).file).touch()
     weights = resolve("resnet50", name)
@@ -130,9 +124,7 @@ def damaged(kind: str, name: str, state: State) -> State:
         ("shape", "1 of another shape (layer3.5.bn2.running_var)"),
     ],
 )
-def test_other_keys_are_refused(
-    run: Run, save: Save, state: State, hub: Path, name: str, kind: str, difference: str
-) -> None:
+def test_other_keys_are_refused(run: Run, save: Save, state: State, hub: Path, name: str, kind: str, difference: str) -> None:
     path = save(name, damaged(kind, name, state))
     answer = run("weights", "import", name, path)
     assert (answer.code, answer.out, hub.exists()) == (3, "", False)
@@ -154,9 +146,7 @@ class Evil:
         return (Path.touch, (Path("touched"),))
 
 
-def test_files_that_are_no_checkpoints_are_refused(
-    run: Run, save: Save, state: State, tmp_path: Path, hub: Path
-) -> None:
+def test_files_that_are_no_checkpoints_are_refused(run: Run, save: Save, state: State, tmp_path: Path, hub: Path) -> None:
     cut, evil = save("swav", state), tmp_path / "evil.pth"
     cut.write_bytes(cut.read_bytes()[:-5000])
     torch.save(prefixed("module.", state) | {"epoch": Evil()}, evil)

@@ -17,15 +17,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import SqueezeExcitation
 
-from adbench.backbones.receptive_field import (
-    EstimatedField,
-    analytic,
-    analytic_all,
-    estimated,
-    estimated_all,
-    figure,
-    relative,
-)
+from adbench.backbones.receptive_field import EstimatedField, analytic, analytic_all, estimated, estimated_all, figure, relative
 from adbench.backbones.receptive_field.gradient import _lean_norms, bounding_box
 from adbench.core.errors import DataError, UsageError
 
@@ -34,12 +26,7 @@ TABLE_2 = {
     "resnet50": RESNET,
     "wide_resnet50_2": RESNET,
     "densenet201": dict(zip([f"features.denseblock{i}.cat" for i in (1, 2, 3, 4)], [59, 255, 1799, 3863], strict=True)),
-    "efficientnet_b5": {
-        "features.2.4.add": 51,
-        "features.3.4.add": 195,
-        "features.5.6.add": 851,
-        "features.6.8.add": 1939,
-    },
+    "efficientnet_b5": {"features.2.4.add": 51, "features.3.4.add": 195, "features.5.6.add": 851, "features.6.8.add": 1939},
 }
 LITE0 = {"blocks.1.1.add": 19, "blocks.2.1.add": 67, "blocks.4.2.add": 339, "blocks.6.0.bn3": 851}
 SUPPORTS = [
@@ -200,9 +187,7 @@ def test_a_join_of_two_strides_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x[:, :, ::2, ::2] + functional.max_pool2d(x, 1)[:, :, :128, :160]
 
-    with pytest.raises(
-        UsageError, match=r"operation 'add' at node 'add': maps of different strides or layouts are joined"
-    ):
+    with pytest.raises(UsageError, match=r"operation 'add' at node 'add': maps of different strides or layouts are joined"):
         analytic(traced(Join(), "add"), "add")
 
 

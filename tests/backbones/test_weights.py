@@ -51,9 +51,7 @@ def test_a_checkpoint_that_fits_is_loaded(state: dict[str, torch.Tensor], tmp_pa
     assert float(network.state_dict()["layer4.1.conv2.weight"].mean()) == 0.25
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(
-    state: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = tmp_path / "own.pth"
     changed = {k: v for k, v in state.items() if k != "conv1.weight"} | {
         "conv9.weight": torch.zeros(1),
@@ -75,9 +73,7 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pth"
     torch.save({"state_dict": Evil()}, path)
-    assert refusal(path) == (
-        f"weights {path}: refused, holds more than tensors or is no checkpoint; save its state dict alone"
-    )
+    assert refusal(path) == (f"weights {path}: refused, holds more than tensors or is no checkpoint; save its state dict alone")
     assert not (tmp_path / "touched").exists()
 
 
@@ -99,10 +95,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_missing_checkpoint_is_named() -> None:
     with pytest.raises(WeightsError) as error:
         resolve("resnet18", "none.pth")
-    assert (
-        str(error.value)
-        == "weights 'none.pth': no such file; give a checkpoint's path or a name from 'adbench list weights'"
-    )
+    assert str(error.value) == "weights 'none.pth': no such file; give a checkpoint's path or a name from 'adbench list weights'"
 
 
 def test_an_unknown_label_gets_the_nearest() -> None:
@@ -132,9 +125,7 @@ def test_a_server_out_of_reach_is_one_line(hub: Path, monkeypatch: pytest.Monkey
         raise URLError("no route to host")
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    with pytest.raises(
-        WeightsError, match=r"is not there and cannot be downloaded \(no route to host\); get it from https"
-    ):
+    with pytest.raises(WeightsError, match=r"is not there and cannot be downloaded \(no route to host\); get it from https"):
         resolve("resnet18", "imagenet")
     assert not list(hub.iterdir())
 

@@ -24,10 +24,7 @@ def train(*more: Any, detector: str = "patchcore") -> tuple[Any, ...]:
 
 
 NAMES = {
-    "backbone": (
-        extract("--data", "DATA", backbone="resnet5O"),
-        "unknown backbone 'resnet5O'; did you mean 'resnet50'?",
-    ),
+    "backbone": (extract("--data", "DATA", backbone="resnet5O"), "unknown backbone 'resnet5O'; did you mean 'resnet50'?"),
     "layer": (
         extract("--data", "DATA", layer="blocks.2.1.ad"),
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?",
@@ -37,14 +34,8 @@ NAMES = {
         "efficientnet_lite0 has no weights 'imagenett'; choose from: imagenet, random, or a checkpoint's path",
     ),
     "dtype": (extract("--data", "DATA", "--dtype", "float23"), "unknown dtype 'float23'; did you mean 'float32'?"),
-    "category": (
-        extract("--data", "DATA", "--category", "alfa"),
-        "unknown category 'alfa' in DATA; did you mean 'alpha'?",
-    ),
-    "device": (
-        extract("--data", "DATA", "--device", "cuda:7"),
-        "device 'cuda:7' is not on this machine; choose from: auto, cpu",
-    ),
+    "category": (extract("--data", "DATA", "--category", "alfa"), "unknown category 'alfa' in DATA; did you mean 'alpha'?"),
+    "device": (extract("--data", "DATA", "--device", "cuda:7"), "device 'cuda:7' is not on this machine; choose from: auto, cpu"),
     "detector": (
         train("--data", "DATA", "--category", "alpha", detector="patchcor"),
         "unknown detector 'patchcor'; did you mean 'patchcore'?",
@@ -71,10 +62,7 @@ NAMES = {
         "--eval-size 'big': write pixels from 32 to 4096, or 'native'",
     ),
     "preset": (("sweep", "--preset", "quikstart"), "unknown preset 'quikstart'; did you mean 'quickstart'?"),
-    "no study": (
-        ("sweep",),
-        "sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names",
-    ),
+    "no study": (("sweep",), "sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names"),
     "key": (
         ("sweep", "--preset", "quickstart", "--set", "layer=x"),
         "unknown key 'layer' in preset 'quickstart'; did you mean 'layers'?",
@@ -84,10 +72,7 @@ NAMES = {
         "unknown executor 'locl'; did you mean 'local'?",
     ),
     "list": (("list", "backbone"), "unknown list 'backbone'; did you mean 'backbones'?"),
-    "size": (
-        ("cache", "prune", "--max-size", "many"),
-        "'many' is no size; write e.g. 50GB, 500MB or a number of bytes",
-    ),
+    "size": (("cache", "prune", "--max-size", "many"), "'many' is no size; write e.g. 50GB, 500MB or a number of bytes"),
     "command": (("swep",), "No such command 'swep'. Did you mean 'sweep'? See 'adbench --help'."),
 }
 
@@ -111,9 +96,7 @@ def test_what_the_parser_refuses(arguments: tuple[str, ...], start: str, run: Ru
 
 
 def test_no_data_at_all(run: Run) -> None:
-    assert one_line(run(*extract()), 3) == (
-        "no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo"
-    )
+    assert one_line(run(*extract()), 3) == ("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
 
 
 def test_a_missing_folder(run: Run) -> None:
@@ -182,9 +165,7 @@ def test_missing_weights_skip_their_jobs_and_the_others_run(
     run: Run, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    (tmp_path / "s.yaml").write_text(
-        "backbones: [resnet18]\nlayers: [layer1]\nweights: [random, imagenet]\nimage_sizes: [64]\n"
-    )
+    (tmp_path / "s.yaml").write_text("backbones: [resnet18]\nlayers: [layer1]\nweights: [random, imagenet]\nimage_sizes: [64]\n")
     done = run("sweep", "--spec", "s.yaml", "--data", parts, "--category", "alpha", "--offline", "--json")
     counts = {"planned": 2, "done": 1, "cached": 0, "skipped": 1, "failed": 0, "out": "results"}
     assert (done.code, done.json) == (1, counts)
@@ -195,9 +176,7 @@ def test_missing_weights_skip_their_jobs_and_the_others_run(
 
 def test_a_training_that_diverges_is_a_failed_job_with_its_reason(run: Run, parts: Path) -> None:
     wild = "{name: fastflow, params: {epochs: 1, learning_rate: 1.0e+6}}"
-    Path("s.yaml").write_text(
-        f"layers: [{LAYER}]\nimage_sizes: [64]\ncategories: [alpha]\ndetectors: [{wild}, mahalanobis]\n"
-    )
+    Path("s.yaml").write_text(f"layers: [{LAYER}]\nimage_sizes: [64]\ncategories: [alpha]\ndetectors: [{wild}, mahalanobis]\n")
     done = run("sweep", "--spec", "s.yaml", "--data", parts, "--json")
     assert (done.code, done.json["done"], done.json["failed"]) == (1, 1, 1)
     record = next(r for r in run("report", "--json").json if r["detector"] == "fastflow")
@@ -277,10 +256,7 @@ def test_list_tells_a_detectors_parameters(run: Run) -> None:
     assert all(name in found["about"] for name in ("hidden_ratio", "min_steps"))  # its own and inherited ones
     assert run("list", "detectors", "fastflow").out.split("\n")[2].split() == ["epochs", "500"]
     unknown = run("list", "detectors", "fastflo")
-    assert (unknown.code, unknown.err) == (
-        2,
-        "adbench: error: unknown detector 'fastflo'; did you mean 'fastflow'?\n",
-    )
+    assert (unknown.code, unknown.err) == (2, "adbench: error: unknown detector 'fastflo'; did you mean 'fastflow'?\n")
 
 
 def test_weights_of_a_backbone(run: Run) -> None:

@@ -18,13 +18,9 @@ LISTENS = DEAF.replace('hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)',
 
 
 @pytest.mark.parametrize("program", [DEAF, LISTENS])
-@pytest.mark.parametrize(
-    ("sent", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-)
+@pytest.mark.parametrize(("sent", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
 def test_a_signal_ends_a_command_with_the_line_that_resumes_it(program: str, sent: int, code: int, name: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "now\n"
     process.send_signal(sent)
     _, err = process.communicate(timeout=300)

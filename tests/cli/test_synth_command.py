@@ -60,9 +60,7 @@ def test_nothing_but_training_images_is_opened_or_listed(run: Run, tmp_path: Pat
         path.write_bytes(b"unreadable")
     touched.clear()
     assert run("synth", "--data", data, "--out", "made", "--count", 3).code == 0
-    inside = {
-        p.relative_to(data / "bolt").parts[0] for p in touched if p.is_relative_to(data / "bolt") and p != data / "bolt"
-    }
+    inside = {p.relative_to(data / "bolt").parts[0] for p in touched if p.is_relative_to(data / "bolt") and p != data / "bolt"}
     assert inside == {"train"}
 
 
@@ -102,11 +100,7 @@ def test_like_takes_the_sizes_of_masks(run: Run, parts: Path, tmp_path: Path) ->
         (["--like", "x"], 3, "masks x: no such folder; give one of masks, white where the defect is"),
         (["--kinds", "strain"], 2, "unknown defect 'strain'; did you mean 'stain'?"),
         (["--count", "0"], 2, "--count 0: give 1 or more"),
-        (
-            ["--holdout", "1"],
-            2,
-            "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
-        ),
+        (["--holdout", "1"], 2, "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25"),
         (["--out", "PARTS"], 3, "PARTS/alpha is there and was not made by 'adbench synth'; choose another --out"),
     ],
 )
@@ -121,6 +115,4 @@ def test_one_good_image_is_too_few(run: Run, tmp_path: Path) -> None:
     make_category(tmp_path / "data" / "bolt", 3, train=1)
     answer = run("synth", "--data", "data", "--out", "made")
     assert answer.code == 3
-    assert answer.err == (
-        "adbench: error: category 'bolt' has one training image: none can be held out; add good images\n"
-    )
+    assert answer.err == ("adbench: error: category 'bolt' has one training image: none can be held out; add good images\n")

@@ -37,12 +37,7 @@ class Sweeps:
         places = ["--out", str(self.folder / name), "--cache", str(self.folder / f"cache-{name}"), "--json"]
         command = [sys.executable, "-m", "adbench", "sweep", *(study or self.study), *places, *map(str, options)]
         return subprocess.Popen(
-            command,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
 
     def run(self, name: str, *options: Any, code: int = 0, study: list[str] | None = None) -> dict[str, Any]:

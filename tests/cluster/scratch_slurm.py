@@ -59,16 +59,12 @@ def scratch_slurm(folder: Path) -> Iterator[dict[str, str]]:
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     config = folder / "slurm.conf"
-    config.write_text(
-        CONFIG.format(host=host, user=getpass.getuser(), ports=_free_ports(2), folder=folder, cpus=os.cpu_count())
-    )
+    config.write_text(CONFIG.format(host=host, user=getpass.getuser(), ports=_free_ports(2), folder=folder, cpus=os.cpu_count()))
     environment = dict(os.environ, SLURM_CONF=str(config), PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
     daemons = []
     try:
         for command in (["slurmctld", "-D", "-c"], ["slurmd", "-D", "-c"]):
-            daemons.append(
-                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
+            daemons.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         _wait_until_idle(environment, folder)
         yield environment
     finally:
@@ -91,9 +87,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
     for _ in range(60):
-        states = subprocess.run(
-            ["sinfo", "-h", "-o", "%t"], env=environment, check=False, capture_output=True, text=True
-        )
+        states = subprocess.run(["sinfo", "-h", "-o", "%t"], env=environment, check=False, capture_output=True, text=True)
         if states.stdout.split() == ["idle"]:
             return
         time.sleep(0.5)

@@ -56,9 +56,7 @@ def test_a_lost_node_is_survived(sweeps: Sweeps, cluster: Any, reference: dict[s
     assert sweeps.metrics("lost") == reference
 
 
-@pytest.mark.parametrize(
-    ("sent", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-)
+@pytest.mark.parametrize(("sent", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
 def test_a_signal_ends_the_sweep_and_its_tasks(
     sweeps: Sweeps, cluster: Any, reference: dict[str, str], sent: int, code: int, name: str
 ) -> None:

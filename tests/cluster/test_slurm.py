@@ -28,9 +28,7 @@ def reference(sweeps: Sweeps) -> dict[str, str]:
 
 def queue(sweeps: Sweeps, what: str = "%i %T") -> list[str]:
     command = ["squeue", "--noheader", "--array", f"--format={what}"]
-    return subprocess.run(
-        command, env=sweeps.environment, check=True, capture_output=True, text=True
-    ).stdout.splitlines()
+    return subprocess.run(command, env=sweeps.environment, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def test_the_quickstart_has_the_bytes_of_a_local_sweep(sweeps: Sweeps) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from adbench.backbones.families import find
 from adbench.backbones.network import find_network
-from adbench.core import memo as answers
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo
 from adbench.core.subprocess import default_threads, in_subprocess
@@ -31,10 +30,19 @@ def test_an_answer_that_does_not_hold_any_more_is_asked_for_again(tmp_path: Path
     assert Memo(tmp_path / "a.json").to(["size"], lambda: 3) == 2
 
 
-def test_answers_of_other_code_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Memo(tmp_path / "a.json").to(["name"], lambda: "old")
-    monkeypatch.setattr(answers, "_made_by", lambda: "other code")
-    assert Memo(tmp_path / "a.json").to(["name"], lambda: "new") == "new"
+def test_answers_of_other_versions_are_forgotten(tmp_path: Path) -> None:
+    Memo(tmp_path / "a.json", ["torch 1"]).to(["name"], lambda: "old")
+    assert Memo(tmp_path / "a.json", ["torch 2"]).to(["name"], lambda: "new") == "new"
+
+
+def test_a_memo_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert Memo(tmp_path / "file" / "a.json").to(["name"], lambda: "given") == "given"
+
+
+def test_a_memo_without_a_file_keeps_answers_in_memory() -> None:
+    memo = Memo(None)
+    assert memo.to("name", lambda: "first") == memo.to("name", lambda: pytest.fail("asked again")) == "first"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"made_by": 1}'])

@@ -18,11 +18,7 @@ from adbench.sweep.pipeline import failure, score_in_parts
 from adbench.types import Job
 
 CPU = torch.device("cpu")
-ERRORS = [
-    MemoryError(),
-    torch.OutOfMemoryError("CUDA out of memory"),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-]
+ERRORS = [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 
 
 def short_of(error: Exception, most: int, call: Callable[..., Any], count: Callable[..., int]) -> Callable[..., Any]:

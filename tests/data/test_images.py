@@ -93,17 +93,7 @@ def test_big_endian_16_bit_is_read(tmp_path):
 def write_tiff(path: Path, values: np.ndarray) -> None:
     """Write a big-endian, uncompressed, 16-bit gray TIFF, which Pillow itself does not write."""
     height, width = values.shape
-    tags = [
-        (256, width),
-        (257, height),
-        (258, 16),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, height),
-        (279, values.nbytes),
-    ]
+    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, values.nbytes)]
     entries = b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags)
     head = b"MM\0*" + struct.pack(">I", 8 + values.nbytes)
     path.write_bytes(head + values.tobytes() + struct.pack(">H", len(tags)) + entries + bytes(4))

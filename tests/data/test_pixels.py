@@ -92,7 +92,5 @@ def test_no_more_is_kept_than_fits(image: Path, decoded: list[str]) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"^cannot read image .*gone\.png: No such file or directory; replace or remove it$"
-    ):
+    with pytest.raises(DataError, match=r"^cannot read image .*gone\.png: No such file or directory; replace or remove it$"):
         PixelMemory(1 << 20).read(tmp_path / "gone.png", 16)

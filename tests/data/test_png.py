@@ -43,10 +43,7 @@ def encoded(pixels: np.ndarray, kinds: list[int], *more: bytes, colour: int = 2)
         gaps = np.stack([abs(guess - left), abs(guess - above), abs(guess - corner)])
         paeth = np.choose(gaps.argmin(0), [left, above, corner])
         kind = kinds[y % len(kinds)]
-        stream += (
-            bytes([kind])
-            + ((line - [zero, left, above, (left + above) // 2, paeth][kind]) % 256).astype("u1").tobytes()
-        )
+        stream += bytes([kind]) + ((line - [zero, left, above, (left + above) // 2, paeth][kind]) % 256).astype("u1").tobytes()
     packed = zlib.compress(stream)
     parts = chunk(b"IDAT", packed[:50]) + chunk(b"IDAT", packed[50:])
     return png._SIGNATURE + header(width, height, colour=colour) + b"".join(more) + parts + chunk(b"IEND", b"")
@@ -71,21 +68,14 @@ def test_each_filter_is_undone(colour: int, kinds: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"mode": "P"},
-        {"mode": "1"},
-        {"mode": "I;16"},
-        {"mode": "LA"},
-        {"transparency": (1, 2, 3)},
-        {"exif": b"Exif\0\0II*\0"},
-    ],
+    [{"mode": "P"}, {"mode": "1"}, {"mode": "I;16"}, {"mode": "LA"}, {"transparency": (1, 2, 3)}, {"exif": b"Exif\0\0II*\0"}],
     ids=str,
 )
 def test_what_is_not_plain_is_left_to_pillow(options: dict[str, object]) -> None:
     mode, file = str(options.pop("mode", "RGB")), io.BytesIO()
-    Image.fromarray(RNG.integers(0, 256, (9, 9, 3), np.uint8)).convert("L" if mode == "I;16" else mode).convert(
-        mode
-    ).save(file, "PNG", **options)
+    Image.fromarray(RNG.integers(0, 256, (9, 9, 3), np.uint8)).convert("L" if mode == "I;16" else mode).convert(mode).save(
+        file, "PNG", **options
+    )
     assert plain_png(file.getvalue(), MOST) is None
 
 

@@ -13,9 +13,7 @@ from adbench.detectors.search.nearest import NearestNeighbours
 def features(count: int, dim: int = 160, rank: int = 12, seed: int = 0) -> Tensor:
     """(count, dim) rows that vary along `rank` directions, and a little along all."""
     draw, shape = np.random.default_rng(seed), np.random.default_rng(99).normal(size=(rank, dim))
-    return torch.from_numpy(
-        (draw.normal(size=(count, rank)) @ shape + 0.3 * draw.normal(size=(count, dim))).astype("f4")
-    )
+    return torch.from_numpy((draw.normal(size=(count, rank)) @ shape + 0.3 * draw.normal(size=(count, dim))).astype("f4"))
 
 
 def brute(queries: Tensor, bank: Tensor) -> Tensor:

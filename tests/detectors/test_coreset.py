@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors.search import (
-    coreset as coreset_on_cpu,
-)
-from adbench.detectors.search import (
-    coreset as coreset_rounds,
-)
-from adbench.detectors.search import (
-    coreset_gpu as coreset_on_gpu,
-)
-from adbench.detectors.search import (
-    coreset_gpu as picking,
-)
+from adbench.detectors.search import coreset as coreset_on_cpu
+from adbench.detectors.search import coreset as coreset_rounds
+from adbench.detectors.search import coreset_gpu as coreset_on_gpu
+from adbench.detectors.search import coreset_gpu as picking
 from adbench.detectors.search.coreset import PRECISIONS, greedy_coreset, project
 from adbench.detectors.search.coreset_gpu import SelectionOnDevice
 from adbench.types import ignore_step

@@ -147,9 +147,7 @@ def test_the_curve_and_the_capacity_are_kept() -> None:
 def test_a_loss_that_is_not_finite_ends_the_training(value: float) -> None:
     maps = features()
     maps.layers[0][0, 0, 0, 0] = value
-    with pytest.raises(
-        DetectorError, match=r"training diverged in epoch 1: loss nan after .* lower learning_rate=0\.001"
-    ):
+    with pytest.raises(DetectorError, match=r"training diverged in epoch 1: loss nan after .* lower learning_rate=0\.001"):
         quick().fit(maps, device=CPU)
 
 

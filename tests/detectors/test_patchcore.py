@@ -102,9 +102,7 @@ def test_the_bank_is_made_ready_once_for_a_fit() -> None:
     assert detector._nearest(CPU) is ready
     detector.fit(features(4, 5), device=CPU)
     other = PatchCore(coreset_fraction=1).fit(features(4, 5), device=CPU)
-    np.testing.assert_array_equal(
-        detector.score(features(3, 1), device=CPU).maps, other.score(features(3, 1), device=CPU).maps
-    )
+    np.testing.assert_array_equal(detector.score(features(3, 1), device=CPU).maps, other.score(features(3, 1), device=CPU).maps)
 
 
 def test_a_projected_selection_keeps_the_patches_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

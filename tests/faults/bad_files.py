@@ -8,21 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from cases import (
-    DATA,
-    EVAL,
-    EXTRACT,
-    FINE,
-    SOME_FAILED,
-    SWEEP,
-    USAGE,
-    Case,
-    Damage,
-    cut,
-    flip,
-    named,
-    write,
-)
+from cases import DATA, EVAL, EXTRACT, FINE, SOME_FAILED, SWEEP, USAGE, Case, Damage, cut, flip, named, write
 
 MAPS = ("eval-maps", "--maps", "maps", "--data", "parts", "--eval-size", "64")
 FIRST_MAP = "maps/alpha/test/good/000.npy"
@@ -173,12 +159,7 @@ def checkpoints() -> Iterator[Case]:
     command = (*EXTRACT, "--weights", "w.pth")
     imported = ("weights", "import", "moco", "w.pth")
     attack = pickle.dumps(Attack())
-    for name, content in {
-        "code": attack,
-        "text": b"weights",
-        "nothing": b"",
-        "zip": b"PK\x03\x04" + bytes(100),
-    }.items():
+    for name, content in {"code": attack, "text": b"weights", "nothing": b"", "zip": b"PK\x03\x04" + bytes(100)}.items():
         yield Case(f"checkpoint: {name}", write("w.pth", content), command, DATA, "w.pth")
         yield Case(f"imported checkpoint: {name}", write("w.pth", content), imported, DATA, "w.pth")
 
@@ -196,9 +177,7 @@ def foreign_maps() -> Iterator[Case]:
         "cut": array(np.zeros((8, 8), np.float32))[:150],
         "no bytes": b"",
         "no array": b"maps",
-        "claiming terabytes": array(np.zeros((8, 8), np.float32)).replace(
-            b"(8, 8), }    ", b"(9999999,9999999), }"[:13] or b""
-        ),
+        "claiming terabytes": array(np.zeros((8, 8), np.float32)).replace(b"(8, 8), }    ", b"(9999999,9999999), }"[:13] or b""),
     }
     for name, content in bad.items():
         yield Case(f"map: {name}", write(FIRST_MAP, content), MAPS, DATA, "000.npy")
@@ -212,8 +191,6 @@ def cases() -> Iterator[Case]:
     yield from checkpoints()
     yield from foreign_maps()
     odd = ("sweep", "--spec", "odd.yaml", "--data", "parts", "--out", "results")
-    spec = write(
-        "odd.yaml", b"layers: [blocks.6.0.bn3]\nimage_sizes: [32]\neval_size: 32\nweights: [random, none.pth]\n"
-    )
+    spec = write("odd.yaml", b"layers: [blocks.6.0.bn3]\nimage_sizes: [32]\neval_size: 32\nweights: [random, none.pth]\n")
     yield Case("a job that cannot run leaves the others", spec, odd, SOME_FAILED, "skipped|failed")
     yield Case("dry run of a bad layer", spec, (*odd, "--dry-run", "--set", "layers=x"), USAGE, "unknown layer")

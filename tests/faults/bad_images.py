@@ -34,12 +34,7 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
 def with_text_bomb(size: int = 200_000_000) -> bytes:
@@ -116,9 +111,7 @@ def cases() -> Iterator[Case]:
     """Yield every file in every place that it can damage."""
     for where, path in PLACES.items():
         for what, suffix, content in damaged():
-            yield Case(
-                f"{where}: {what}", replaced(path, suffix, content), EXTRACT, DATA, rf"{path.split('/')[-1]}\.{suffix}"
-            )
+            yield Case(f"{where}: {what}", replaced(path, suffix, content), EXTRACT, DATA, rf"{path.split('/')[-1]}\.{suffix}")
     for what, suffix, content in odd():
         yield Case(f"odd image: {what}", replaced(PLACES["training image"], suffix, content), EXTRACT, FINE)
 

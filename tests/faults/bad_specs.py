@@ -57,10 +57,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "unknown weights": ("weights=imagenett", "no weights"),
     "unknown detector": ("detectors=patchcor", "unknown detector"),
     "unknown parameter": ("detectors={name: patchcore, params: {k: 3}}", "unknown parameter"),
-    "parameter of the wrong kind": (
-        "detectors={name: patchcore, params: {coreset_fraction: lots}}",
-        "coreset_fraction",
-    ),
+    "parameter of the wrong kind": ("detectors={name: patchcore, params: {coreset_fraction: lots}}", "coreset_fraction"),
     "parameter out of range": ("detectors={name: patchcore, params: {coreset_fraction: 7}}", "coreset_fraction"),
     "parameter not a number": ("detectors={name: patchcore, params: {coreset_fraction: .nan}}", "coreset_fraction"),
     "parameters no mapping": ("detectors={name: patchcore, params: [1]}", "params"),
@@ -117,11 +114,5 @@ def cases() -> Iterator[Case]:
     for name, (override, says) in VALUES.items():
         yield Case(f"override: {name}", write("study.yaml", STUDY.encode()), (*SWEEP, "--set", override), USAGE, says)
     path = write("study.yaml", STUDY.encode())
-    yield Case(
-        "override: weights that are none",
-        path,
-        (*SWEEP, "--set", "weights=../study.yaml"),
-        SOME_FAILED,
-        "failed|skipped",
-    )
+    yield Case("override: weights that are none", path, (*SWEEP, "--set", "weights=../study.yaml"), SOME_FAILED, "failed|skipped")
     yield from named("arguments", [(n, nothing, *rest) for n, rest in ARGUMENTS.items()])

@@ -57,9 +57,7 @@ class Bench:
 
     def processes(self) -> list[int]:
         """Return the ids of all living processes that carry the mark."""
-        return [
-            int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if self.mark in _environment(path)
-        ]
+        return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if self.mark in _environment(path)]
 
 
 def all_gone(bench: Bench) -> bool:

@@ -121,9 +121,7 @@ def store_record(content: bytes, folder: Path) -> dict[str, Any]:
 
 @FEW
 @given(steps=DAMAGE, sidecar=st.booleans())
-def test_a_damaged_cache_entry_is_what_was_written_or_made_again(
-    tmp_path: Path, steps: list[Damage], sidecar: bool
-) -> None:
+def test_a_damaged_cache_entry_is_what_was_written_or_made_again(tmp_path: Path, steps: list[Damage], sidecar: bool) -> None:
     key = CacheKey("f", "resnet18", "random-0", (0.5,), (0.5,), 64, "layer1", "float16")
     maps = np.random.default_rng(0).normal(size=(3, 4, 5, 5)).astype(np.float32)
     store = FeatureCache(tmp_path)
@@ -177,9 +175,7 @@ def test_a_damaged_image_is_an_image_or_an_error(tmp_path: Path, kind: str, step
 @FEW
 @given(
     st.lists(
-        st.sampled_from(
-            ["object,split,label,image,mask", "a,train,normal,a/b.png,", "a,test,anomaly,../x,", ",,,,", "a"]
-        )
+        st.sampled_from(["object,split,label,image,mask", "a,train,normal,a/b.png,", "a,test,anomaly,../x,", ",,,,", "a"])
         | st.text(max_size=12),
         max_size=4,
     )
@@ -195,18 +191,7 @@ def test_any_csv_is_a_dataset_or_an_error(tmp_path: Path, lines: list[str]) -> N
                 assert ".." not in sample.path.parts
 
 
-PARTS = [
-    "train",
-    "test",
-    "good",
-    "crack",
-    "ground_truth",
-    "test_public",
-    "validation",
-    "000.png",
-    "000_mask.png",
-    "a.csv",
-]
+PARTS = ["train", "test", "good", "crack", "ground_truth", "test_public", "validation", "000.png", "000_mask.png", "a.csv"]
 
 
 @FEW

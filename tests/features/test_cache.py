@@ -100,9 +100,7 @@ def swap_sidecar(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, remove_array, break_sidecar, swap_sidecar])
-def test_damage_is_reported_deleted_and_made_again(
-    damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damage_is_reported_deleted_and_made_again(damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = fill(FeatureCache(tmp_path))
     damage(path)  # type: ignore[operator]
     assert FeatureCache(tmp_path).read(KEY) is None

@@ -19,9 +19,7 @@ INPUT = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module", params=BACKBONES)
 def network(request: pytest.FixtureRequest) -> Network:
     """A backbone whose batch norms do something."""
-    made = Network(
-        request.param, resolve(request.param, "imagenet" if request.param == "efficientnet_lite0" else "random")
-    )
+    made = Network(request.param, resolve(request.param, "imagenet" if request.param == "efficientnet_lite0" else "random"))
     draw = torch.Generator().manual_seed(1)
     for module in made.module.modules():
         if isinstance(module, nn.BatchNorm2d) and request.param != "efficientnet_lite0":

@@ -55,9 +55,7 @@ def test_passes_are_repeated_until_the_budget_is_spent() -> None:
     assert repeated(count().__next__, 1, 4, 3, budget_s=99) == [1, 2, 3, 4]
 
 
-def test_each_layer_is_timed_once_per_machine(
-    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_layer_is_timed_once_per_machine(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "BUDGET_S", 0)
     first = forward_times(network, LAYERS[:1], 32, "float16", CPU, tmp_path)
     asked = []

@@ -1,7 +1,7 @@
 """Numbers that a change of structure must not move: detectors, metrics, features, and the keys of jobs and cache entries.
 
-`OMP_NUM_THREADS=1 python tests/golden/test_golden.py` measures them again and rewrites tests/golden/numbers.json (one thread, so that
-the last digits are repeatable). Do that only for a change that is meant to move numbers, and say so under "Numbers" in
+`OMP_NUM_THREADS=1 python tests/golden/test_golden.py` measures them again and rewrites tests/golden/numbers.json (one thread, so
+that the last digits are repeatable). Do that only for a change that is meant to move numbers, and say so under "Numbers" in
 CHANGELOG.md.
 """
 

@@ -25,11 +25,7 @@ def case(seed: int = 0) -> tuple[Scores, Truth, Regions]:
     masks = np.zeros(maps.shape, bool)
     masks[3, 2:6, 2:6] = masks[4, 20, 20] = masks[5, 4:16, 4:16] = masks[5, 30, 30] = masks[6, 8:12, 8:12] = True
     maps[masks] += 6
-    return (
-        Scores(maps.mean((1, 2)), maps),
-        Truth(np.array([kind != "good" for kind in KINDS]), masks),
-        components(masks),
-    )
+    return (Scores(maps.mean((1, 2)), maps), Truth(np.array([kind != "good" for kind in KINDS]), masks), components(masks))
 
 
 def alone(scores: Scores, truth: Truth, chosen: np.ndarray) -> dict[str, float | None]:

@@ -55,9 +55,7 @@ def test_a_map_must_be_one_finite_plane(content: np.ndarray, run: Run, parts: Pa
     path = maps / "alpha" / "test" / "spot" / "001.npy"
     np.save(path, content)
     answer = run("eval-maps", "--maps", maps, "--data", parts, "--category", "alpha")
-    assert answer.err == (
-        f"adbench: error: map {path}: must be one finite two-dimensional array, not of shape {content.shape}\n"
-    )
+    assert answer.err == (f"adbench: error: map {path}: must be one finite two-dimensional array, not of shape {content.shape}\n")
 
 
 def test_a_damaged_map_is_named(run: Run, parts: Path, maps: Path) -> None:

@@ -96,10 +96,7 @@ def test_other_metrics_equal_sklearn_and_brute_force(block):
     for seed in range(block * 15, block * 15 + 15):
         scores, truth = random_case(seed)
         metrics = evaluate(scores, truth)
-        for family, (labels, values) in {
-            "image": (truth.anomalous, scores.image),
-            "pixel": flat(scores, truth),
-        }.items():
+        for family, (labels, values) in {"image": (truth.anomalous, scores.image), "pixel": flat(scores, truth)}.items():
             assert metrics[f"{family}_auroc"] == pytest.approx(roc_auc_score(labels, values), abs=1e-9)
             assert metrics[f"{family}_ap"] == pytest.approx(average_precision_score(labels, values), abs=1e-9)
             assert metrics[f"{family}_f1max"] == pytest.approx(brute_f1(labels, values), abs=1e-9)

@@ -162,9 +162,7 @@ def test_a_threshold_can_be_set_later(run: Run, model: Path, images: Path) -> No
     before = load_file(model)
     told = run("threshold", model, images / "good", "--fpr", "0.3")
     assert told.out.startswith(f"{model}: threshold ")
-    assert told.out.endswith(
-        " from 3 held-out good images; expected false-positive rate 0.25, 95 % interval 0.0084 to 0.71\n"
-    )
+    assert told.out.endswith(" from 3 held-out good images; expected false-positive rate 0.25, 95 % interval 0.0084 to 0.71\n")
     found = run("predict", model, images / "good", "--out", "out", "--json").json
     assert found["threshold"]["count"] == 3
     assert (found["good"], found["anomalous"]) == (3, 0)

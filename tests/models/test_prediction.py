@@ -133,9 +133,7 @@ def test_copies_of_an_image_stay_together(workspace: Workspace) -> None:
         assert len(held) == 2
 
 
-def test_the_threshold_is_the_order_statistic_of_held_out_scores(
-    scorer: Scorer, workspace: Workspace, model: Path
-) -> None:
+def test_the_threshold_is_the_order_statistic_of_held_out_scores(scorer: Scorer, workspace: Workspace, model: Path) -> None:
     _, held = HoldOut(0.4, 0.4).divide(workspace.single(), seed=0)
     highest = max(float(scores.image.max()) for scores in scorer.score([sample.path for sample in held]))
     found = load_model(model).threshold

@@ -26,8 +26,7 @@ def panel(values: np.ndarray, limit: Threshold | None = LIMIT) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("size", "drawn"),
-    [((64, 32), (256, 128)), ((300, 400), (300, 400)), ((1000, 2000), (256, 512)), ((3000, 2), (512, 1))],
+    ("size", "drawn"), [((64, 32), (256, 128)), ((300, 400), (300, 400)), ((1000, 2000), (256, 512)), ((3000, 2), (512, 1))]
 )
 def test_the_size_of_a_picture(size: tuple[int, int], drawn: tuple[int, int]) -> None:
     assert thumbnail(np.zeros((*size, 3), np.uint8), 256).shape == (*drawn, 3)

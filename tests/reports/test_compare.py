@@ -95,9 +95,7 @@ def test_without_common_replicates_there_is_no_p_value(flaw: str, folders: tuple
     first = write(folders[0], result(0.5))
     second = write(folders[1], replace(other, replicates=None) if flaw == "no file" else other)
     assert texts(compare(first, second)) == [["bolt", "0.500", "0.600", "+0.100", "-", "-"]]
-    assert (
-        notes(compare(first, second))[-1] == "1 of 1 jobs have no replicates of the same test images: no interval, no p"
-    )
+    assert notes(compare(first, second))[-1] == "1 of 1 jobs have no replicates of the same test images: no interval, no p"
 
 
 def test_a_folder_does_not_differ_from_itself(folders: tuple[Path, Path]) -> None:
@@ -186,10 +184,7 @@ MISTAKES = {
         "--compare shows every job of both folders; leave out --columns, --show",
     ),
     ("one", "two", "--compare", "--metric", "aupor"): (2, "unknown metric 'aupor'; did you mean 'aupro'?"),
-    ("one", "gone", "--compare"): (
-        3,
-        "no results in 'gone': run 'adbench sweep' first, or name the folder that it wrote to",
-    ),
+    ("one", "gone", "--compare"): (3, "no results in 'gone': run 'adbench sweep' first, or name the folder that it wrote to"),
 }
 
 

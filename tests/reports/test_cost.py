@@ -36,23 +36,13 @@ def test_costs_are_means_over_jobs_and_only_known_ones_are_shown() -> None:
 
 
 def test_the_front_holds_what_no_other_beats_in_both() -> None:
-    points = [
-        Point("slow", 9, 0.9),
-        Point("beaten", 5, 0.6),
-        Point("fast", 1, 0.7),
-        Point("twin", 1, 0.7),
-        Point("late", 9, 0.8),
-    ]
+    points = [Point("slow", 9, 0.9), Point("beaten", 5, 0.6), Point("fast", 1, 0.7), Point("twin", 1, 0.7), Point("late", 9, 0.8)]
     marked = {point.name: point.front for point in pareto(points)}
     assert marked == {"fast": True, "twin": True, "beaten": False, "slow": True, "late": False}
 
 
 def test_the_front_is_told_and_drawn() -> None:
-    found = [
-        result("layer1", 0.5, latency_ms=5),
-        result("layer2", 0.9, latency_ms=80),
-        result("layer3", 0.4, latency_ms=70),
-    ]
+    found = [result("layer1", 0.5, latency_ms=5), result("layer2", 0.9, latency_ms=80), result("layer3", 0.4, latency_ms=70)]
     made = report(*found)
     told = "aupro: no row beats these in both quality and latency: layer1 (5.0 ms, 0.500); layer2 (80.0 ms, 0.900)"
     assert made.notes[0] == told and made.figures[0].description == f"{told}."
@@ -80,16 +70,8 @@ FOUND = [
 @pytest.mark.parametrize(
     ("budget", "layers", "note"),
     [
-        (
-            Budget(latency_ms=20),
-            ["layer1"] * 2,
-            "2 of 3 rows left out: 1 of unknown latency, 1 slower than 20 ms per image",
-        ),
-        (
-            Budget(memory_mb=300),
-            ["layer1"] * 2,
-            "2 of 3 rows left out: 1 above 300 MB at the peak, 1 of unknown memory",
-        ),
+        (Budget(latency_ms=20), ["layer1"] * 2, "2 of 3 rows left out: 1 of unknown latency, 1 slower than 20 ms per image"),
+        (Budget(memory_mb=300), ["layer1"] * 2, "2 of 3 rows left out: 1 above 300 MB at the peak, 1 of unknown memory"),
         (Budget(60, 400), ["layer1", "layer1", "layer2"], "1 of 3 rows left out: 1 of unknown latency"),
     ],
 )

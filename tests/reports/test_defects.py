@@ -77,6 +77,4 @@ def test_a_sweep_is_reported_by_defect(run: Run, parts: Path, tmp_path: Path) ->
     spot = record["details"]["by_defect"]["spot"]  # the only kind: the same numbers as the whole
     assert {name: spot[name] for name in record["metrics"]} == {n: round(v, 6) for n, v in record["metrics"].items()}
     lines = run("report", "out", "--show", "defects", "--metric", "aupro").out.splitlines()
-    assert [line.split() for line in lines if line.startswith("beta")] == [
-        ["beta", "spot", "3", f"{spot['aupro']:.3f}"]
-    ]
+    assert [line.split() for line in lines if line.startswith("beta")] == [["beta", "spot", "3", f"{spot['aupro']:.3f}"]]

@@ -71,11 +71,7 @@ def test_kept_pictures_stand_on_the_page(folder: Path, tmp_path: Path) -> None:
     job = next(r.job for r in make_report(folder).results if r.status == "done")
     keep_maps(ResultStore(folder).maps(job.key), samples, Scores(np.arange(4, dtype=np.float32), maps), masks, 0.0, 1)
     kept = read_kept(ResultStore(folder).maps(job.key))
-    assert [(item.role, item.defect) for item, _ in kept] == [
-        ("best", "cut"),
-        ("worst", "cut"),
-        ("false alarm", "good"),
-    ]
+    assert [(item.role, item.defect) for item, _ in kept] == [("best", "cut"), ("worst", "cut"), ("false alarm", "good")]
     text = page(folder)
     assert text.count("data:image/webp") == 3 and "part0: knn on resnet18 layer1" in text
 

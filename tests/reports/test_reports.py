@@ -183,10 +183,7 @@ def test_known_costs_are_shown_without_rank() -> None:
         ({"metric": "aupor"}, "unknown metric 'aupor'; did you mean 'aupro'?"),
         ({"columns": "categry"}, "unknown column key 'categry'; did you mean 'category'?"),
         ({"rows": ["bakbone"]}, "unknown row key 'bakbone'; did you mean 'backbone'?"),
-        (
-            {"rows": ["layer"], "columns": "layer"},
-            "'layer' cannot be both a row and a column; take it out of one of them",
-        ),
+        ({"rows": ["layer"], "columns": "layer"}, "'layer' cannot be both a row and a column; take it out of one of them"),
     ],
 )
 def test_a_wrong_name_is_told_with_the_nearest(options: dict, message: str) -> None:
@@ -264,9 +261,7 @@ def test_latex_is_a_complete_document() -> None:
 def test_latex_compiles_as_it_stands(tmp_path: Path) -> None:
     special = Cell("[a_b] 5% $x$ {y} \\z ~ ^ # & <> \N{LATIN SMALL LETTER E WITH ACUTE}")
     long = Table("All", ["n"] * 30, [[special] * 30] * 80, 1)
-    (tmp_path / "report.tex").write_text(
-        latex(replace(example(), sections=[Section("Why?", [long])])), encoding="utf-8"
-    )
+    (tmp_path / "report.tex").write_text(latex(replace(example(), sections=[Section("Why?", [long])])), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
@@ -290,23 +285,11 @@ def test_latex_breaks_a_table_that_is_longer_than_a_page() -> None:
 
 
 def test_csv_is_lossless() -> None:
-    result = replace(
-        done(JOB, 0.1 + 0.2, None, fit_s=1e-17), environment={"torch": "2.1", "threads": 2}, details={"n": [1]}
-    )
+    result = replace(done(JOB, 0.1 + 0.2, None, fit_s=1e-17), environment={"torch": "2.1", "threads": 2}, details={"n": [1]})
     row = next(csv.DictReader(io.StringIO(FORMATS.get("csv")(build([result])))))
     record = {name: json.loads(row[name]) for name in ("params", "layers", "details", "image_size", "seed")}
-    assert record == {
-        "params": {"k": 5, "p": 0.1},
-        "layers": ["layer2"],
-        "details": {"n": [1]},
-        "image_size": 256,
-        "seed": 0,
-    }
-    assert (row["metrics.image_auroc"], row["cost.fit_s"], row["environment.torch"]) == (
-        "0.30000000000000004",
-        "1e-17",
-        "2.1",
-    )
+    assert record == {"params": {"k": 5, "p": 0.1}, "layers": ["layer2"], "details": {"n": [1]}, "image_size": 256, "seed": 0}
+    assert (row["metrics.image_auroc"], row["cost.fit_s"], row["environment.torch"]) == ("0.30000000000000004", "1e-17", "2.1")
     assert row["reason"] == "" and row["key"] == JOB.key
 
 

@@ -136,9 +136,7 @@ def test_the_published_example_in_words() -> None:
         "aupro: layer4 has the best mean over 14 categories; not significantly different: layer2 and layer3; "
         "significantly worse: layer1 (Wilcoxon's test, Holm, at 5%)"
     )
-    assert made.notes[1] == (
-        "aupro: mean ranks that are less than 1.25 apart are not significantly different (Nemenyi)"
-    )
+    assert made.notes[1] == ("aupro: mean ranks that are less than 1.25 apart are not significantly different (Nemenyi)")
     assert made.figures[0].description == (
         "Mean ranks: layer4 1.96, layer2 2.00, layer3 2.89, layer1 3.14. Critical difference 1.25."
     )
@@ -155,8 +153,7 @@ def test_worse_ones_are_told_from_those_that_are_not_different() -> None:
 def test_without_differences_friedman_says_so() -> None:
     made = asked(results(np.random.default_rng(3).normal(0.8, 0.05, (12, 3))))
     assert re.fullmatch(
-        r"aupro: no significant differences between 3 configurations over 12 categories \(Friedman, p = 0\.\d+\)",
-        made.notes[0],
+        r"aupro: no significant differences between 3 configurations over 12 categories \(Friedman, p = 0\.\d+\)", made.notes[0]
     )
 
 
@@ -185,9 +182,7 @@ def test_too_few_categories_have_no_p_value() -> None:
 
 def test_only_categories_that_all_have_count() -> None:
     found = results(PUBLISHED)
-    lacking = [
-        replace(r, metrics={"aupro": None}) if r.job.category == "c3" and r.job.layer == "layer2" else r for r in found
-    ]
+    lacking = [replace(r, metrics={"aupro": None}) if r.job.category == "c3" and r.job.layer == "layer2" else r for r in found]
     made = asked(lacking)
     assert made.tables[0].caption == "aupro: means over 13 of 14 categories"
     assert column(made, "mean")[0] == f"{np.delete(PUBLISHED, 3, axis=0)[:, 0].mean():.3f}"
@@ -203,9 +198,7 @@ def test_differences_over_test_images_are_paired() -> None:
     made = asked(results(np.array([[0.80, 0.79, 0.70]] * 3)), noisy)
     assert column(made, "minus best") == ["-", "-0.010", "-0.100"]
     widths = [float(b) - float(a) for a, b in (text.split(" to ") for text in column(made, "95 % interval"))]
-    of_difference = [
-        float(b) - float(a) for a, b in (text.split(" to ") for text in column(made, "95 % interval of that")[1:])
-    ]
+    of_difference = [float(b) - float(a) for a, b in (text.split(" to ") for text in column(made, "95 % interval of that")[1:])]
     assert max(of_difference) < min(widths) / 2
     assert float(column(made, "p (images)")[2]) < 0.05
     assert made.notes[1].startswith("aupro, over the test images of 3 categories: layer1 has the best mean; ")
@@ -213,10 +206,7 @@ def test_differences_over_test_images_are_paired() -> None:
 
 def test_each_category_has_its_own_comparison() -> None:
     made = asked(results(np.array([[0.80, 0.70], [0.75, 0.751]])), noisy)
-    assert [[cell.text for cell in row][:3] for row in made.tables[1].rows] == [
-        ["c0", "layer1", "-"],
-        ["c1", "layer2", "layer1"],
-    ]
+    assert [[cell.text for cell in row][:3] for row in made.tables[1].rows] == [["c0", "layer1", "-"], ["c1", "layer2", "layer1"]]
 
 
 @pytest.mark.parametrize("flaw", ["missing", "other images"])

@@ -95,10 +95,7 @@ def test_a_study_without_an_answer_is_told_in_one_line(run: Run, tmp_path: Path)
         store.write(done(job, 0.5))
     answer = run("report", tmp_path, "--study", "seeds")
     assert answer.code == 3
-    assert (
-        answer.err
-        == "adbench: error: these results do not answer the study 'seeds': no two jobs differ in their seed alone\n"
-    )
+    assert answer.err == "adbench: error: these results do not answer the study 'seeds': no two jobs differ in their seed alone\n"
 
 
 class TestLayers:
@@ -125,9 +122,7 @@ class TestLayers:
         made = section("layers", found(grid(), share=5 / 9))  # the second category lacks one layer
         assert [row[-1] for row in cells(made.tables[0])].count("1 (1/3)") == 1
         assert [row[1] for row in cells(made.tables[2])][1:] == ["-", "-"]
-        assert (
-            "a number with (n/N) counts n of N planned categories: those in which all layers have a value" in made.notes
-        )
+        assert "a number with (n/N) counts n of N planned categories: those in which all layers have a value" in made.notes
         assert "classification of 3 categories: layer1" in made.figures[0].description
 
     def test_nothing_is_counted_before_a_category_is_complete(self) -> None:
@@ -162,10 +157,7 @@ def test_a_layer_is_called_by_its_stage(layer: str, short: str) -> None:
 
 
 def test_layers_of_one_stage_keep_their_names() -> None:
-    assert short_names(["layer1.0.add", "layer1.1.add"]) == {
-        "layer1.0.add": "layer1.0.add",
-        "layer1.1.add": "layer1.1.add",
-    }
+    assert short_names(["layer1.0.add", "layer1.1.add"]) == {"layer1.0.add": "layer1.0.add", "layer1.1.add": "layer1.1.add"}
 
 
 class TestImageSize:
@@ -175,17 +167,12 @@ class TestImageSize:
         assert auroc.headers == ["layer", "categories", "128", "256", "1024"]
         assert cells(auroc)[0] == ["layer1.2.relu_2", "3/3", "0.062", "0.125", "0.500"]
         assert cells(fields)[1] == ["resnet50", "layer2.3.relu_2", "0.71", "0.36", "0.09"]
-        assert made.notes == [
-            "all sizes are scored at one grid, eval_size 256; RRF: analytic receptive field / image size"
-        ]
+        assert made.notes == ["all sizes are scored at one grid, eval_size 256; RRF: analytic receptive field / image size"]
 
     def test_the_figure_says_its_numbers_in_words(self) -> None:
         figure = section("image-size", found(SWEEPS["image-size"], lambda job: 0.5)).figures[0]
         assert figure.name == "image-size-patchcore"
-        assert (
-            "resnet50 layer1.2.relu_2: image AUROC 0.500 at 128 px, 0.500 at 256 px, 0.500 at 1024 px;"
-            in figure.description
-        )
+        assert "resnet50 layer1.2.relu_2: image AUROC 0.500 at 128 px, 0.500 at 256 px, 0.500 at 1024 px;" in figure.description
 
     def test_what_is_over_a_part_of_the_categories_is_hollow_and_says_so(self) -> None:
         jobs = sorted(SWEEPS["image-size"], key=lambda job: job.category)
@@ -205,9 +192,7 @@ class TestPretraining:
         assert cells(sources)[1] == ["random", "resnet50", "initialisation with a fixed seed", "-", "-"]
 
     def test_bars_of_missing_weights_say_so(self) -> None:
-        jobs = [
-            replace(job, weights_sha256="missing") if job.weights == "moco" else job for job in SWEEPS["pretraining"]
-        ]
+        jobs = [replace(job, weights_sha256="missing") if job.weights == "moco" else job for job in SWEEPS["pretraining"]]
         skipped = [Result(job, "skipped", "no file") for job in jobs if job.weights == "moco"]
         results = [done(job, some_value(job)) for job in jobs if job.weights != "moco"]
         made = section("pretraining", current([*skipped, *results], jobs)[0])

@@ -38,9 +38,7 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert all(one["score"] == (one["metrics"]["image_auroc"] + one["metrics"]["aupro"]) / 2 for one in ranking)
     assert all(one["cost"]["latency_ms"] > 0 and one["cost"]["memory_mb"] > 0 for one in ranking)
-    assert answer.json["advice"].startswith(
-        f"Use {ranking[0]['layer']} of efficientnet_lite0 at 64 px with patchcore: "
-    )
+    assert answer.json["advice"].startswith(f"Use {ranking[0]['layer']} of efficientnet_lite0 at 64 px with patchcore: ")
     validation = answer.json["validation"]
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
@@ -70,9 +68,7 @@ def test_test_images_and_masks_may_be_unreadable(run: Run, nuts: Path, tmp_path:
             path.open()
     command = ("select", *SMALL, *LAYERS, "--json", "--seed", 6)
     assert len(sealed) == 9
-    assert chosen(run(*command, "--data", tmp_path / "sealed", "--out", "sealed")) == chosen(
-        run(*command, "--data", nuts)
-    )
+    assert chosen(run(*command, "--data", tmp_path / "sealed", "--out", "sealed")) == chosen(run(*command, "--data", nuts))
 
 
 def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path) -> None:

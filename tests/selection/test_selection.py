@@ -43,9 +43,7 @@ def result(strength: float, **changes: Any) -> Result:
     maps = rng.normal(size=masks.shape).astype(np.float32) + strength * masks.astype(np.float32)
     scores, truth, regions = Scores(maps.max(axis=(1, 2)), maps), Truth(anomalous, masks), components(masks)
     metrics = evaluate(scores, truth)
-    found = replicates(
-        scores, truth, regions, 0.3, draw_replicates("f", anomalous, sources=tuple(range(12)) * 3), metrics
-    )
+    found = replicates(scores, truth, regions, 0.3, draw_replicates("f", anomalous, sources=tuple(range(12)) * 3), metrics)
     return Result(replace(JOB, **changes), "done", None, metrics, COST, {}, {"receptive_field_px": 64}, found)
 
 
@@ -76,9 +74,7 @@ def test_a_score_is_drawn_to_what_layer_and_size_explain_as_far_as_noise_goes() 
     np.testing.assert_allclose(shrunk(*GRID, scores, scores[:, None] + 9 * swing)[0], [0.8, 0.6, 0.6, 0.4])
 
 
-@pytest.mark.parametrize(
-    ("columns", "spread"), [([256] * 4, 0.1), (GRID[1], 0.0)], ids=["one size", "replicates without noise"]
-)
+@pytest.mark.parametrize(("columns", "spread"), [([256] * 4, 0.1), (GRID[1], 0.0)], ids=["one size", "replicates without noise"])
 def test_scores_stay_as_they_are(columns: list[int], spread: float) -> None:
     scores, noise = np.array([0.9, 0.5, 0.4, 0.5]), spread * np.random.default_rng(0).normal(size=(4, 9))
     rows = list("abcd") if len(set(columns)) == 1 else GRID[0]
@@ -142,9 +138,7 @@ def test_a_part_has_fewer_images_to_fit_on_and_all_to_score() -> None:
     [(95, 40, True, [1]), (96, 5, True, [1]), (96, 6, True, [0.25, 1]), (400, 40, True, [1 / 16, 0.25, 1]),
      (400, 6, True, [0.25, 1]), (400, 40, False, [1])],
 )  # fmt: skip
-def test_rounds_are_held_only_where_they_save_time(
-    images: int, candidates: int, halving: bool, shares: list[float]
-) -> None:
+def test_rounds_are_held_only_where_they_save_time(images: int, candidates: int, halving: bool, shares: list[float]) -> None:
     contest = SuccessiveHalving(None, Spec(), None, None, Limits(), halving)  # type: ignore[arg-type]
     assert contest.shares(images, candidates) == shares
 
@@ -214,10 +208,7 @@ def real(name: str, **scores: float) -> list[Result]:
 
 
 def test_regrets_of_the_choice_the_best_fixed_and_a_lot() -> None:
-    choices = [
-        selection_of("nut", {"a": 0.9, "b": 0.8, "c": 0.7}),
-        selection_of("bolt", {"c": 0.9, "b": 0.8, "a": 0.1}),
-    ]
+    choices = [selection_of("nut", {"a": 0.9, "b": 0.8, "c": 0.7}), selection_of("bolt", {"c": 0.9, "b": 0.8, "a": 0.1})]
     measured = [*real("nut", a=0.9, b=0.6, c=0.3), *real("bolt", a=0.1, b=0.8, c=0.6)]
     nut, bolt = verdicts = judge(choices, measured)
     assert [(v.chosen.layer, v.best.layer, v.fixed.layer) for v in verdicts] == [("a", "a", "b"), ("c", "b", "b")]

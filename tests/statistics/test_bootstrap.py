@@ -155,9 +155,7 @@ def test_damaged_replicates_are_told_and_deleted(tmp_path: Path, caplog: pytest.
 
 
 def test_a_sweep_keeps_intervals_and_replicates(run: Run, parts: Path, tmp_path: Path) -> None:
-    grid = (
-        "backbones: [efficientnet_lite0]\nlayers: [blocks.1.1.add, blocks.2.1.add]\nimage_sizes: [64]\neval_size: 64\n"
-    )
+    grid = "backbones: [efficientnet_lite0]\nlayers: [blocks.1.1.add, blocks.2.1.add]\nimage_sizes: [64]\neval_size: 64\n"
     (tmp_path / "spec.yaml").write_text(grid)
     assert run("sweep", "--spec", "spec.yaml", "--data", parts, "--category", "beta", "--out", "out").code == 0
     first, second = ResultStore(Path("out")).all()

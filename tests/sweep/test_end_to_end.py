@@ -92,9 +92,7 @@ def test_two_workers_change_no_bit_and_who_needs_no_torch_does_not_load_it(
 def test_train_and_eval_give_the_bits_of_a_sweep(run: Run, reference: dict[Any, Any], parts: Path) -> None:
     place = ["--data", parts, "--category", "beta"]
     sizes = ["--image-size", 64, "--eval-size", 64]
-    trained = run(
-        "train", "patchcore", "efficientnet_lite0", LAYERS[1], *place, *sizes, "--model", "m.safetensors", "--json"
-    )
+    trained = run("train", "patchcore", "efficientnet_lite0", LAYERS[1], *place, *sizes, "--model", "m.safetensors", "--json")
     assert trained.json["details"]["bank_patches"] == 32
     result = run("eval", "m.safetensors", *place, "--heatmaps", "maps", "--json").json
     assert result["metrics"] == reference["beta", LAYERS[1]]

@@ -74,9 +74,7 @@ def test_resources_that_do_not_fit(mistake: str, run: Run, parts: Path) -> None:
 
 
 def test_gpus_and_another_device_contradict_each_other() -> None:
-    with pytest.raises(
-        UsageError, match=r"^--device cpu does not go with --gpus or --gpu-slots; leave one of them out$"
-    ):
+    with pytest.raises(UsageError, match=r"^--device cpu does not go with --gpus or --gpu-slots; leave one of them out$"):
         devices(Resources(gpus=(0,)), "cpu")
 
 
@@ -139,9 +137,7 @@ def test_images_that_changed_since_the_plan_fail_their_jobs(cache: Path, tmp_pat
     planned = plan_sweep(Workspace(str(data), cache), spec, tmp_path / "out")
     shutil.copy(data / "part/train/good/000.png", data / "part/train/good/009.png")
     results = list(run_task(plain(planned.plan.groups[0], Site(tmp_path / "out", planned.workspace))))
-    assert {result.reason for result in results} == {
-        f"images of part in {data} changed after the plan; run the sweep again"
-    }
+    assert {result.reason for result in results} == {f"images of part in {data} changed after the plan; run the sweep again"}
     assert planned.results.failures() == sorted(results, key=planned.results.failures().index)
 
 
@@ -255,11 +251,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     state = tmp_path / "queue"
     state.write_text("")
-    scripts = {
-        "squeue": f"cat {state}",
-        "scontrol": "echo 'MaxArraySize            = 3'",
-        "scancel": f"echo $@ > {state}",
-    }
+    scripts = {"squeue": f"cat {state}", "scontrol": "echo 'MaxArraySize            = 3'", "scancel": f"echo $@ > {state}"}
     for name, body in scripts.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
@@ -317,9 +309,7 @@ def test_slurm_cancels_only_what_this_call_has_submitted(
     assert queue.read_text() == "7_0\n"
 
 
-def test_more_groups_than_an_array_holds_share_tasks(
-    sweep: Sweep, site: Site, queue: Path, submitted: list[list[Path]]
-) -> None:
+def test_more_groups_than_an_array_holds_share_tasks(sweep: Sweep, site: Site, queue: Path, submitted: list[list[Path]]) -> None:
     groups = [replace(group, jobs=(job,)) for group in sweep.plan.groups for job in group.jobs]
     tasks = slurm._Crew(site, Resources()).start(groups)
     assert {name: len(own) for name, own in tasks.items()} == {"7_0": 3, "7_1": 3}

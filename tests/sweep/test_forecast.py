@@ -92,9 +92,7 @@ def test_a_cache_limit_lets_more_fit(run: Run, command: tuple[Any, ...], monkeyp
     assert run(*command, "--cache-limit", 0).code == 0
 
 
-def test_too_many_workers_are_told_beforehand(
-    run: Run, command: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_workers_are_told_beforehand(run: Run, command: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     needed = run(*command, "--json").json["memory_bytes"]
     monkeypatch.setattr(forecasting, "memory_bytes", lambda: int(1.5 * needed))
     assert run(*command).code == 0

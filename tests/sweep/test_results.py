@@ -15,9 +15,7 @@ from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("demo", "f0", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"neighbours": 5}, 1, 0)
-DONE = Result(
-    JOB, "done", None, {"image_auroc": 0.1 + 0.2, "aupro": None}, {"fit_s": 1.5}, {"torch": "2"}, {"bank": [3, 4]}
-)
+DONE = Result(JOB, "done", None, {"image_auroc": 0.1 + 0.2, "aupro": None}, {"fit_s": 1.5}, {"torch": "2"}, {"bank": [3, 4]})
 FAILED = Result(JOB, "failed", "out of memory")
 
 
@@ -48,11 +46,7 @@ def test_the_file_is_one_line_of_sorted_json(store: ResultStore) -> None:
     checksum = record.pop("crc32")
     rest = json.dumps(record, sort_keys=True)[1:] + "\n"
     assert text == f'{{"crc32": "{checksum}", {rest}' and int(checksum, 16) == zlib.crc32(rest.encode())
-    assert (
-        record["schema"] == 1
-        and record["layer"] == "layer2"
-        and record["metrics"]["image_auroc"] == 0.30000000000000004
-    )
+    assert record["schema"] == 1 and record["layer"] == "layer2" and record["metrics"]["image_auroc"] == 0.30000000000000004
 
 
 def test_a_done_result_is_immutable(store: ResultStore) -> None:
@@ -106,9 +100,7 @@ def test_a_damaged_file_is_reported_once_and_deleted(store: ResultStore, caplog,
     path.write_text(damaged(record)[why])
     with caplog.at_level(logging.WARNING, "adbench"):
         assert store.read(JOB.key) is None
-    assert [r.getMessage() for r in caplog.records] == [
-        f"deleted the damaged file {path} ({why}); its job counts as not run"
-    ]
+    assert [r.getMessage() for r in caplog.records] == [f"deleted the damaged file {path} ({why}); its job counts as not run"]
     assert not path.exists()
 
 

@@ -18,10 +18,7 @@ def job(category: str, seed: int) -> Job:
 @pytest.fixture
 def results(tmp_path: Path) -> ResultStore:
     """Two groups of three jobs: one done, one failed, one skipped."""
-    store, jobs = (
-        ResultStore(tmp_path / "out"),
-        [job(category, seed) for category in ("bolt", "nut") for seed in range(3)],
-    )
+    store, jobs = (ResultStore(tmp_path / "out"), [job(category, seed) for category in ("bolt", "nut") for seed in range(3)])
     store.write_plan("plan", jobs)
     store.write(Result(jobs[0], "done"))
     store.write(Result(jobs[1], "failed", "broke"))
@@ -58,17 +55,7 @@ def test_a_worker_and_its_job_are_shown(run: Run, results: ResultStore) -> None:
 def test_people_get_a_table(run: Run, results: ResultStore) -> None:
     lines = run("sweep", "--status", "--out", "out").out.splitlines()
     assert lines[0] == "planned 6, done 1, running 0, waiting 3, skipped 1, failed 1"
-    assert lines[2].split() == [
-        "category",
-        "backbone",
-        "weights",
-        "px",
-        "done",
-        "running",
-        "waiting",
-        "skipped",
-        "failed",
-    ]
+    assert lines[2].split() == ["category", "backbone", "weights", "px", "done", "running", "waiting", "skipped", "failed"]
     assert lines[4].split() == ["bolt", "resnet18", "random", "64", "1", "0", "1", "0", "1"]
 
 

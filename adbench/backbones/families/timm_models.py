@@ -43,9 +43,7 @@ class TimmModels(Family):
     def weights_file(self, name: str, label: str) -> WeightsFile:
         from timm.models import get_pretrained_cfg
 
-        tag = (
-            "" if label in ("imagenet", "DEFAULT") else match("weights", label, self.labels(name), where=f" of {name}")
-        )
+        tag = "" if label in ("imagenet", "DEFAULT") else match("weights", label, self.labels(name), where=f" of {name}")
         config = get_pretrained_cfg(f"{name}.{tag}" if tag else name)
         if config is None or not config.hf_hub_id:
             raise UsageError(f"timm publishes no weights of {name}; use 'random' or a checkpoint's path")

@@ -20,11 +20,7 @@ _BOX = "#d62728"
 
 
 def figure(
-    fields: Sequence[EstimatedField],
-    path: Path,
-    *,
-    analytic: Mapping[str, AnalyticField] | None = None,
-    title: str = "",
+    fields: Sequence[EstimatedField], path: Path, *, analytic: Mapping[str, AnalyticField] | None = None, title: str = ""
 ) -> None:
     """Draw the fields from left to right at one scale and write a PNG, SVG or PDF by the suffix of `path`.
 

@@ -106,9 +106,7 @@ def bounding_box(norms: NDArray[np.float64], threshold: float, margin: int) -> t
 
 def _check(input_size: int, threshold: float, normalize: str, image: str, margin: int) -> None:
     if margin < 0 or input_size <= 2 * margin:
-        raise UsageError(
-            f"input size {input_size} leaves nothing between two margins of {margin} px; choose a larger one"
-        )
+        raise UsageError(f"input size {input_size} leaves nothing between two margins of {margin} px; choose a larger one")
     if not threshold > 0:
         raise UsageError(f"threshold {threshold} keeps every pixel; choose one above 0")
     if normalize not in ("max", "none"):
@@ -123,9 +121,7 @@ def _image(module: nn.Module, kind: str, size: int) -> Tensor:
     parameter = next(module.parameters(), torch.empty(0))
     shape = (1, 3, size, size)
     # drawn on the CPU, so that every device sees the same image
-    pixels = (
-        torch.zeros(shape) if kind == "zeros" else torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
-    )
+    pixels = torch.zeros(shape) if kind == "zeros" else torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
     return pixels.to(parameter.device, parameter.dtype).requires_grad_()
 
 

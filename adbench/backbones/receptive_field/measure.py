@@ -50,12 +50,7 @@ def receptive_fields(
         found[name] = estimated(module, name, **vars(measure))  # which checks the two words
     if drawn:
         known = {name: field for name, field in exact.items() if field}
-        figure(
-            list(found.values()),
-            drawn,
-            analytic=known,
-            title=f"{description.backbone}, {network.weights.label} weights",
-        )
+        figure(list(found.values()), drawn, analytic=known, title=f"{description.backbone}, {network.weights.label} weights")
     facts = {"backbone": description.backbone, "weights": network.weights.label}
     rows = [_record(description, name, exact[name], found[name], sizes) for name in names]
     return facts | {"input_size": measure.input_size, "threshold": measure.threshold, "layers": rows}

@@ -50,9 +50,7 @@ def scratch(part: Part, rng: Rng, severity: float) -> Field:
     image = part.image
     for _ in range(1 + int(rng.random() < 0.3)):
         points = curve(rng, _spot(part, rng, 8), rng.uniform(25, 45) + 45 * severity, 0.35)
-        groove, rim = (
-            stroke(p, w) * part.body for p, w in ((points, 1.1 + severity), (points + 1.4, 0.7 + 0.6 * severity))
-        )
+        groove, rim = (stroke(p, w) * part.body for p, w in ((points, 1.1 + severity), (points + 1.4, 0.7 + 0.6 * severity)))
         tone = (0.06 + 0.24 * severity) * (1 if image[groove > 0.5].mean() < 0.35 else rng.choice([-1.0, 1.0]))
         image = image + (tone * (groove - 0.5 * rim))[..., None]
     return image

@@ -54,9 +54,7 @@ def curve(rng: Rng, centre: tuple[float, float], length: float, bend: float, ang
     across = np.array([-along[1], along[0]]) * bend * rng.uniform(-1, 1)
     t = np.linspace(0, 1, 24)[:, None]
     middle = np.asarray(centre)
-    return ((1 - t) ** 2 * (middle - along) + 2 * t * (1 - t) * (middle + across) + t**2 * (middle + along)).astype(
-        np.float32
-    )
+    return ((1 - t) ** 2 * (middle - along) + 2 * t * (1 - t) * (middle + across) + t**2 * (middle + along)).astype(np.float32)
 
 
 def distance_from(centre: tuple[float, float]) -> Field:

@@ -50,9 +50,7 @@ def fabric(rng: Rng) -> Part:
         across, along, shade, phase = (np.where(over, p, q) for p, q in
                                        ((a, b), (b, a), (shades[0][i], shades[1][j]), (phases[0][i], phases[1][j])))  # fmt: skip
         twist = 0.06 * np.cos(2 * np.pi * (2.0 * along + 1.3 * across) + phase)
-        tone = (
-            shade * (0.35 + 0.65 * np.cos(np.pi * across * 0.92) * np.cos(np.pi * along * 0.75)) + twist + fuzz + cloud
-        )
+        tone = shade * (0.35 + 0.65 * np.cos(np.pi * across * 0.92) * np.cos(np.pi * along * 0.75)) + twist + fuzz + cloud
         warp, weft = np.array([0.62, 0.70, 0.80]), np.array([0.50, 0.58, 0.70])
         cloth = tone[..., None] * np.where(over[..., None], warp, weft)
         return blend(cloth, (0.10, 0.09, 0.09), cut).astype(np.float32)

@@ -101,9 +101,7 @@ def _existing(data: str) -> tuple[Dataset, Path]:
 
 def _with_training(category: Category, root: Path) -> Category:
     if not category.train:
-        raise DataError(
-            f"category '{category.name}' in {root} has no training image; put good images into its train/good"
-        )
+        raise DataError(f"category '{category.name}' in {root} has no training image; put good images into its train/good")
     return category
 
 

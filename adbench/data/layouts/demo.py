@@ -102,9 +102,7 @@ def draw(category: str, split: str, kind: str, number: int) -> tuple[NDArray[np.
 
 def _noise(rng: Rng) -> NDArray[np.float32]:
     """Return sensor noise (SIZE, SIZE, 3): some of each colour, some of all together."""
-    return 0.010 * rng.standard_normal((SIZE, SIZE, 3), np.float32) + 0.008 * rng.standard_normal(
-        (SIZE, SIZE, 1), np.float32
-    )
+    return 0.010 * rng.standard_normal((SIZE, SIZE, 3), np.float32) + 0.008 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
 
 
 def _with_mask(clean: NDArray[np.uint8], damaged: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -32,9 +32,7 @@ class MVTec(Dataset):
 
     def load(self, root: Path, category: str) -> Category:
         folder = self._folder(root, category)
-        kinds = [
-            kind for kind in folders(folder / self.test) if kind != folder / self.ground_truth
-        ]  # MVTec AD 2 nests it
+        kinds = [kind for kind in folders(folder / self.test) if kind != folder / self.ground_truth]  # MVTec AD 2 nests it
         test = [sample for kind in kinds for sample in self._test_samples(folder, kind)]
         return Category(self.name, category, self.training(root, category), tuple(test))
 

@@ -116,9 +116,7 @@ class Maker:
             if drawn:
                 return SyntheticImage(*drawn, kind, source, self.seed, index)
         first = self.parts.samples[sources[0]].path
-        raise DataError(
-            f"no {' or '.join(self.recipe.kinds)} can be seen on {first} or others; choose other kinds or contrasts"
-        )
+        raise DataError(f"no {' or '.join(self.recipe.kinds)} can be seen on {first} or others; choose other kinds or contrasts")
 
     def _sources(self, index: int) -> list[int]:
         """Return which images to paint on, in order of preference; all come first once before one does so again."""

@@ -21,9 +21,7 @@ def another_piece(canvas: Canvas, rng: Rng) -> Picture:
 
 
 Points = NDArray[np.float64]  # (K, 2), rows and columns
-WARM = np.array(
-    [1.0, 0.1, -1.0], np.float32
-)  # RGB: rust, burns and oils tint along it, seldom towards green or magenta
+WARM = np.array([1.0, 0.1, -1.0], np.float32)  # RGB: rust, burns and oils tint along it, seldom towards green or magenta
 
 
 def noise(rng: Rng, shape: tuple[int, int], scale: float) -> Field:

@@ -54,9 +54,7 @@ def are_fast() -> bool:
 GROUP = 32  # rows whose least bound is looked at first
 STEP = 16  # groups, of which there is a multiple: whole vectors are compared
 BLOCK, MOST_QUERIES = 1 << 23, 1024  # bytes of the bounds of one block of queries, and queries of one
-COST = (
-    100  # of a number gathered and compared, in multiply-adds of a product: measured, twice, as defects leave more rows
-)
+COST = 100  # of a number gathered and compared, in multiply-adds of a product: measured, twice, as defects leave more rows
 
 
 class Matrix(NamedTuple):

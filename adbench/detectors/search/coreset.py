@@ -30,9 +30,7 @@ class Rounds(ABC):
     held: fewest, first and most of them; the number is doubled or halved where a round's picks are outside of `wanted`.
     """
 
-    def __init__(
-        self, points: Tensor, num_picks: int, start: int, held: tuple[int, int, int], wanted: tuple[int, int]
-    ) -> None:
+    def __init__(self, points: Tensor, num_picks: int, start: int, held: tuple[int, int, int], wanted: tuple[int, int]) -> None:
         self.picks = torch.full((num_picks,), start, dtype=torch.int64, device=points.device)
         self.num_picks, self.done, self.held = num_picks, 1, held[1]
         self._fewest, _, self._most = held
@@ -62,15 +60,9 @@ class Rounds(ABC):
         return float(bound[::stride].topk(max(1, wanted)).values[-1])
 
 
-HELD, PICKS = (
-    (256, 1024, 8192),
-    (96, 384),
-)  # fewest, first and most points that a round means to bring up to date: it is
+HELD, PICKS = ((256, 1024, 8192), (96, 384))  # fewest, first and most points that a round means to bring up to date: it is
 AMONG = 1024  # doubled or halved where a round's picks are outside of PICKS; most points that a round picks among
-ROWS, CHUNK = (
-    1024,
-    256,
-)  # most points and picks of one product, which stays in the L2 cache; few shapes, as each is prepared
+ROWS, CHUNK = (1024, 256)  # most points and picks of one product, which stays in the L2 cache; few shapes, as each is prepared
 WASTE = 1 / 32  # share of bounds that leave a distance to compute, above which the next precision is faster
 
 
@@ -195,12 +187,7 @@ BYTES_PER_POINT = 40  # that a selection keeps beside the point itself
 
 
 def greedy_coreset(
-    points: Rows,
-    num_picks: int,
-    start: int = 0,
-    *,
-    device: torch.device | str | None = None,
-    on_step: OnStep = ignore_step,
+    points: Rows, num_picks: int, start: int = 0, *, device: torch.device | str | None = None, on_step: OnStep = ignore_step
 ) -> NDArray[np.int64]:
     """Return (num_picks,) int64: indices of `points` (N, d), `start` first, then always the point farthest from all picks.
 

@@ -66,10 +66,7 @@ class _Steps:
             self._graph = torch.cuda.CUDAGraph()
             stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             # the points' own GPU, which need not be the current one: what goes to another's stream would not be recorded
-            with (
-                torch.cuda.device(device),
-                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
-            ):
+            with torch.cuda.device(device), torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._pick_some()
 
     def start(self, squares: Tensor, gap: Tensor) -> None:
@@ -119,10 +116,7 @@ def _squares(left: Tensor, right: Tensor, direct: bool) -> Tensor:
 
 
 BLOCK = 1 << 26  # elements of one product
-HELD, PICKS = (
-    (1024, 4096, MOST_AT_ONCE),
-    (384, 1536),
-)  # fewest, first and most points that a round picks among: they are
+HELD, PICKS = ((1024, 4096, MOST_AT_ONCE), (384, 1536))  # fewest, first and most points that a round picks among: they are
 
 
 # doubled or halved where a round's picks are outside of PICKS

@@ -61,12 +61,7 @@ class TrainedDetector(Detector):
         return None if channels >= 2 else f"a coupling flow needs at least 2 channels, the features have {channels}"
 
     def train(
-        self,
-        network: nn.Module,
-        loss: Callable[[Input], Tensor],
-        data: "TrainingSet[Input]",
-        note: OnStep,
-        size: float = 1,
+        self, network: nn.Module, loss: Callable[[Input], Tensor], data: "TrainingSet[Input]", note: OnStep, size: float = 1
     ) -> Tensor:
         """Minimise loss(batch) over the network's parameters; return each epoch's mean loss, divided by `size`.
 

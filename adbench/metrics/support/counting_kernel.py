@@ -10,10 +10,7 @@ from adbench.core.compiled import compiled
 
 @compiled
 def count(
-    bins: NDArray[np.intp],
-    scores: NDArray[np.floating[Any]],
-    counts: NDArray[np.int64],
-    kept: NDArray[np.floating[Any]],
+    bins: NDArray[np.intp], scores: NDArray[np.floating[Any]], counts: NDArray[np.int64], kept: NDArray[np.floating[Any]]
 ) -> int:
     """Add scores (S,), whose bins are known, to the `counts` of these; write those of bins below 0 to `kept` (>= S).
 

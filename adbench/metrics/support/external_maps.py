@@ -36,10 +36,7 @@ def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pr
         raise DataError(
             f"{folder}: no map for {len(missing)} test images: {shown}; write CATEGORY/test/KIND/NAME.npy, .tiff or .png"
         )
-    return [
-        _evaluate(item, [path for path in paths if path], size, pro_limit)
-        for item, paths in zip(inputs, found, strict=True)
-    ]
+    return [_evaluate(item, [path for path in paths if path], size, pro_limit) for item, paths in zip(inputs, found, strict=True)]
 
 
 def _find(item: CategoryInputs, folder: Path) -> list[Path | None]:

@@ -89,9 +89,7 @@ def _naturally(kind: str) -> tuple[Any, ...]:
 def _missing(done: int, known: int) -> list[str]:
     if known == done > 0:
         return []
-    return [
-        f"{done - known} of {done} results have no metrics by defect: no defective test image, or an earlier version's"
-    ]
+    return [f"{done - known} of {done} results have no metrics by defect: no defective test image, or an earlier version's"]
 
 
 def _legend(sizes: bool) -> list[str]:

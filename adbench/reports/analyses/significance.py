@@ -88,10 +88,7 @@ class _Judged:
 
     def _configurations(self) -> Table:
         contest = self.contest
-        columns = {
-            "mean": [f"{value:.3f}" for value in contest.means],
-            "mean rank": [f"{r:.2f}" for r in contest.ranks],
-        }
+        columns = {"mean": [f"{value:.3f}" for value in contest.means], "mean rank": [f"{r:.2f}" for r in contest.ranks]}
         columns |= self._deviations() | self._over_images()
         if self.by_categories is not None:
             columns["p (categories)"] = self._others([f"{p:.2g}" for p in self.by_categories])
@@ -137,9 +134,7 @@ class _Judged:
             texts = (category, self.contest.names[best], names, f"{values[best]:.3f}", _interval(drawn[best]))
             rows.append([Cell(text) for text in texts])
         headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
-        return Table(
-            f"{self.contest.title}: the best of each category, by its test images", headers, rows, num_labels=3
-        )
+        return Table(f"{self.contest.title}: the best of each category, by its test images", headers, rows, num_labels=3)
 
     def _few(self, names: Sequence[str]) -> str:
         return (listed(names) or DASH) if len(names) < 3 else f"{len(names)} of {len(self.contest.others)} others"

@@ -75,9 +75,7 @@ class Report:
     results: Sequence[Result] = field(default=(), repr=False)
     folder: Path | None = None  # where the results, and pictures that a sweep kept, lie
     commands: Sequence[str] = ()  # what made them
-    documents: Sequence[dict[str, Any]] = field(
-        default=(), repr=False
-    )  # stand in for the records where these are not the answer
+    documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # stand in for the records where these are not the answer
     bold: bool = False  # whether the reader's terminal shows bold, for formats made for one
 
     @property

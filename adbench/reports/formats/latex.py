@@ -57,9 +57,7 @@ def _notes(notes: Sequence[str]) -> list[str]:
 def _table(table: Table) -> str:
     """Return the table, in several where it is too long for a page; one that is too wide for it is made smaller."""
     starts = range(0, max(len(table.rows), 1), PAGE_ROWS)
-    return "\n".join(
-        _page(table, table.rows[start : start + PAGE_ROWS], " (continued)" if start else "") for start in starts
-    )
+    return "\n".join(_page(table, table.rows[start : start + PAGE_ROWS], " (continued)" if start else "") for start in starts)
 
 
 def _page(table: Table, rows: Sequence[Sequence[Cell]], continued: str) -> str:

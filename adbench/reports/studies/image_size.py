@@ -36,12 +36,7 @@ if TYPE_CHECKING:
 
 KEY = "image_size"
 RRF = "RRF"
-_WIDTH, _HEIGHT, _STEP, _FRAME = (
-    1.65,
-    1.1,
-    0.25,
-    1.05,
-)  # inches: a panel, from layer to layer, legend and names of layers
+_WIDTH, _HEIGHT, _STEP, _FRAME = (1.65, 1.1, 0.25, 1.05)  # inches: a panel, from layer to layer, legend and names of layers
 
 
 def section(found: Sequence[Entry]) -> Section:
@@ -58,9 +53,7 @@ def section(found: Sequence[Entry]) -> Section:
 
 def _note(found: Sequence[Entry]) -> str:
     grids = sorted({str(entry.job.eval_size) for entry in found})
-    return (
-        f"all sizes are scored at one grid, eval_size {' or '.join(grids)}; RRF: analytic receptive field / image size"
-    )
+    return f"all sizes are scored at one grid, eval_size {' or '.join(grids)}; RRF: analytic receptive field / image size"
 
 
 def _fields(found: Sequence[Entry]) -> Table:
@@ -129,9 +122,7 @@ def _column(column: Sequence[Axes], part: Slice, shown: Sequence[str], tones: di
     for panel, measure in zip(column, shown, strict=False):
         means = {size: [mean(of.get(name, []), measure) for name in names] for size, of in cells.items()}
         _metric_panel(panel, means, tones)
-    _field_panel(
-        column[-1], {size: [relative_field(of.get(n, [])) for n in names] for size, of in cells.items()}, tones
-    )
+    _field_panel(column[-1], {size: [relative_field(of.get(n, [])) for n in names] for size, of in cells.items()}, tones)
 
 
 def _metric_panel(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Look]) -> None:
@@ -142,8 +133,7 @@ def _metric_panel(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Lo
         part = [math.nan if point.complete else value for point, value in zip(means[size], values, strict=True)]
         panel.plot(part, look.marker, color=look.colour, markerfacecolor="white")
     shares = sorted(
-        {point.share for points in means.values() for point in points if point.share},
-        key=lambda share: natural(KEY, share),
+        {point.share for points in means.values() for point in points if point.share}, key=lambda share: natural(KEY, share)
     )
     if shares:
         panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys((shares[0], shares[-1])))}", fontsize=SMALL)

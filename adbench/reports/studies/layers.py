@@ -66,9 +66,7 @@ def winners(entries: Sequence[Entry], measure: str) -> Winners:
     categories = sorted({entry.job.category for entry in entries}, key=lambda name: natural("category", name))
     best = {}
     for category in categories:
-        means = {
-            name: mean([e for e in found if e.job.category == category], measure) for name, found in by_layer.items()
-        }
+        means = {name: mean([e for e in found if e.job.category == category], measure) for name, found in by_layer.items()}
         if all(value.complete for value in means.values()):
             highest = max(float(value.number) for value in means.values())
             best[category] = [name for name, value in means.items() if float(value.number) == highest]
@@ -164,9 +162,7 @@ def _names(backbone: Backbone, measure: str, category: str) -> str:
 
 def _notes(detectors: dict[str, list[Backbone]]) -> list[str]:
     everyone = [(won, b.layers) for seen in detectors.values() for b in seen for won in b.winners.values()]
-    notes = [
-        "a layer is best in a category if none of the same backbone has a higher value as printed; ties count for each"
-    ]
+    notes = ["a layer is best in a category if none of the same backbone has a higher value as printed; ties count for each"]
     if any(won.share for won, _ in everyone):
         notes.append("a number with (n/N) counts n of N planned categories: those in which all layers have a value")
     if known := [b for seen in detectors.values() for b in seen if any(field_of(of) for of in b.layers.values())]:

@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING
 
 from adbench.backbones.pretraining import PRETRAININGS
 from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.grid import (
-    AXIS_NAMES,
-    MEASURES,
-    blocks,
-    cut,
-    figure_keys,
-    layers,
-    mean,
-    measured,
-    short_names,
-    slug,
-)
+from adbench.reports.grid import AXIS_NAMES, MEASURES, blocks, cut, figure_keys, layers, mean, measured, short_names, slug
 from adbench.reports.keys import Entry, choose_rows, natural, varies
 from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, remark
 from adbench.reports.studies import Study, register

@@ -86,12 +86,8 @@ def _count(entries: Sequence[Entry]) -> str:
 
 def _notes(found: Sequence[Entry]) -> list[str]:
     notes = ["±: sample standard deviation over seeds; it tells how training scatters, not how test images do"]
-    if few := sum(
-        len({e.job.seed for e in row}) < FEWEST_SEEDS for row in grouped(found, choose_rows(found, (), None)).values()
-    ):
-        notes.append(
-            f"too few seeds for a standard deviation in {few} rows: {FEWEST_SEEDS} are the least, five are better"
-        )
+    if few := sum(len({e.job.seed for e in row}) < FEWEST_SEEDS for row in grouped(found, choose_rows(found, (), None)).values()):
+        notes.append(f"too few seeds for a standard deviation in {few} rows: {FEWEST_SEEDS} are the least, five are better")
     if any(not entry.done for entry in found):
         notes.append("no standard deviation is given while a job is missing; a number with (n/N) is over n of N")
     return notes

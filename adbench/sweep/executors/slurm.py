@@ -36,17 +36,7 @@ log = logging.getLogger("adbench")
 _TIME_MIN = 240  # of a task, where nothing is said
 _TIMEOUTS = 10  # times that a task may run out of it and go on
 _ASK_S = 5.0  # between two questions to the controller
-_ENDED = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "TIMEOUT",
-}
+_ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 
 
 @register("slurm")
@@ -162,9 +152,7 @@ class _Crew:
         if states is None:
             return {}
         found = {name: states.get(name, "gone from the queue") for name in tasks}
-        return {
-            name: self._ending(name, state) for name, state in found.items() if state in _ENDED or name not in states
-        }
+        return {name: self._ending(name, state) for name, state in found.items() if state in _ENDED or name not in states}
 
     def _ending(self, name: str, state: str) -> Ending:
         text = f"task {name} of Slurm: {state}, see {self.site.out / 'slurm' / f'{name}_0_log.err'}"
@@ -180,13 +168,8 @@ def _submit(folder: Path, files: Sequence[Path], resources: Resources, threads: 
     """Return the names of the tasks that Slurm took, one per file, as one array."""
     import submitit
 
-    variables = worker_environment(threads) | {
-        "SRUN_CPUS_PER_TASK": str(threads)
-    }  # srun has not heard of it since Slurm 22.05
-    wishes = {
-        "partition": resources.partition,
-        "gpus_per_task": resources.gpus_per_task and int(resources.gpus_per_task),
-    }
+    variables = worker_environment(threads) | {"SRUN_CPUS_PER_TASK": str(threads)}  # srun has not heard of it since Slurm 22.05
+    wishes = {"partition": resources.partition, "gpus_per_task": resources.gpus_per_task and int(resources.gpus_per_task)}
     try:
         slurm = submitit.SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
         slurm.update_parameters(
@@ -204,14 +187,7 @@ def _submit(folder: Path, files: Sequence[Path], resources: Resources, threads: 
 
 def _states(arrays: Collection[str]) -> dict[str, str] | None:
     """Return the state of each task of these arrays that the queue still knows, or None if nobody answers."""
-    command = [
-        "squeue",
-        "--noheader",
-        "--array",
-        "--states=all",
-        "--format=%i %T",
-        f"--jobs={','.join(sorted(arrays))}",
-    ]
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={','.join(sorted(arrays))}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode and "Invalid job id" not in done.stderr:
         log.warning("Slurm's queue does not answer (%s); asked again", " ".join(done.stderr.split()))

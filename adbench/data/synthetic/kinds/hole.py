@@ -17,8 +17,6 @@ def hole(canvas: Canvas, rng: Rng) -> Picture:
     slope = 0.25 * canvas.size * (np.sin(angle) * down + np.cos(angle) * right)
     level = float(canvas.image[canvas.foreground].mean())
     dark = np.clip(1.5 * canvas.contrast / max(level, 1), 0.55, 0.92) * (0.4 + 0.6 * depth)
-    inside = (
-        smoothed(canvas.image, 0.3 * canvas.size) * (1 - dark[..., None]) + 0.3 * canvas.contrast * slope[..., None]
-    )
+    inside = smoothed(canvas.image, 0.3 * canvas.size) * (1 - dark[..., None]) + 0.3 * canvas.contrast * slope[..., None]
     lit = canvas.image + canvas.contrast * slope[..., None]
     return blend(np.asarray(lit), np.asarray(inside), cover)
