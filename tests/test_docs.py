@@ -60,7 +60,8 @@ def meaning(parameter: Any) -> str:
         return f"{text} Required."
     if parameter.secondary_opts:
         return f"{text} Default: {parameter.opts[0] if default else parameter.secondary_opts[0]}."
-    return text if default in (None, False, ()) or callable(default) else f"{text} Default: {default}."
+    empty = default is None or default is False or default == () or callable(default)
+    return text if empty else f"{text} Default: {default}."
 
 
 def table(heads: tuple[str, str], shown: list[Any]) -> list[str]:
@@ -260,13 +261,15 @@ def test_the_table_of_presets_counts_their_jobs(name: str) -> None:
 
 
 def test_releases_are_dated_newest_first_with_each_heading_once() -> None:
-    releases = re.findall(r"^## (.+)\n(.*?)(?=^## |\Z)", PAGES["CHANGELOG.md"], re.MULTILINE | re.DOTALL)
-    dates = [re.fullmatch(r"\d+\.\d+\.\d+ - (\d{4}-\d{2}-\d{2})", name).group(1) for name, _ in releases]  # type: ignore[union-attr]
-    assert dates == sorted(dates, reverse=True)
-    for name, text in releases:
+    dates = []
+    for release in PAGES["CHANGELOG.md"].split("\n## ")[1:]:
+        name, _, text = release.partition("\n")
         headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
         assert "Numbers" in headings, name
         assert len(headings) == len(set(headings)), name
+        dates += re.findall(r"^\d+\.\d+\.\d+ - (\d{4}-\d{2}-\d{2})$", name) or [f"{name} has no version and date"]
+    assert dates == sorted(dates, reverse=True)
+    assert all(date.startswith("20") for date in dates), dates
 
 
 if __name__ == "__main__":
