@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench import __version__
+from adbench.core import plugins
 from adbench.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,16 +71,18 @@ def library_versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
-    """Return what a reader needs to compare timings: versions, processor, accelerator, threads.
+    """Return what a reader needs to compare numbers and timings: versions, plug-ins, processor, accelerator, threads.
 
-    tf32: whether convolutions of detectors may use it; extraction never does.
+    tf32: whether convolutions of detectors may use it; extraction never does. plugins: the SHA-256 of each one's source code,
+    by name; absent where there are none.
     """
     import torch
 
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32
-    return library_versions() | system | {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}
+    facts = {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}
+    return library_versions() | system | facts | ({"plugins": plugins.digests()} if plugins.digests() else {})
 
 
 def choose_device(name: str) -> torch.device:
@@ -100,3 +103,10 @@ def check_device(name: str) -> None:
     """Raise UsageError as `choose_device` does, without torch for a name that is right on every machine."""
     if name not in ("auto", "cpu"):
         choose_device(name)
+
+
+def cache_folder(chosen: Path | None = None) -> Path:
+    """Return the cache folder: the chosen one, else ADBENCH_CACHE, else the platform's."""
+    from platformdirs import user_cache_path
+
+    return chosen or Path(os.environ.get("ADBENCH_CACHE") or user_cache_path("adbench", appauthor=False))
