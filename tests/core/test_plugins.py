@@ -20,18 +20,7 @@ from adbench.detectors.mahalanobis import Mahalanobis
 class Outsider(Mahalanobis):
     """A Gaussian."""
 '''
-SWEEP = [
-    "sweep",
-    "--set",
-    "layers=blocks.1.1.add",
-    "--set",
-    "image_sizes=64",
-    "--set",
-    "eval_size=64",
-    "--device",
-    "cpu",
-    "--json",
-]
+SPEC = "{layers: [blocks.1.1.add], image_sizes: [64], eval_size: 64, detectors: [from_file, from_package]}"
 
 
 def adbench(*arguments: Any, where: Path, **environment: Any) -> subprocess.CompletedProcess[str]:
