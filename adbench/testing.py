@@ -231,9 +231,7 @@ def _networks(name: str, params: Params) -> None:
     _expect(not strangers, f"stage_layers names {', '.join(sorted(strangers))}, which names() does not")
     first = "resnet18" if "resnet18" in names else [*family.stage_layers, *names][0]  # a small one, where many are large
     layers = describe(f"{family.prefix}/{first}" if family.prefix else first).layers
-    _expect(
-        all(layer.channels > 0 and layer.stride > 0 for layer in layers), f"a layer of {first} has no channels or no stride"
-    )
+    _expect(all(layer.channels > 0 and layer.stride > 0 for layer in layers), f"a layer of {first} has no channels or no stride")
 
 
 @_check("pretrainings")

@@ -29,7 +29,7 @@ TABLES = {  # by kind: the package that holds the plug-ins, and the name of its 
 
 
 def squeeze(name: str) -> str:
-    """Return `name` as it is compared: lower case, letters and digits only (`ResNet-50` = `resnet50`)."""
+    """Return the form of `name` that is compared: lower case, letters and digits only (`ResNet-50` becomes `resnet50`)."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
