@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import adbench
-from adbench.cli import app
+from adbench.cli.app import app
 from adbench.sweep.spec import parse, preset_names, preset_text
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ def last_frame(monkeypatch: pytest.MonkeyPatch, *steps: tuple[int, int, str]) ->
     monkeypatch.setattr(console, "_quiet", False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with console.progress() as (on_step, _):
+    with console.progress() as on_step:
         for step in steps:
             on_step(*step)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())

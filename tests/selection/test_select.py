@@ -136,7 +136,7 @@ ERRORS = {
         ("--layers", "blocks.2.1.ad"),
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),
     "kind": (("--kinds", "scrach"), "unknown defect 'scrach'; did you mean 'scratch'?"),
-    "memory": (("--max-memory", "much"), "'much' is no size; write e.g. 50GB, 500MB or a number of bytes"),
+    "memory": (("--max-memory", "much"), "--max-memory 'much': write megabytes, e.g. 500, or a size, e.g. 2GB"),
     "holdout": (
         ("--holdout", "1"),
         "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
