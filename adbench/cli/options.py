@@ -21,6 +21,7 @@ import typer
 from adbench.cli import console
 from adbench.core.environment import cache_folder
 from adbench.core.errors import DataError, UsageError
+from adbench.core.files import unwritable
 
 if TYPE_CHECKING:
     from adbench.sweep.spec import Spec
@@ -102,10 +103,12 @@ class RuntimeOptions:
         """Yield the workspace, whose steps are shown as a bar; what `images` does not name is taken from `study`."""
         from adbench.sweep.workspace import Workspace
 
-        data = images.folder(study) if images else ""
+        data, cache = images.folder(study) if images else "", cache_folder(self.cache)
+        if images:  # commands that extract features: fail before any work
+            make_folder(cache)
         categories = (images and images.category) or (study and study.categories) or ()
         with console.progress() as on_step:
-            yield Workspace(data, cache_folder(self.cache), tuple(categories), self.device, self.offline, on_step)
+            yield Workspace(data, cache, tuple(categories), self.device, self.offline, on_step)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,14 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     call.__dict__["__signature__"] = Signature(parameters)  # what typer reads, together with the annotations
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is missing; raise DataError if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def results_folder(value: Path | None) -> Path:
