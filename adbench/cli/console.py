@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from adbench.types import OnStep, ignore_step
+if TYPE_CHECKING:
+    from adbench.types import OnStep  # at run time it would import numpy: half of the start-up time
 
 _SPEED_S = 600  # window for estimating the time left, in seconds: one training step may take a minute
 _quiet = False
@@ -103,7 +104,7 @@ def progress() -> Iterator[OnStep]:
 def job_progress(jobs: int) -> Iterator[tuple[OnStep, Callable[[], None]]]:
     """Yield a listener for steps and a function to call after each job, which has a bar of its own unless `jobs` is 0."""
     if _quiet or not sys.stderr.isatty():
-        yield ignore_step, lambda: None
+        yield lambda done, total, note: None, lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
