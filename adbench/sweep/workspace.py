@@ -13,7 +13,7 @@ from adbench.backbones.weights import resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.check import Facts, check_files
-from adbench.data.layouts import open_dataset, open_training
+from adbench.data.datasets import open_dataset, open_training
 from adbench.data.pixels import MEMORY
 from adbench.features.cache import FeatureCache
 from adbench.features.runtime import Runtime

@@ -11,7 +11,8 @@ from PIL import Image
 from adbench.core.errors import DataError, UsageError
 from adbench.data import check
 from adbench.data.check import category_fingerprint, check_files, split_fingerprint
-from adbench.data.layouts import DATASETS, Dataset, open_dataset, open_training
+from adbench.data.datasets import open_dataset, open_training
+from adbench.data.layouts import DATASETS, Dataset
 
 REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
 

@@ -9,8 +9,9 @@ from scipy.ndimage import label
 
 from adbench.core.errors import DataError
 from adbench.data.check import check_files
+from adbench.data.datasets import open_dataset
 from adbench.data.demo.drawing import SIZE
-from adbench.data.layouts import demo, open_dataset
+from adbench.data.layouts import demo
 
 KINDS = [(category, kind) for category, (_, kinds) in demo.CATEGORIES.items() for kind in kinds]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adbench.core.errors import AdbenchError
+from adbench.data.datasets import open_dataset, open_training
 from adbench.data.images import read_image, read_mask
-from adbench.data.layouts import open_dataset, open_training
 from adbench.data.layouts.visa import VisA
 from adbench.detectors.patchcore import PatchCore
 from adbench.features.cache import CacheKey, FeatureCache

@@ -7,7 +7,8 @@ STEM_mask.* (MVTec AD), STEM.* (BTAD, whose masks may have another suffix), or a
 from pathlib import Path
 from typing import ClassVar
 
-from adbench.data.layouts import Dataset, folders, image_files, register
+from adbench.data.image_lists import folders, image_files
+from adbench.data.layouts import Dataset, register
 from adbench.types import Category, Sample
 
 NOMINAL = ("good", "ok")  # the second is BTAD's

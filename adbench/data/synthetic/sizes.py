@@ -12,8 +12,8 @@ import numpy as np
 from scipy.ndimage import label
 
 from adbench.core.errors import DataError, UsageError
+from adbench.data.image_lists import images_below
 from adbench.data.images import read_mask
-from adbench.data.layouts import folders, image_files
 from adbench.data.synthetic.kinds import Rng
 from adbench.types import OnStep, ignore_step
 
@@ -47,7 +47,7 @@ def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignor
     """
     if not folder.is_dir():
         raise DataError(f"masks {folder}: no such folder; give one of masks, white where the defect is")
-    files = list(_below(folder))
+    files = list(images_below(folder))
     found: list[float] = []
     for done, path in enumerate(files):
         mask = read_mask(path)
@@ -59,7 +59,3 @@ def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignor
         raise DataError(f"masks {folder}: {what}; give a folder of masks, white where the defect is")
     quantiles = np.quantile(np.minimum(found, 0.7), np.linspace(0, 1, min(len(found), _QUANTILES)))
     return Sizes(tuple(quantiles.tolist()))
-
-
-def _below(folder: Path) -> list[Path]:
-    return image_files(folder) + [path for child in folders(folder) for path in _below(child)]
