@@ -104,11 +104,11 @@ def _run(family: Family, name: str, device: str) -> list[Layer]:
 
 def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:
     """Return the analytic receptive fields of the layers in front of the first operation without a rule."""
-    from adbench.backbones.receptive_field import analytic_all
+    from adbench.backbones.receptive_field.graph import analytic
 
     for count in (len(names), len(names) // 2, len(names) // 4):
         with suppress(UsageError):
-            return {name: field.size for name, field in analytic_all(cut, names[:count]).items()}  # type: ignore[arg-type]
+            return {name: field.size for name, field in analytic(cut, names[:count]).items()}  # type: ignore[arg-type]
     return {}
 
 
