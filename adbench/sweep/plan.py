@@ -12,7 +12,7 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import Description, describe, parse_layers
+from adbench.backbones.layers import Description, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import Weights
 from adbench.core.errors import WeightsError
@@ -77,9 +77,8 @@ class Group:
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
     def field(self, job: Job) -> int | None:
-        """Return the receptive field of a job's layers in input pixels: the largest of them, None if one is not known."""
-        known = [self.fields[layer] for layer in job.layers if layer in self.fields]
-        return max(known) if len(known) == len(job.layers) else None
+        """Return the analytic receptive field of a job's layers in input pixels, None if it is unknown."""
+        return joined_field(self.fields.get(layer) for layer in job.layers)
 
 
 @dataclass(frozen=True)

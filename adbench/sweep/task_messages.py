@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,7 @@ SCHEMA = 1
 
 def task_message(group: Group, workspace: Workspace, out: Path) -> dict[str, Any]:
     """Return the order to run a group, with as many threads as here: a convolution's last bits depend on their number."""
-    weights = asdict(group.network.weights)
-    if weights["path"]:
-        weights["path"] = _absolute(weights["path"])
+    weights = group.network.weights.record()
     return {
         "schema": SCHEMA, "out": _absolute(out), "cache": _absolute(workspace.cache), "data": _data(workspace.data),
         "device": workspace.device, "threads": default_threads(workspace.memo), "weights": weights, "fields": group.fields,
@@ -87,5 +84,11 @@ def _group(order: dict[str, Any], jobs: tuple[Job, ...], workspace: Workspace) -
     path = Path(record["path"]) if record["path"] else None
     if path and sha256(path) != record["sha256"]:
         raise WeightsError(f"weights {path} are other ones here, or changed after the plan; run the sweep again")
-    weights = Weights(record["label"], record["sha256"], tuple(record["mean"]), tuple(record["std"]), path)
-    return Group(inputs, Network(jobs[0].backbone, weights), jobs, order["fields"], order["keep_maps"], order["cache_limit"])
+    return Group(
+        inputs,
+        Network(jobs[0].backbone, Weights.from_record(record)),
+        jobs,
+        order["fields"],
+        order["keep_maps"],
+        order["cache_limit"],
+    )
