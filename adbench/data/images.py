@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,16 +140,6 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-class _Header(NamedTuple):
-    width: int
-    height: int
-    depth: int
-    color: int
-    compression: int
-    filters: int
-    interlace: int
-
-
 def plain_png(data: bytes, most: int) -> NDArray[np.uint8] | None:
     """Return the (H, W, 3) uint8 RGB pixels of a plain PNG file's content without alpha, or None if Pillow must read it.
 
@@ -160,14 +150,15 @@ def plain_png(data: bytes, most: int) -> NDArray[np.uint8] | None:
     if found is None:
         return None
     header, stream = found
-    channels = _CHANNELS.get(header.color, 0)
-    plain = channels and header.depth == 8 and not (header.compression or header.filters or header.interlace)
-    if not plain or not SMALLEST <= header.width * header.height <= most or min(header.width, header.height) < 2:
+    width, height, depth, color, compression, filters, interlace = struct.unpack(">IIBBBBB", header)
+    channels = _CHANNELS.get(color, 0)
+    plain = channels and depth == 8 and not (compression or filters or interlace)
+    if not plain or not SMALLEST <= width * height <= most or min(width, height) < 2:
         return None
-    return _pixels(header, channels, stream)
+    return _pixels(width, height, channels, stream)
 
 
-def _chunks(data: bytes) -> tuple[_Header, bytes] | None:
+def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
     """Return the header and the compressed pixels; None if a chunk is damaged or may change the meaning of the pixels."""
     if not data.startswith(_SIGNATURE):
         return None
@@ -180,7 +171,7 @@ def _chunks(data: bytes) -> tuple[_Header, bytes] | None:
         if header is None:
             if name != b"IHDR" or size != 13:
                 return None
-            header = _Header(*struct.unpack(">IIBBBBB", content))
+            header = bytes(content)
         elif name == b"IDAT":
             parts.append(content)
         elif name == b"IEND":
@@ -190,13 +181,12 @@ def _chunks(data: bytes) -> tuple[_Header, bytes] | None:
     return None
 
 
-def _pixels(header: _Header, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
+def _pixels(width: int, height: int, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
     from isal import isal_zlib
 
     from adbench.data.kernels import unfilter  # slow to import
 
-    width = header.width * channels
-    size = header.height * (width + 1)
+    size = height * (width * channels + 1)
     inflate = isal_zlib.decompressobj()
     try:
         filtered = inflate.decompress(stream, size + 1)
@@ -204,10 +194,10 @@ def _pixels(header: _Header, channels: int, stream: bytes) -> NDArray[np.uint8] 
         return None
     if len(filtered) != size or not inflate.eof:
         return None
-    lines = np.empty((header.height, width), np.uint8)
+    lines = np.empty((height, width * channels), np.uint8)
     if not unfilter(np.frombuffer(filtered, np.uint8), lines, channels):
         return None
-    pixels = lines.reshape(header.height, header.width, channels)
+    pixels = lines.reshape(height, width, channels)
     if channels == 3:
         return pixels
     return np.repeat(pixels, 3, axis=2) if channels == 1 else np.ascontiguousarray(pixels[..., :3])

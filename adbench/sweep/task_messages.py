@@ -78,17 +78,9 @@ def run_task(order: dict[str, Any]) -> Iterator[Result]:
 
 
 def _group(order: dict[str, Any], jobs: tuple[Job, ...], workspace: Workspace) -> Group:
-    inputs, record = workspace.inputs()[0], order["weights"]
+    inputs, weights = workspace.inputs()[0], Weights.from_record(order["weights"])
     if inputs.fingerprint != jobs[0].fingerprint:
         raise DataError(f"images of {jobs[0].category} in {workspace.data} changed after the plan; run the sweep again")
-    path = Path(record["path"]) if record["path"] else None
-    if path and sha256(path) != record["sha256"]:
-        raise WeightsError(f"weights {path} are other ones here, or changed after the plan; run the sweep again")
-    return Group(
-        inputs,
-        Network(jobs[0].backbone, Weights.from_record(record)),
-        jobs,
-        order["fields"],
-        order["keep_maps"],
-        order["cache_limit"],
-    )
+    if weights.path and sha256(weights.path) != weights.sha256:
+        raise WeightsError(f"weights {weights.path} are other ones here, or changed after the plan; run the sweep again")
+    return Group(inputs, Network(jobs[0].backbone, weights), jobs, order["fields"], order["keep_maps"], order["cache_limit"])

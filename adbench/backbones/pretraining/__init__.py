@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 State = dict[str, "Tensor"]
 
 
+def layout(prefix: str = "", heads: tuple[str, ...] = ()) -> Callable[[State], State]:
+    """Return the conversion of a checkpoint whose backbone keys begin with `prefix` and its other keys with one of `heads`."""
+
+    def rename(key: str) -> str:
+        return key.removeprefix(prefix) if key.startswith(prefix) else f"{key} without {prefix}"
+
+    return lambda state: {rename(key): value for key, value in state.items() if not key.startswith(heads)}
+
+
+TORCHVISION = layout(heads=("fc.",))  # the keys of torchvision's ResNet-50
+
+
 @dataclass(frozen=True)
 class Pretraining:
     """The contract: one published checkpoint of one backbone."""
@@ -30,7 +42,7 @@ class Pretraining:
     source: str  # page of the publisher
     licence: str  # of the weights, as an SPDX identifier
     megabytes: int
-    convert: Callable[[State], State]  # from the checkpoint's tensors to those of the backbone
+    convert: Callable[[State], State] = TORCHVISION  # from the checkpoint's tensors to those of the backbone
     mean: tuple[float, ...] = IMAGENET_MEAN  # of RGB in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
     sha256_prefix: str = ""  # of the published file, if the publisher states it
@@ -46,18 +58,6 @@ class Pretraining:
 
 PRETRAININGS: Registry[Pretraining] = Registry("pretraining", __name__)
 register = PRETRAININGS.register
-
-
-def layout(prefix: str = "", heads: tuple[str, ...] = ()) -> Callable[[State], State]:
-    """Return the conversion of a checkpoint whose backbone keys begin with `prefix` and its other keys with one of `heads`."""
-
-    def rename(key: str) -> str:
-        return key.removeprefix(prefix) if key.startswith(prefix) else f"{key} without {prefix}"
-
-    return lambda state: {rename(key): value for key, value in state.items() if not key.startswith(heads)}
-
-
-TORCHVISION = layout(heads=("fc.",))  # torchvision's own keys
 
 
 def fitting(backbone: str) -> list[str]:

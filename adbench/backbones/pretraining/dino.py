@@ -4,7 +4,7 @@ Container: a flat state dict of the teacher's backbone alone. Keys: torchvision'
 Preprocessing: ImageNet mean and standard deviation.
 """
 
-from adbench.backbones.pretraining import TORCHVISION, Pretraining, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("dino")(
     Pretraining(
@@ -14,6 +14,5 @@ register("dino")(
         source="https://github.com/facebookresearch/dino",
         licence="Apache-2.0",
         megabytes=94,
-        convert=TORCHVISION,
     )
 )

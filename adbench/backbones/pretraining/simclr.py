@@ -6,7 +6,7 @@ Deviation: TensorFlow's max pool pads only at the bottom and right, torchvision'
 torchvision's, so features are shifted by 2 px against the original.
 """
 
-from adbench.backbones.pretraining import TORCHVISION, Pretraining, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("simclr")(
     Pretraining(
@@ -16,7 +16,6 @@ register("simclr")(
         source="https://github.com/tonylins/simclr-converter",
         licence="Apache-2.0",
         megabytes=102,
-        convert=TORCHVISION,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
     )

@@ -5,7 +5,7 @@ Several publishers call their file `resnet50.pth`, so it is renamed here.
 Preprocessing: ImageNet mean and standard deviation.
 """
 
-from adbench.backbones.pretraining import TORCHVISION, Pretraining, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("vicreg")(
     Pretraining(
@@ -15,6 +15,5 @@ register("vicreg")(
         source="https://github.com/facebookresearch/vicreg",
         licence="CC-BY-NC-4.0",
         megabytes=94,
-        convert=TORCHVISION,
     )
 )
