@@ -162,11 +162,11 @@ def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
     """Return the header and the compressed pixels; None if a chunk is damaged or may change the meaning of the pixels."""
     if not data.startswith(_SIGNATURE):
         return None
-    header, parts, place, view = None, list[memoryview](), len(_SIGNATURE), memoryview(data)
-    while place + 12 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, place)
-        content, place = view[place + 8 : place + 8 + size], place + 12 + size
-        if place > len(data) or zlib.crc32(content, zlib.crc32(name)) != struct.unpack_from(">I", data, place - 4)[0]:
+    header, parts, offset, view = None, list[memoryview](), len(_SIGNATURE), memoryview(data)
+    while offset + 12 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
+        content, offset = view[offset + 8 : offset + 8 + size], offset + 12 + size
+        if offset > len(data) or zlib.crc32(content, zlib.crc32(name)) != struct.unpack_from(">I", data, offset - 4)[0]:
             return None
         if header is None:
             if name != b"IHDR" or size != 13:

@@ -92,15 +92,15 @@ def resize(
         for tap in range(row_weights.shape[1]):
             weight, given = row_weights[row, tap], lines[first_rows[row] + tap]
             if weight > 0:
-                for place in range(line.shape[0]):
-                    line[place] += weight * np.float32(given[place])
+                for index in range(line.shape[0]):
+                    line[index] += weight * np.float32(given[index])
         for column in range(out.shape[1]):
-            place = 3 * first_columns[column]
+            index = 3 * first_columns[column]
             red = green = blue = np.float32(0.5) / np.float32(steps)  # so that truncation rounds
             for tap in range(column_weights.shape[1]):
                 weight = column_weights[column, tap]
-                red += weight * line[place]
-                green += weight * line[place + 1]
-                blue += weight * line[place + 2]
-                place += 3
+                red += weight * line[index]
+                green += weight * line[index + 1]
+                blue += weight * line[index + 2]
+                index += 3
             out[row, column, 0], out[row, column, 1], out[row, column, 2] = steps * red, steps * green, steps * blue
