@@ -221,7 +221,7 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 _STATE = {
     "fingerprint": "the data", "weights_sha256": "the weights' bytes", "revision": "the method's revision",
-    "extraction": "the revision of the extraction",
+    "extraction": "the extraction's revision",
 }  # fmt: skip
 
 
@@ -289,9 +289,7 @@ def _remarks(pairs: Pairs, found: Sequence[Differences]) -> list[str]:
         notes.append(f"parameters that only one folder has are not compared: {', '.join(pairs.ignored)}")
     for key, what in _STATE.items():
         if count := sum(getattr(p.first.job, key) != getattr(p.second.job, key) for p in pairs.found):
-            notes.append(
-                f"in {count} of {len(pairs.found)} jobs {what} differ{'' if key not in ('revision', 'extraction') else 's'} between A and B"
-            )
+            notes.append(f"in {count} of {len(pairs.found)} jobs {what} differ{'s' * what.endswith('revision')} between A and B")
     return notes
 
 

@@ -16,12 +16,6 @@ from adbench.sweep.workspace import Workspace
 from adbench.types import Result
 
 
-def by_status(results: Sequence[Result]) -> dict[str, int]:
-    """Return how many results are done, skipped and failed."""
-    counts = Counter(str(result.status) for result in results)
-    return {status: counts[status] for status in ("done", "skipped", "failed")}
-
-
 @dataclass(frozen=True)
 class Sweep:
     """A planned sweep: all of its jobs, and those without a result."""
@@ -61,9 +55,11 @@ class Sweep:
 
     def summary(self, new: Sequence[Result]) -> dict[str, Any]:
         """Return the counts of the sweep after a run with the results `new`."""
-        counts = by_status(new)
-        return {"planned": len(self.plan.jobs), "done": counts["done"], "cached": self.cached} | {
-            "skipped": counts["skipped"], "failed": counts["failed"], "out": str(self.results.folder)}  # fmt: skip
+        counts = Counter(result.status for result in new)
+        return {
+            "planned": len(self.plan.jobs), "done": counts["done"], "cached": self.cached, "skipped": counts["skipped"],
+            "failed": counts["failed"], "out": str(self.results.folder),
+        }  # fmt: skip
 
 
 def plan_sweep(
