@@ -136,14 +136,11 @@ def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
 
 
 def _label(keys: Sequence[str], values: Sequence[Any]) -> str:
-    words = [_word(key, value) for key, value in zip(keys, values, strict=True)]
-    return ", ".join(word for word in words if word)
-
-
-def _word(key: str, value: Any) -> str:
-    if key == "image_size":
-        return f"{value} px"
-    return str(value) if key in SELF_EXPLAINING else f"{key} {value}"
+    words = [
+        f"{value} px" if key == "image_size" else str(value) if key in SELF_EXPLAINING else f"{key} {value}"
+        for key, value in zip(keys, values, strict=True)
+    ]
+    return ", ".join(filter(None, words))
 
 
 def natural(value: object, key: str = "") -> tuple[Any, ...]:

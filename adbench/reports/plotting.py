@@ -86,17 +86,14 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, b
 
     The files contain caption and description. The user's own matplotlib settings have no effect.
     """
+    unstable = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    files = {kind: io.BytesIO() for kind in kinds}
     with style():
         drawing = figure.draw()
-        return {kind: _encoded(drawing, kind, figure) for kind in kinds}
-
-
-def _encoded(drawing: Drawing, kind: str, figure: Figure) -> bytes:
-    unstable = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-    metadata = unstable.get(kind, {}) | {"Title": figure.caption, "Description": figure.description}
-    out = io.BytesIO()
-    drawing.savefig(out, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return out.getvalue()
+        for kind, file in files.items():
+            metadata = unstable.get(kind, {}) | {"Title": figure.caption, "Description": figure.description}
+            drawing.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+    return {kind: file.getvalue() for kind, file in files.items()}
 
 
 @contextmanager

@@ -247,9 +247,9 @@ def mixed_environment_note(results: Iterable[Result]) -> list[str]:
         for name in environment.keys() - NO_VERSIONS:
             versions[name].add(str(environment[name]))
     devices = {_device_kind(result) for result in known}
-    mixed = [f"{name} {_joined(versions[name])}" for name in sorted(versions) if len(versions[name]) > 1]
-    parts = [", ".join(mixed)] * bool(mixed) + [f"device kinds {_joined(devices)}"] * (len(devices) > 1)
-    return [f"the results mix {'; '.join(parts)}: last digits and times may differ"] if parts else []
+    mixed = ", ".join(f"{name} {_joined(versions[name])}" for name in sorted(versions) if len(versions[name]) > 1)
+    parts = [mixed, f"device kinds {_joined(devices)}" if len(devices) > 1 else ""]
+    return [f"the results mix {'; '.join(filter(None, parts))}: last digits and times may differ"] if any(parts) else []
 
 
 def _device_kind(result: Result) -> str:
@@ -268,38 +268,33 @@ def _joined(texts: Iterable[str]) -> str:
 def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
     """Return one line per reason why something is missing, failures first."""
     results = [job.result for job in jobs if job.result]
-    notes = [*_unfinished(results, "failed"), *_unfinished(results, "skipped")]
+    notes = []
+    for status in ("failed", "skipped"):
+        by_reason = _by_reason((status, result) for result in results if result.status == status)
+        notes += [f"{counted(len(found), 'job')} {status}: {reason} ({_example(found)})" for (_, reason), found in by_reason]
     if waiting := len(jobs) - len(results):
         notes.append(f"{waiting} of {len(jobs)} planned jobs not run yet")
-    notes += _undefined(results)
+    undefined = (
+        (", ".join(sorted(name for name, value in result.metrics.items() if value is None)), result)
+        for result in results
+        if result.status == "done"
+    )
+    notes += [
+        f"{names} undefined in {counted(len(found), 'job')}: {reason} ({_example(found)})"
+        for (names, reason), found in _by_reason(undefined)
+        if names
+    ]
     if superseded:
         notes.append(f"{counted(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
     return notes
 
 
-def _unfinished(results: Iterable[Result], status: str) -> list[str]:
-    by_reason: dict[str, list[Job]] = defaultdict(list)
-    for result in results:
-        if result.status == status:
-            by_reason[_reason(result)].append(result.job)
-    largest_first = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    return [f"{counted(len(jobs), 'job')} {status}: {reason} ({_example(jobs)})" for reason, jobs in largest_first]
-
-
-def _undefined(results: Iterable[Result]) -> list[str]:
-    by_reason: dict[tuple[str, str], list[Job]] = defaultdict(list)
-    for result in results:
-        names = ", ".join(sorted(name for name, value in result.metrics.items() if value is None))
-        if names and result.status == "done":
-            by_reason[names, _reason(result)].append(result.job)
-    return [
-        f"{names} undefined in {counted(len(jobs), 'job')}: {reason} ({_example(jobs)})"
-        for (names, reason), jobs in sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    ]
-
-
-def _reason(result: Result) -> str:
-    return " ".join((result.reason or "no reason given").split())
+def _by_reason(labelled: Iterable[tuple[str, Result]]) -> list[tuple[tuple[str, str], list[Job]]]:
+    """Return the jobs of results by label and reason, the largest group first."""
+    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for label, result in labelled:
+        groups[label, " ".join((result.reason or "no reason given").split())].append(result.job)
+    return sorted(groups.items(), key=lambda item: -len(item[1]))
 
 
 def counted(number: int, noun: str) -> str:

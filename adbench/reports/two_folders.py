@@ -157,8 +157,7 @@ def differences(matches: Sequence[Match], metric: str, find: tuple[FindReplicate
     first, second = (np.array([result.metrics[metric] for result in side], dtype=float)
                      for side in ([m.first for m in known], [m.second for m in known]))  # fmt: skip
     found = {i: _difference_replicates(match, metric, find) for i, match in enumerate(known)}
-    replicates = {i: values for i, values in found.items() if values is not None}
-    return Differences(metric, known, first, second, replicates)
+    return Differences(metric, known, first, second, {i: values for i, values in found.items() if values is not None})
 
 
 def _difference_replicates(match: Match, metric: str, find: tuple[FindReplicates, FindReplicates]) -> NDArray[np.float64] | None:
@@ -277,11 +276,8 @@ def _notes(jobs: Matches, found: Sequence[Differences]) -> list[str]:
 
 def _documents(matches: Sequence[Match], found: Sequence[Differences]) -> list[dict[str, Any]]:
     """Return a record per job for formats for programs; numbers by metric."""
-    index = [{id(match): i for i, match in enumerate(one.matches)} for one in found]
-    return [
-        _document(match, [(one, of[id(match)]) for one, of in zip(found, index, strict=True) if id(match) in of])
-        for match in matches
-    ]
+    index = [(one, {id(match): i for i, match in enumerate(one.matches)}) for one in found]
+    return [_document(match, [(one, of[id(match)]) for one, of in index if id(match) in of]) for match in matches]
 
 
 def _document(match: Match, found: Sequence[tuple[Differences, int]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from conftest import Run
 
 from adbench.core.errors import DataError
-from adbench.reports.compare import compare
+from adbench.reports.two_folders import compare
 from adbench.reports.formats import Report
 from adbench.reports.report import render
 from adbench.statistics.ranks import wilcoxon

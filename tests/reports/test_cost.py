@@ -12,7 +12,7 @@ from adbench.reports.analyses import Question
 from adbench.reports.analyses.cost import Point, pareto, section
 from adbench.reports.budget import Budget, within
 from adbench.reports.formats import Section
-from adbench.reports.keys import entries
+from adbench.reports.keys import keyed_jobs
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
@@ -25,7 +25,7 @@ def result(layer: str = "layer1", aupro: float = 0.5, category: str = "bolt", **
 
 
 def report(*found: Result) -> Section:
-    return section(entries([(r.job, r) for r in found]), Question(["layer"], ["aupro"]))
+    return section(keyed_jobs([(r.job, r) for r in found]), Question(["layer"], ["aupro"]))
 
 
 def test_costs_are_means_over_jobs_and_only_known_ones_are_shown() -> None:

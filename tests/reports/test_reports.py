@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from adbench.reports.formats.latex import latex
 from adbench.reports.formats.markdown import markdown
 from adbench.reports.formats.table import table
 from adbench.reports.report import View, draw_figures, make_report, render
-from adbench.reports.tables import build
+from adbench.reports.tables import main_table
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
@@ -28,6 +29,10 @@ JOB = Job("demo", "f", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256
 OTHER = replace(JOB, layers=("layer10",))
 CATEGORIES = ("axle", "bolt", "cable")
 FOR_PEOPLE = ("latex", "markdown", "table")
+
+
+def build(results: Sequence[Result], planned: Sequence[Job] = (), **view: Any) -> Report:
+    return main_table(results, planned, **view)[0]
 
 
 def done(job: Job, auroc: float | None = 0.5, reason: str | None = None, **cost: float) -> Result:

@@ -10,9 +10,9 @@ from scipy import stats
 
 from adbench.reports.analyses import Question
 from adbench.reports.analyses.significance import section, sentences
-from adbench.reports.comparisons import joined
+from adbench.reports.configurations import joined
 from adbench.reports.formats import Section
-from adbench.reports.keys import entries
+from adbench.reports.keys import keyed_jobs
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 from adbench.types import Job, Result
@@ -120,7 +120,7 @@ def noisy(result: Result) -> np.ndarray:
 
 
 def asked(found: list[Result], drawn: Callable[[Result], np.ndarray | None] = lambda result: None) -> Section:
-    return section(entries([(r.job, r) for r in found]), Question(["layer"], ["aupro"], drawn))
+    return section(keyed_jobs([(r.job, r) for r in found]), Question(["layer"], ["aupro"], drawn))
 
 
 def column(made: Section, header: str, table: int = 0) -> list[str]:
@@ -176,7 +176,7 @@ def test_too_few_categories_have_no_p_value() -> None:
     )
     assert (
         made.figures == []
-        and sentences(entries([(r.job, r) for r in results(PUBLISHED[:5, :2])]), Question(["layer"], ["aupro"])) == []
+        and sentences(keyed_jobs([(r.job, r) for r in results(PUBLISHED[:5, :2])]), Question(["layer"], ["aupro"])) == []
     )
 
 
@@ -229,14 +229,14 @@ def test_seeds_are_averaged_and_their_deviation_is_shown() -> None:
 
 
 def test_the_main_table_gets_one_sentence() -> None:
-    found = entries([(r.job, r) for r in results(PUBLISHED)])
+    found = keyed_jobs([(r.job, r) for r in results(PUBLISHED)])
     assert sentences(found, Question(["layer"], ["aupro"])) == [section(found, Question(["layer"], ["aupro"])).notes[0]]
 
 
 def test_scales_are_not_mixed() -> None:
     found = results(PUBLISHED)
     native = [replace(r, job=replace(r.job, eval_size="native")) for r in found]
-    made = section(entries([(r.job, r) for r in [*found, *native]]), Question(["layer", "eval_size"], ["aupro"]))
+    made = section(keyed_jobs([(r.job, r) for r in [*found, *native]]), Question(["layer", "eval_size"], ["aupro"]))
     assert [table.caption.split(":")[0] for table in made.tables] == ["aupro, eval_size 256", "aupro, eval_size native"]
     assert {table.caption.split(":")[1] for table in made.tables} == {" means over 14 of 14 categories"}
 

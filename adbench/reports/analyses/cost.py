@@ -24,25 +24,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 
-def _rate(result: Result) -> float | None:
-    return 1000 / latency if (latency := result.cost.get("latency_ms")) else None
-
-
 LATENCY = cost_column("latency_ms", "ms p50")
+RATE = Column("images/s alone", lambda r: 1000 / ms if (ms := r.cost.get("latency_ms")) else None, digits=1, ranked=False)
 COLUMNS = (
-    LATENCY,
-    cost_column("latency_p95_ms", "ms p95"),
-    cost_column("forward_ms", "network ms"),
-    cost_column("score_ms", "detector ms"),
-    Column("images/s alone", _rate, digits=1, ranked=False),
-    cost_column("batch_images_per_second", "images/s batched"),
-    cost_column("extract_s", "extract s"),
-    cost_column("fit_s", "fit s"),
-    cost_column("score_s", "score s"),
-    cost_column("state_mb", "state MB"),
-    cost_column("peak_memory_mb", "peak MB", digits=0),
-    cost_column("accelerator_memory_mb", "GPU MB", digits=0),
-)
+    LATENCY, cost_column("latency_p95_ms", "ms p95"), cost_column("forward_ms", "network ms"),
+    cost_column("score_ms", "detector ms"), RATE, cost_column("batch_images_per_second", "images/s batched"),
+    cost_column("extract_s", "extract s"), cost_column("fit_s", "fit s"), cost_column("score_s", "score s"),
+    cost_column("state_mb", "state MB"), cost_column("peak_memory_mb", "peak MB", 0),
+    cost_column("accelerator_memory_mb", "GPU MB", 0),
+)  # fmt: skip
 _HEIGHT, _LINE = 2.0, 0.15  # inches: a panel, a line of its legend
 
 

@@ -10,9 +10,9 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from statistics import fmean
+from typing import Any
 
 from adbench.pictures.kept_maps import KeptMap, read_kept
 from adbench.reports.formats import Cell, Figure, Report, Table, register
@@ -28,36 +28,6 @@ ALWAYS = ("category", "layer")  # the other keys are shown where they vary
 COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state MB", "peak_memory_mb": "peak MB"}
 JUDGED_BY = ("image_auroc", "aupro")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?= |$)")
-
-
-@dataclass(frozen=True)
-class Image:
-    """A picture as a data URI, its caption, and the text that replaces it for readers who cannot see it."""
-
-    source: str
-    alternative: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Album:
-    """The kept pictures of one job."""
-
-    title: str
-    images: Sequence[Image]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section of the page; `choices` are the headers of table columns that can be filtered by value."""
-
-    title: str
-    tables: Sequence[Table] = ()
-    notes: Sequence[str] = ()
-    images: Sequence[Image] = ()
-    albums: Sequence[Album] = ()
-    commands: Sequence[str] = ()
-    choices: Sequence[str] = ()
 
 
 @register("html")
@@ -89,22 +59,26 @@ def _sort_value(text: str) -> str:
     return Markup(' data-value="{}"').format(found.group()) if found else ""
 
 
-def _parts(report: Report) -> list[Part]:
-    parts = [Part("Results", [report.table], report.notes)]
-    parts += [Part(s.title, s.tables, s.notes, [_image(figure) for figure in s.figures]) for s in report.sections]
-    if albums := _albums(report):
-        parts.append(Part("Best and worst maps", albums=albums))
-    if report.results:
-        parts.append(Part("All jobs", [_jobs_table(report.results)], choices=[*KEYS, "status"]))
-    if environment := _environment_table(report.results):
-        parts.append(Part("Made with", [environment]))
-    if report.commands:
-        parts.append(Part("How to make it again", commands=report.commands))
-    return parts
+def _parts(report: Report) -> list[dict[str, Any]]:
+    """Return the sections of the page as the template takes them; those without content are omitted."""
+    results = report.results
+    parts = [
+        {"title": "Results", "tables": [report.table], "notes": report.notes},
+        *(
+            {"title": s.title, "images": [_image(figure) for figure in s.figures], "tables": s.tables, "notes": s.notes}
+            for s in report.sections
+        ),
+        {"title": "Best and worst maps", "albums": _albums(report)},
+        {"title": "All jobs", "tables": [_jobs_table(results)] if results else [], "choices": [*KEYS, "status"]},
+        {"title": "Made with", "tables": _environment_tables(results)},
+        {"title": "How to make it again", "commands": report.commands},
+    ]
+    return [part for part in parts if any(part.get(name) for name in ("images", "tables", "notes", "albums", "commands"))]
 
 
-def _image(figure: Figure) -> Image:
-    return Image(_data_uri("svg+xml", images(figure, ["svg"])["svg"]), figure.description, figure.caption)
+def _image(figure: Figure) -> dict[str, str]:
+    source = _data_uri("svg+xml", images(figure, ["svg"])["svg"])
+    return {"source": source, "alternative": figure.description, "caption": figure.caption}
 
 
 def _data_uri(kind: str, content: bytes) -> str:
@@ -131,17 +105,17 @@ def _outcome(result: Result, names: Sequence[str]) -> list[Cell]:
     return [Cell(text) for text in (result.status, *metrics, *costs, result.reason or DASH)]
 
 
-def _environment_table(results: Sequence[Result]) -> Table | None:
-    """Return the versions and machines of the results, with several values where they differ; None if none is known."""
+def _environment_tables(results: Sequence[Result]) -> list[Table]:
+    """Return a table of the versions and machines of the results, with several values where they differ, if any is known."""
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for result in results:
         for key, value in result.environment.items():
             values[key]["none" if value is None else str(value)] = None
     rows = [[Cell(key), Cell(", ".join(found))] for key, found in values.items()]
-    return Table("Versions and machine of the results", ["what", "value"], rows, 2) if rows else None
+    return [Table("Versions and machine of the results", ["what", "value"], rows, 2)] if rows else []
 
 
-def _albums(report: Report) -> list[Album]:
+def _albums(report: Report) -> list[dict[str, Any]]:
     """Return the kept pictures of each category's best job (mean of image AUROC and AU-PRO)."""
     if report.folder is None:
         return []
@@ -157,15 +131,15 @@ def _quality(result: Result) -> float:
     return fmean(result.metrics.get(name) or 0.0 for name in JUDGED_BY)
 
 
-def _album(result: Result, store: ResultStore) -> Album:
-    job = result.job
-    title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.image_size} px"
-    pictures = []
+def _album(result: Result, store: ResultStore) -> dict[str, Any]:
+    job, pictures = result.job, []
     for kept, path in read_kept(store.maps(job.key)):
         reason = _why_kept(kept)
         shown = f"{job.category} {kept.image}: the image, its mask's outline and its anomaly map side by side. {reason}"
-        pictures.append(Image(_data_uri("webp", path.read_bytes()), shown, f"{kept.image}: {reason}"))
-    return Album(title, pictures)
+        source = _data_uri("webp", path.read_bytes())
+        pictures.append({"source": source, "alternative": shown, "caption": f"{kept.image}: {reason}"})
+    title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.image_size} px"
+    return {"title": title, "images": pictures}
 
 
 def _why_kept(kept: KeptMap) -> str:
