@@ -14,11 +14,11 @@ from conftest import Run
 from matplotlib.text import Text
 
 from adbench.reports.formats import Report, Section, Table
-from adbench.reports.study_data import short_names
 from adbench.reports.keys import KeyedJob
 from adbench.reports.plotting import COLUMN, style
 from adbench.reports.report import make_report, render
 from adbench.reports.studies import STUDIES
+from adbench.reports.study_data import short_names
 from adbench.reports.tables import current
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
