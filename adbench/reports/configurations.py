@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from adbench.reports.formats import Figure
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varying
 from adbench.reports.plotting import INK, LETTER, PAGE
 from adbench.reports.study_data import replicates_of, slug
+from adbench.statistics.paired import p_values
 from adbench.statistics.ranks import ALPHA, critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 from adbench.types import Result
 
@@ -34,7 +35,8 @@ class Configurations:
     """k configurations in n categories by one metric.
 
     scale: the evaluation grid and the like, in words, where results have several. cells[j][i]: the results of configuration
-    j in category i, one per seed. planned: the number of all categories.
+    j in category i, one per seed. planned: the number of all categories. replicates: (k, n, R) bootstrap replicates of the
+    values over common draws of test images, if they were read and every result has them.
     """
 
     metric: str
@@ -43,6 +45,7 @@ class Configurations:
     categories: Sequence[str]
     cells: Sequence[Sequence[Sequence[Result]]]
     planned: int
+    replicates: NDArray[np.float64] | None = None
 
     @property
     def title(self) -> str:
@@ -91,6 +94,19 @@ class Configurations:
         found[self.others] = holm(np.array(tests))
         return found
 
+    @cached_property
+    def by_images(self) -> NDArray[np.float64] | None:
+        """(k,): p-values of the difference to the best mean over test images, 1 for the best; None without replicates."""
+        return None if self.replicates is None else p_values_against(self.best, self.means, self.replicates.mean(axis=1))
+
+
+def p_values_against(best: int, values: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p-values (k,) of the differences of values (k,) with replicates (k, R) to the one of `best`, which gets 1."""
+    others = np.arange(len(values)) != best
+    found = np.ones(len(values))
+    found[others] = p_values((values - values[best])[others], (replicates - replicates[best])[others])
+    return found
+
 
 def configurations(jobs: Sequence[KeyedJob], question: Question) -> list[Configurations]:
     """Return the comparison by each metric on each scale, where at least two configurations share at least one category."""
@@ -127,19 +143,19 @@ def _test_set(job: KeyedJob) -> TestSet:
     return job.job.dataset, job.job.fingerprint, job.job.category
 
 
-def common_replicates(compared: Configurations, question: Question) -> NDArray[np.float64] | None:
-    """Return replicates (k, n, R) of the values, means over seeds; None unless all were drawn from the same test images."""
+def with_replicates(compared: Configurations, question: Question) -> Configurations:
+    """Return the configurations with their replicates, means over seeds, if all were drawn from the same test images."""
     for cells in zip(*compared.cells, strict=True):
         if len({result.details.get("resamples") for seeds in cells for result in seeds}) > 1:
-            return None
+            return compared
     means = []
     for seeds in (seeds for cells in compared.cells for seeds in cells):
-        found = [replicates_of(compared.metric, result, question.replicates) for result in seeds]
-        known = [replicates for replicates in found if replicates is not None]
-        if len(known) < len(found):
-            return None
+        known = [found for r in seeds if (found := replicates_of(compared.metric, r, question.replicates)) is not None]
+        if len(known) < len(seeds):
+            return compared
         means.append(np.mean(known, axis=0))
-    return np.array(means, dtype=float).reshape(len(compared.rows), len(compared.categories), -1)
+    shape = len(compared.rows), len(compared.categories), -1
+    return replace(compared, replicates=np.array(means, dtype=float).reshape(shape))
 
 
 _NAMED = 4  # configurations that a sentence names
@@ -151,12 +167,12 @@ def verdict(compared: Configurations) -> str:
     n, k, title = len(compared.categories), len(compared.rows), compared.title
     if not compared.testable:
         return f"{title}: {_too_few_categories(compared)}"
-    if k > 2 and (p := friedman(compared.values)) >= ALPHA:
-        return f"{title}: no significant differences between {k} configurations over {n} categories (Friedman, p = {p:.2g})"
-    p_values, ranks = compared.by_categories, compared.ranks
-    different = [j for j in compared.others if p_values[j] < ALPHA]
+    if k > 2 and (chance := friedman(compared.values)) >= ALPHA:
+        return f"{title}: no significant differences between {k} configurations over {n} categories (Friedman, p = {chance:.2g})"
+    p, ranks = compared.by_categories, compared.ranks
+    different = [j for j in compared.others if p[j] < ALPHA]
     outcomes = {
-        "not significantly different": [j for j in compared.others if p_values[j] >= ALPHA],
+        "not significantly different": [j for j in compared.others if p[j] >= ALPHA],
         "significantly worse": [j for j in different if ranks[j] >= ranks[compared.best]],
         "significantly better in rank, with a lower mean": [j for j in different if ranks[j] < ranks[compared.best]],
     }
@@ -174,13 +190,13 @@ def _too_few_categories(compared: Configurations) -> str:
     )
 
 
-def verdict_over_images(compared: Configurations, p_values: NDArray[np.float64]) -> str:
-    """Return which configurations are not significantly different from the best over the test images of all categories."""
+def verdict_over_images(compared: Configurations, p: NDArray[np.float64]) -> str:
+    """Return which configurations are not significantly different from the best over all test images, by p-values (k,)."""
     n = len(compared.categories)
     head = f"{compared.title}, over the test images of {'1 category' if n == 1 else f'{n} categories'}"
     outcomes = {
-        "not significantly different": [j for j in compared.others if p_values[j] >= ALPHA],
-        "significantly worse": [j for j in compared.others if p_values[j] < ALPHA],
+        "not significantly different": [j for j in compared.others if p[j] >= ALPHA],
+        "significantly worse": [j for j in compared.others if p[j] < ALPHA],
     }
     names = _names_by_outcome(compared, outcomes)
     return f"{head}: {compared.names[compared.best]} has the best mean; {names} (paired bootstrap, {_LEVEL})"

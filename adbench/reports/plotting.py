@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench.reports.formats import Figure
@@ -20,40 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 COLUMN, PAGE = 3.3, 7.0  # inches: the widths of a paper's column and page
-INK, GRID = "#222222", "#d9d9d9"
+INK = "#222222"
 _COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000", "#999999")
 _HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "++++", "||||", "oooo")
 _MARKERS = "osD^vPX<*"
 _DOTS_PER_INCH = 200
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],  # the first comes with matplotlib
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.5,
-    "axes.linewidth": 0.6,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "hatch.linewidth": 0.5,
-    "patch.linewidth": 0.6,
-    "text.parse_math": False,  # names may have dollar signs
-    "svg.fonttype": "none",  # text stays text, for searching, screen readers and editing
-    "svg.hashsalt": "adbench",  # else the names inside an SVG are random
-}
+_STYLE = Path(__file__).with_name("formats") / "assets" / "figure.mplstyle"
 
 
 @dataclass(frozen=True)
@@ -102,8 +75,7 @@ def style() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rc_file(_STYLE)  # defaults included
         yield
 
 

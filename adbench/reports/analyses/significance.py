@@ -8,28 +8,18 @@ Wilcoxon's signed-rank test against the best with Holm's correction (`statistics
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.reports import configurations as side_by_side
 from adbench.reports.analyses import Question, register
-from adbench.reports.configurations import (
-    Configurations,
-    common_replicates,
-    configurations,
-    critical_difference_diagram,
-    identical,
-    listed,
-    verdict,
-    verdict_over_images,
-)
-from adbench.reports.formats import Cell, Figure, Section, Table
+from adbench.reports.configurations import Configurations, configurations, verdict
+from adbench.reports.formats import Cell, Section, Table
 from adbench.reports.keys import KeyedJob
 from adbench.reports.study_data import seed_scatter
 from adbench.reports.tables import DASH
-from adbench.statistics.paired import interval, p_values
+from adbench.statistics.paired import interval
 from adbench.statistics.ranks import ALPHA, critical_difference, least_categories
 
 TITLE = "Is the difference real?"
@@ -39,14 +29,14 @@ MOST = 50  # configurations for which a sentence under the main table or a diagr
 @register("significance")
 def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     """Return per metric a table of configurations, one of categories, the diagram, and the verdicts in words."""
-    tests = [Tests(compared, common_replicates(compared, question)) for compared in configurations(jobs, question)]
-    if not tests:
+    found = [side_by_side.with_replicates(compared, question) for compared in configurations(jobs, question)]
+    if not found:
         return Section(TITLE, notes=["nothing to compare: no two configurations have a value in the same category"])
     return Section(
         TITLE,
-        tables=[table for test in tests for table in test.tables()],
-        figures=[figure for test in tests for figure in test.figures()],
-        notes=[*(note for test in tests for note in test.notes()), *_legend(tests)],
+        tables=[table for compared in found for table in (_configurations(compared), *_categories(compared))],
+        figures=[side_by_side.critical_difference_diagram(c) for c in found if c.testable and 2 < len(c.rows) <= MOST],
+        notes=[*(note for compared in found for note in _notes(compared)), *_legend(found)],
     )
 
 
@@ -62,101 +52,43 @@ def sentences(jobs: Sequence[KeyedJob], question: Question) -> list[str]:
     return [verdict(compared) for compared in configurations(jobs, question) if compared.testable]
 
 
-@dataclass(frozen=True)
-class Tests:
-    """Configurations with the tests of their differences; `replicates` (k, n, R) of their values, if all have them."""
-
-    compared: Configurations
-    replicates: NDArray[np.float64] | None
-
-    @cached_property
-    def by_images(self) -> NDArray[np.float64] | None:
-        """(k,): p-values of the difference to the best mean, over test images; 1 for the best."""
-        if self.replicates is None:
-            return None
-        return _against(self.compared.best, self.compared.means, self.replicates.mean(axis=1))
-
-    def tables(self) -> list[Table]:
-        return [self._configurations(), *self._categories()]
-
-    def _configurations(self) -> Table:
-        compared = self.compared
-        columns = {"mean": [f"{value:.3f}" for value in compared.means], "mean rank": [f"{r:.2f}" for r in compared.ranks]}
-        columns |= self._seeds() | self._images()
-        if compared.testable:
-            columns["p (categories)"] = self._others([f"{p:.2g}" for p in compared.by_categories])
-        rows = zip(compared.names, *columns.values(), strict=True)
-        return Table(
-            f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories",
-            ["configuration", *columns],
-            [[Cell(text, i == 1 and j == compared.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
-            num_labels=1,
-        )
-
-    def _seeds(self) -> dict[str, list[str]]:
-        """Return the column of standard deviations over seeds, if any configuration has enough seeds."""
-        found = [seed_scatter(row.jobs, self.compared.metric).deviation for row in self.compared.rows]
-        texts = [DASH if value is None else f"{value:.4f}" for value in found]
-        return {"sd of seeds": texts} if any(value is not None for value in found) else {}
-
-    def _images(self) -> dict[str, list[str]]:
-        """Return the columns that need replicates."""
-        if self.replicates is None or self.by_images is None:
-            return {}
-        replicates, means, best = self.replicates.mean(axis=1), self.compared.means, self.compared.best
-        return {
-            "95 % interval": [_interval(row) for row in replicates],
-            "minus best": self._others([f"{value:+.3f}" for value in means - means[best]]),
-            "95 % interval of that": self._others([_interval(row - replicates[best], "+.3f") for row in replicates]),
-            "p (images)": self._others([f"{p:.2g}" for p in self.by_images]),
-        }
-
-    def _others(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts with a dash for the best, which is not compared with itself."""
-        return [DASH if j == self.compared.best else text for j, text in enumerate(texts)]
-
-    def _categories(self) -> list[Table]:
-        """Return a table of the best configurations in each category, where there are replicates."""
-        if self.replicates is None:
-            return []
-        rows = []
-        for i, category in enumerate(self.compared.categories):
-            values, replicates = self.compared.values[i], self.replicates[:, i]
-            best = int(np.argmax(values))
-            close = [j for j, p in enumerate(_against(best, values, replicates)) if p >= ALPHA and j != best]
-            names = self._few([self.compared.names[j] for j in close])
-            texts = (category, self.compared.names[best], names, f"{values[best]:.3f}", _interval(replicates[best]))
-            rows.append([Cell(text) for text in texts])
-        headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
-        return [Table(f"{self.compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
-
-    def _few(self, names: Sequence[str]) -> str:
-        return (listed(names) or DASH) if len(names) < 3 else f"{len(names)} of {len(self.compared.others)} others"
-
-    def notes(self) -> list[str]:
-        over_images = [] if self.by_images is None else [verdict_over_images(self.compared, self.by_images)]
-        return [verdict(self.compared), *self._ranks(), *over_images, *identical(self.compared)]
-
-    def _ranks(self) -> list[str]:
-        compared = self.compared
-        if not compared.testable or len(compared.rows) < 3:
-            return []
-        difference = critical_difference(len(compared.categories), len(compared.rows))
-        return [
-            f"{compared.title}: mean ranks that are less than {difference:.2f} apart are not significantly different (Nemenyi)"
-        ]
-
-    def figures(self) -> list[Figure]:
-        readable = 2 < len(self.compared.rows) <= MOST
-        return [critical_difference_diagram(self.compared)] if readable and self.compared.testable else []
+def _configurations(compared: Configurations) -> Table:
+    columns = {"mean": [f"{value:.3f}" for value in compared.means], "mean rank": [f"{r:.2f}" for r in compared.ranks]}
+    columns |= _over_seeds(compared) | _over_images(compared)
+    if compared.testable:
+        columns["p (categories)"] = _others(compared, [f"{p:.2g}" for p in compared.by_categories])
+    rows = zip(compared.names, *columns.values(), strict=True)
+    return Table(
+        f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories",
+        ["configuration", *columns],
+        [[Cell(text, i == 1 and j == compared.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
+        num_labels=1,
+    )
 
 
-def _against(best: int, estimates: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values (k,) of the differences of estimates (k,) with replicates (k, R) to the one of `best`."""
-    others = np.arange(len(estimates)) != best
-    found = np.ones(len(estimates))
-    found[others] = p_values((estimates - estimates[best])[others], (replicates - replicates[best])[others])
-    return found
+def _over_seeds(compared: Configurations) -> dict[str, list[str]]:
+    """Return the column of standard deviations over seeds, if any configuration has enough seeds."""
+    found = [seed_scatter(row.jobs, compared.metric).deviation for row in compared.rows]
+    texts = [DASH if value is None else f"{value:.4f}" for value in found]
+    return {"sd of seeds": texts} if any(value is not None for value in found) else {}
+
+
+def _over_images(compared: Configurations) -> dict[str, list[str]]:
+    """Return the columns that need replicates."""
+    if compared.replicates is None or compared.by_images is None:
+        return {}
+    replicates, means, best = compared.replicates.mean(axis=1), compared.means, compared.best
+    return {
+        "95 % interval": [_interval(row) for row in replicates],
+        "minus best": _others(compared, [f"{value:+.3f}" for value in means - means[best]]),
+        "95 % interval of that": _others(compared, [_interval(row - replicates[best], "+.3f") for row in replicates]),
+        "p (images)": _others(compared, [f"{p:.2g}" for p in compared.by_images]),
+    }
+
+
+def _others(compared: Configurations, texts: Sequence[str]) -> list[str]:
+    """Return the texts with a dash for the best, which is not compared with itself."""
+    return [DASH if j == compared.best else text for j, text in enumerate(texts)]
 
 
 def _interval(replicates: NDArray[np.float64], form: str = ".3f") -> str:
@@ -164,19 +96,47 @@ def _interval(replicates: NDArray[np.float64], form: str = ".3f") -> str:
     return f"{low:{form}} to {high:{form}}"
 
 
-def _legend(tests: Sequence[Tests]) -> list[str]:
+def _categories(compared: Configurations) -> list[Table]:
+    """Return a table of the best configurations in each category, where there are replicates."""
+    if compared.replicates is None:
+        return []
+    rows = []
+    for i, category in enumerate(compared.categories):
+        values, replicates = compared.values[i], compared.replicates[:, i]
+        best = int(np.argmax(values))
+        p_values = side_by_side.p_values_against(best, values, replicates)
+        close = [name for j, name in enumerate(compared.names) if p_values[j] >= ALPHA and j != best]
+        few = (side_by_side.listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
+        texts = (category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best]))
+        rows.append([Cell(text) for text in texts])
+    headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
+    return [Table(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
+
+
+def _notes(compared: Configurations) -> list[str]:
+    notes = [verdict(compared)]
+    if compared.testable and len(compared.rows) > 2:
+        difference = critical_difference(len(compared.categories), len(compared.rows))
+        words = f"mean ranks that are less than {difference:.2f} apart are not significantly different (Nemenyi)"
+        notes.append(f"{compared.title}: {words}")
+    if compared.by_images is not None:
+        notes.append(side_by_side.verdict_over_images(compared, compared.by_images))
+    return notes + side_by_side.identical(compared)
+
+
+def _legend(found: Sequence[Configurations]) -> list[str]:
     """Return what the columns mean, and for which metrics they are missing."""
     notes = []
-    if any(test.replicates is not None for test in tests):
+    if any(compared.replicates is not None for compared in found):
         notes.append(
             "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all comparisons "
             "(max T); chance in seeds and in training images is not in them"
         )
-    if lacking := [test.compared.title for test in tests if test.replicates is None]:
+    if lacking := [compared.title for compared in found if compared.replicates is None]:
         notes.append(
             f"no intervals for {', '.join(lacking)}: not every result has its replicates (RESULTS/replicates), drawn from the "
             "same test images"
         )
-    if any(test.compared.testable for test in tests):
+    if any(compared.testable for compared in found):
         notes.append("p (categories): Wilcoxon's signed-rank test against the best, Holm's correction")
     return notes

@@ -43,23 +43,19 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
     sizes = _sizes(jobs)
     rows = [
-        (group.label, layer, {job.job.image_size: [job] for job in members if job.done})
+        [Cell(group.label), Cell(layer), *(Cell(fraction(relative_field(_of_size(members, size)))) for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
         for layer, members in by_layer(group.jobs).items()
     ]
-    return Table(
-        "Relative receptive field (RRF) by image size",
-        ["backbone", "layer", *map(str, sizes)],
-        [
-            [Cell(label), Cell(layer), *(Cell(fraction(relative_field(of_size.get(size, [])))) for size in sizes)]
-            for label, layer, of_size in rows
-        ],
-        num_labels=2,
-    )
+    return Table("Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, num_labels=2)
 
 
 def _sizes(jobs: Sequence[KeyedJob]) -> list[int]:
     return sorted({job.job.image_size for job in jobs})
+
+
+def _of_size(jobs: Sequence[KeyedJob], size: int) -> list[KeyedJob]:
+    return [job for job in jobs if job.job.image_size == size]
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
@@ -103,7 +99,7 @@ def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
 def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Sequence[str], tones: dict[int, Look]) -> None:
     """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
     names = data.short_names(list(by_layer(jobs)))
-    of_size = {size: by_layer([job for job in jobs if job.job.image_size == size]) for size in tones}
+    of_size = {size: by_layer(_of_size(jobs, size)) for size in tones}
     for panel in column:
         panel.grid(axis="y")
         panel.set_xlim(-0.3, len(names) - 0.7)
