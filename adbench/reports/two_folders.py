@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
-from adbench.reports.formats import Cell, Figure, Report, Section, Table
+from adbench.reports.formats import Figure, Report, Section, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
 from adbench.reports.plotting import COLUMN, INK, looks
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
@@ -235,12 +235,10 @@ def _table(found: Differences, folders: str) -> Table:
     keys = [key for key in (*ROW_KEYS, "category", "seed") if varies(jobs, key)] or ["category"]
     index = {id(job): i for i, job in enumerate(jobs)}
     rows = [
-        [Cell(text) for text in (*map(str, values), *_texts(found, index[id(job)]))]
-        for values, members in grouped(jobs, keys).items()
-        for job in members
+        [*map(str, values), *_texts(found, index[id(job)])] for values, members in grouped(jobs, keys).items() for job in members
     ]
     headers = [*keys, "A", "B", "B - A", "95 % interval", "p"]
-    return Table(f"{found.metric} job by job: {folders}", headers, rows, num_labels=len(keys))
+    return Table.of_texts(f"{found.metric} job by job: {folders}", headers, rows, num_labels=len(keys))
 
 
 def _texts(found: Differences, i: int) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from adbench.metrics.support.breakdown import LIMITS, SIZES
 from adbench.reports.analyses import Question, register
-from adbench.reports.formats import Cell, Section, Table
+from adbench.reports.formats import Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
 from adbench.reports.study_data import by_layer, receptive_field
 from adbench.reports.tables import DASH, fraction
@@ -38,12 +38,9 @@ def _kinds(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
     columns = list(by_layer(jobs))
     rows = [row for group in groups_by(jobs, others) for row in _kind_rows(group, columns, metric)]
     heads = ["configuration"] if others else []
-    return Table(
-        f"{metric} by kind of defect and layer, each kind against all good images",
-        [*heads, "category", "defect", "images", *columns],
-        [[Cell(text) for text in (row if others else row[1:])] for row in rows],
-        num_labels=len(heads) + 2,
-    )
+    caption = f"{metric} by kind of defect and layer, each kind against all good images"
+    texts = rows if others else [row[1:] for row in rows]
+    return Table.of_texts(caption, [*heads, "category", "defect", "images", *columns], texts, num_labels=len(heads) + 2)
 
 
 def _kind_rows(group: Group, columns: Sequence[str], metric: str) -> Iterator[list[str]]:
@@ -65,9 +62,9 @@ def _sizes(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
             means = [_mean(_numbers(members, "by_size", size, metric)) for members in categories]
             regions = sum(max(_numbers(members, "by_size", size, "regions"), default=0) for members in categories)
             texts += [fraction(_mean([value for value in means if value is not None]), 3), str(regions)]
-        rows.append([Cell(text) for text in texts])
+        rows.append(texts)
     headers = ["configuration", "RF px", *(text for size in SIZES for text in (size, "regions"))]
-    return Table(f"{metric} by size of defect relative to the receptive field", headers, rows, num_labels=1)
+    return Table.of_texts(f"{metric} by size of defect relative to the receptive field", headers, rows, num_labels=1)
 
 
 def _numbers(jobs: Sequence[KeyedJob], table: str, name: str, key: str) -> list[Any]:

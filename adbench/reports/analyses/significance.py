@@ -107,10 +107,9 @@ def _categories(compared: Configurations) -> list[Table]:
         p_values = side_by_side.p_values_against(best, values, replicates)
         close = [name for j, name in enumerate(compared.names) if p_values[j] >= ALPHA and j != best]
         few = (side_by_side.listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
-        texts = (category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best]))
-        rows.append([Cell(text) for text in texts])
+        rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best])))
     headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
-    return [Table(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
+    return [Table.of_texts(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
 
 
 def _notes(compared: Configurations) -> list[str]:

@@ -6,7 +6,7 @@ write the records themselves, lossless.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,11 @@ class Table:
     headers: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     num_labels: int
+
+    @staticmethod
+    def of_texts(caption: str, headers: Sequence[str], rows: Iterable[Iterable[str]], num_labels: int) -> Table:
+        """Return a table of texts, none of them marked as best."""
+        return Table(caption, headers, [[Cell(text) for text in row] for row in rows], num_labels)
 
     @property
     def alignment(self) -> list[str]:

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from adbench.pictures.kept_maps import KeptMap, read_kept
-from adbench.reports.formats import Cell, Figure, Report, Table, register
+from adbench.reports.formats import Figure, Report, Table, register
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import images
 from adbench.reports.tables import DASH, fraction, metric_order
@@ -91,18 +91,18 @@ def _jobs_table(results: Sequence[Result]) -> Table:
     labels = [key for key in KEYS if key in ALWAYS or varies(jobs, key)]
     metrics = metric_order(name for result in results for name in result.metrics)
     rows = [
-        [*(Cell(str(job.values[key])) for key in labels), *_outcome(result, metrics)]
+        [*(str(job.values[key]) for key in labels), *_outcome(result, metrics)]
         for job, result in zip(jobs[:MOST_JOBS], results, strict=False)
     ]
     cut = len(results) > MOST_JOBS
     more = f", the first {MOST_JOBS} of {len(results)}; the formats csv and json have all" if cut else ""
-    return Table(f"Every job{more}", [*labels, "status", *metrics, *COSTS.values(), "reason"], rows, len(labels) + 1)
+    return Table.of_texts(f"Every job{more}", [*labels, "status", *metrics, *COSTS.values(), "reason"], rows, len(labels) + 1)
 
 
-def _outcome(result: Result, names: Sequence[str]) -> list[Cell]:
+def _outcome(result: Result, names: Sequence[str]) -> list[str]:
     metrics = [fraction(result.metrics.get(name), 3) for name in names]
     costs = [fraction(result.cost.get(name), 1) for name in COSTS]
-    return [Cell(text) for text in (result.status, *metrics, *costs, result.reason or DASH)]
+    return [result.status, *metrics, *costs, result.reason or DASH]
 
 
 def _environment_tables(results: Sequence[Result]) -> list[Table]:
@@ -111,8 +111,8 @@ def _environment_tables(results: Sequence[Result]) -> list[Table]:
     for result in results:
         for key, value in result.environment.items():
             values[key]["none" if value is None else str(value)] = None
-    rows = [[Cell(key), Cell(", ".join(found))] for key, found in values.items()]
-    return [Table("Versions and machine of the results", ["what", "value"], rows, 2)] if rows else []
+    rows = [[key, ", ".join(found)] for key, found in values.items()]
+    return [Table.of_texts("Versions and machine of the results", ["what", "value"], rows, 2)] if rows else []
 
 
 def _albums(report: Report) -> list[dict[str, Any]]:

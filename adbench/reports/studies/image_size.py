@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
-from adbench.reports.formats import Cell, Figure, Section, Table
+from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, shades
 from adbench.reports.studies import Study, register
@@ -43,11 +43,13 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
     sizes = _sizes(jobs)
     rows = [
-        [Cell(group.label), Cell(layer), *(Cell(fraction(relative_field(_of_size(members, size)))) for size in sizes)]
+        [group.label, layer, *(fraction(relative_field(_of_size(members, size))) for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
         for layer, members in by_layer(group.jobs).items()
     ]
-    return Table("Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, num_labels=2)
+    return Table.of_texts(
+        "Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, num_labels=2
+    )
 
 
 def _sizes(jobs: Sequence[KeyedJob]) -> list[int]:

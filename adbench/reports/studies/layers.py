@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
-from adbench.reports.formats import Cell, Figure, Section, Table
+from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import KeyedJob, groups_by
 from adbench.reports.plotting import RowBlock, fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
@@ -97,18 +97,13 @@ def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
         for layer, members in backbone.layers.items():
             rows.setdefault((backbone.label, layer), []).extend(members)
     columns = [{backbone.label: backbone for backbone in backbones} for backbones in detectors.values()]
-    return Table(
-        f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})",
-        ["backbone", "layer", "RF px", "RRF", *detectors],
-        [
-            [
-                *map(Cell, (label, layer, fraction(receptive_field(members), 0), fraction(relative_field(members)))),
-                *(Cell(_count(backbones.get(label), layer, measure)) for backbones in columns),
-            ]
-            for (label, layer), members in rows.items()
-        ],
-        num_labels=2,
-    )
+    texts = [
+        [label, layer, fraction(receptive_field(members), 0), fraction(relative_field(members))]
+        + [_count(backbones.get(label), layer, measure) for backbones in columns]
+        for (label, layer), members in rows.items()
+    ]
+    caption = f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})"
+    return Table.of_texts(caption, ["backbone", "layer", "RF px", "RRF", *detectors], texts, num_labels=2)
 
 
 def _count(backbone: Backbone | None, layer: str, measure: str) -> str:
@@ -126,15 +121,12 @@ def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, B
 def _best(name: str, columns: dict[str, Backbone], measure: str) -> Table:
     """Return a table with a row per category, which names the best layers in it."""
     jobs = [job for backbone in columns.values() for members in backbone.layers.values() for job in members]
-    return Table(
-        f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {name}",
-        ["category", *columns],
-        [
-            [Cell(category), *(Cell(_best_layers(backbone, measure, category)) for backbone in columns.values())]
-            for category in data.categories_of(jobs)
-        ],
-        num_labels=1 + len(columns),
-    )
+    texts = [
+        [category, *(_best_layers(backbone, measure, category) for backbone in columns.values())]
+        for category in data.categories_of(jobs)
+    ]
+    caption = f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {name}"
+    return Table.of_texts(caption, ["category", *columns], texts, num_labels=1 + len(columns))
 
 
 def _best_layers(backbone: Backbone, measure: str, category: str) -> str:

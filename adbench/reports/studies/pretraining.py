@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adbench.backbones.pretraining import PRETRAININGS
 from adbench.reports import study_data as data
-from adbench.reports.formats import Cell, Figure, Section, Table
+from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varies
 from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, remark
 from adbench.reports.studies import Study, register
@@ -36,12 +36,7 @@ def _sources(jobs: Sequence[KeyedJob]) -> Table:
     """Return Table 1 of the supplement: where each set of weights comes from, and which file was used."""
     used = {(job.job.weights, job.job.backbone): job.job.weights_sha256 for job in jobs}
     rows = [(*key, *_source(key[0], used[key])) for key in sorted(used, key=lambda key: natural(key[0]))]
-    return Table(
-        "Where the weights come from",
-        ["weights", "backbone", "source", "file", "SHA-256"],
-        [[Cell(text) for text in row] for row in rows],
-        num_labels=5,
-    )
+    return Table.of_texts("Where the weights come from", ["weights", "backbone", "source", "file", "SHA-256"], rows, 5)
 
 
 def _source(weights: str, sha256: str) -> tuple[str, str, str]:

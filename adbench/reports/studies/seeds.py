@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
-from adbench.reports.formats import Cell, Figure, Section, Table
+from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
 from adbench.reports.plotting import INK, RowBlock, looks, remark, row_panels
 from adbench.reports.studies import Study, register
@@ -54,8 +54,8 @@ def _by_category(jobs: Sequence[KeyedJob], measure: str) -> Table:
 def _table(caption: str, jobs: Sequence[KeyedJob], headers: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:
     """Return a table of texts with the rows of the main table."""
     keys = choose_rows(jobs)
-    rows = [[Cell(str(text)) for text in (*values, *row)] for values, row in zip(grouped(jobs, keys), texts, strict=True)]
-    return Table(caption, [*keys, *headers], rows, num_labels=len(keys))
+    rows = [map(str, (*values, *row)) for values, row in zip(grouped(jobs, keys), texts, strict=True)]
+    return Table.of_texts(caption, [*keys, *headers], rows, num_labels=len(keys))
 
 
 def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
