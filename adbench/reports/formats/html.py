@@ -62,7 +62,7 @@ def _sort_value(text: str) -> str:
 def _parts(report: Report) -> list[dict[str, Any]]:
     """Return the sections of the page as the template takes them; those without content are omitted."""
     results = report.results
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"title": "Results", "tables": [report.table], "notes": report.notes},
         *(
             {"title": s.title, "images": [_image(figure) for figure in s.figures], "tables": s.tables, "notes": s.notes}
