@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
-from adbench.reports.keys import entries, varies
+from adbench.reports.keys import keyed_jobs, varies
 from adbench.selection.candidates import Candidate
 from adbench.selection.ranking import Excluded, Ranked, score_of
 from adbench.selection.select import Selection
@@ -27,7 +27,7 @@ _HEADERS = ("RRF", "score", "95 % interval", "image_auroc", "aupro", "ms/image",
 def selection_report(selection: Selection) -> Report:
     """Return the ranking as a table, the advice and what was left out as notes."""
     ranking = selection.ranking
-    cells = entries([(one.job, one.result) for one in ranking])
+    cells = keyed_jobs([(one.job, one.result) for one in ranking])
     names = [name for name in _NAMES if name == "layer" or varies(cells, name)]
     rows = [
         [Cell(str(number)), *(Cell(str(cell.values[name])) for name in names), *_values(one, number == 1)]
@@ -134,9 +134,9 @@ def _draw(verdicts: Sequence[Verdict]) -> Drawing:
         axes = drawing.add_subplot(lines, columns, number)
         pairs = [(one.score, verdict.reals[Candidate.of(one.job)]) for one in verdict.selection.ranking]
         best = next(p for p, one in zip(pairs, verdict.selection.ranking, strict=True) if Candidate.of(one.job) == verdict.best)
-        axes.plot(*zip(*pairs, strict=True), ".", color=look[0].colour)
-        axes.plot(*pairs[0], "s", color=look[1].colour)
-        axes.plot(*best, "o", color=look[1].colour, fillstyle="none", markersize=9)
+        axes.plot(*zip(*pairs, strict=True), ".", color=look[0].color)
+        axes.plot(*pairs[0], "s", color=look[1].color)
+        axes.plot(*best, "o", color=look[1].color, fillstyle="none", markersize=9)
         axes.set_title(f"{verdict.selection.category}: Spearman {_number(verdict.spearman)}")
         axes.set_xlabel("score on synthetic defects")
         axes.set_ylabel("score on real ones")
