@@ -103,7 +103,6 @@ def test_every_command_and_option_explains_itself(path: str) -> None:
     assert [p.name for p in parameters(COMMANDS[path], "option") if not p.help] == []
 
 
-@pytest.mark.xfail(reason="some arguments have no help text yet", strict=True)
 def test_every_argument_explains_itself() -> None:
     silent = {p: [a.name for a in parameters(c, "argument") if not a.help] for p, c in COMMANDS.items()}
     assert {path: names for path, names in silent.items() if names} == {}
