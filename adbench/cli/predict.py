@@ -64,12 +64,12 @@ def predict(
 
     Anomalous = a score above the model's threshold. An image that cannot be read has its error in its row; the others go on.
     """
-    from adbench.models.prediction import inspect, prepare
+    from adbench.models.prediction import predict_images
 
     with console.progress() as (on_step, _):
         workspace = o.workspace("", cache, None, device, offline, on_step)
-        wanted = prepare(workspace, model, images, out, "none" if no_overlays else overlays, fail_on_anomaly)
-        found = inspect(wanted, None if json else _SHOWN)
+        wish, shown = "none" if no_overlays else overlays, None if json else _SHOWN
+        found = predict_images(workspace, model, images, out, wish, fail_on_anomaly, shown)
     console.answer_json(found) if json else _print(found)
     if found["failed"]:
         raise typer.Exit(3 if found["failed"] == found["images"] else 1)
