@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adbench.core.errors import DataError, UsageError
-from adbench.data.check import Facts, check_files
+from adbench.data.check import check_files
 from adbench.data.image_lists import find_images
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
@@ -57,7 +57,8 @@ def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[Ca
     Copies of an image are never split between both sides; of held-out copies one is kept. Raise DataError if all training
     images are copies of one.
     """
-    category, digests = inputs.category, _digests(inputs.category.train, inputs.facts)
+    category = inputs.category
+    digests = [inputs.facts[sample.path].sha256 for sample in category.train]
     distinct = sorted(set(digests))
     if len(distinct) < 2:
         raise DataError(f"category '{category.name}' has one training image: none can be held out; add good images")
@@ -69,13 +70,9 @@ def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[Ca
     return CategoryInputs(replace(category, train=rest), inputs.facts), tuple(held.values())
 
 
-def _digests(samples: Sequence[Sample], facts: Facts) -> list[str]:
-    return [facts[sample.path].sha256 for sample in samples]
-
-
 def training_digests(inputs: CategoryInputs) -> tuple[str, ...]:
     """Return the sorted SHA-256 digests of the distinct training images."""
-    return tuple(sorted(set(_digests(inputs.category.train, inputs.facts))))
+    return tuple(sorted({inputs.facts[sample.path].sha256 for sample in inputs.category.train}))
 
 
 def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep) -> Threshold:

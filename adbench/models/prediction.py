@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -69,16 +69,16 @@ class ScoredImage(NamedTuple):
     error: str | None
 
 
+@dataclass
 class Reader:
     """Decodes each image once, for the network and for its overlay.
 
     An unreadable image is noted in `errors` and replaced by a black one, so that the others go on.
     """
 
-    def __init__(self, keep_pictures: bool) -> None:
-        self.errors: dict[Path, str] = {}
-        self.pictures: dict[Path, NDArray[np.uint8]] = {}
-        self._keep_pictures = keep_pictures
+    keep_pictures: bool
+    errors: dict[Path, str] = field(default_factory=dict)
+    pictures: dict[Path, NDArray[np.uint8]] = field(default_factory=dict)
 
     def __call__(self, path: Path, image_size: int) -> Pixels:
         try:
@@ -86,7 +86,7 @@ class Reader:
         except DataError as error:
             self.errors[path] = str(error)
             return np.zeros((image_size, image_size, 3), np.int16)
-        if self._keep_pictures:
+        if self.keep_pictures:
             self.pictures[path] = thumbnail(image, image_size)
         return resize(image, image_size)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,6 @@ import numpy as np
 from adbench.core.errors import DetectorError
 from adbench.detectors import detector_params, make_detector
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.selection.advice import advice
 from adbench.selection.halving import OnResult, SuccessiveHalving
 from adbench.selection.ranking import Excluded, Limits, Ranked
 from adbench.selection.validation import Holdout, Validation, make_validation
@@ -21,6 +22,7 @@ from adbench.sweep.spec import Spec
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job
 
+_CHEAPER = 1.25  # times faster; a tied candidate that gains less is not named
 FOLDER = "selection"  # in the results folder: results on validation images
 
 
@@ -123,3 +125,40 @@ def train_command(job: Job, data: str, category: str) -> str:
     for name, value in job.params.items():
         words += [] if value == defaults[name] else ["--param", f"{name}={value}"]
     return shlex.join([*words, "--model", f"{category}.safetensors"])
+
+
+def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
+    """Return the sentences on the best of `ranking`; `sizes` are the defects' sizes as fractions of the image's side."""
+    best, ties = ranking[0], [one for one in ranking[1:] if one.tied]
+    place = f"ranks first of {len(ranking)} candidates on the synthetic defects" if len(ranking) > 1 else "is the only candidate"
+    memory = best.result.cost["memory_mb"]
+    sentences = [
+        f"Use {named(best.job)}",
+        "It {} (score {:.3f}, 95 % interval {:.3f} to {:.3f})".format(place, best.score, *best.interval),
+        f"It takes {_latency(best):.0f} ms per image and {memory:.1f} MB",
+    ]
+    if best.relative_field is not None:
+        sentences.append(f"Its receptive field is {best.relative_field / median(sizes):.1f} times as wide as the median defect")
+    if len(ranking) > 1:
+        sentences.append(_on_ties(best, ties))
+    return ". ".join(sentences) + "."
+
+
+def named(job: Job) -> str:
+    """Return the job's candidate in words."""
+    weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
+    return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}"
+
+
+def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:
+    if not ties:
+        return "No other candidate ties with it"
+    fastest = min(ties, key=_latency)
+    count = f"{len(ties)} other candidates tie" if len(ties) > 1 else "1 other candidate ties"
+    if _latency(best) < _CHEAPER * _latency(fastest):
+        return f"{count} with it, {'none of them' if len(ties) > 1 else 'but is not'} much faster"
+    return f"{count} with it; {named(fastest.job)} takes only {_latency(fastest):.0f} ms per image"
+
+
+def _latency(one: Ranked) -> float:
+    return one.result.cost["latency_ms"] or 0.0

@@ -68,13 +68,13 @@ def _exclusions(excluded: Sequence[Excluded]) -> list[str]:
     ]
 
 
-_WAYS = {  # to choose a candidate
+_WAYS = {  # to choose a candidate, whose regrets are shown
     "chosen": "regret",
-    "best_fixed": "regret of best fixed",
-    "best_fixed_of_others": "regret of others' best",
-    "by_lot": "regret of random",
+    "best_fixed": "of best fixed",
+    "best_fixed_of_others": "of others' best",
+    "by_lot": "of random",
 }
-_VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score of chosen", "score of best", *_WAYS.values())
+_VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score", "best score", *_WAYS.values())
 
 
 def verification_report(found: Verification) -> Report:

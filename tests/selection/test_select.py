@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from conftest import Answer, Run, make_category, opened_paths
 
 from adbench.reports.formats import FORMATS
 from adbench.selection import halving
+from adbench.selection.ranking import Ranked
+from adbench.selection.select import advice, train_command
+from adbench.types import Job, Result
 
 SMALL = ("--image-sizes", 64, "--set", "eval_size=64", "--defects", 12)
 LAYERS = ("--layers", "blocks.1.1.add,blocks.2.1.add")
+JOB = Job("parts", "f", "nut", "efficientnet_lite0", "imagenet", "s", ("blocks.2.1.add",), 256, 256, "patchcore",
+          {"coreset_fraction": 0.1}, 1, 0)  # fmt: skip
 JSON_KEYS = {"backbone", "weights", "layer", "image_size", "detector", "score", "interval", "cost"}
 
 
@@ -184,4 +190,36 @@ def test_verify_needs_labels(run: Run, tmp_path: Path) -> None:
     assert (answer.code, answer.out) == (3, "")
     assert answer.err == (
         "adbench: error: select --verify: category 'part': no labeled test images; choose labeled categories with --category\n"
+    )
+
+
+def test_the_advice_gives_its_reasons() -> None:
+    done = Result(JOB, "done", None, {}, {"latency_ms": 10.0, "memory_mb": 5.0}, details={"receptive_field_px": 64})
+    quick = replace(done, job=replace(JOB, image_size=192), cost={"latency_ms": 4.0, "memory_mb": 5.0})
+    ranking = [
+        Ranked(done, 0.9, (0.85, 0.94), tied=True),
+        Ranked(quick, 0.89, (0.8, 0.9), tied=True),
+        Ranked(done, 0.5, (0.4, 0.6), tied=False),
+    ]
+    assert advice(ranking, (0.05, 0.1, 0.2)) == (
+        "Use blocks.2.1.add of efficientnet_lite0 at 256 px with patchcore. It ranks first of 3 candidates on the synthetic "
+        "defects (score 0.900, 95 % interval 0.850 to 0.940). It takes 10 ms per image and 5.0 MB. Its receptive field is 2.5 "
+        "times as wide as the median defect. 1 other candidate ties with it; blocks.2.1.add of efficientnet_lite0 at 192 px "
+        "with patchcore takes only 4 ms per image."
+    )
+    worse = replace(ranking[1], tied=False)
+    assert advice([ranking[0], worse], (0.1,)).endswith(" No other candidate ties with it.")
+    even = replace(ranking[1], result=done)
+    assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate ties with it, but is not much faster.")
+    assert advice([ranking[0], even, even], (0.1,)).endswith(" 2 other candidates tie with it, none of them much faster.")
+
+
+def test_the_command_names_options_off_their_default() -> None:
+    assert train_command(JOB, "demo", "nut") == (
+        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data demo --category nut --model nut.safetensors"
+    )
+    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2)
+    assert train_command(job, "my parts", "nut") == (
+        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
+        "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
     )
