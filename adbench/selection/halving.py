@@ -73,7 +73,7 @@ class SuccessiveHalving:
                 measure(self.workspace.runtime(), group, job, folder)
 
     def _plan(self, share: float) -> Plan:
-        inputs = self.validation.part(share).inputs
+        inputs = self.validation.subset(share).inputs
         return make_plan(self.spec, [inputs], self.workspace.memo, self.workspace.offline, self.workspace.on_step)
 
     def _results(self, plan: Plan, wanted: set[Candidate]) -> list[Result]:

@@ -53,7 +53,7 @@ class Validation:
         """How many good images are held out."""
         return len(self.inputs.category.test) - len(self.sizes)
 
-    def part(self, share: float) -> Validation:
+    def subset(self, share: float) -> Validation:
         """Return the validation with a random share of the training images, and all test images."""
         category = self.inputs.category
         count = max(1, round(share * len(category.train)))

@@ -1,18 +1,14 @@
 """The commands threshold and predict, and the answers to mistakes of their users."""
 
 import csv
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Answer, Run, one_line
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from adbench.detectors.patchcore import PatchCore
-from adbench.models.files import checksum
 from adbench.models.prediction import predict_images
 from adbench.sweep.workspace import Workspace
 
@@ -221,56 +217,6 @@ def test_mistakes_of_predict(mistake: str, run: Run, model: Path, images: Path) 
     Path("empty").mkdir()
     given = [images if argument == "IMAGES" else argument for argument in arguments]
     assert one_line(run("predict", model, *given, "--out", "out"), code) == message
-
-
-@pytest.mark.parametrize("command", [("predict", "--out", "out"), ("threshold", "--fpr", "0.1")])
-def test_a_damaged_model(command: tuple[str, ...], run: Run, images: Path) -> None:
-    Path(MODEL).write_bytes(b"12345678" * 9)
-    assert one_line(run(command[0], MODEL, images, *command[1:]), 3) == (
-        f"model {MODEL}: damaged or not written by 'adbench train' (SafetensorError); train it again"
-    )
-    assert one_line(run(command[0], "none", images, *command[1:]), 3) == (
-        "model none: no such file; make it with 'adbench train'"
-    )
-
-
-def change(model: Path, part: str, **values: object) -> None:
-    """Change a part of a model's header."""
-    with safe_open(model, framework="pt") as file:
-        header = json.loads(file.metadata()["adbench"])
-    header[part] |= values
-    text, state = json.dumps(header), load_file(model)
-    save_file(state, model, {"adbench": text, "crc32": checksum(text, state)})
-
-
-def test_a_damaged_threshold_in_a_model(run: Run, model: Path, images: Path) -> None:
-    change(model, "threshold", image=float("nan"))
-    assert one_line(run("predict", model, images, "--out", "out"), 3) == (
-        f"model {MODEL}: damaged or not written by 'adbench train' (ValueError); train it again"
-    )
-
-
-def test_a_model_of_another_revision(run: Run, model: Path, images: Path) -> None:
-    change(model, "job", revision=1)
-    assert one_line(run("predict", model, images, "--out", "out"), 3) == (
-        f"model {MODEL}: fitted by revision 1 of patchcore, this version has revision {PatchCore.revision}; train it again"
-    )
-
-
-def test_weights_that_are_gone(run: Run, model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", "home")
-    change(model, "job", backbone="resnet18", weights="IMAGENET1K_V1")
-    message = one_line(run("predict", model, images, "--out", "out", "--offline"), 3)
-    assert message.startswith(
-        "weights 'IMAGENET1K_V1' of resnet18: home/hub/checkpoints/resnet18-f37072fd.pth is not there; get it from https://"
-    )
-
-
-def test_weights_that_are_others(run: Run, model: Path, images: Path) -> None:
-    change(model, "job", weights="random")
-    assert one_line(run("predict", model, images, "--out", "out"), 3) == (
-        f"model {MODEL}: made with other weights 'random' of efficientnet_lite0; train it again"
-    )
 
 
 def test_a_folder_that_cannot_be_written(run: Run, model: Path, images: Path) -> None:

@@ -13,15 +13,12 @@ import pytest
 import torch
 
 from adbench.data.pixels import read_pixels
-from adbench.features.extraction import extract
 from adbench.features.feature_maps import FeatureMaps
 from adbench.models.files import load_model
 from adbench.models.scoring import Scorer, first_call_alone, rounded
 from adbench.sweep.pipeline import score
 from adbench.sweep.workspace import Workspace
 from adbench.types import Scores
-
-LAYER = "blocks.1.1.add"
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +36,17 @@ def scorer(workspace: Workspace, model: Path) -> Scorer:
     return Scorer.of(load_model(model), model, workspace)
 
 
-def test_a_caller_may_read_images_its_own_way(scorer: Scorer, parts: Path) -> None:
-    paths = sorted((parts / "alpha/train/good").glob("*.png"))[:3]
+def test_a_caller_may_decode_images_its_own_way(scorer: Scorer, parts: Path) -> None:
+    paths = sorted((parts / "alpha/test").rglob("*.png"))[:3]
     seen = {}
 
     def read(path: Path, size: int) -> np.ndarray:
         seen[path] = size
         return read_pixels(paths[0], size)
 
-    batches = extract(scorer.network, paths, [LAYER], 64, torch.device("cpu"), read=read)
-    maps = np.concatenate([batch[LAYER] for batch in batches])
+    maps = np.concatenate([scores.maps for scores in scorer.score(paths, read=read)])
     assert seen == dict.fromkeys(paths, 64)
-    assert maps.shape == (3, 24, 16, 16)
+    assert maps.shape == (3, 16, 16)
     assert np.array_equal(maps[0], maps[2])
 
 

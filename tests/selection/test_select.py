@@ -166,9 +166,9 @@ def test_nothing_within_the_limits_is_an_error(run: Run, nuts: Path) -> None:
 
 
 def test_verify_compares_the_choice_with_real_defects(run: Run, parts: Path) -> None:
-    make_category(Path("labelled/alpha"), 1, train=10)
-    make_category(Path("labelled/beta"), 2, train=10)
-    command = ("select", "--verify", "--data", "labelled", *SMALL, *LAYERS, "--pairs")
+    make_category(Path("labeled/alpha"), 1, train=10)
+    make_category(Path("labeled/beta"), 2, train=10)
+    command = ("select", "--verify", "--data", "labeled", *SMALL, *LAYERS, "--pairs")
     found = run(*command, "--json").json
     assert [one["category"] for one in found["categories"]] == ["alpha", "beta"]
     real = {(r["category"], r["layer"]): r["metrics"] for r in run("report", "results", "--json").json}

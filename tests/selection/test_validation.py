@@ -23,11 +23,11 @@ def test_too_few_good_images_are_named(tmp_path: Path) -> None:
         make_validation(parts_of(9), Holdout(), 0, tmp_path)
 
 
-def test_a_part_has_fewer_images_to_fit_on_and_all_to_score() -> None:
+def test_a_subset_has_fewer_images_to_fit_on_and_all_to_score() -> None:
     whole = Validation(parts_of(40), (0.1,), seed=3)
-    part = whole.part(0.25)
-    names = [sample.name for sample in part.inputs.category.train]
+    subset = whole.subset(0.25)
+    names = [sample.name for sample in subset.inputs.category.train]
     assert len(names) == 10
     assert set(names) < {sample.name for sample in whole.inputs.category.train}
-    assert part == whole.part(0.25) != replace(whole, seed=4).part(0.25)
-    assert part.inputs.category.test == whole.inputs.category.test
+    assert subset == whole.subset(0.25) != replace(whole, seed=4).part(0.25)
+    assert subset.inputs.category.test == whole.inputs.category.test
