@@ -29,5 +29,5 @@ def test_a_subset_has_fewer_images_to_fit_on_and_all_to_score() -> None:
     names = [sample.name for sample in subset.inputs.category.train]
     assert len(names) == 10
     assert set(names) < {sample.name for sample in whole.inputs.category.train}
-    assert subset == whole.subset(0.25) != replace(whole, seed=4).part(0.25)
+    assert subset == whole.subset(0.25) != replace(whole, seed=4).subset(0.25)
     assert subset.inputs.category.test == whole.inputs.category.test
