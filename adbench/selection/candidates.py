@@ -9,12 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adbench.backbones.layers import Description, block_ends, describe, parse_layers
+from adbench.backbones.layers import block_ends, describe, parse_layers
 from adbench.detectors import make_detector
 from adbench.sweep.spec import Choice, Spec
 from adbench.types import Job
-
-ALL = "all"
 
 
 class Candidate(NamedTuple):
@@ -52,13 +50,11 @@ def spelt_out(spec: Spec, memo: Path | None, pairs: bool = False, seed: int | No
 
 def _with_layers(choice: Choice, layers: Sequence[str], memo: Path | None, pairs: bool) -> Choice:
     description = describe(choice.name, memo)
-    texts = [name for text in choice.layers or layers or description.stages for name in _expanded(text, description)]
-    joins = [parse_layers(text, description) for text in texts]
+    joins = []
+    for text in choice.layers or layers or description.stages:
+        names = block_ends(description.layers) if text == "all" else [text]
+        joins += [parse_layers(name, description) for name in names]
     if pairs:
         single = [layer.name for layer in description.layers if (layer.name,) in joins]
         joins += pairwise(single)
     return replace(choice, layers=tuple(dict.fromkeys("+".join(join) for join in joins)))
-
-
-def _expanded(text: str, description: Description) -> list[str]:
-    return block_ends(description.layers) if text == ALL else [text]

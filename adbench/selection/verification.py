@@ -142,8 +142,8 @@ def verify(workspace: Workspace, request: Request, out: Path, on_result: OnResul
     """
     names = [_labeled_category(item, request.spec.eval_size) for item in workspace.inputs()]
     whole = replace(request, halving=False)
-    parts = [replace(workspace, categories=(name,)) for name in names]
-    selections = [select(part, whole, part.single(training_only=True), out / FOLDER, on_result) for part in parts]
+    single = [replace(workspace, categories=(name,)) for name in names]
+    selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in single]
     sweep = plan_sweep(workspace, request.spec, out)
     for number, new in enumerate(sweep.run(), 1):
         on_result(new, number, sweep.todo.runnable + len(sweep.plan.skipped))
