@@ -79,7 +79,7 @@ def load_model(path: Path) -> Model:
 def _check_revisions(path: Path, job: Job, detector: Detector) -> None:
     """Raise DataError if this version would give the model other scores than those that set its threshold."""
     revisions = {job.detector: (job.revision, detector.revision)}
-    revisions["the extraction"] = (getattr(job, "extraction", EXTRACTION_REVISION), EXTRACTION_REVISION)
+    revisions["the extraction"] = (job.extraction, EXTRACTION_REVISION)
     for name, (fitted, current) in revisions.items():
         if fitted != current:
             raise DataError(

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from adbench.detectors.patchcore import PatchCore
+from adbench.features.cache import EXTRACTION_REVISION
 from adbench.models.files import checksum, load_model, save_model
 
 MODEL = "m.safetensors"
@@ -39,13 +40,15 @@ def test_a_saved_model_is_read_back(model: Path) -> None:
     assert len(read.fitted) == 3
 
 
-def change(model: Path, part: str, **values: object) -> None:
-    """Change a part of a model's header."""
+def change(model: Path, part: str, **values: object) -> dict[str, object]:
+    """Change a part of a model's header, and return what that part was."""
     with safe_open(model, framework="pt") as file:
         header = json.loads(file.metadata()["adbench"])
+    before = dict(header[part])
     header[part] |= values
     text, state = json.dumps(header), load_file(model)
     save_file(state, model, {"adbench": text, "crc32": checksum(text, state)})
+    return before
 
 
 def test_a_damaged_threshold_in_a_model(run: Run, model: Path, images: Path) -> None:
@@ -60,6 +63,20 @@ def test_a_model_of_another_revision(run: Run, model: Path, images: Path) -> Non
     assert one_line(run("predict", model, images, "--out", "out"), 3) == (
         f"model {MODEL}: fitted by revision 1 of patchcore, this version has revision {PatchCore.revision}; train it again"
     )
+
+
+def test_a_model_of_another_extraction(run: Run, model: Path, images: Path) -> None:
+    change(model, "job", extraction=2)
+    assert one_line(run("predict", model, images, "--out", "out"), 3) == (
+        f"model {MODEL}: fitted by revision 2 of the extraction, this version has revision {EXTRACTION_REVISION}; train it again"
+    )
+
+
+def test_a_job_without_later_fields_has_their_defaults(model: Path) -> None:
+    job = load_model(model).job
+    assert "extraction" not in change(model, "job")
+    assert load_model(model).job == job
+    assert job.extraction == 3
 
 
 def test_weights_that_are_gone(run: Run, model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
