@@ -44,11 +44,11 @@ def predict(
 
     An image is anomalous if its score is above the model's threshold. An image that cannot be read is reported in its row.
     """
-    from adbench.models.prediction import inspect, prepare
+    from adbench.models.prediction import predict_images
 
+    wish, shown = "none" if no_overlays else overlays, None if json else _SHOWN
     with runtime.open() as workspace:
-        inspection = prepare(workspace, model, images, out, "none" if no_overlays else overlays, fail_on_anomaly)
-        found = inspect(inspection, None if json else _SHOWN)
+        found = predict_images(workspace, model, images, out, wish, fail_on_anomaly, shown)
     console.answer_json(found) if json else _print(found)
     if found["failed"]:
         raise typer.Exit(3 if found["failed"] == found["images"] else 1)
