@@ -69,7 +69,7 @@ def parameters(detector: str) -> dict[str, Any]:
     kind = DETECTORS.get(detector)
     told = [cleandoc(base.__doc__ or "") for base in kind.mro() if issubclass(base, Detector) and base is not Detector]
     name = DETECTORS.canonical(detector)
-    return {"detector": name, "parameters": detector_params(kind()), "about": "\n\n".join(told)}
+    return {"detector": name, "parameters": detector_params(kind(), every=True), "about": "\n\n".join(told)}
 
 
 def layers(backbone: str, every: bool, memo: Path) -> dict[str, Any]:

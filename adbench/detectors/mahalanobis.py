@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import Detector, register
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -68,7 +68,7 @@ class Mahalanobis(Detector):
             parts = [_distances(layer, *gaussian) for layer, gaussian in zip(layers, gaussians, strict=True)]
             maps.append(join(parts).sum(dim=1).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(resize_maps(whole, (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)), whole)
+        return Scores(maxima(whole, self.smoothing), whole)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {f"mean.{i}": mean for i, mean in enumerate(self.means_)}

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from adbench.core.errors import UsageError
 from adbench.detectors import Detector, register
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -89,7 +89,7 @@ class Padim(Detector):
             distances = (whitening @ (batch - mean[:, None]).transpose(1, 2)).norm(dim=1)
             maps.append(distances.T.reshape(-1, height, width).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(resize_maps(whole, (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)), whole)
+        return Scores(maxima(whole, self.smoothing), whole)
 
     def _kept(self, channels: int) -> int:
         return min(self.channels or channels, channels)

@@ -56,6 +56,12 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) 
     return _product(down, _product(maps.astype(np.float32, copy=False), across.T))
 
 
+def maxima(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Return the largest value (N,) of each of the maps (N, h, w), resized to a 256 grid and smoothed by `sigma`."""
+    largest: NDArray[np.float32] = resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2))
+    return largest
+
+
 def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the product of one matrix with a stack, by blocks of rows so small that BLAS wakes no thread for them.
 

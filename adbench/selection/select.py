@@ -113,7 +113,7 @@ def _reasons(excluded: Sequence[Excluded]) -> str:
 
 def train_command(job: Job, data: str, category: str) -> str:
     """Return the command that fits the job's candidate to all good images; options that are defaults are left out."""
-    defaults = detector_params(make_detector(job.detector, {}, 0))
+    defaults = detector_params(make_detector(job.detector, {}, 0), every=True)
     words = ["adbench", "train", job.detector, job.backbone, job.layer, "--data", data, "--category", category]
     options = {"--weights": (job.weights, "imagenet"), "--image-size": (job.image_size, 256), "--seed": (job.seed, 0),
                "--eval-size": (job.eval_size, 256), "--dtype": (job.dtype, "float16")}  # fmt: skip

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from adbench.detectors.search import bounds as bounds_module
-from adbench.detectors.search.bounds import GROUP, STEP, DirectionBounds, Bounds, Bfloat16Bounds, make_bounds, strongest_directions
+from adbench.detectors.search.bounds import GROUP, STEP, Bfloat16Bounds, Bounds, DirectionBounds, make_bounds
+from adbench.detectors.search.bounds import strongest_directions as strongest
 from adbench.detectors.search.nearest import NearestNeighbours
 
 
@@ -24,7 +25,7 @@ def brute(queries: Tensor, bank: Tensor) -> Tensor:
 def bounds(request: pytest.FixtureRequest) -> Bounds:
     bank = features(1000)
     bank -= bank.mean(0)
-    return Bfloat16Bounds(bank) if request.param is Bfloat16Bounds else DirectionBounds(bank, strongest_directions(bank, 64))
+    return Bfloat16Bounds(bank) if request.param is Bfloat16Bounds else DirectionBounds(bank, strongest(bank, 64))
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def no_bfloat16_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_directions_are_orthonormal_and_the_strongest() -> None:
     bank = features(1000)
     bank -= bank.mean(0)
-    found = strongest_directions(bank, 32)
+    found = strongest(bank, 32)
     torch.testing.assert_close(found.T @ found, torch.eye(32), atol=1e-6, rtol=0)
     best = torch.linalg.svdvals(bank)[:12].square().sum()
     assert (bank @ found[:, :12]).square().sum() > 0.999 * best
@@ -93,7 +94,7 @@ def test_of_equal_rows_the_first_counts(bounds: Bounds) -> None:
 
 def test_a_query_that_is_far_from_all_is_left_open(no_bfloat16_tiles: None) -> None:
     bank = features(100 * GROUP)
-    directions = strongest_directions(bank - bank.mean(0), 64)
+    directions = strongest(bank - bank.mean(0), 64)
     aside = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 160)).astype("f4"))
     aside -= aside @ directions @ directions.T  # the bounds see its length alone
     far = 100 * aside / aside.norm(dim=1, keepdim=True)

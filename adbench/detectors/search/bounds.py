@@ -128,7 +128,7 @@ class Bounds(ABC):
         return index
 
     def _right(self, factor: Tensor, norm: int) -> Tensor:
-        """Return the factor (M, numbers) of the bank as it lies in a product; infinitely far, by column `norm`, behind the last."""
+        """Return a factor (M, numbers) of the bank as it lies in a product, with infinite norms, in column `norm`, behind it."""
         padded = torch.zeros(self.columns, factor.shape[1], dtype=factor.dtype)
         padded[len(factor) :, norm] = torch.inf
         padded[: len(factor)] = factor

@@ -23,11 +23,11 @@ Limits = tuple[float, Doubles | Floats, Bits, int]
 
 
 @compiled
-def _squared_distance_float64(left: Floats, right: Floats) -> float:
-    """Return the squared distance of two points (d,), in float64."""
+def _squared_distance_float64(points: Floats, one: int, other: int) -> float:
+    """Return the squared distance of two of the points (N, d), in float64. By index: slices of rows cost the coreset 5 %."""
     total = 0.0
-    for column in range(left.shape[0]):
-        difference = np.float64(left[column]) - np.float64(right[column])
+    for column in range(points.shape[1]):
+        difference = np.float64(points[one, column]) - np.float64(points[other, column])
         total += difference * difference
     return total
 
@@ -62,7 +62,7 @@ def _limit(squared_distance: float, lost: float, slack: float, precision: Limits
 def squared_distances_to(points: Floats, pick: int, squared: Doubles, first: int, stop: int) -> None:
     """Write the squared distances of the points first..stop to one of them."""
     for row in range(first, stop):
-        squared[row] = _squared_distance_float64(points[row], points[pick])
+        squared[row] = _squared_distance_float64(points, row, pick)
 
 
 @compiled
@@ -103,20 +103,20 @@ def update(
         first = _smallest_hit(bounds[: picks.shape[0]], hits, words)
         if first < 0:
             continue
-        point = points[rows[line]]
+        row = rows[line]
         measured += 1  # the smallest bound first: it lowers the limit for the others
-        best = min(squared[rows[line]], _squared_distance_float64(point, points[picks[first]]))
+        best = min(squared[row], _squared_distance_float64(points, row, picks[first]))
         limits[line] = _limit(best, lost[line], slack[line], precision)
         for word in range(words.shape[0]):
             if words[word]:
                 for column in range(8 * word, min(8 * word + 8, picks.shape[0])):
                     if hits[column] and column != first and bounds[column] <= limits[line]:
                         measured += 1
-                        found = _squared_distance_float64(point, points[picks[column]])
+                        found = _squared_distance_float64(points, row, picks[column])
                         if found < best:
                             best = found
                             limits[line] = _limit(best, lost[line], slack[line], precision)
-        squared[rows[line]] = best
+        squared[row] = best
     return measured
 
 
@@ -148,14 +148,14 @@ def pick(
         if squared[chosen] < level:
             return done
         order[done], squared[chosen] = chosen, -np.inf
-        bounds, point = values[chosen], points[held[chosen]]
+        bounds = values[chosen]
         for line in range(hits.shape[0]):
             hits[line] = bounds[line] <= limits[line]
         for word in range(words.shape[0]):
             if words[word]:
                 for line in range(8 * word, min(8 * word + 8, held.shape[0])):
                     if hits[line] and squared[line] > 0:
-                        found = _squared_distance_float64(points[held[line]], point)
+                        found = _squared_distance_float64(points, held[line], held[chosen])
                         if found < squared[line]:
                             squared[line] = found
                             limits[line] = _limit(found, lost[line], slack[line], precision)

@@ -30,7 +30,7 @@ REFINED = 1 << 18  # elements of one block of differences, likewise
 SMALL = 1 << 26  # multiply-adds that take about as long as to start threads and to wait for them
 SPARE = 4  # rows looked at beyond the k asked for, as products may swap rows that are equally near within rounding
 CANCELS = 1 / 16  # of the squared norm: below that share float32 products give distances to less than 1e-6
-LISTS, PROBED = 4, 16  # an inverted file has LISTS sqrt(M) lists and searches one in PROBED of them
+LISTS, LEAST_PROBED = 4, 8  # an inverted file has LISTS sqrt(M) lists, of which a query searches so many at least
 ROUNDS, PER_LIST = 10, 64  # of k-means, and rows for each of its centers
 
 
@@ -152,7 +152,9 @@ class NearestNeighbours:
         from adbench.detectors.search.kernels import nearest_within  # slow to import
 
         # float32 products of d numbers round squared distances by up to that much: several times what was measured
-        rounding = 2 * (centered.shape[1] + 32) * torch.finfo(torch.float32).eps * (norms.sqrt() + self.norms.max().sqrt()).square()
+        rounding = (
+            2 * (centered.shape[1] + 32) * torch.finfo(torch.float32).eps * (norms.sqrt() + self.norms.max().sqrt()).square()
+        )
         limit = value + 2 * rounding
         squared, index = torch.full_like(norms, torch.inf), torch.full((len(norms),), -1)
         for first in range(0, len(self), self.tile):
@@ -207,9 +209,9 @@ class InvertedFile(NearestNeighbours):
     """An approximate search on the CPU for banks that are too large for an exact one: faiss's `IndexIVFFlat`.
 
     The rows are divided among 4 sqrt(M) lists by the nearest of as many centers (at most M / 39: k-means wants 39 rows each).
-    A query looks into the sixteenth of the lists whose centers are nearest, at least into 8: about M / 16 + 4 sqrt(M)
-    distances in place of M. `centers` (lists, d), relative to the bank's mean, come from k-means, on one thread: the seed
-    alone decides them. A query for which the lists hold too few rows is searched exactly.
+    A query searches the sqrt(lists) / 2 lists whose centers are nearest, at least 8: about M^(3/4) / 4 rows and 4 sqrt(M)
+    centers. If these hold too few rows, it is searched exactly. `centers` (lists, d), relative to the bank's mean, are made
+    by k-means on one thread, so that the seed alone decides them.
     """
 
     def __init__(self, bank: Rows, seed: int = 0, centers: Tensor | None = None) -> None:
@@ -228,7 +230,7 @@ class InvertedFile(NearestNeighbours):
             self._lists = faiss.IndexIVFFlat(flat, rows.shape[1], len(centers))
             self._lists.train(rows)  # has its centers already
             self._lists.add(rows)
-        self.centers, self._lists.nprobe = centers, min(len(centers), max(8, len(centers) // PROBED))
+        self.centers, self._lists.nprobe = centers, min(len(centers), max(LEAST_PROBED, round(math.sqrt(len(centers)) / 2)))
 
     def _candidates(self, queries: Tensor, k: int) -> Tensor:
         centered, count = queries - self.center, min(k + SPARE, len(self)) if k > 1 else 1
