@@ -1,4 +1,4 @@
-"""Invertible networks on feature maps, shared by the detectors that train one. Registers nothing.
+"""Invertible networks on feature maps, shared by the detectors that train one.
 
 Every step maps (B, C, h, w) to the same shape and gives log |det J| per location, (B, h, w): all couplings here scale
 channel by channel, so that the determinant is a product over locations and the map's sum is the image's total.
@@ -20,14 +20,9 @@ def position_map(channels: int, height: int, width: int) -> Tensor:
     """
     half = channels // 2
     rates = torch.exp(torch.arange(0, half, 2) * -(math.log(10000.0) / half))
-    across, down = (_waves(torch.arange(size), rates) for size in (width, height))
+    angles = (rates[:, None] * torch.arange(size) for size in (width, height))
+    across, down = (torch.stack([angle.sin(), angle.cos()], dim=1).flatten(0, 1) for angle in angles)
     return torch.cat([across[:, None].expand(-1, height, -1), down[:, :, None].expand(-1, -1, width)])
-
-
-def _waves(places: Tensor, rates: Tensor) -> Tensor:
-    """Return (2 * len(rates), len(places)), sine and cosine in turn."""
-    angles = rates[:, None] * places
-    return torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)
 
 
 def pad_by_edge(x: Tensor, by: int) -> Tensor:
@@ -66,14 +61,14 @@ class Subnet(nn.Module):
         self.second = nn.Conv2d(hidden, outputs, kernel, padding=self.zeros)
 
     def forward(self, x: Tensor, factor: Tensor | float) -> Tensor:
-        """Return the output times `factor`: that is laid on the last weights, which are fewer than the values."""
+        """Return the output times `factor`. The last weights are multiplied by it: they are fewer than the values."""
         hidden = F.relu(self.first(pad_by_edge(x, self.repeated)), inplace=True)
         weight, bias = factor * self.second.weight, factor * cast(Tensor, self.second.bias)
         return F.conv2d(pad_by_edge(hidden, self.repeated), weight, bias, padding=self.zeros)
 
 
 class OneSidedStep(nn.Module):
-    """FastFlow's step: x1 (the first C - C//2 channels) moves x2, then a scale and offset per channel, then a permutation.
+    """FastFlow's step: x1 (the first C - C//2 channels) transforms x2, then a scale and offset per channel, then a permutation.
 
     a = 0.1 subnet(x1);  x2' = x2 exp(clamp tanh(a_s)) + a_t;  y = P([x1, x2'] * scale + offset), where
     scale = 0.1 softplus(g, beta=0.5) starts as 1 and offset as 0.
@@ -110,24 +105,24 @@ class OneSidedStep(nn.Module):
 
 
 class TwoSidedStep(nn.Module):
-    """AST's step: a permutation, then each half moves the other, both told where they are by the map `where`.
+    """AST's step: a permutation, then each half transforms the other, both conditioned on the position map `where`.
 
     y1 = x1 exp(l(s2)) + t2 with (s2, t2) = gamma2 N2(x2, where);  y2 = x2 exp(l(s1)) + t1 with (s1, t1) = gamma1 N1(y1,
     where);  l(s) = clamp 0.636 atan(s / clamp). The gammas start as 0: the step starts as the bare permutation.
     """
 
-    def __init__(self, channels: int, hidden: int, kernel: int, clamp: float, places: int) -> None:
+    def __init__(self, channels: int, hidden: int, kernel: int, clamp: float, positions: int) -> None:
         super().__init__()
         self.sizes, self.clamp = [channels // 2, channels - channels // 2], clamp
         first, second = self.sizes
         self.permutation = Permutation(channels)
-        self.subnet1 = Subnet(first + places, hidden, 2 * second, kernel, repeat_edges=True)
-        self.subnet2 = Subnet(second + places, hidden, 2 * first, kernel, repeat_edges=True)
+        self.subnet1 = Subnet(first + positions, hidden, 2 * second, kernel, repeat_edges=True)
+        self.subnet2 = Subnet(second + positions, hidden, 2 * first, kernel, repeat_edges=True)
         self.gamma1, self.gamma2 = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
     def _move(self, subnet: nn.Module, gamma: Tensor, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-        told = torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)
-        logs, shift = subnet(told, gamma).chunk(2, dim=1)
+        conditioned = torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)
+        logs, shift = subnet(conditioned, gamma).chunk(2, dim=1)
         return self.clamp * 0.636 * torch.atan(logs / self.clamp), shift
 
     def forward(self, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,23 +142,23 @@ class TwoSidedStep(nn.Module):
 
 
 class Flow(nn.Module):
-    """Steps one after the other; what conditions them is handed to each."""
+    """Steps one after the other, each with the same conditions."""
 
     def __init__(self, steps: Iterable[nn.Module]) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
 
-    def forward(self, x: Tensor, *told: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Return z (B, C, h, w) and log |det dz/dx| per location (B, h, w)."""
         total = x.new_zeros(len(x), *x.shape[2:])
         for step in self.steps:
-            x, logdet = step(x, *told)
+            x, logdet = step(x, *conditions)
             total = total + logdet
         return x, total
 
-    def inverse(self, z: Tensor, *told: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, *conditions: Tensor) -> Tensor:
         for step in reversed(self.steps):
-            z = cast(OneSidedStep, step).inverse(z, *told)
+            z = cast(OneSidedStep, step).inverse(z, *conditions)
         return z
 
 
