@@ -44,11 +44,10 @@ class Precision(NamedTuple):
         kind = (torch.float32 if self.drop else self.dtype) if exact else torch.bfloat16  # TF32 and bfloat16 round more
         return np.float32((columns + 32) * torch.finfo(kind).eps) * np.square(np.sqrt(norms) + np.float32(longest))
 
-    def limits(self) -> tuple[float, NDArray[np.floating], NDArray[np.signedinteger], int]:
-        """Return the kernels' `precision`: `spare`, one number, the same memory as an integer, and `drop`."""
-        number = torch.empty(1, dtype=torch.float32 if self.drop else self.dtype)
-        bits = number.view(torch.int64 if number.dtype == torch.float64 else torch.int32)
-        return self.spare, number.numpy(), bits.numpy(), self.drop
+    @property
+    def for_kernels(self) -> tuple[float, int, bool]:
+        """`spare`, `drop`, and whether it is float64."""
+        return self.spare, self.drop, self.dtype == torch.float64
 
 
 PRECISIONS = (
@@ -79,7 +78,7 @@ class Bounds(ABC):
     """
 
     precision: Precision
-    factor: Tensor  # (numbers, columns): the right factor of a product of bounds
+    norm: int  # column of the bank's factor that holds its norms
     work = 0.0  # multiply-adds that a query is expected to cost
 
     def __init__(self, bank: Tensor) -> None:
@@ -88,10 +87,21 @@ class Bounds(ABC):
         self.columns = self.groups * GROUP
         self.most = max(2 * GROUP, self.groups // 2)  # groups left to one query
         self.longest = float((bank - self.center).square_().sum(1).max().sqrt())
+        factor, _, lost = self._factor(bank, is_left=False)
+        padded = torch.zeros(self.columns, factor.shape[1], dtype=factor.dtype)
+        padded[len(bank) :, self.norm] = torch.inf
+        padded[: len(bank)] = factor
+        self.factor, self.lost = padded.T.contiguous(), lost.max()  # as it lies in a product
 
     @abstractmethod
+    def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return points (Q, d) as a factor of a product of bounds, their squared norms and what rounding took of them (Q,)."""
+
     def matrix(self, queries: Tensor) -> Matrix:
         """Return the bounds of queries (Q, d); behind the last row they are larger than any limit."""
+        factor, norms, lost = self._factor(queries, is_left=True)
+        slack = self.precision.slack(norms.numpy(), self.longest, len(self.factor))
+        return Matrix((factor @ self.factor).view(self.precision.bits), lost.add_(self.lost), torch.from_numpy(slack))
 
     @abstractmethod
     def cost(self, left: float) -> float:
@@ -123,16 +133,9 @@ class Bounds(ABC):
 
         bits, lost, slack = (tensor.numpy() for tensor in self.matrix(queries))
         index, bank = torch.empty(len(queries), dtype=torch.int64), self.bank.numpy()
-        limits = self.precision.limits()
-        kernels.nearest(bits, self.groups, bank, queries.numpy(), lost, slack, limits, self.most, index.numpy())
+        precision = self.precision.for_kernels
+        kernels.nearest(bits, self.groups, bank, queries.numpy(), lost, slack, precision, self.most, index.numpy())
         return index
-
-    def _right(self, factor: Tensor, norm: int) -> Tensor:
-        """Return a factor (M, numbers) of the bank as it lies in a product, with infinite norms, in column `norm`, behind it."""
-        padded = torch.zeros(self.columns, factor.shape[1], dtype=factor.dtype)
-        padded[len(factor) :, norm] = torch.inf
-        padded[: len(factor)] = factor
-        return padded.T.contiguous()
 
 
 def argmin(values: Tensor) -> Tensor:
@@ -149,29 +152,20 @@ class DirectionBounds(Bounds):
     precision: Precision = PRECISIONS[1]
 
     def __init__(self, bank: Tensor, directions: Tensor) -> None:
+        self.directions, self.norm = directions, directions.shape[1] + 1
         super().__init__(bank)
-        self.directions = directions
-        self.factor = self._right(self._factor(bank, is_left=False)[0], -2)
 
-    def matrix(self, queries: Tensor) -> Matrix:
-        factor, norms = self._factor(queries, is_left=True)
-        slack = self.precision.slack(norms.numpy(), self.longest, len(self.factor))
-        return Matrix((factor @ self.factor).view(torch.int32), torch.zeros(len(queries)), torch.from_numpy(slack))
-
-    def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor]:
-        """Return points (Q, d) as a factor of a product of bounds (Q, p + 3), and squared norms (Q,).
-
-        The rest is formed, not its square by a difference of squares: a root magnifies the rounding of that.
-        """
+    def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
         from adbench.detectors.search import kernels  # slow to import
 
         centered = points - self.center
         along = centered @ self.directions
+        # the rest is formed, not its square by a difference of squares: a root magnifies the rounding of that
         rest = (centered.sub_(along @ self.directions.T)).square_().sum(1, keepdim=True).sqrt_()
         reduced, (count, numbers) = torch.cat([along, rest], 1).numpy(), (len(points), along.shape[1] + 1)
         factor, norms, zero = torch.empty(count, numbers + 2), torch.empty(count), np.zeros(numbers, np.float32)
         kernels.float_factors(reduced, np.arange(count), zero, is_left, factor.numpy(), norms.numpy())
-        return factor, norms
+        return factor, norms, torch.zeros(count)
 
     def cost(self, left: float) -> float:
         rows, dim = self.bank.shape
@@ -198,21 +192,14 @@ class Bfloat16Bounds(Bounds):
     precision: Precision = PRECISIONS[0]
 
     def __init__(self, bank: Tensor) -> None:
+        self.norm = bank.shape[1]
         super().__init__(bank)
-        factor, _, lost = self._factor(bank, is_left=False)
-        self.lost, self.factor = lost.max(), self._right(factor, bank.shape[1])
-
-    def matrix(self, queries: Tensor) -> Matrix:
-        factor, norms, lost = self._factor(queries, is_left=True)
-        slack = self.precision.slack(norms.numpy(), self.longest, len(self.factor))
-        return Matrix((factor @ self.factor).view(torch.int16), lost.add_(self.lost), torch.from_numpy(slack))
 
     def cost(self, left: float) -> float:
         dim = self.bank.shape[1]
         return dim * self.columns / BFLOAT16_SPEED + COST * dim * left
 
     def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return points (Q, d) as a factor of a product of bounds, squared norms and the lengths that rounding took (Q,)."""
         from adbench.detectors.search import kernels  # slow to import
 
         (count, dim), norms, lost = points.shape, torch.empty(len(points)), torch.empty(len(points))

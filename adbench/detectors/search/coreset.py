@@ -139,8 +139,8 @@ class SelectionOnCpu(Selection):
         squared[: len(held)] = self.squared[held]
         order = np.empty(self.num_picks - self.done, np.int64)
         lost += lost_right.max()
-        limits = self.precision.limits()
-        found = self.kernels.pick(values, self.points, held.numpy(), lost, slack, limits, squared, level, order)
+        precision = self.precision.for_kernels
+        found = self.kernels.pick(values, self.points, held.numpy(), lost, slack, precision, squared, level, order)
         first, self.done = self.done, self.done + found
         self.picks[first : self.done] = held[order[:found]]
         self.squared[held], self.seen[held] = torch.from_numpy(squared[: len(held)]), self.done
@@ -175,11 +175,11 @@ class SelectionOnCpu(Selection):
         """Bring a block of points, those that have seen the fewest picks first, up to date."""
         left, lost, slack = self._factor(rows, is_left=True)
         lost += self.lost
-        limits, squared = self.precision.limits(), self.squared.numpy()
+        precision, squared = self.precision.for_kernels, self.squared.numpy()
         for chunk in range(int(self.seen[rows[0]]) // CHUNK, -(-self.done // CHUNK)):
             values = self._bits(left, self.right[chunk])
             picks = self.picks[chunk * CHUNK : min((chunk + 1) * CHUNK, self.done)].numpy()
-            found = self.kernels.update(values, self.points, rows.numpy(), picks, lost, slack, limits, squared)
+            found = self.kernels.update(values, self.points, rows.numpy(), picks, lost, slack, precision, squared)
             self.shares.append(found / values.size)
         self.seen[rows] = self.done
 

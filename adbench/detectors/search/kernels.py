@@ -6,7 +6,7 @@ rounded points. Its bits are compared as integers, which have the order of the n
 If `lost` is the length that rounding took of two points together, and `slack` the rounding of the product itself, then by the
 triangle inequality |x - y|^2 <= s implies a product of at most (sqrt(s) + lost)^2 / 2 + slack: the limit of `_limit`.
 
-`precision` is what `bounds.Precision.limits` returns. N points, M rows of a bank, Q queries, R rows, P picks, d dimensions.
+`precision` is `bounds.Precision.for_kernels`. N points, M rows of a bank, Q queries, R rows, P picks, d dimensions.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Bits = NDArray[np.int16] | NDArray[np.int32] | NDArray[np.int64]
-Limits = tuple[float, Doubles | Floats, Bits, int]
+Precision = tuple[float, int, bool]
 
 
 @compiled
@@ -43,19 +43,12 @@ def _squared_distance_float32(left: Floats, right: Floats) -> np.float32:
 
 
 @compiled
-def _own(precision: Limits) -> Limits:
-    """Return `precision` with memory of its own: each thread writes to it."""
-    spare, number, bits, drop = precision
-    own = np.empty_like(number)
-    return spare, own, own.view(bits.dtype), drop
-
-
-@compiled
-def _limit(squared_distance: float, lost: float, slack: float, precision: Limits) -> int:
+def _limit(squared_distance: float, lost: float, slack: float, precision: Precision) -> int:
     """Return the largest bits of a product that two points of at most this squared distance may have."""
-    spare, number, bits, drop = precision
-    number[0] = spare * ((np.sqrt(squared_distance) + lost) ** 2 / 2 + slack)
-    return int(bits[0] >> drop) + 1
+    spare, drop, is_float64 = precision
+    product = spare * ((np.sqrt(squared_distance) + lost) ** 2 / 2 + slack)
+    bits = np.float64(product).view(np.int64) if is_float64 else np.int64(np.float32(product).view(np.int32))
+    return (bits >> drop) + 1
 
 
 @compiled
@@ -79,13 +72,19 @@ def _smallest_hit(bounds: Bits, hits: NDArray[np.uint8], words: NDArray[np.uint6
 
 @compiled
 def update(
-    values: Bits, points: Floats, rows: Indices, picks: Indices, lost: Floats, slack: Floats, precision: Limits, squared: Doubles
+    values: Bits,
+    points: Floats,
+    rows: Indices,
+    picks: Indices,
+    lost: Floats,
+    slack: Floats,
+    precision: Precision,
+    squared: Doubles,
 ) -> int:
     """Bring `squared` (N,), the squared distances to the nearest pick, up to date with `picks` (P,) for `rows` (R,).
 
     values (>= R, >= P, a multiple of 8): bounds of their squared distances; lost, slack (R,). Return how many were measured.
     """
-    precision = _own(precision)
     measured, limits = 0, np.empty(rows.shape[0], values.dtype)
     for line in range(rows.shape[0]):
         limits[line] = _limit(squared[rows[line]], lost[line], slack[line], precision)
@@ -122,7 +121,7 @@ def update(
 
 @compiled
 def pick(
-    values: Bits, points: Floats, held: Indices, lost: Floats, slack: Floats, precision: Limits, squared: Doubles,
+    values: Bits, points: Floats, held: Indices, lost: Floats, slack: Floats, precision: Precision, squared: Doubles,
     level: float, order: Indices,
 ) -> int:  # fmt: skip
     """Write to `order` indices of `held` (K,), farthest first, while their squared distance is at least `level`.
@@ -130,7 +129,6 @@ def pick(
     squared (K' >= K, a multiple of 8): squared distances to all picks, kept up to date, -inf once picked and behind the
     K-th. Of equally far points the first is picked. values (>= K, K'): bounds between the points. Return how many were picked.
     """
-    precision = _own(precision)
     limits = np.empty(squared.shape[0], values.dtype)
     for line in range(held.shape[0]):
         limits[line] = _limit(squared[line], lost[line], slack[line], precision)
@@ -190,7 +188,7 @@ def _smallest(bounds: Bits, groups: int, smallest: Bits) -> int:
 
 @compiled
 def nearest(
-    values: Bits, groups: int, bank: Floats, queries: Floats, lost: Floats, slack: Floats, precision: Limits, most: int,
+    values: Bits, groups: int, bank: Floats, queries: Floats, lost: Floats, slack: Floats, precision: Precision, most: int,
     index: Indices,
 ) -> None:  # fmt: skip
     """Write to `index` (Q,) the nearest row of each query, the first of equally near ones; -1 if too many may be the nearest.
@@ -199,7 +197,6 @@ def nearest(
     group j % groups, so that groups are compared a CPU's vector at a time. Too many: more than `most` groups have a row that
     may be the nearest. A query that is not finite gets -1, too.
     """
-    precision = _own(precision)
     smallest, limit = np.empty(groups, values.dtype), np.empty(1, values.dtype)
     for query in range(values.shape[0]):
         bounds, row = values[query], queries[query]
