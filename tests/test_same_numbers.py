@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from adbench.detectors import mahalanobis, padim, patchcore
-from adbench.detectors.search import bounds
-from adbench.detectors.search import coreset
-from adbench.detectors.search import nearest
+from adbench.detectors.search import bounds, coreset, nearest
 from adbench.features import extraction
 from adbench.metrics.support import counting
 from adbench.models.training import Choices, evaluate_model, train_model

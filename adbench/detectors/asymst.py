@@ -145,7 +145,8 @@ class AsymST(TrainedDetector):
         """Return mean_C (z_t - z_s)^2 of each cell."""
         x = self._prepare(layers)
         where = _positions(x.shape[1:], x.device)
-        return (_targets(self.networks_["teacher"], x, where) - self.networks_["student"](x, where)).square().mean(dim=1)
+        difference: Tensor = _targets(self.networks_["teacher"], x, where) - self.networks_["student"](x, where)
+        return difference.square().mean(dim=1)
 
     def score_images(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the scores (N,) of images with these maps (N, h, w): their mean or maximum."""

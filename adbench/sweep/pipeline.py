@@ -82,7 +82,8 @@ def features(
     found = {layer: runtime.store.read(key) for layer, key in keys.items()}
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
-        sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
+        names = [sample.name for sample in samples]
+        sidecar = {"images": names, "split": split, "device": runtime.device.type, "versions": library_versions()}
         write_features(runtime, network, missing, [sample.path for sample in samples], sidecar)
     entries = {layer: entry or runtime.store.read(keys[layer]) for layer, entry in found.items()}
     return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}

@@ -48,7 +48,7 @@ def _limit(squared_distance: float, lost: float, slack: float, precision: Precis
     spare, drop, is_float64 = precision
     product = spare * ((np.sqrt(squared_distance) + lost) ** 2 / 2 + slack)
     bits = np.float64(product).view(np.int64) if is_float64 else np.int64(np.float32(product).view(np.int32))
-    return (bits >> drop) + 1
+    return int(bits >> drop) + 1
 
 
 @compiled

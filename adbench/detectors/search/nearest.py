@@ -225,7 +225,7 @@ class InvertedFile(NearestNeighbours):
                 limits = {"min_points_per_centroid": 1, "max_points_per_centroid": PER_LIST}
                 means = faiss.Kmeans(rows.shape[1], lists, niter=ROUNDS, seed=seed, **limits)
                 means.train(rows)
-                centers = torch.from_numpy(means.centroids.copy())
+                centers = torch.from_numpy(np.array(means.centroids))
             flat.add(centers.numpy())
             self._lists = faiss.IndexIVFFlat(flat, rows.shape[1], len(centers))
             self._lists.train(rows)  # has its centers already

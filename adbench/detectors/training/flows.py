@@ -47,9 +47,6 @@ class Permutation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.index_select(1, self.order)
 
-    def inverse(self, y: Tensor) -> Tensor:
-        return y.index_select(1, self.order.argsort())
-
 
 class Subnet(nn.Module):
     """k x k convolution, ReLU, k x k convolution, with zeros or repeated edges around."""
@@ -83,25 +80,12 @@ class OneSidedStep(nn.Module):
         self.offset = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.permutation = Permutation(channels)
 
-    def _scale(self) -> Tensor:
-        return 0.1 * F.softplus(self.scale_raw, beta=0.5)
-
-    def _move(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        logs, shift = self.subnet(x1, 0.1).split(self.moved, dim=1)
-        return self.clamp * torch.tanh(logs), shift
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
-        logs, shift = self._move(x1)
-        scale = self._scale()
+        logs, shift = self.subnet(x1, 0.1).split(self.moved, dim=1)
+        logs, scale = self.clamp * torch.tanh(logs), 0.1 * F.softplus(self.scale_raw, beta=0.5)
         moved = torch.cat([x1, torch.addcmul(shift, x2, logs.exp())], dim=1)
         return self.permutation(torch.addcmul(self.offset, moved, scale)), logs.sum(dim=1) + scale.log().sum()
-
-    def inverse(self, y: Tensor) -> Tensor:
-        x = (self.permutation.inverse(y) - self.offset) / self._scale()
-        x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
-        logs, shift = self._move(x1)
-        return torch.cat([x1, (x2 - shift) * (-logs).exp()], dim=1)
 
 
 class TwoSidedStep(nn.Module):
@@ -133,13 +117,6 @@ class TwoSidedStep(nn.Module):
         y = torch.cat([y1, torch.addcmul(shift1, x2, logs1.exp())], dim=1)
         return y, logs1.sum(dim=1) + logs2.sum(dim=1)
 
-    def inverse(self, y: Tensor, where: Tensor) -> Tensor:
-        y1, y2 = torch.split(y, self.sizes, dim=1)
-        logs1, shift1 = self._move(self.subnet1, self.gamma1, y1, where)
-        x2 = (y2 - shift1) * (-logs1).exp()
-        logs2, shift2 = self._move(self.subnet2, self.gamma2, x2, where)
-        return self.permutation.inverse(torch.cat([(y1 - shift2) * (-logs2).exp(), x2], dim=1))
-
 
 class Flow(nn.Module):
     """Steps one after the other, each with the same conditions."""
@@ -155,11 +132,6 @@ class Flow(nn.Module):
             x, logdet = step(x, *conditions)
             total = total + logdet
         return x, total
-
-    def inverse(self, z: Tensor, *conditions: Tensor) -> Tensor:
-        for step in reversed(self.steps):
-            z = cast(OneSidedStep, step).inverse(z, *conditions)
-        return z
 
 
 def negative_log_likelihood(z: Tensor, logdet: Tensor) -> Tensor:
