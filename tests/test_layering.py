@@ -12,7 +12,7 @@ import adbench
 ROOT = Path(adbench.__file__).parent
 ROOMS = (
     "types", "core", "data", "backbones", "features", "detectors", "metrics", "statistics", "pictures", "sweep", "models",
-    "reports", "selection", "cli",
+    "reports", "selection", "cli", "testing",
 )  # fmt: skip
 RANK = {name: rank for rank, name in enumerate(ROOMS)}
 MODULES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or not path.name.startswith("__")]

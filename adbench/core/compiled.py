@@ -1,10 +1,10 @@
-"""Loops compiled by numba, for what no row of tensor operations does as fast; they hold no lock of Python's.
+"""Loops compiled by numba, for computations that a sequence of tensor operations does more slowly.
 
-What a loop reads stays in the first cache from one step to the next, and a thread that has started one waits for no other:
-between tensor operations threads wait for each other's turn at the interpreter, which in a short search is most of the time.
-The machine code is kept on disk beside the loop's file, or in the user's cache folder, so only a first call ever compiles.
-A loop calls none of another file: what is kept would not know of changes there.
-This package is slow to import: what calls a loop imports it there.
+A compiled loop keeps its data in the processor's first cache and releases Python's interpreter lock. Between tensor operations,
+threads wait for that lock, which takes most of the time of a short search. The machine code is cached on disk, beside the
+source file or in the user's cache folder, so only the first call ever compiles. A compiled loop must call only loops of its own
+file: numba does not notice changes in other files. Importing numba takes a quarter of a second, so modules with compiled loops
+are imported where they are called.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ Output = TypeVar("Output")
 
 
 def compiled(function: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
-    """Compile a function on its first call. Sums may be formed in any order, as in tensor operations."""
+    """Compile a function at its first call. Sums may be formed in any order, as in tensor operations."""
     compiler = partial(numba.njit, nogil=True, fastmath={"reassoc", "contract"})
     try:
         made: Callable[Inputs, Output] = compiler(cache=True)(function)
-    except RuntimeError:  # no folder to keep it in
+    except RuntimeError:  # no folder to cache it in
         made = compiler()(function)
     return made

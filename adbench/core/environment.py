@@ -1,4 +1,4 @@
-"""What a reader needs to compare numbers and timings of two machines. Importing this module loads no torch."""
+"""Facts about the machine: memory, library versions, devices, folders. Importing this module loads no torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adbench import __version__
+from adbench.core import plugins
 from adbench.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def forget_peaks() -> None:
-    """Let the peaks of memory begin anew; outside of Linux that of the process stays the one since its start."""
+    """Reset the peaks of memory; outside Linux the peak of the process remains the one since its start."""
     if sys.platform == "linux":
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -41,20 +42,20 @@ def peak_memory_mb() -> float:
 
 
 def accelerator_memory_mb() -> float | None:
-    """Return the most memory that tensors took of the GPU since `forget_peaks`, in MB; None if it is not used."""
+    """Return the peak of tensor memory on the GPU since `forget_peaks`, in MB (10^6 bytes); None if no GPU is in use."""
     torch = _torch_on_gpu()
     return torch.cuda.max_memory_allocated() / 1e6 if torch else None
 
 
 def _torch_on_gpu() -> Any:
-    """Return torch if this process has begun to use a GPU with it, else None; to ask the GPU itself would begin it."""
+    """Return torch if this process already uses a GPU, else None. Asking the GPU itself would initialize it."""
     torch = sys.modules.get("torch")
     return torch if torch and torch.cuda.is_initialized() else None
 
 
 @lru_cache(maxsize=1)
 def memory_bytes() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or less where a container has a limit."""
+    """Return the bytes of memory that this process may use: the machine's, or the limit of its container."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # versions 2 and 1
     texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
@@ -63,23 +64,25 @@ def memory_bytes() -> int:
 
 @lru_cache(maxsize=1)
 def library_versions() -> dict[str, str]:
-    """Return the versions of everything that can move a number."""
+    """Return the versions of all libraries that can change a number."""
     packages = ("torch", "torchvision", "timm", "numpy", "scipy", "numba", "faiss-cpu", "pillow")
     return {"adbench": __version__} | {package: version(package) for package in packages}
 
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, Any]:
-    """Return what a reader needs to compare timings: versions, processor, accelerator, threads.
+    """Return what a reader needs to compare numbers and timings: versions, plug-ins, processor, accelerator, threads.
 
-    tf32: whether convolutions of detectors may use it; extraction never does.
+    tf32: whether convolutions of detectors may use it; extraction never does. plugins: the SHA-256 of each one's source code,
+    by name; absent where there are none.
     """
     import torch
 
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32
-    return library_versions() | system | {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}
+    facts = {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}
+    return library_versions() | system | facts | ({"plugins": plugins.digests()} if plugins.digests() else {})
 
 
 def choose_device(name: str) -> torch.device:
@@ -97,6 +100,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_device(name: str) -> None:
-    """Raise UsageError as `choose_device` does, without torch for a name that is right on every machine."""
+    """Raise UsageError as `choose_device` does; load no torch for a device that every machine has."""
     if name not in ("auto", "cpu"):
         choose_device(name)
+
+
+def cache_folder(chosen: Path | None = None) -> Path:
+    """Return the cache folder: the chosen one, else ADBENCH_CACHE, else the platform's."""
+    from platformdirs import user_cache_path
+
+    return chosen or Path(os.environ.get("ADBENCH_CACHE") or user_cache_path("adbench", appauthor=False))

@@ -2,12 +2,12 @@
 
 
 class AdbenchError(Exception):
-    """Base of every error that the command line prints as one line; `exit_code` is the process's."""
+    """Base of every error that the command line prints as one line before it ends with `exit_code`."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message on one line, also where a file's name or a value that it tells has several."""
+        """Return the message on one line, even if a file name or a value in it contains line breaks."""
         return " ".join(super().__str__().splitlines())
 
 
@@ -24,7 +24,7 @@ class DataError(AdbenchError):
 
 
 class WeightsError(DataError):
-    """Backbone weights that are not there, cannot be fetched, or do not fit the network."""
+    """Backbone weights that are missing, cannot be downloaded, or do not fit the network."""
 
 
 class DetectorError(AdbenchError):
@@ -32,6 +32,6 @@ class DetectorError(AdbenchError):
 
 
 class ClusterError(AdbenchError):
-    """Slurm or Ray, or the Python package for it, that is not installed, not reachable, or refuses the tasks."""
+    """Slurm or Ray, or its Python package, is not installed or not reachable, or it refuses the tasks."""
 
     exit_code = 3

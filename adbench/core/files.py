@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside the target, then renamed; hashed as they lie on disk."""
+"""Files that are complete or absent: written beside the target, then renamed. And hashes of files."""
 
 import hashlib
 import os
@@ -9,9 +9,7 @@ from pathlib import Path
 
 from adbench.core.errors import DataError
 
-_UMASK = os.umask(0)  # it can only be read by setting it: here, while no other thread does
-
-
+_UMASK = os.umask(0)  # the umask can only be read by setting it; at import no other thread does
 os.umask(_UMASK)
 
 
@@ -19,10 +17,10 @@ os.umask(_UMASK)
 def replacing(target: Path, unless: Callable[[], bool] = lambda: False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in `target`'s folder; rename it to `target` at the end, remove it after an error.
 
-    It is also removed if `unless` is true by then: what another process has made meanwhile stays. `durable`: wait until it
-    is on the disk, so that it outlives a power cut; that may take longer than to make what is in it.
+    It is also removed if `unless()` is true by then, so that a file which another process has made meanwhile stays. durable: wait
+    until the content is on the disk, so that it survives a power cut; this can take longer than computing it did.
 
-    Raises DataError if the folder cannot be made or written, so that a full disk or a read-only folder is one line.
+    Raises DataError if the folder cannot be made or written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +49,7 @@ def unwritable(target: Path, error: OSError) -> DataError:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` atomically."""
+    """Write `text` as UTF-8 to `target`, atomically."""
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from adbench.core import plugins
 from adbench.core.errors import DataError
 from adbench.core.files import write_text
 from adbench.types import digest
@@ -75,9 +76,9 @@ def _read(file: Path, made_by: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def code_and_libraries() -> str:
-    """Return a digest of this package's source code and of the versions of torch, torchvision and timm."""
+    """Return a digest of the source code of this package and its plug-ins, and of the versions of torch, torchvision and timm."""
     folder = Path(__file__).parent.parent
     sources = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         sources.update(f"\n{path.relative_to(folder)}\n".encode() + path.read_bytes())
-    return digest([sources.hexdigest(), *(version(package) for package in ("torch", "torchvision", "timm"))])
+    return digest([sources.hexdigest(), plugins.digests(), *(version(package) for package in ("torch", "torchvision", "timm"))])

@@ -1,19 +1,35 @@
-"""Plug-in tables: every module of a package registers its items, and a lookup suggests the nearest valid name."""
+"""Plug-in tables: every module of a package registers its items, and a lookup suggests the nearest valid name.
+
+Plug-ins from outside the package register theirs in the same way (plugins.py).
+"""
 
 import difflib
 import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from adbench.core import plugins
 from adbench.core.errors import UsageError
 
 T = TypeVar("T")
+TABLES = {  # by kind: the package that holds the plug-ins, and the name of its table
+    "analyses": ("adbench.reports.analyses", "ANALYSES"),
+    "datasets": ("adbench.data.layouts", "DATASETS"),
+    "defects": ("adbench.data.synthetic.kinds", "KINDS"),
+    "detectors": ("adbench.detectors", "DETECTORS"),
+    "executors": ("adbench.sweep.executors", "EXECUTORS"),
+    "families": ("adbench.backbones.families", "FAMILIES"),
+    "formats": ("adbench.reports.formats", "FORMATS"),
+    "metrics": ("adbench.metrics", "METRICS"),
+    "pretrainings": ("adbench.backbones.pretraining", "PRETRAININGS"),
+    "studies": ("adbench.reports.studies", "STUDIES"),
+}
 
 
 def squeeze(name: str) -> str:
-    """Return `name` as it is compared: lower case, letters and digits only (`ResNet-50` = `resnet50`)."""
+    """Return the form of `name` that is compared: lower case, letters and digits only (`ResNet-50` becomes `resnet50`)."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -42,7 +58,7 @@ def match(kind: str, name: str, names: Iterable[str], see: str = "", where: str 
 
 
 class Registry(Generic[T]):
-    """Items of one kind by name. The package's modules are imported at the first lookup: a new item is one new file."""
+    """Items of one kind by name. The modules of `package` are imported at the first lookup, so a new item is one new file."""
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind, self.package = kind, package
@@ -53,6 +69,8 @@ class Registry(Generic[T]):
         """Return a decorator that files its argument under `name`; a name taken twice is a programming error."""
 
         def add(item: T) -> T:
+            if plugins.is_loading():
+                self._import_own()  # first, so that a name which is taken is the outsider's error
             if name in self._items:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
             self._items[name] = item
@@ -65,13 +83,17 @@ class Registry(Generic[T]):
         return sorted(self.items())
 
     def items(self) -> dict[str, T]:
-        """Return all items by name, importing the package's modules first."""
+        """Return all items by name; import the package's modules and the plug-ins from outside first."""
+        self._import_own()
+        plugins.load()
+        return self._items
+
+    def _import_own(self) -> None:
         if not self._loaded:
             package = importlib.import_module(self.package)
             for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
                 importlib.import_module(f"{self.package}.{module}")
             self._loaded = True
-        return self._items
 
     def canonical(self, name: str) -> str:
         """Return the registered name that a user meant by `name`; raise UsageError with the nearest one."""
@@ -80,3 +102,10 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """Return the item called `name`; raise UsageError with the nearest valid name."""
         return self.items()[self.canonical(name)]
+
+
+def table(kind: str) -> Registry[Any]:
+    """Return the plug-in table of a kind in `TABLES`."""
+    package, name = TABLES[kind]
+    found: Registry[Any] = getattr(importlib.import_module(package), name)
+    return found

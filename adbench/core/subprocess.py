@@ -1,6 +1,6 @@
-"""What only torch can tell, asked in a process of its own: the one that plans a sweep and watches its workers stays small.
+"""Run a function that needs torch in a process of its own, so that the process which plans a sweep stays small.
 
-Torch takes 500 MB and seconds to load; a sweep's parent on a login node may live for days.
+Torch takes 500 MB and seconds to load, and the parent of a sweep may live for days on a login node.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from adbench.core.memo import Memo, code_and_libraries
 T = TypeVar("T")
 
 
-def in_subprocess(question: Callable[[], T]) -> T:
-    """Return what `question` returns in a new process, or raise the AdbenchError that it raises; both are pickled.
+def in_subprocess(function: Callable[[], T]) -> T:
+    """Return what `function` returns in a new process, or raise the AdbenchError that it raises; both are pickled.
 
-    If that process dies, for its memory or otherwise, the question is asked in this one.
+    If the new process dies, for lack of memory or otherwise, the function is called in this one.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, question), daemon=True)
+    process = context.Process(target=_answer, args=(theirs, function), daemon=True)
     process.start()
     theirs.close()
     try:
         outcome = ours.recv()
     except EOFError:
-        return question()
+        return function()
     finally:
         process.terminate()
         process.join()
@@ -43,21 +43,21 @@ def in_subprocess(question: Callable[[], T]) -> T:
     return outcome  # type: ignore[no-any-return]
 
 
-def _answer(pipe: Connection, question: Callable[[], object]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the parent, which ends this process
+def _answer(pipe: Connection, function: Callable[[], object]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     try:
-        pipe.send(question())
+        pipe.send(function())
     except AdbenchError as error:
         pipe.send(error)
 
 
 def default_threads(memo: Path) -> int:
-    """Return how many CPU threads torch uses here; `memo` is a folder that remembers it."""
+    """Return the number of CPU threads that torch uses on this machine; `memo` is the folder of the memo that keeps it."""
     if "torch" in sys.modules:
         return _threads()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    settings = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")]
-    question = ["threads", os.uname().nodename if hasattr(os, "uname") else "", cores, *settings]
+    variables = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")]
+    question = ["threads", os.uname().nodename if hasattr(os, "uname") else "", cores, *variables]
     return int(Memo(memo / "threads.json", code_and_libraries()).to(question, partial(in_subprocess, _threads)))
 
 

@@ -1,7 +1,7 @@
-"""Blocks of a long computation on several CPU threads, one block each: far fewer waits than torch's own threads need.
+"""Threads: blocks of a long computation on several CPU threads, and maps over items that keep their order.
 
-Torch divides every operation and waits for all threads at its end, thousands of times for a row of small products; when
-another process holds one of the cores each of these waits costs a time slice.
+Torch splits every operation over its threads and waits for all of them at its end. A computation of many small products waits
+thousands of times, and each wait costs a time slice when another process occupies a core. One block per thread waits once.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Spread = Callable[[Callable[[Any], None], Sequence[Any]], None]  # calls a funct
 
 @contextmanager
 def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
-    """Give a function that calls another on each item, on as many threads as torch may use, and waits for the last.
+    """Yield a function that calls another one on each item, on as many threads as torch may use, and waits for the last.
 
-    Meanwhile torch works on one thread in each of them; its setting is put back at the end. On a device other than the
-    CPU, or where several threads are not worth it, the items come one after the other. The calls must not touch the same data.
+    Within the block, torch uses one thread in each of them; its setting is restored at the end. On a device other than the CPU,
+    or with `worth` false, the items are processed one after the other. The calls must not write to the same data.
     """
     count = torch.get_num_threads()
     if device.type != "cpu" or count == 1:
@@ -50,7 +50,7 @@ def _spread(count: int) -> Spread:
     def spread(call: Callable[[Any], None], items: Sequence[Any]) -> None:
         waiting, lock = iter(items), Lock()
 
-        @torch.inference_mode()  # that mode is a thread's own
+        @torch.inference_mode()  # the mode is set per thread
         def work() -> None:
             while True:
                 with lock:
@@ -76,9 +76,9 @@ _NONE = object()
 
 @lru_cache(maxsize=4)
 def _helpers(count: int, process: int) -> ThreadPoolExecutor:
-    """Return threads that stay: new ones take memory of their own anew, which costs as much as a short search.
+    """Return a pool of threads that stay alive: starting new ones allocates memory, which costs as much as a short search.
 
-    process: its number; a fork has none of the threads.
+    process: its ID, because a forked process inherits the cache but not the threads.
     """
     return ThreadPoolExecutor(count, "adbench", torch.set_num_threads, (1,))
 
@@ -88,7 +88,7 @@ Outcome = TypeVar("Outcome")
 
 
 def ordered_map(call: Callable[[Item], Outcome], items: Iterable[Item], threads: int, ahead: int) -> Iterator[Outcome]:
-    """Yield `call` of each item in order, computed in threads; at most `ahead` outcomes wait to be taken."""
+    """Yield `call(item)` of each item in order, computed in threads; at most `ahead` finished outcomes are held."""
     waiting: deque[Future[Outcome]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -103,7 +103,7 @@ def ordered_map(call: Callable[[Item], Outcome], items: Iterable[Item], threads:
 
 
 def in_background(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield items that a thread of its own makes, one ahead: whoever launches passes then has nothing else to do."""
+    """Yield the items, each produced by a background thread while the caller works on the one before."""
     none = object()
     for item in ordered_map(lambda _: next(items, none), count(), threads=1, ahead=1):
         if item is none:
