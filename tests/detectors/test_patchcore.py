@@ -20,8 +20,8 @@ def features(count: int, seed: int, channels: int = 3, side: int = 4) -> Feature
 
 
 def test_a_patch_is_the_mean_of_nine_with_zeros_around() -> None:
-    layer = torch.arange(9.0).view(1, 1, 3, 3)
-    patches = PatchCore()._patches([layer])[:, 0]
+    layer = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    patches = PatchCore(coreset_fraction=1).fit(FeatureMaps((layer,)), device=CPU).bank_[:, 0]
     assert patches[4] == 4
     assert patches[0] == pytest.approx((0 + 1 + 3 + 4) / 9)
 

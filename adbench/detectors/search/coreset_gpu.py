@@ -29,7 +29,7 @@ class PicksOnGpu:
     """
 
     def __init__(self) -> None:
-        self._steps: dict[int, _PickGraph] = {}
+        self._graphs: dict[int, _PickGraph] = {}
 
     def __call__(self, points: Tensor, squared: Tensor, level: float, limit: int, direct: bool) -> Tensor:
         """Return at most `limit` indices of `points` (K, d), farthest first, as long as their distance is at least `level`.
@@ -40,17 +40,17 @@ class PicksOnGpu:
         if len(points) > MOST_AT_ONCE:
             return _pick_row_by_row(points, squared, level, limit, direct)
         size = max(FEWEST_AT_ONCE, 1 << (len(points) - 1).bit_length())
-        if size not in self._steps:
-            self._steps[size] = _PickGraph(size, points.device)
-        steps = self._steps[size]
-        steps.start(_squares(points, points, direct), squared)
+        if size not in self._graphs:
+            self._graphs[size] = _PickGraph(size, points.device)
+        graph = self._graphs[size]
+        graph.start(_squares(points, points, direct), squared)
         order = list[Tensor]()
         while len(order) * PICKS_PER_SYNC < limit:
-            order.append(steps.take())
-            if float(steps.squared.max()) < level:
+            order.append(graph.take())
+            if float(graph.squared.max()) < level:
                 break
         picks = torch.cat(order)[:limit]
-        among = steps.between[picks[:, None], picks]
+        among = graph.between[picks[:, None], picks]
         among.masked_fill_(torch.ones_like(among, dtype=torch.bool).triu_(), math.inf)  # to the earlier picks alone
         return picks[torch.minimum(squared[picks], among.amin(1)) >= level]
 
