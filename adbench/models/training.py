@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.backbones.layers import describe, parse_layers
-from adbench.data.layouts import open_dataset
+from adbench.data.datasets import open_dataset
 from adbench.detectors import make_detector
 from adbench.models.calibration import HoldOut, calibrate, fitted_digests
 from adbench.models.files import Model, load_model, save_model

@@ -219,7 +219,10 @@ def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(values) < _ROUNDING, 0.0, values)
 
 
-_STATE = {"fingerprint": "the data", "weights_sha256": "the weights' bytes", "revision": "the method's revision"}
+_STATE = {
+    "fingerprint": "the data", "weights_sha256": "the weights' bytes", "revision": "the method's revision",
+    "extraction": "the extraction's revision",
+}  # fmt: skip
 
 
 def compare(first: Path, second: Path, metric: str | None = None) -> Report:
@@ -286,7 +289,7 @@ def _remarks(pairs: Pairs, found: Sequence[Differences]) -> list[str]:
         notes.append(f"parameters that only one folder has are not compared: {', '.join(pairs.ignored)}")
     for key, what in _STATE.items():
         if count := sum(getattr(p.first.job, key) != getattr(p.second.job, key) for p in pairs.found):
-            notes.append(f"in {count} of {len(pairs.found)} jobs {what} differ{'' if key != 'revision' else 's'} between A and B")
+            notes.append(f"in {count} of {len(pairs.found)} jobs {what} differ{'s' * what.endswith('revision')} between A and B")
     return notes
 
 

@@ -253,7 +253,7 @@ def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Ent
 
 def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
     """Return what a user chose of a job but for some keys, not what follows from the state of the disk and the program."""
-    state = ("fingerprint", "weights_sha256", "revision", "params", *without)
+    state = ("fingerprint", "weights_sha256", "revision", "extraction", "params", *without)
     return (job.params_text, *(value for key, value in job.record().items() if key not in state))
 
 

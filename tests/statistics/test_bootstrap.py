@@ -148,7 +148,7 @@ def test_replicates_lie_beside_the_record(tmp_path: Path) -> None:
 def test_damaged_replicates_are_told_and_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = ResultStore(tmp_path)
     path = tmp_path / "replicates" / f"{JOB.key}.npy"
-    store.write(Result(JOB, "done", replicates=np.zeros((6, 5), np.float32)))
+    store.write(Result(JOB, "done", metrics=dict.fromkeys(ORDER, 0.5), replicates=np.zeros((6, 5), np.float32)))
     assert store.replicates(JOB.key) is None and not path.exists()
     problem = "float32 of shape (6, 5), not float32 of 7 metrics"
     assert caplog.messages == [f"deleted the damaged file {path} ({problem}); no differences are tested with it"]
