@@ -87,7 +87,7 @@ def _print_parameters(detector: str, json: bool) -> None:
 
     kind = DETECTORS.get(detector)
     texts = [cleandoc(base.__doc__ or "") for base in kind.mro() if issubclass(base, Detector) and base is not Detector]
-    defaults, about = detector_params(kind()), "\n\n".join(texts)
+    defaults, about = detector_params(kind(), every=True), "\n\n".join(texts)
     if json:
         return console.answer_json({"detector": DETECTORS.canonical(detector), "parameters": defaults, "about": about})
     console.answer(f"{console.table(['parameter', 'default'], list(defaults.items()))}\n\n{about}")

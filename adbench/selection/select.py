@@ -116,7 +116,7 @@ def select(workspace: Workspace, request: Request, good: CategoryInputs, out: Pa
 
 def train_command(job: Job, data: str, category: str) -> str:
     """Return the command that fits the job's candidate to all good images, without options at their default."""
-    defaults = detector_params(make_detector(job.detector, {}, 0))
+    defaults = detector_params(make_detector(job.detector, {}, 0), every=True)
     words = ["adbench", "train", job.detector, job.backbone, job.layer, "--data", data, "--category", category]
     options = {"--weights": (job.weights, "imagenet"), "--image-size": (job.image_size, 256), "--seed": (job.seed, 0),
                "--eval-size": (job.eval_size, 256), "--dtype": (job.dtype, "float16")}  # fmt: skip
