@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,16 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (example,) = blocks(PAGES["docs/python.md"], "python")
     exec(compile(example, "docs/python.md", "exec"), {})
+
+
+def test_the_plug_ins_of_the_docs_keep_their_contracts(tmp_path: Path) -> None:
+    examples = [block for block in blocks(PAGES["docs/extending.md"], "python") if block.startswith("# adbench/")]
+    files = [tmp_path / Path(example.split()[1]).name for example in examples]
+    for file, example in zip(files, examples, strict=True):
+        file.write_text(example.split("\n", 1)[1])
+    done = subprocess.run([sys.executable, "-m", "adbench.testing", *map(str, files)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert len(files) >= 6
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------------
