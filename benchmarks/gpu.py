@@ -27,7 +27,7 @@ from adbench.backbones.weights import resolve  # noqa: E402
 from adbench.data.pixels import MEMORY  # noqa: E402
 from adbench.detectors.patchcore import PatchCore  # noqa: E402
 from adbench.detectors.search.coreset import greedy_coreset  # noqa: E402
-from adbench.detectors.search.nearest import NearestNeighbours  # noqa: E402
+from adbench.detectors.search.nearest import NearestNeighbors  # noqa: E402
 from adbench.features.cache import FeatureCache  # noqa: E402
 from adbench.features.extraction import DEVICE_BATCH, extract  # noqa: E402
 from adbench.features.feature_maps import FeatureMaps  # noqa: E402
@@ -118,7 +118,7 @@ def distances() -> None:
     generator = torch.Generator().manual_seed(0)
     bank, queries = (torch.randn(n, 152, generator=generator) for n in (4096, 4096))
     queries[:64] = bank[:64] + 1e-4 * queries[:64]
-    found, index = NearestNeighbours(bank, device=GPU).query(queries)
+    found, index = NearestNeighbors(bank, device=GPU).query(queries)
     exact = torch.cdist(queries.double(), bank.double(), compute_mode="donot_use_mm_for_euclid_dist").min(1)
     error = float(((torch.from_numpy(found[:, 0]).double() - exact.values) / exact.values).abs().max())
     same = float((torch.from_numpy(index[:, 0]) == exact.indices).float().mean())

@@ -57,7 +57,9 @@ def plan(folder: Path) -> None:
     """Plan the sweep as its command does before the first job, and store the plan."""
     from adbench.sweep.run import plan_sweep
 
-    planned = plan_sweep(workspace(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out", apart=True)
+    planned = plan_sweep(
+        workspace(folder, "cache"), parse((folder / "spec.yaml").read_text()), folder / "out", in_subprocess=True
+    )
     planned.results.write_plan(planned.plan.name, planned.plan.jobs, planned.command)
     own, beside = (resource.getrusage(who).ru_maxrss >> 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"        {own} MiB is the process that plans; {beside} MiB one beside it, with torch", file=sys.stderr, flush=True)

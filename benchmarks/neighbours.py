@@ -17,7 +17,7 @@ import faiss  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from adbench.detectors.search.nearest import NearestNeighbours  # noqa: E402
+from adbench.detectors.search.nearest import NearestNeighbors  # noqa: E402
 
 REPEATS = 9
 PAUSE = 0.3  # seconds in which one library's idle threads stop to wait for work on the cores that the next needs
@@ -44,7 +44,7 @@ def data(rows: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def compare(rows: int, dim: int, k: int) -> None:
     bank, queries = data(rows, dim)
-    nearest, index = NearestNeighbours(bank), faiss.IndexFlatL2(dim)
+    nearest, index = NearestNeighbors(bank), faiss.IndexFlatL2(dim)
     index.add(bank.numpy())
     calls = {
         "ours": lambda: nearest.query(queries, k),
@@ -65,7 +65,7 @@ def growth() -> None:
     times = []
     for rows in SIZES:
         bank, queries = data(rows, 152)
-        nearest = NearestNeighbours(bank)
+        nearest = NearestNeighbors(bank)
         times.append(statistics.median(seconds(lambda near=nearest, q=queries: near.query(q)) for _ in range(REPEATS)))
     print(f"exponent of the rows, {SIZES[0]:,} to {SIZES[-1]:,}: {np.polyfit(np.log(SIZES), np.log(times), 1)[0]:.2f}")
 

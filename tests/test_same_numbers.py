@@ -9,7 +9,7 @@ from adbench.detectors import mahalanobis, padim, patchcore
 from adbench.detectors.search import bounds, coreset, nearest
 from adbench.features import extraction
 from adbench.metrics.support import counting
-from adbench.models.training import Choices, evaluate_model, train_model
+from adbench.models.training import TrainingRequest, evaluate_model, train_model
 from adbench.sweep.workspace import Workspace
 
 SIDE = 64
@@ -19,7 +19,7 @@ DETECTORS = ("patchcore", "padim", "mahalanobis")
 def metrics(parts: Path, folder: Path, detector: str, seed: int = 0, **params: float) -> dict[str, float]:
     """Extract, fit and score anew, into an empty cache."""
     workspace = Workspace(str(parts), folder / "cache", ("alpha",), "cpu")
-    choices = Choices(detector, "efficientnet_lite0", "blocks.2.1.add", image_size=SIDE, eval_size=SIDE, seed=seed)
+    choices = TrainingRequest(detector, "efficientnet_lite0", "blocks.2.1.add", image_size=SIDE, eval_size=SIDE, seed=seed)
     train_model(workspace, choices, params, folder / "model.safetensors")
     found = evaluate_model(workspace, folder / "model.safetensors").metrics
     assert len(found) == 7 and None not in found.values()

@@ -70,7 +70,7 @@ def describe(backbone: str, memo: Path | None = None) -> Description:
     Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
     """
     file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
-    found = Memo(file, code_and_libraries()).to(backbone, lambda: asdict(_trace(*find(backbone))))
+    found = Memo(file, code_and_libraries()).answer(backbone, lambda: asdict(_trace(*find(backbone))))
     return Description(found["backbone"], tuple(Layer(**layer) for layer in found["layers"]), tuple(found["stages"]))
 
 

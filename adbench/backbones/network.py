@@ -45,7 +45,7 @@ class Network:
         family, _ = find(self.backbone)
         return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 input from (B, H, W, 3) `pixels.Pixels`, normalized as in the training of the weights."""
         mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
         return (pixels.permute(0, 3, 1, 2).float() / (255 * STEPS) - mean) / std  # channels-last in memory
@@ -70,7 +70,7 @@ def find_network(backbone: str, label: str, answers: Memo, *, offline: bool = Fa
 
     caches = [os.environ.get(name) for name in _CACHES]
     question = ["weights", backbone, str(Path(label).absolute()) if Path(label).is_file() else label, *caches]
-    known = answers.to(question, ask, lambda answer: bool(answer["stamp"] == _stamp(answer["path"])))
+    known = answers.answer(question, ask, lambda answer: bool(answer["stamp"] == _stamp(answer["path"])))
     return Network(backbone, Weights.from_record(known))
 
 

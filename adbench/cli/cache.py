@@ -29,9 +29,9 @@ def cache_prune(
     json: o.Json = False,
 ) -> None:
     """Delete the least recently used entries until the others fit."""
-    from adbench.features.cache import FeatureCache, parse_size
+    from adbench.features.cache import FeatureCache
 
-    count, freed = FeatureCache(cache_folder(cache) / "features").prune(parse_size(max_size))
+    count, freed = FeatureCache(cache_folder(cache) / "features").prune(o.parse_size(max_size))
     if json:
         return console.answer_json({"deleted": count, "bytes": freed})
     console.answer(f"deleted {count} entries, {console.size(freed)}")

@@ -249,10 +249,22 @@ def feature_dtype(text: str) -> str:
 
 def megabytes(option: str, text: str) -> float:
     """Return a size in MB (10^6 bytes): a bare number is in MB already, otherwise as `parse_size` reads it."""
-    from adbench.features.cache import parse_size
-
     try:
         bare = text.strip().replace(".", "", 1).isdecimal()
         return float(text) if bare else parse_size(text) / 1e6
     except UsageError:
         raise UsageError(f"{option} '{text}': write megabytes, e.g. 500, or a size, e.g. 2GB") from None
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as `50GB`, `500 MB` or `1024` stands for; UsageError if it is none."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    digits = text.strip().rstrip("kKmMgGtTbB ")
+    unit = text.strip()[len(digits) :].strip().lower()
+    try:
+        size = float(digits) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes") from None
+    if not 0 <= size < 1 << 63:
+        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")
+    return int(size)

@@ -14,7 +14,7 @@ from adbench.cli import options as o
 from adbench.cli.sweep import result_line
 
 if TYPE_CHECKING:
-    from adbench.selection.validation import Holdout
+    from adbench.selection.validation import ValidationRecipe
     from adbench.sweep.spec import Spec
     from adbench.types import OnStep, Result
 
@@ -57,14 +57,14 @@ class DefectOptions:
     like: o.Like = None
     holdout: Annotated[float, o.option("F", "Share of good images to hold out.")] = 0.25
 
-    def validation(self, on_step: OnStep) -> Holdout:
+    def validation(self, on_step: OnStep) -> ValidationRecipe:
         """Return how to make the validation data; reading the masks of --like is reported to `on_step`."""
         from adbench.data.synthetic.generation import Recipe
         from adbench.data.synthetic.sizes import DEFAULT_SIZES, sizes_of_masks
-        from adbench.selection.validation import Holdout
+        from adbench.selection.validation import ValidationRecipe
 
         sizes = sizes_of_masks(self.like, on_step=on_step) if self.like else DEFAULT_SIZES
-        return Holdout(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds)), sizes))
+        return ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds)), sizes))
 
 
 def select(
@@ -84,9 +84,9 @@ def select(
     """Rank candidates for a category without labelled defects: on good images and synthetic defects. test/ is not read."""
     from adbench.reports.formats import FORMATS
     from adbench.reports.report import render
-    from adbench.selection.candidates import spelt_out
+    from adbench.selection.candidates import with_layer_names
     from adbench.selection.ranking import Limits
-    from adbench.selection.select import FOLDER, Request, Selection
+    from adbench.selection.select import FOLDER, Selection, SelectionRequest
     from adbench.selection.select import select as select_candidates
     from adbench.selection.tables import selection_report, verification_report
     from adbench.selection.verification import Verification
@@ -96,8 +96,8 @@ def select(
     study, folder = candidates.study(), o.results_folder(out)
     with runtime.open(images, study) as workspace:
         holdout, most = judged_on.validation(workspace.on_step), Limits(limits.max_latency, limits.memory_mb)
-        grid = spelt_out(study, workspace.memo, pairs, seed)
-        request = Request(grid, holdout, most, halving, _PICTURES if format_ == "html" else 0)
+        grid = with_layer_names(study, workspace.memo, pairs, seed)
+        request = SelectionRequest(grid, holdout, most, halving, _PICTURES if format_ == "html" else 0)
         if verify:
             found: Selection | Verification = verify_selection(workspace, request, folder, _say)
         else:

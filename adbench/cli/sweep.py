@@ -71,11 +71,10 @@ def sweep(
         if status:
             return _print_status(folder, None, json)
         raise UsageError("sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names")
-    from adbench.features.cache import parse_size
     from adbench.sweep.run import plan_sweep
 
     study, executor = spec.parsed("sweep"), resources.choose()
-    most, remote = parse_size(cache_limit) if cache_limit else None, executor.elsewhere and not dry_run
+    most, remote = o.parse_size(cache_limit) if cache_limit else None, executor.elsewhere and not dry_run
     with runtime.open(images, study) as workspace:
         planned = plan_sweep(workspace, study, folder, limit, keep_maps, most, context.obj or "", remote)
     if status:
@@ -124,7 +123,7 @@ def _print_forecast(planned: Sweep, workers: int, cache_limit: int | None, json:
     """Print what the sweep would cost; exit with code 1 if something prevents it."""
     with console.progress() as on_step:
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
-        forecast = live.tried_out(workers, cache_limit)
+        forecast = live.try_out(workers, cache_limit)
     if json:
         console.answer_json(forecast)
     else:

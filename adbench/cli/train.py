@@ -27,11 +27,11 @@ def train(
 ) -> None:
     """Fit a detector to a category's good images and save it."""
     from adbench.models.calibration import HoldOut
-    from adbench.models.training import Choices, train_model
+    from adbench.models.training import TrainingRequest, train_model
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        choices = Choices(detector, backbone, layer, weights, image_size, grid, stored, seed=seed)
+        choices = TrainingRequest(detector, backbone, layer, weights, image_size, grid, stored, seed=seed)
         trained = train_model(workspace, choices, o.parameters(param), model, HoldOut.wanted(fpr, holdout))
     if json:
         return console.answer_json(trained)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def forget_peaks() -> None:
+def reset_peak_memory() -> None:
     """Reset the peaks of memory; outside Linux the peak of the process remains the one since its start."""
     if sys.platform == "linux":
         with suppress(OSError):
@@ -31,7 +31,7 @@ def forget_peaks() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process since `forget_peaks`, in MB (10^6 bytes)."""
+    """Return the largest resident memory of this process since `reset_peak_memory`, in MB (10^6 bytes)."""
     if sys.platform == "linux":
         with suppress(OSError):
             found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
@@ -42,7 +42,7 @@ def peak_memory_mb() -> float:
 
 
 def accelerator_memory_mb() -> float | None:
-    """Return the peak of tensor memory on the GPU since `forget_peaks`, in MB (10^6 bytes); None if no GPU is in use."""
+    """Return the peak of tensor memory on the GPU since `reset_peak_memory`, in MB (10^6 bytes); None if no GPU is in use."""
     torch = _torch_on_gpu()
     return torch.cuda.max_memory_allocated() / 1e6 if torch else None
 

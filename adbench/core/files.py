@@ -1,4 +1,4 @@
-"""Files that are complete or absent: written beside the target, then renamed. And hashes of files."""
+"""Write files atomically (beside the target, then renamed), and hash them."""
 
 import hashlib
 import os

@@ -51,11 +51,11 @@ class Memo:
             _LOG.debug("%s", error)
         self._changed = False
 
-    def to(self, question: Any, ask: Callable[[], Any], holds: Callable[[Any], bool] = lambda _: True) -> Any:
-        """Return the answer to `question`: the known one if it still `holds`, else what `ask` returns, which is written."""
+    def answer(self, question: Any, compute: Callable[[], Any], is_valid: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Return the answer to `question`: the known one if it is still valid, else what `compute` returns, which is written."""
         known = self.get(question)
-        if known is None or not holds(known):
-            self.put(question, known := ask())
+        if known is None or not is_valid(known):
+            self.put(question, known := compute())
             self.write()
         return known
 

@@ -27,12 +27,12 @@ def in_subprocess(function: Callable[[], T]) -> T:
     If the new process dies, for lack of memory or otherwise, the function is called in this one.
     """
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, function), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, function), daemon=True)
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        outcome = ours.recv()
+        outcome = receiver.recv()
     except EOFError:
         return function()
     finally:
@@ -43,7 +43,7 @@ def in_subprocess(function: Callable[[], T]) -> T:
     return outcome  # type: ignore[no-any-return]
 
 
-def _answer(pipe: Connection, function: Callable[[], object]) -> None:
+def _send_result(pipe: Connection, function: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     try:
         pipe.send(function())
@@ -58,7 +58,7 @@ def default_threads(memo: Path) -> int:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     variables = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")]
     question = ["threads", os.uname().nodename if hasattr(os, "uname") else "", cores, *variables]
-    return int(Memo(memo / "threads.json", code_and_libraries()).to(question, partial(in_subprocess, _threads)))
+    return int(Memo(memo / "threads.json", code_and_libraries()).answer(question, partial(in_subprocess, _threads)))
 
 
 def _threads() -> int:

@@ -18,15 +18,15 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-Spread = Callable[[Callable[[Any], None], Sequence[Any]], None]  # calls a function on each item
+RunAll = Callable[[Callable[[Any], None], Sequence[Any]], None]  # calls a function on each item
 
 
 @contextmanager
-def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
+def workers(device: torch.device, parallel: bool = True) -> Iterator[RunAll]:
     """Yield a function that calls another one on each item, on as many threads as torch may use, and waits for the last.
 
-    Within the block, torch uses one thread in each of them; its setting is restored at the end. On a device other than the CPU,
-    or with `worth` false, the items are processed one after the other. The calls must not write to the same data.
+    Within the block, torch uses one thread in each worker; its setting is restored at the end. On a device other than the CPU,
+    or with `parallel` false, the items are processed one after the other. The calls must not write to the same data.
     """
     count = torch.get_num_threads()
     if device.type != "cpu" or count == 1:
@@ -34,7 +34,7 @@ def workers(device: torch.device, worth: bool = True) -> Iterator[Spread]:
         return
     torch.set_num_threads(1)
     try:
-        yield _spread(count) if worth else _one_by_one
+        yield _run_on_threads(count) if parallel else _one_by_one
     finally:
         torch.set_num_threads(count)
 
@@ -44,8 +44,8 @@ def _one_by_one(call: Callable[[Any], None], items: Sequence[Any]) -> None:
         call(item)
 
 
-def _spread(count: int) -> Spread:
-    helpers = _helpers(count - 1, os.getpid())
+def _run_on_threads(count: int) -> RunAll:
+    helpers = _thread_pool(count - 1, os.getpid())
 
     def spread(call: Callable[[Any], None], items: Sequence[Any]) -> None:
         waiting, lock = iter(items), Lock()
@@ -75,7 +75,7 @@ _NONE = object()
 
 
 @lru_cache(maxsize=4)
-def _helpers(count: int, process: int) -> ThreadPoolExecutor:
+def _thread_pool(count: int, process: int) -> ThreadPoolExecutor:
     """Return a pool of threads that stay alive: starting new ones allocates memory, which costs as much as a short search.
 
     process: its ID, because a forked process inherits the cache but not the threads.

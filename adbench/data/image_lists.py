@@ -49,22 +49,22 @@ class NewImage(NamedTuple):
     name: PurePath
 
 
-def find_images(sources: Sequence[Path], leave_out: Path | None = None) -> list[NewImage]:
+def find_images(sources: Sequence[Path], skip: Path | None = None) -> list[NewImage]:
     """Return the images that `sources` name, each file once: a file as it is, a folder with all images below it.
 
-    Folders are walked in the order of their names; hidden files, hidden folders and the folder `leave_out` are skipped.
+    Folders are walked in the order of their names; hidden files, hidden folders and the folder `skip` are skipped.
     Raises DataError for a source that does not exist and for a folder without images.
     """
-    images = {image.path.absolute(): image for source in sources for image in _images_of(source, leave_out)}
+    images = {image.path.absolute(): image for source in sources for image in _images_of(source, skip)}
     return list(images.values())
 
 
-def _images_of(source: Path, leave_out: Path | None) -> list[NewImage]:
+def _images_of(source: Path, skip: Path | None) -> list[NewImage]:
     if source.is_file():
         return [NewImage(source, PurePath(source.name))]
     if not source.is_dir():
         raise DataError(f"no image {source}: no such file or folder; name images or folders of images")
-    seen = {leave_out.resolve()} if leave_out else set()
+    seen = {skip.resolve()} if skip else set()
     found = [NewImage(path, path.relative_to(source)) for path in images_below(source, seen)]
     if not found:
         raise DataError(f"no image in {source}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp")

@@ -35,7 +35,7 @@ from adbench.core.errors import DetectorError, UsageError
 from adbench.core.registry import match
 from adbench.core.threads import workers
 from adbench.detectors import Detector, added, register
-from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbours, greedy_coreset, project
+from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbors, greedy_coreset, project
 from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resizer
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.types import OnStep, Scores, ignore_step
@@ -71,7 +71,7 @@ class PatchCore(Detector):
     search: str = added("exact")
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
     ivf_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # ivf_centers (lists, C), ivf_recall ()
-    _index: tuple[torch.device, NearestNeighbours] | None = field(default=None, init=False, repr=False, compare=False)
+    _index: tuple[torch.device, NearestNeighbors] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.coreset_fraction <= 1:
@@ -152,19 +152,19 @@ class PatchCore(Detector):
                 images.append(highest.cpu().numpy())
         return Scores(np.concatenate(images), np.concatenate(maps))
 
-    def _nearest(self, device: torch.device) -> NearestNeighbours:
+    def _nearest(self, device: torch.device) -> NearestNeighbors:
         """Return the index of the bank; kept for the next call."""
         approximate, bank = self.search == "ivf", self.bank_
         device = device if device.type == "cuda" and not approximate else torch.device("cpu")
         if self._index is None or self._index[0] != device:
             index = (
-                InvertedFile(bank, self.seed, self.ivf_["ivf_centers"]) if approximate else NearestNeighbours(bank, device=device)
+                InvertedFile(bank, self.seed, self.ivf_["ivf_centers"]) if approximate else NearestNeighbors(bank, device=device)
             )
             self._index = device, index
         return self._index[1]
 
     def _worst(
-        self, patches: Tensor, maps: NDArray[np.float32], winners: Tensor, nearest: NearestNeighbours
+        self, patches: Tensor, maps: NDArray[np.float32], winners: Tensor, nearest: NearestNeighbors
     ) -> NDArray[np.float32]:
         """Return the largest distance of each image, reweighted if `image_score` says so.
 
@@ -208,7 +208,7 @@ class PatchCore(Detector):
         """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
         side, order = self.neighbourhood, torch.channels_last  # in which torch averages the same bits 5 times as fast
         small = sum(layer.numel() for layer in layers) < _SMALL
-        with workers(layers[0].device, worth=False) if small else nullcontext():
+        with workers(layers[0].device, parallel=False) if small else nullcontext():
             pooled = [F.avg_pool2d(layer.contiguous(memory_format=order), side, 1, side // 2) for layer in layers]
             return join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
 

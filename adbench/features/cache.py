@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.core.errors import DataError, UsageError
+from adbench.core.errors import DataError
 from adbench.core.files import replacing, write_text
 from adbench.types import digest
 
@@ -273,17 +273,3 @@ def _checksum(array: NDArray[np.floating]) -> int:
     for start in range(0, flat.size, _BLOCK):
         crc = zlib.crc32(flat[start : start + _BLOCK].tobytes(), crc)
     return crc
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size such as `50GB`, `500 MB` or `1024` stands for; UsageError if it is none."""
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-    digits = text.strip().rstrip("kKmMgGtTbB ")
-    unit = text.strip()[len(digits) :].strip().lower()
-    try:
-        size = float(digits) * units[unit]
-    except (ValueError, KeyError):
-        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes") from None
-    if not 0 <= size < 1 << 63:
-        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")
-    return int(size)

@@ -163,7 +163,7 @@ def launched(
     on_gpu = device.type == "cuda"
     # no TF32, whatever torch's default: float32 means float32
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        maps = module(network.normalise(pixels.to(device, non_blocking=on_gpu)).to(precision))
+        maps = module(network.normalize(pixels.to(device, non_blocking=on_gpu)).to(precision))
     fetches = {layer: _to_host(values.float().contiguous(), half) for layer, values in maps.items()}
     finished: Any = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
     if finished:

@@ -16,6 +16,6 @@ if TYPE_CHECKING:
 class Runtime:
     """The feature cache, the device that computes, and the listener to its progress."""
 
-    store: FeatureCache
+    cache: FeatureCache
     device: torch.device
     on_step: OnStep = ignore_step

@@ -149,7 +149,7 @@ def predict_images(
     `overlays` needs one.
     """
     wish = match("overlays", overlays, OVERLAYS) if overlays else None
-    images, model = find_images(sources, leave_out=out), load_model(file)
+    images, model = find_images(sources, skip=out), load_model(file)
     threshold, remedy = model.threshold, f"set one with: adbench threshold {file} GOOD_IMAGES --fpr 0.01"
     if threshold is None and (must_decide or wish == "anomalous"):
         raise UsageError(f"predict: {file} has no threshold to decide by; {remedy}")

@@ -20,7 +20,7 @@ from adbench.types import Job, Result, Size
 
 
 @dataclass(frozen=True)
-class Choices:
+class TrainingRequest:
     """What to train, as a user names it: one job, whatever the data."""
 
     detector: str
@@ -35,7 +35,7 @@ class Choices:
 
 
 def train_model(
-    workspace: Workspace, choices: Choices, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
+    workspace: Workspace, choices: TrainingRequest, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
 ) -> dict[str, Any]:
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 

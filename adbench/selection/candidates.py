@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
         return self._asdict() | {"params": json.loads(self.params)}
 
 
-def spelt_out(spec: Spec, memo: Path | None, pairs: bool = False, seed: int | None = None) -> Spec:
+def with_layer_names(spec: Spec, memo: Path | None, pairs: bool = False, seed: int | None = None) -> Spec:
     """Return `spec` with the layers of each backbone by name, and a single seed (default: the spec's first).
 
     "all" stands for the last layer of every block from stride 4 on. Without layers, those of the main stages are taken.

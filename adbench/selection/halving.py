@@ -108,7 +108,7 @@ def try_candidate(runtime: Runtime, group: Group, job: Job, maps: Path) -> Resul
     `maps`; the winner's are drawn at the end.
     """
     detector, cost = fit(runtime, group.network, group.inputs, job)
-    result, _ = assess(runtime, group.network, group.inputs, job, detector, cost, group.field(job))
+    result, _ = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     memory = _megabytes(group.network.cut(job.layers)) + (cost["state_mb"] or 0)
     return replace(result, cost=result.cost | {"memory_mb": memory})
 

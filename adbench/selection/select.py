@@ -16,7 +16,7 @@ from adbench.detectors import detector_params, make_detector
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.selection.halving import OnResult, SuccessiveHalving
 from adbench.selection.ranking import Excluded, Limits, Ranked
-from adbench.selection.validation import Holdout, Validation, make_validation
+from adbench.selection.validation import Validation, ValidationRecipe, make_validation
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec
 from adbench.sweep.workspace import Workspace
@@ -27,15 +27,15 @@ FOLDER = "selection"  # in the results folder: results on validation images
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to select from: candidates (from `candidates.spelt_out`), validation images, and limits on cost.
+class SelectionRequest:
+    """What to select from: candidates (from `candidates.with_layer_names`), validation images, and limits on cost.
 
     The specification's only seed is the random seed. halving: drop the worse half early. pictures: how many of the best and
     worst maps of the best candidate to keep.
     """
 
     spec: Spec
-    holdout: Holdout
+    holdout: ValidationRecipe
     limits: Limits = field(default_factory=Limits)
     halving: bool = True
     pictures: int = 0
@@ -97,7 +97,7 @@ class Selection:
         }
 
 
-def select(workspace: Workspace, request: Request, good: CategoryInputs, out: Path, on_result: OnResult) -> Selection:
+def select(workspace: Workspace, request: SelectionRequest, good: CategoryInputs, out: Path, on_result: OnResult) -> Selection:
     """Return the ranking of the request's candidates on a category; only its good training images are read.
 
     Results go into `out`, and finished ones are not repeated. Raise DetectorError if no candidate can be ranked.

@@ -26,7 +26,7 @@ class SynthesisRequest:
         check_share(self.share)
 
 
-def synthesise(workspace: Workspace, request: SynthesisRequest, out: Path, contact_sheet: Path | None = None) -> dict[str, Any]:
+def synthesize(workspace: Workspace, request: SynthesisRequest, out: Path, contact_sheet: Path | None = None) -> dict[str, Any]:
     """Write a dataset with synthetic defects below `out` and return a summary of it; only training images are read."""
     train, held = hold_out_images(workspace.single(training_only=True), request.share, request.seed)
     sheet = ContactSheet()

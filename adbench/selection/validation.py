@@ -26,7 +26,7 @@ _MOST_HELD_OUT = 60  # more would cost time and hardly narrow an interval
 
 
 @dataclass(frozen=True)
-class Holdout:
+class ValidationRecipe:
     """How validation images are made: the share of the good images to hold out, the number of defects, and their recipe."""
 
     share: float = 0.25
@@ -62,7 +62,9 @@ class Validation:
         return replace(self, inputs=CategoryInputs(smaller, self.inputs.facts, self.inputs.sources))
 
 
-def make_validation(good: CategoryInputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step) -> Validation:
+def make_validation(
+    good: CategoryInputs, holdout: ValidationRecipe, seed: int, cache: Path, on_step: OnStep = ignore_step
+) -> Validation:
     """Return validation data made of a category's training images; the synthetic images are painted once, below `cache`.
 
     Raise DataError if there are too few good images, or if no defect can be painted.
@@ -96,7 +98,9 @@ def _read_defects(folder: Path) -> list[dict[str, Any]] | None:
     return defects if all(file.is_file() for file in files) else None
 
 
-def _paint_defects(folder: Path, held: Sequence[Sample], holdout: Holdout, seed: int, on_step: OnStep) -> list[dict[str, Any]]:
+def _paint_defects(
+    folder: Path, held: Sequence[Sample], holdout: ValidationRecipe, seed: int, on_step: OnStep
+) -> list[dict[str, Any]]:
     """Paint the synthetic images and masks into `folder`, list them in defects.json once all are there, and return the list."""
     defects = []
     for made in make_defects(held, holdout.defects, seed, holdout.recipe, on_step):

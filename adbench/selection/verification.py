@@ -20,7 +20,7 @@ from adbench.metrics.support.labels import CategoryInputs
 from adbench.selection.candidates import Candidate
 from adbench.selection.halving import OnResult
 from adbench.selection.ranking import score_of
-from adbench.selection.select import FOLDER, Request, Selection, select
+from adbench.selection.select import FOLDER, Selection, SelectionRequest, select
 from adbench.sweep.run import plan_sweep
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result, Size
@@ -134,7 +134,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(defined) if defined else None
 
 
-def verify(workspace: Workspace, request: Request, out: Path, on_result: OnResult) -> Verification:
+def verify(workspace: Workspace, request: SelectionRequest, out: Path, on_result: OnResult) -> Verification:
     """Return how good the selection in each category of the workspace is on its labeled test images.
 
     No candidate is dropped early, since each needs both scores. The real scores are a normal sweep into `out`. Raise DataError

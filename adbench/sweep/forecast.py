@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from adbench.backbones.layers import Description, describe
-from adbench.core.environment import accelerator_memory_mb, forget_peaks, library_versions, memory_bytes, peak_memory_mb
+from adbench.core.environment import accelerator_memory_mb, library_versions, memory_bytes, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
@@ -74,12 +74,12 @@ def probe(detector: Detector, shapes: Sequence[Shape], train: int, device: torch
     machine = (platform.node(), device_name(device), torch.get_num_threads(), library_versions())
     kind = (type(detector).__name__, asdict(detector), detector.revision)
     question = [str(kind), shapes, train, machine]
-    return Cost(**Memo(memo / "costs.json").to(question, lambda: asdict(try_out(detector, made_up(shapes, train), device))))
+    return Cost(**Memo(memo / "costs.json").answer(question, lambda: asdict(try_out(detector, made_up(shapes, train), device))))
 
 
 def try_out(detector: Detector, features: FeatureMaps, device: torch.device) -> Cost:
     """Return the cost of a detector on features; a fit is stopped after a moment and extrapolated."""
-    forget_peaks()
+    reset_peak_memory()
     rest, watch, score_s = peak_memory_mb(), _Watch(), 0.0
     try:
         detector.fit(features, device=device, on_step=watch)
@@ -144,7 +144,7 @@ class Forecaster:
         description, first = describe(group.network.backbone, self.memo), group.jobs[0]
         for split in ("train", "test"):
             count = len(group.inputs.split(split))
-            missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.store.path(key).is_file()]
+            missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.cache.path(key).is_file()]
             passes += count if missing else 0
             cells = sum(math.prod(_shape(description, name, first.image_size)) for name in missing)
             written += count * cells * (4 if first.dtype == "float32" else 2)
@@ -212,7 +212,7 @@ class Forecaster:
             images = split_fingerprint(test, group.inputs.facts)
             draws = draw_replicates(images, labels.truth.anomalous, sources=group.inputs.sources)
             started = time.perf_counter()
-            measure_scores(scores, labels, test, draws, job, group.field(job))
+            measure_scores(scores, labels, test, draws, job, group.receptive_field(job))
             self._trials[key] = (time.perf_counter() - started) / len(test)
         return self._trials.get(key, 0.0)
 
@@ -251,12 +251,12 @@ def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: 
 
 
 def _obstacles(groups: Sequence[GroupForecast], runtime: Runtime, workers: int, limit: int | None) -> Iterator[str]:
-    written, free = sum(group.cache_bytes for group in groups), _free(runtime.store.folder)
+    written, free = sum(group.cache_bytes for group in groups), _free(runtime.cache.folder)
     if limit is not None:
         written = min(written, limit + workers * max((group.cache_bytes for group in groups), default=0))
     if written > free:
         yield (
-            f"cache {runtime.store.folder}: {_gb(written)} of features do not fit into the {_gb(free)} that are free; "
+            f"cache {runtime.cache.folder}: {_gb(written)} of features do not fit into the {_gb(free)} that are free; "
             "free some, name another folder by --cache, or delete finished features by --cache-limit SIZE"
         )
     needed, memory = sum(sorted((g.memory_bytes for g in groups), reverse=True)[:workers]), memory_bytes()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from adbench.backbones.layers import describe, parse_layers
 from adbench.backbones.network import Network
-from adbench.core.environment import accelerator_memory_mb, environment, forget_peaks, library_versions, peak_memory_mb
+from adbench.core.environment import accelerator_memory_mb, environment, library_versions, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import AdbenchError, DataError, UsageError
 from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
@@ -79,14 +79,14 @@ def features(
     samples = inputs.split(split)
     images = split_fingerprint(samples, inputs.facts)
     keys = {layer: entry_key(network, images, layer, image_size, dtype) for layer in dict.fromkeys(layers)}
-    found = {layer: runtime.store.read(key) for layer, key in keys.items()}
+    found = {layer: runtime.cache.read(key) for layer, key in keys.items()}
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         facts = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         write_features(
             runtime, network, missing, [sample.path for sample in samples], facts | {"device": device_name(runtime.device)}
         )
-    entries = {layer: entry or runtime.store.read(keys[layer]) for layer, entry in found.items()}
+    entries = {layer: entry or runtime.cache.read(keys[layer]) for layer, entry in found.items()}
     return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}
 
 
@@ -103,7 +103,7 @@ def write_features(
     A batch is written while the next ones are computed.
     """
     key = next(iter(keys.values()))
-    with runtime.store.writing(keys, len(paths), facts) as writers:
+    with runtime.cache.writing(keys, len(paths), facts) as writers:
         batches = extract(
             network, paths, list(keys), key.image_size, runtime.device, runtime.on_step, MEMORY.read, precision_of(key.dtype),
             half=key.dtype != "float32",
@@ -137,7 +137,7 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     reason = detector.unsupported(maps.shapes)
     if reason:
         raise UnsupportedError(reason)
-    forget_peaks()
+    reset_peak_memory()
     started = time.perf_counter()
     detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
     seconds = time.perf_counter() - started
@@ -172,7 +172,7 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device) 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], image_size: int, dtype: str) -> dict[str, Forward]:
     """Return the time from an image to each layer on this device. Unknown ones are measured together and kept in the cache."""
-    return forward_times(network, layers, image_size, dtype, runtime.device, runtime.store.folder / "latency")
+    return forward_times(network, layers, image_size, dtype, runtime.device, runtime.cache.folder / "latency")
 
 
 def _latency(
@@ -241,7 +241,7 @@ log = logging.getLogger("adbench")
 def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     """Return the Result of one job of the group, from features to metrics; write its pictures into the folder `maps`."""
     detector, cost = fit(runtime, group.network, group.inputs, job)
-    result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.field(job))
+    result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size).truth.masks
         keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
@@ -283,7 +283,7 @@ def _run_rest(
         yield results.read(job.key) or _written(results, _attempt(runtime, group, job, results.maps(job.key), run))
     if group.cache_limit is not None:
         keys = (key for split in ("train", "test") for key in entry_keys(group, split).values())
-        runtime.store.evict(keys, group.cache_limit)
+        runtime.cache.evict(keys, group.cache_limit)
 
 
 def entry_keys(group: Group, split: str) -> dict[str, CacheKey]:

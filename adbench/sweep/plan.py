@@ -49,7 +49,7 @@ def find_method(name: str, params: dict[str, Any], answers: Memo) -> Method:
 
     Loads torch if `answers` does not have the method.
     """
-    return Method(**answers.to(["method", name, repr(sorted(params.items()))], lambda: asdict(_made(name, params))))
+    return Method(**answers.answer(["method", name, repr(sorted(params.items()))], lambda: asdict(_made(name, params))))
 
 
 def _made(name: str, params: dict[str, Any]) -> Method:
@@ -79,7 +79,7 @@ class Group:
         job = self.jobs[0]
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
-    def field(self, job: Job) -> int | None:
+    def receptive_field(self, job: Job) -> int | None:
         """Return the analytic receptive field of a job's layers in input pixels, None if it is unknown."""
         return joined_field(self.fields.get(layer) for layer in job.layers)
 
@@ -161,7 +161,7 @@ def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
     """
     on_step(0, 1, "looking at networks and detectors")
     question = ["learnt", asdict(replace(spec, seeds=()))]
-    Memo(memo / "learnt.json", code_and_libraries()).to(question, partial(in_subprocess, partial(_learn, spec, memo)))
+    Memo(memo / "learnt.json", code_and_libraries()).answer(question, partial(in_subprocess, partial(_learn, spec, memo)))
 
 
 def _learn(spec: Spec, memo: Path) -> bool:

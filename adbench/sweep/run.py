@@ -35,7 +35,7 @@ class Sweep:
         counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
         return counts | {"jobs": self.todo.runnable} | left
 
-    def tried_out(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
+    def try_out(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
         """Return the forecast with seconds, memory and obstacles, group by group, after short trials on this machine."""
         from adbench.sweep.forecast import forecast
 
@@ -70,14 +70,14 @@ def plan_sweep(
     keep_maps: int = 0,
     cache_limit: int | None = None,
     command: str = "",
-    apart: bool = False,
+    in_subprocess: bool = False,
 ) -> Sweep:
     """Return the sweep of a specification. Unknown names and damaged data raise an error here, before any work.
 
-    apart: look at networks and detectors in a subprocess, so that this process does not load torch.
+    in_subprocess: look at networks and detectors in a subprocess, so that this process does not load torch.
     """
     results = ResultStore(out)
-    if apart:
+    if in_subprocess:
         fill_memo(spec, workspace.memo, workspace.on_step)
     plan = make_plan(spec, workspace.inputs(spec.image_sizes), workspace.memo, workspace.offline, workspace.on_step)
     pending = plan.pending(results)

@@ -18,38 +18,38 @@ from adbench.sweep.plan import find_method
 
 
 def test_an_answer_is_kept_for_the_next_process(tmp_path: Path) -> None:
-    assert Memo(tmp_path / "a.json").to(["sum", 1, 2], lambda: 3) == 3
-    assert Memo(tmp_path / "a.json").to(["sum", 1, 2], lambda: pytest.fail("asked again")) == 3
-    assert Memo(tmp_path / "a.json").to(["sum", 1, 3], lambda: 4) == 4
+    assert Memo(tmp_path / "a.json").answer(["sum", 1, 2], lambda: 3) == 3
+    assert Memo(tmp_path / "a.json").answer(["sum", 1, 2], lambda: pytest.fail("asked again")) == 3
+    assert Memo(tmp_path / "a.json").answer(["sum", 1, 3], lambda: 4) == 4
 
 
 def test_an_answer_that_does_not_hold_any_more_is_asked_for_again(tmp_path: Path) -> None:
     known = Memo(tmp_path / "a.json")
-    assert known.to(["size"], lambda: 1) == 1
-    assert known.to(["size"], lambda: 2, lambda answer: answer == 2) == 2
-    assert Memo(tmp_path / "a.json").to(["size"], lambda: 3) == 2
+    assert known.answer(["size"], lambda: 1) == 1
+    assert known.answer(["size"], lambda: 2, lambda answer: answer == 2) == 2
+    assert Memo(tmp_path / "a.json").answer(["size"], lambda: 3) == 2
 
 
 def test_answers_of_other_versions_are_forgotten(tmp_path: Path) -> None:
-    Memo(tmp_path / "a.json", ["torch 1"]).to(["name"], lambda: "old")
-    assert Memo(tmp_path / "a.json", ["torch 2"]).to(["name"], lambda: "new") == "new"
+    Memo(tmp_path / "a.json", ["torch 1"]).answer(["name"], lambda: "old")
+    assert Memo(tmp_path / "a.json", ["torch 2"]).answer(["name"], lambda: "new") == "new"
 
 
 def test_a_memo_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert Memo(tmp_path / "file" / "a.json").to(["name"], lambda: "given") == "given"
+    assert Memo(tmp_path / "file" / "a.json").answer(["name"], lambda: "given") == "given"
 
 
 def test_a_memo_without_a_file_keeps_answers_in_memory() -> None:
     memo = Memo(None)
-    assert memo.to("name", lambda: "first") == memo.to("name", lambda: pytest.fail("asked again")) == "first"
+    assert memo.answer("name", lambda: "first") == memo.answer("name", lambda: pytest.fail("asked again")) == "first"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"made_by": 1}'])
 def test_a_damaged_file_of_answers_is_rewritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    assert Memo(tmp_path / "a.json").to(["name"], lambda: "given") == "given"
-    assert Memo(tmp_path / "a.json").to(["name"], lambda: pytest.fail("asked again")) == "given"
+    assert Memo(tmp_path / "a.json").answer(["name"], lambda: "given") == "given"
+    assert Memo(tmp_path / "a.json").answer(["name"], lambda: pytest.fail("asked again")) == "given"
 
 
 def test_a_known_method_is_the_one_that_was_asked_for(tmp_path: Path) -> None:

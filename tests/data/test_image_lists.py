@@ -15,8 +15,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def names(*sources: Path, leave_out: Path | None = None) -> list[str]:
-    return [str(image.name) for image in find_images(sources, leave_out)]
+def names(*sources: Path, skip: Path | None = None) -> list[str]:
+    return [str(image.name) for image in find_images(sources, skip)]
 
 
 def test_a_folder_is_walked_in_order(folder: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_folder_is_walked_in_order(folder: Path) -> None:
 
 
 def test_the_output_folder_is_skipped(folder: Path) -> None:
-    assert names(folder, leave_out=folder / "out") == ["a.tif", "b/1.png", "b/deep/er/2.JPG"]
+    assert names(folder, skip=folder / "out") == ["a.tif", "b/1.png", "b/deep/er/2.JPG"]
 
 
 def test_an_image_named_twice_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

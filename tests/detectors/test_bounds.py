@@ -8,7 +8,7 @@ from torch import Tensor
 from adbench.detectors.search import bounds as bounds_module
 from adbench.detectors.search.bounds import GROUP, STEP, Bfloat16Bounds, Bounds, DirectionBounds, make_bounds
 from adbench.detectors.search.bounds import strongest_directions as strongest
-from adbench.detectors.search.nearest import NearestNeighbours
+from adbench.detectors.search.nearest import NearestNeighbors
 
 
 def features(count: int, dim: int = 160, rank: int = 12, seed: int = 0) -> Tensor:
@@ -99,7 +99,7 @@ def test_a_query_that_is_far_from_all_is_left_open(no_bfloat16_tiles: None) -> N
     aside -= aside @ directions @ directions.T  # the bounds see its length alone
     far = 100 * aside / aside.norm(dim=1, keepdim=True)
     assert (DirectionBounds(bank, directions).nearest(far) == -1).all()
-    index = NearestNeighbours(bank)
+    index = NearestNeighbors(bank)
     np.testing.assert_array_equal(index.query(far)[1][:, 0], brute(far, bank).argmin(1))
 
 
@@ -127,9 +127,9 @@ def test_products_find_the_same_rows(threads: int, monkeypatch: pytest.MonkeyPat
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        by_bounds = NearestNeighbours(bank).query(queries)[1]
+        by_bounds = NearestNeighbors(bank).query(queries)[1]
         monkeypatch.setattr(bounds_module, "SMALLEST", bank.numel() + 1)  # no bounds for a bank of this size
-        np.testing.assert_array_equal(by_bounds, NearestNeighbours(bank).query(queries)[1])
+        np.testing.assert_array_equal(by_bounds, NearestNeighbors(bank).query(queries)[1])
     finally:
         torch.set_num_threads(before)
 
@@ -139,12 +139,12 @@ def test_where_products_cancel_differences_decide(dim: int, no_bfloat16_tiles: N
     bank = torch.from_numpy(np.random.default_rng(0).normal(size=(1500, dim)).astype("f4"))
     queries = bank[:600] + 1e-4 * torch.randn(600, dim, generator=torch.Generator().manual_seed(0))
     assert make_bounds(bank) is None
-    np.testing.assert_array_equal(NearestNeighbours(bank).query(queries)[1][:, 0], brute(queries, bank).argmin(1))
+    np.testing.assert_array_equal(NearestNeighbors(bank).query(queries)[1][:, 0], brute(queries, bank).argmin(1))
 
 
 def test_a_query_has_the_same_bits_alone(bounds: Bounds) -> None:
     queries = features(40, seed=4)
-    index = NearestNeighbours(bounds.bank)
+    index = NearestNeighbors(bounds.bank)
     together = index.query(queries)[0]
     alone = np.concatenate([index.query(queries[i : i + 1])[0] for i in range(len(queries))])
     np.testing.assert_array_equal(together, alone)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors.search.nearest import InvertedFile, NearestNeighbours, by_topk
+from adbench.detectors.search.nearest import InvertedFile, NearestNeighbors, by_topk
 
 RNG = np.random.default_rng(0)
 BANK = (5 + RNG.normal(size=(1300, 20))).astype(np.float32)
@@ -20,7 +20,7 @@ def brute_force(bank, queries, k):
 
 @pytest.mark.parametrize("k", [1, 2, 9])
 def test_as_by_brute_force(k):
-    distances, indices = NearestNeighbours(BANK).query(QUERIES, k)
+    distances, indices = NearestNeighbors(BANK).query(QUERIES, k)
     expected, order = brute_force(BANK, QUERIES, k)
     assert distances.dtype == np.float32 and indices.dtype == np.int64
     np.testing.assert_allclose(distances, expected, rtol=1e-6)
@@ -28,7 +28,7 @@ def test_as_by_brute_force(k):
 
 
 def test_by_hand():
-    distances, indices = NearestNeighbours(np.array([[0.0, 0], [3, 4], [6, 8]])).query(np.array([[3.0, 0]]), 3)
+    distances, indices = NearestNeighbors(np.array([[0.0, 0], [3, 4], [6, 8]])).query(np.array([[3.0, 0]]), 3)
     assert indices.tolist() == [[0, 1, 2]]
     np.testing.assert_allclose(distances, [[3, 4, 73**0.5]], rtol=1e-6)
 
@@ -37,20 +37,20 @@ def test_by_hand():
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_a_row_of_the_bank_is_at_distance_zero(k, offset):
     bank = BANK + np.float32(offset)
-    distances, indices = NearestNeighbours(bank).query(bank, k)
+    distances, indices = NearestNeighbors(bank).query(bank, k)
     assert (distances[:, 0] == 0).all()
     assert (indices[:, 0] == np.arange(len(bank))).all()
 
 
 def test_rows_far_closer_to_each_other_than_to_the_mean_are_told_apart():
     near = np.repeat(BANK[:50], 8, 0) + 1e-4 * RNG.normal(size=(400, 20)).astype(np.float32)
-    distances, indices = NearestNeighbours(near).query(near[:100])
+    distances, indices = NearestNeighbors(near).query(near[:100])
     assert (distances == 0).all() and (indices[:, 0] == np.arange(100)).all()
 
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_the_batch_size_changes_nothing(k):
-    nearest = NearestNeighbours(BANK)
+    nearest = NearestNeighbors(BANK)
     whole, _ = nearest.query(QUERIES, k)
     parts = [nearest.query(part, k)[0] for part in np.array_split(QUERIES, 40)]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6)
@@ -59,7 +59,7 @@ def test_the_batch_size_changes_nothing(k):
 @pytest.mark.parametrize("k", [1, 2])
 def test_equal_rows_come_by_index(k):
     twice = np.concatenate([BANK[:600], BANK[:600]])
-    _, indices = NearestNeighbours(twice).query(BANK[:600], k)
+    _, indices = NearestNeighbors(twice).query(BANK[:600], k)
     assert (indices == np.arange(600)[:, None] + [0, 600][:k]).all()
 
 
@@ -67,14 +67,14 @@ def test_products_of_low_precision_are_not_trusted():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        indices = NearestNeighbours(BANK).query(QUERIES)[1]
+        indices = NearestNeighbors(BANK).query(QUERIES)[1]
     finally:
         torch.set_float32_matmul_precision(before)
     assert (indices == brute_force(BANK, QUERIES, 1)[1]).all()
 
 
 def test_the_size_of_a_tile_changes_nothing():
-    nearest = NearestNeighbours(BANK)
+    nearest = NearestNeighbors(BANK)
     nearest.tile = 300
     assert (nearest.query(QUERIES)[1] == brute_force(BANK, QUERIES, 1)[1]).all()
 
@@ -94,12 +94,12 @@ def test_the_accelerators_way_to_several_neighbours():
 )
 def test_what_does_not_fit_is_refused(bank, queries, k, message):
     with pytest.raises(ValueError) as error:
-        NearestNeighbours(bank).query(queries, k)
+        NearestNeighbors(bank).query(queries, k)
     assert str(error.value) == message
 
 
 def test_no_queries_give_no_answers():
-    distances, indices = NearestNeighbours(BANK).query(QUERIES[:0])
+    distances, indices = NearestNeighbors(BANK).query(QUERIES[:0])
     assert distances.shape == indices.shape == (0, 1)
 
 
@@ -113,7 +113,7 @@ def low_rank(count, seed, dim=32):
 def test_an_inverted_file_finds_most_nearest_rows_at_their_distances(k):
     bank, queries = low_rank(6000, 0), low_rank(400, 1)
     distances, indices = InvertedFile(bank).query(queries, k)
-    exact, rows = NearestNeighbours(bank).query(queries, k)
+    exact, rows = NearestNeighbors(bank).query(queries, k)
     same = indices[:, 0] == rows[:, 0]
     assert 0.9 < same.mean() < 1  # it does not look at all rows
     np.testing.assert_allclose(distances[same, 0], exact[same, 0], rtol=1e-6)
@@ -123,10 +123,10 @@ def test_an_inverted_file_finds_most_nearest_rows_at_their_distances(k):
 def test_the_recall_is_the_share_of_nearest_rows_found():
     bank, queries = low_rank(6000, 0), torch.from_numpy(low_rank(400, 1))
     index = InvertedFile(bank)
-    same = index.query(queries)[1] == NearestNeighbours(bank).query(queries)[1]
+    same = index.query(queries)[1] == NearestNeighbors(bank).query(queries)[1]
     assert index.recall(queries) == pytest.approx(same.mean(), abs=1e-6)
     own = index.recall(torch.from_numpy(bank[:400]))  # of the nearest OTHER row
-    second = index.query(bank[:400], 2)[1][:, 1] == NearestNeighbours(bank).query(bank[:400], 2)[1][:, 1]
+    second = index.query(bank[:400], 2)[1][:, 1] == NearestNeighbors(bank).query(bank[:400], 2)[1][:, 1]
     assert own == pytest.approx(second.mean(), abs=1e-6)
     assert 0.9 < own < 1
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from adbench.core.errors import DataError, UsageError
-from adbench.features.cache import CacheKey, FeatureCache, parse_size
+from adbench.core.errors import DataError
+from adbench.features.cache import CacheKey, FeatureCache
 
 KEY = CacheKey("images", "net", "sha", (0.5,), (0.5,), 64, "layer", "float16")
 MAPS = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)
@@ -142,15 +142,3 @@ def test_prune_clears_what_killed_runs_left(tmp_path: Path) -> None:
         os.utime(path, (1, 1))
     assert store.prune(10**9) == (2, 20)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("text", "size"), [("50GB", 50 * 10**9), ("1.5 MB", 1_500_000), ("0", 0), ("7kb", 7000)])
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1", "1 XB", "nan", "1e99GB"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UsageError) as error:
-        parse_size(text)
-    assert str(error.value) == f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes"

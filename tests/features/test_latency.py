@@ -97,7 +97,7 @@ def test_peaks_of_memory_begin_anew() -> None:
     code = (  # in a process of its own: what other tests have freed would be taken up again without notice
         "import numpy as np\nfrom adbench.core import environment\n"
         "block = np.ones(300_000_000, np.uint8)\nwith_block = environment.peak_memory_mb()\ndel block\n"
-        "environment.forget_peaks()\nprint(with_block - environment.peak_memory_mb())\n"
+        "environment.reset_peak_memory()\nprint(with_block - environment.peak_memory_mb())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) > 250

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from adbench.backbones.layers import block_ends, describe
-from adbench.selection.candidates import Candidate, spelt_out
+from adbench.selection.candidates import Candidate, with_layer_names
 from adbench.sweep.spec import Choice, Spec
 from adbench.types import Job
 
@@ -12,7 +12,7 @@ JOB = Job("parts", "f", "nut", "efficientnet_lite0", "imagenet", "s", ("blocks.2
 
 
 def layers_of(spec: Spec, pairs: bool = False) -> tuple[str, ...]:
-    return spelt_out(spec, None, pairs).backbones[0].layers
+    return with_layer_names(spec, None, pairs).backbones[0].layers
 
 
 def test_layers_are_named() -> None:
@@ -27,8 +27,8 @@ def test_layers_are_named() -> None:
 
 
 def test_a_selection_has_one_seed() -> None:
-    assert spelt_out(Spec(seeds=(3, 4)), None).seeds == (3,)
-    assert spelt_out(Spec(seeds=(3, 4)), None, seed=7).seeds == (7,)
+    assert with_layer_names(Spec(seeds=(3, 4)), None).seeds == (3,)
+    assert with_layer_names(Spec(seeds=(3, 4)), None, seed=7).seeds == (7,)
 
 
 def test_a_candidate_is_the_same_on_other_data() -> None:

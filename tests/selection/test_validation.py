@@ -8,7 +8,7 @@ import pytest
 from adbench.core.errors import DataError
 from adbench.data.check import FileFacts
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.selection.validation import Holdout, Validation, make_validation
+from adbench.selection.validation import Validation, ValidationRecipe, make_validation
 from adbench.types import Category, Sample
 
 
@@ -20,7 +20,7 @@ def parts_of(count: int) -> CategoryInputs:
 
 def test_too_few_good_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^category 'nut' has 9 good training images; select needs 10 or more$"):
-        make_validation(parts_of(9), Holdout(), 0, tmp_path)
+        make_validation(parts_of(9), ValidationRecipe(), 0, tmp_path)
 
 
 def test_a_subset_has_fewer_images_to_fit_on_and_all_to_score() -> None:

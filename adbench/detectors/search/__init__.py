@@ -1,6 +1,6 @@
 """Nearest-neighbor search, exact and approximate, and greedy coreset selection."""
 
 from adbench.detectors.search.coreset import BYTES_PER_POINT, greedy_coreset, project
-from adbench.detectors.search.nearest import InvertedFile, NearestNeighbours
+from adbench.detectors.search.nearest import InvertedFile, NearestNeighbors
 
-__all__ = ["BYTES_PER_POINT", "InvertedFile", "NearestNeighbours", "greedy_coreset", "project"]
+__all__ = ["BYTES_PER_POINT", "InvertedFile", "NearestNeighbors", "greedy_coreset", "project"]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adbench.core.threads import Spread, workers
+from adbench.core.threads import RunAll, workers
 from adbench.detectors.search.bounds import PRECISIONS, has_bfloat16_tiles
 from adbench.detectors.search.nearest import Rows, as_float32
 from adbench.types import OnStep, ignore_step
@@ -75,7 +75,7 @@ class SelectionOnCpu(Selection):
     columns, CHUNK): the right factor of the picks' bounds (see kernels.py).
     """
 
-    def __init__(self, points: Tensor, num_picks: int, start: int, spread: Spread) -> None:
+    def __init__(self, points: Tensor, num_picks: int, start: int, spread: RunAll) -> None:
         from adbench.detectors.search import kernels  # slow to import
 
         super().__init__(points, num_picks, start, HELD, PICKS)

@@ -34,7 +34,7 @@ LISTS, LEAST_PROBED = 4, 8  # an inverted file has LISTS sqrt(M) lists, of which
 ROUNDS, PER_LIST = 10, 64  # of k-means, and rows for each of its centers
 
 
-class NearestNeighbours:
+class NearestNeighbors:
     """A bank (M, d) that answers which of its rows are nearest to a query. Raise ValueError if it has no rows.
 
     All is taken relative to the bank's mean, so that less cancels in |q|^2 + |b|^2 - 2qb (distances stay the same). That
@@ -205,7 +205,7 @@ class NearestNeighbours:
         return distances[:, :k], found.gather(1, order[:, :k])
 
 
-class InvertedFile(NearestNeighbours):
+class InvertedFile(NearestNeighbors):
     """An approximate search on the CPU for banks that are too large for an exact one: faiss's `IndexIVFFlat`.
 
     The rows are divided among 4 sqrt(M) lists by the nearest of as many centers (at most M / 39: k-means wants 39 rows each).
