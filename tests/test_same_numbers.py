@@ -10,7 +10,7 @@ from adbench.detectors.search import bounds
 from adbench.detectors.search import coreset as coreset_on_cpu
 from adbench.detectors.search import nearest as neighbours
 from adbench.features import extraction
-from adbench.metrics.support import counting
+from adbench.metrics.support import curves
 from adbench.models.training import Choices, evaluate_model, train_model
 from adbench.sweep.workspace import Workspace
 
@@ -54,7 +54,7 @@ def test_block_sizes_move_no_metric(
     monkeypatch.setitem(neighbours.TILE, "cpu", 50)
     monkeypatch.setattr(coreset_on_cpu, "ROWS", 37)
     monkeypatch.setattr(bounds, "BLOCK", 1 << 12)
-    monkeypatch.setattr(counting, "BLOCK", 1000)
+    monkeypatch.setattr(curves, "BLOCK", 1000)
     for module in (patchcore, padim, mahalanobis):
         monkeypatch.setattr(module, "_BATCH", 2)
     assert metrics(parts, tmp_path, detector) == pytest.approx(usual[detector], abs=1e-6)
