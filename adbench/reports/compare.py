@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
-from adbench.metrics import ORDER
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.grid import AXIS_NAMES, MEASURES
 from adbench.reports.keys import ROW_KEYS, Entry, entries, grouped, varies
 from adbench.reports.plotting import COLUMN, INK, looks
 from adbench.reports.tables import DASH, choices, current, shown_metrics
+from adbench.statistics.bootstrap import row
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon
 from adbench.sweep.results import ResultStore
@@ -169,13 +169,13 @@ def differences(pairs: Sequence[Pair], metric: str, find: tuple[Find, Find]) -> 
 def _resampled_difference(pair: Pair, metric: str, find: tuple[Find, Find]) -> NDArray[np.float64] | None:
     """Return the replicates of a difference, if both were drawn from the same test images."""
     names = [result.details.get("resamples") for result in (pair.first, pair.second)]
-    if None in names or names[0] != names[1] or metric not in ORDER:
+    if None in names or names[0] != names[1]:
         return None
     first, second = find[0](pair.first), find[1](pair.second)
-    if first is None or second is None or first.shape != second.shape:
+    if first is None or second is None or first.shape[1] != second.shape[1]:
         return None
-    row = ORDER.index(metric)
-    return np.array(second[row] - first[row], dtype=float)
+    before, after = row(first, pair.first.metrics, metric), row(second, pair.second.metrics, metric)
+    return None if before is None or after is None else np.array(after - before, dtype=float)
 
 
 def verdicts(found: Differences) -> list[str]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.metrics import ORDER
 from adbench.reports.analyses import Question
 from adbench.reports.formats import Figure
 from adbench.reports.grid import cut, slug, varying
 from adbench.reports.keys import Entry, natural
 from adbench.reports.plotting import INK, LETTER, PAGE
+from adbench.statistics.bootstrap import row
 from adbench.statistics.ranks import ALPHA, critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 from adbench.types import Result
 
@@ -119,12 +119,16 @@ def resampled(contest: Comparison, question: Question) -> NDArray[np.float64] | 
     for cells in zip(*contest.cells, strict=True):
         if len({result.details.get("resamples") for seeds in cells for result in seeds}) > 1:
             return None
-    row = ORDER.index(contest.metric) if contest.metric in ORDER else None
-    found = [[[question.replicates(result) for result in seeds] for seeds in cells] for cells in contest.cells]
-    if row is None or any(one is None for cells in found for seeds in cells for one in seeds):
+    found = [[[_replicates(result, contest.metric, question) for result in seeds] for seeds in cells] for cells in contest.cells]
+    if any(one is None for cells in found for seeds in cells for one in seeds):
         return None
-    means = [[np.mean([one[row] for one in seeds if one is not None], axis=0) for seeds in cells] for cells in found]
+    means = [[np.mean([one for one in seeds if one is not None], axis=0) for seeds in cells] for cells in found]
     return np.array(means, dtype=float)
+
+
+def _replicates(result: Result, metric: str, question: Question) -> NDArray[np.float32] | None:
+    found = question.replicates(result)
+    return None if found is None else row(found, result.metrics, metric)
 
 
 _NAMED = 4  # configurations that a sentence names

@@ -10,7 +10,7 @@ from typing import Any
 
 from adbench.core.errors import DataError
 from adbench.core.registry import match
-from adbench.metrics import ORDER
+from adbench.metrics import ORDER, in_order
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, grouped, natural, parse_key, receptive_field, varies
 from adbench.types import Job, Result
@@ -260,7 +260,7 @@ def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
 def shown_metrics(results: Iterable[Result], metric: str | None) -> list[str]:
     """Return the metrics to show: the one asked for, or all that any result has."""
     present = {name for result in results for name in result.metrics} or set(ORDER)
-    known = [name for name in ORDER if name in present] + sorted(present - set(ORDER))
+    known = in_order(present)
     return [match("metric", metric, known, see="metrics")] if metric else known
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.metrics import Case, Regions, image_curves, measure
-from adbench.metrics.support.curves import Chosen, rank_pixels
+from adbench.metrics import Case, Regions, measure
+from adbench.metrics.support.curves import Chosen, image_curves, rank_pixels
 from adbench.metrics.support.inputs import check, select
 from adbench.types import Masks, Sample, Scores, Truth
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from adbench.metrics import ORDER
+from adbench.metrics import in_order
 from adbench.pictures.kept_maps import KeptMap, read_kept
 from adbench.reports.formats import Cell, Figure, Report, Section, Table, register
 from adbench.reports.keys import entries, varies
@@ -74,7 +74,7 @@ def jobs_table(results: Sequence[Result]) -> str:
     """Return one row per job with its metrics and costs; the first 5,000 if there are more, which the caption says."""
     found = entries([(result.job, result) for result in results])
     labels = [key for key in KEYS if key in ALWAYS or varies(found, key)]
-    names = [name for name in ORDER if any(name in result.metrics for result in results)]
+    names = in_order(name for result in results for name in result.metrics)
     rows = [[*(Cell(str(e.values[key])) for key in labels), *_outcome(e.result, names)] for e in found[:MOST_JOBS]]
     cut = len(results) > MOST_JOBS
     more = f", the first {MOST_JOBS} of {len(results)}; the formats csv and json have all" if cut else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adbench.metrics import ORDER
+from adbench.metrics import in_order
 from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.grid import (
     AXIS_NAMES,
@@ -48,7 +48,7 @@ def section(found: Sequence[Entry]) -> Section:
 
 def _means(found: Sequence[Entry]) -> Table:
     keys = choose_rows(found, (), None)
-    names = [name for name in ORDER if any(e.done and e.done.metrics.get(name) is not None for e in found)]
+    names = in_order(name for e in found if e.done for name, value in e.done.metrics.items() if value is not None)
     return Table(
         "Mean and standard deviation over seeds of the mean over categories",
         [*keys, "seeds", *names],
