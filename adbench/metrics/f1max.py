@@ -1,6 +1,6 @@
 """F1-max: the best F1 over all thresholds (van Rijsbergen, Information Retrieval, 1979, chapter 7).
 
-F1 = 2 TP / (2 TP + FP + FN) at a threshold t, items with a score >= t being predicted anomalous. A fraction of 1. The threshold is
+F1 = 2 TP / (2 TP + FP + FN) at a threshold t; items with a score >= t are predicted anomalous. A fraction of 1. The threshold is
 chosen on the test set, so this is an upper bound on what a fixed threshold reaches. An item is an image, or a pixel of any image.
 """
 

@@ -109,7 +109,7 @@ def draw_replicates(
 ) -> Draws:
     """Return the draws for test images with this fingerprint, which is the seed; `anomalous` (N,).
 
-    `sources` (N,), 0 to S - 1: pictures that were made of the same one are no independent ones, and come or stay away
+    `sources` (N,), 0 to S - 1: images made from the same original are not independent, so all of a source are drawn
     together: S sources are drawn out of S. Each source must have good and anomalous images.
     """
     random = np.random.default_rng(int(hashlib.sha256(fingerprint.encode()).hexdigest(), 16))
