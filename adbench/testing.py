@@ -1,6 +1,6 @@
 """Contract tests of plug-ins: what every detector, metric, report format ... must keep, whoever wrote it.
 
-`python -m adbench.testing MODULE` imports a module or a Python file and tests all that it registers. The project's own tests
+`python -m adbench.testing MODULE...` imports modules or Python files and tests all that they register. The project's own tests
 run the same checks on everything that is registered.
 """
 
@@ -339,15 +339,16 @@ def _failure(check: Check, name: str, params: Params) -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the outcome of each check; return 0 if all passed, 1 if some failed, 2 if the module cannot be tested."""
+    """Print the outcome of each check; return 0 if all passed, 1 if some failed, 2 if a module cannot be tested."""
     from adbench.cli.options import parameters
 
     parser = argparse.ArgumentParser(prog="python -m adbench.testing", description="Test what a plug-in registers.")
-    parser.add_argument("module", help="an importable module, or a Python file")
+    parser.add_argument("modules", nargs="+", metavar="MODULE", help="an importable module, or a Python file")
     parser.add_argument("--param", action="append", metavar="NAME=VALUE", help="parameter of its detectors, e.g. epochs=5")
     chosen, failed = parser.parse_args(arguments), 0
     try:
-        for rule, wrong in run(chosen.module, parameters(chosen.param)):
+        outcomes = (outcome for module in chosen.modules for outcome in run(module, parameters(chosen.param)))
+        for rule, wrong in outcomes:
             sys.stdout.write(f"{'FAILED' if wrong else 'ok'}  {rule}{f': {wrong}' if wrong else ''}\n")
             failed += wrong is not None
     except AdbenchError as error:

@@ -83,6 +83,14 @@ class Truth:
     masks: Masks | None
 
 
+def later_axis(default: Any) -> Any:
+    """Return a field for an axis added after version 0.1.0: keys and records leave it out where it has its default.
+
+    So older records keep their keys, and a record without the field reads as the default. The default never changes.
+    """
+    return field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything that decides one number; `key` is the hash of all of it."""
@@ -102,11 +110,12 @@ class Job:
     seed: int
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
+    extraction: int = later_axis(3)  # revision of the feature extraction
 
     @staticmethod
-    def from_record(record: dict[str, Any]) -> "Job":
-        """Return the Job of a JSON form that has all its fields; raise KeyError or TypeError if it has not."""
-        return Job(**{name: record[name] for name in JOB_FIELDS} | {"layers": tuple(record["layers"])})
+    def from_record(record: Mapping[str, Any]) -> "Job":
+        """Return the Job that `record()` describes; raise TypeError if a field is missing or unknown."""
+        return Job(**{**record, "layers": tuple(record["layers"])})
 
     @property
     def layer(self) -> str:
@@ -118,20 +127,22 @@ class Job:
 
     @cached_property
     def params_text(self) -> str:
-        return sys.intern(json.dumps(self.params, sort_keys=True))  # of few values among many jobs
+        return sys.intern(json.dumps(self.params, sort_keys=True))  # many jobs share few values
 
     def record(self) -> dict[str, Any]:
-        """Return the job's fields by name."""
-        return {name: getattr(self, name) for name in JOB_FIELDS}
+        """Return the fields by name; a later axis only where it is not at its default."""
+        values = {name: getattr(self, name) for name in JOB_FIELDS}
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @property
-    def group(self) -> tuple[str, str, str, str, str, str, int, str]:
-        """What one forward pass over a category is shared by."""
+    def group(self) -> tuple[str | int, ...]:
+        """The values that jobs of one forward pass over a category share."""
         return (self.dataset, self.fingerprint, self.category, self.backbone, self.weights, self.weights_sha256,
-                self.image_size, self.dtype)  # fmt: skip
+                self.image_size, self.dtype, self.extraction)  # fmt: skip
 
 
 JOB_FIELDS = tuple(f.name for f in fields(Job))
+_LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
 
 
 @dataclass(frozen=True)
@@ -160,8 +171,9 @@ class Result:
 
     @staticmethod
     def from_record(record: dict[str, Any]) -> "Result":
-        """Return the Result that `record()` wrote; raise KeyError or TypeError if keys are missing or of the wrong kind."""
-        return Result(Job.from_record(record), **{name: record[name] for name in OUTCOME_FIELDS})
+        """Return the Result that `record()` wrote; raise KeyError or TypeError if keys are missing."""
+        job = {name: record[name] for name in JOB_FIELDS if name in record}
+        return Result(Job.from_record(job), **{name: record[name] for name in OUTCOME_FIELDS})
 
 
 OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates"))

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from adbench.detectors import mahalanobis, padim, patchcore
-from adbench.detectors.search import bounds
-from adbench.detectors.search import coreset as coreset_on_cpu
-from adbench.detectors.search import nearest as neighbours
+from adbench.detectors.search import bounds, coreset, nearest
 from adbench.features import extraction
 from adbench.metrics.support import curves
 from adbench.models.training import Choices, evaluate_model, train_model
@@ -51,8 +49,8 @@ def test_block_sizes_move_no_metric(
     usual: dict[str, dict[str, float]], parts: Path, tmp_path: Path, detector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction, "HOST_BATCH", 3 * SIDE**2)
-    monkeypatch.setitem(neighbours.TILE, "cpu", 50)
-    monkeypatch.setattr(coreset_on_cpu, "ROWS", 37)
+    monkeypatch.setitem(nearest.TILE, "cpu", 50)
+    monkeypatch.setattr(coreset, "ROWS", 37)
     monkeypatch.setattr(bounds, "BLOCK", 1 << 12)
     monkeypatch.setattr(curves, "BLOCK", 1000)
     for module in (patchcore, padim, mahalanobis):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -26,7 +26,7 @@ _PROBE = 256  # px; a multiple of every stride
 class Layer:
     """A graph node whose output is a feature map: channels, stride and analytic receptive field in input pixels.
 
-    The field is None where the graph has an operation without a rule.
+    The field is None if the graph has an operation without a rule.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Description:
     stages: tuple[str, ...]
 
     def layer(self, name: str) -> Layer:
-        """Return the layer that a user meant: a node's name, or a module's (`layer2` = its last node)."""
+        """Return the layer that a user means by the name of a node, or of a module (`layer2`: its last node)."""
         exact = {layer.name: layer for layer in self.layers}
         within = [layer for layer in self.layers if layer.name.startswith(f"{name}.")]
         if name not in exact and within:
@@ -52,16 +52,22 @@ class Description:
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
 
     def field(self, names: Sequence[str]) -> int | None:
-        """Return the analytic receptive field of layers in input pixels: the largest of them, None if one is not known."""
-        known = [self.layer(name).field for name in names]
-        return max(field for field in known if field) if all(known) else None
+        """Return the analytic receptive field of joined layers in input pixels, see `joined_field`."""
+        return joined_field(self.layer(name).field for name in names)
+
+
+def joined_field(fields: Iterable[int | None]) -> int | None:
+    """Return the receptive field of joined layers, given the field of each: the largest, or None if one is unknown."""
+    fields = list(fields)
+    known = [field for field in fields if field]
+    return max(known) if known and len(known) == len(fields) else None
 
 
 @lru_cache(maxsize=64)
 def describe(backbone: str, memo: Path | None = None) -> Description:
-    """Return the description of a backbone, traced once; `memo` is a folder that keeps it for the next process.
+    """Return the description of a backbone, traced once and kept in the folder `memo` for later processes.
 
-    Raises UsageError for an unknown backbone and for one that is no convolutional network with a traceable graph.
+    Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
     """
     file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
     found = Memo(file, code_and_libraries()).to(backbone, lambda: asdict(_trace(*find(backbone))))
@@ -81,7 +87,7 @@ def _trace(family: Family, name: str) -> Description:
 
 
 def _feature_maps(family: Family, name: str) -> list[Layer]:
-    """Run the graph once on the meta device: shapes without arithmetic; on the CPU for networks that cannot be built there."""
+    """Run the graph once on the meta device, which computes shapes only; on the CPU for networks that cannot be built there."""
     try:
         return _run(family, name, "meta")
     except (NotImplementedError, RuntimeError):
@@ -103,17 +109,17 @@ def _run(family: Family, name: str, device: str) -> list[Layer]:
 
 
 def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:
-    """Return the analytic receptive fields of the layers in front of the first operation without a rule."""
-    from adbench.backbones.receptive_field import analytic_all
+    """Return the analytic receptive fields of all layers or, if an operation has no rule, of the first half or quarter."""
+    from adbench.backbones.receptive_field.graph import analytic
 
     for count in (len(names), len(names) // 2, len(names) // 4):
         with suppress(UsageError):
-            return {name: field.size for name, field in analytic_all(cut, names[:count]).items()}  # type: ignore[arg-type]
+            return {name: field.size for name, field in analytic(cut, names[:count]).items()}  # type: ignore[arg-type]
     return {}
 
 
 def stage_ends(layers: tuple[Layer, ...]) -> list[str]:
-    """Return the last layer of the last stage at each stride from 4 on, where the network is not in Table 2.
+    """Return the last layer of the last stage at each stride from 4 on.
 
     A stage is the part of a node's name up to its first number (`layer2`, `features.3`, `stages.1`).
     """
@@ -128,8 +134,8 @@ def stage_ends(layers: tuple[Layer, ...]) -> list[str]:
 def block_ends(layers: tuple[Layer, ...]) -> list[str]:
     """Return the last layer of every block from stride 4 on.
 
-    A block is the part of a node's name up to its first number, or up to the second where that follows at once
-    (`layer2.3`, `blocks.4.1`, `features.7`); what has a name without parts (`maxpool`, `conv_head`) is none.
+    A block is the part of a node's name up to its first number, or up to the second one if that follows directly
+    (`layer2.3`, `blocks.4.1`, `features.7`). Nodes whose name has no parts (`maxpool`, `conv_head`) belong to no block.
     """
     pattern = re.compile(r"(?:[A-Za-z_]+\.)*[A-Za-z_]*\d+[A-Za-z_]*(?:\.[A-Za-z_]*\d+(?=\.))?")
     found = [(pattern.match(layer.name), layer) for layer in layers if "." in layer.name]
@@ -137,6 +143,6 @@ def block_ends(layers: tuple[Layer, ...]) -> list[str]:
 
 
 def parse_layers(text: str, description: Description) -> tuple[str, ...]:
-    """Return the layers that `A` or `A+B` names, in the order of the graph; raise UsageError for an unknown one."""
+    """Return the layers named by `A` or `A+B`, in the order of the graph; raise UsageError for an unknown one."""
     names = {description.layer(part.strip()).name for part in text.split("+")}
     return tuple(layer.name for layer in description.layers if layer.name in names)

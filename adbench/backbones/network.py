@@ -1,4 +1,4 @@
-"""A backbone with its weights. Importing this module loads no torch: it is loaded when the network is built."""
+"""A backbone with its weights. Importing this module loads no torch; building the network does."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, fx, nn
 
-_PLACES = ("HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE")  # where libraries look for files
+_CACHES = ("HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE")  # variables that decide where files are
 
 
 @dataclass(frozen=True)
 class Network:
-    """A backbone with its weights; the module is built when a forward pass is first needed."""
+    """A backbone with its weights; the module is built on first use."""
 
     backbone: str
     weights: Weights
@@ -35,7 +35,7 @@ class Network:
 
     @cached_property
     def whole(self) -> fx.GraphModule:
-        """The graph with every node in its output, by name."""
+        """The graph that returns the output of every node, by name."""
         family, _ = find(self.backbone)
         nodes = family.node_names(self.module)[1:]
         return cast("fx.GraphModule", family.cut(self.module, {node: node for node in nodes}))
@@ -46,12 +46,12 @@ class Network:
         return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return (B, 3, H, W) float32 input from (B, H, W, 3) `pixels.Pixels`, as the weights were trained."""
+        """Return (B, 3, H, W) float32 input from (B, H, W, 3) `pixels.Pixels`, normalized as in the training of the weights."""
         mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
         return (pixels.permute(0, 3, 1, 2).float() / (255 * STEPS) - mean) / std  # channels-last in memory
 
 
-@lru_cache(maxsize=8)  # made anew, they would have to be copied to a GPU in each pass
+@lru_cache(maxsize=8)  # kept, or they would be copied to the GPU in each pass
 def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     import torch
 
@@ -59,27 +59,23 @@ def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 def find_network(backbone: str, label: str, answers: Memo, *, offline: bool = False, on_step: OnStep = ignore_step) -> Network:
-    """Return a backbone with its weights, as `weights.resolve` finds them.
+    """Return a backbone with its weights, see `weights.resolve`.
 
-    Where the file is as it was when they were last asked for, torch's libraries are not asked again.
+    `answers` keeps the weights, so that torch is not imported again while the file is unchanged.
     """
 
     def ask() -> dict[str, Any]:
-        found = resolve(backbone, label, offline=offline, on_step=on_step)
-        path = str(found.path) if found.path else None
-        return {"label": found.label, "sha256": found.sha256, "mean": found.mean, "std": found.std, "path": path,
-                "stamp": _stamp(path)}  # fmt: skip
+        found = resolve(backbone, label, offline=offline, on_step=on_step).record()
+        return found | {"stamp": _stamp(found["path"])}
 
-    places = [os.environ.get(name) for name in _PLACES]
-    question = ["weights", backbone, str(Path(label).absolute()) if Path(label).is_file() else label, *places]
+    caches = [os.environ.get(name) for name in _CACHES]
+    question = ["weights", backbone, str(Path(label).absolute()) if Path(label).is_file() else label, *caches]
     known = answers.to(question, ask, lambda answer: bool(answer["stamp"] == _stamp(answer["path"])))
-    path = Path(known["path"]) if known["path"] else None
-    weights = Weights(known["label"], known["sha256"], tuple(known["mean"]), tuple(known["std"]), path)
-    return Network(backbone, weights)
+    return Network(backbone, Weights.from_record(known))
 
 
 def _stamp(path: str | None) -> list[int]:
-    """Return the size and the time of change of a file; nothing if it is not there."""
+    """Return the size and the modification time of a file; an empty list if it is missing."""
     if path is None or not Path(path).is_file():
         return []
     status = Path(path).stat()

@@ -1,13 +1,14 @@
-"""Weights of a backbone: found by label, checked to the last key, loaded without running any code of theirs."""
+"""Weights of a backbone: found by label, downloaded, checked key by key, and loaded without running code from the file."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 RANDOM_SEED = 0
 _TIMEOUT_S, _BLOCK = 15, 1 << 20
 _SLOW_S = 2.0
-_silent_hosts: dict[str, str] = {}  # hosts that took long to fail, with the reason: not waited for again
+_silent_hosts: dict[str, str] = {}  # hosts that were slow to fail, with the reason: not tried again
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that a job uses: label, SHA-256 of the file ("random-0" for none), preprocessing, file."""
+    """The weights of a job: label, SHA-256 of the file ("random-0" for random weights), preprocessing, file."""
 
     label: str
     sha256: str
@@ -39,16 +40,26 @@ class Weights:
     std: tuple[float, ...]
     path: Path | None
 
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form; its path is absolute."""
+        return asdict(self) | {"path": os.path.abspath(self.path) if self.path else None}  # noqa: PTH100  keeps links
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> Weights:
+        """Return the weights of a JSON form that has been written by `record`."""
+        path = Path(record["path"]) if record["path"] else None
+        return Weights(record["label"], record["sha256"], tuple(record["mean"]), tuple(record["std"]), path)
+
 
 def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> Weights:
-    """Return the weights called `label`, fetched if need be.
+    """Return the weights called `label`; download them if they are missing.
 
-    A label is "imagenet", "random", a pretraining's or a library's name, or a checkpoint's path.
+    A label is "imagenet", "random", the name of a pretraining, a label of the library, or the path of a checkpoint.
+    "random" is the library's own initialization with a fixed seed. (Table 1 of the supplement of Heckler et al. prints
+    weights='DEFAULT' in its row "random", which would be the pretrained network.)
 
-    "random" is the library's own initialisation under a fixed seed. (Table 1 of the supplement of Heckler et al. prints
-    weights='DEFAULT' in its row "random"; that would be the pretrained network.)
-    Raises UsageError for a label that is unknown or another backbone's, WeightsError if the file is missing and cannot
-    be fetched or is damaged.
+    Raises UsageError if the label is unknown or belongs to another backbone, WeightsError if the file is damaged, or is
+    missing and cannot be downloaded.
     """
     family, name = find(backbone)
     if label == "random":
@@ -79,7 +90,7 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
 
 
 def published_file(made: Pretraining) -> WeightsFile:
-    """Return where a pretraining's file lies or belongs; one that is there is judged by its keys, not by its SHA-256."""
+    """Return the file of a pretraining. The SHA-256 is that of a download; a present file is checked by its keys instead."""
     import torch
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / made.file
@@ -111,7 +122,7 @@ def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnS
 
 
 def _check_download(name: str, label: str, file: WeightsFile, temporary: Path, problem: str) -> None:
-    """Load what came for a pretraining: most publish no SHA-256."""
+    """Load the download of a pretraining, since most publishers state no SHA-256."""
     try:
         if label in PRETRAININGS.items():
             load(name, Weights(label, "", file.mean, file.std, temporary))
@@ -120,7 +131,7 @@ def _check_download(name: str, label: str, file: WeightsFile, temporary: Path, p
 
 
 class _UnreachableError(Exception):
-    """The network's side of a failed download, apart from the disk's."""
+    """A download that failed because of the network, not of the disk."""
 
 
 def _download(url: str, target: Path, on_step: OnStep) -> None:
@@ -217,19 +228,17 @@ def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str
 
 
 def inventory() -> list[dict[str, Any]]:
-    """Return what is known of every pretraining's file, and whether it is here."""
+    """Return the facts of the file of every pretraining, with whether it is present."""
     return [_facts(PRETRAININGS.get(name)) for name in PRETRAININGS.names()]
 
 
 def _facts(made: Pretraining) -> dict[str, Any]:
-    path = published_file(made).path
-    facts: dict[str, Any] = {"name": made.name, "backbone": made.backbone, "file": made.file, "path": str(path)}
-    facts |= {"present": path.is_file(), "licence": made.licence, "megabytes": made.megabytes}
-    return facts | {"url": made.url, "source": made.source}
+    path, facts = published_file(made).path, ("name", "backbone", "file", "licence", "megabytes", "url", "source")
+    return {fact: getattr(made, fact) for fact in facts} | {"path": str(path), "present": path.is_file()}
 
 
 def locate(name: str) -> tuple[dict[str, Any], str | None]:
-    """Return the facts of one pretraining, and the error to report if its file is not there."""
+    """Return the facts of one pretraining, and the error message if its file is missing."""
     made = PRETRAININGS.get(name)
     facts = _facts(made)
     problem = f"weights '{made.name}' of {made.backbone}: {facts['path']} is not there; {made.remedy}"
@@ -239,7 +248,7 @@ def locate(name: str) -> tuple[dict[str, Any], str | None]:
 def adopt(name: str, file: Path) -> dict[str, Any]:
     """Check that `file` loads as the pretraining, then copy it into place; return its facts with its SHA-256.
 
-    Raises WeightsError, and leaves what is in place alone, unless every key of the backbone is there and no other.
+    Raises WeightsError, and keeps the file that is in place, unless the keys are exactly those of the backbone.
     """
     made = PRETRAININGS.get(name)
     if not file.is_file():
@@ -251,9 +260,5 @@ def adopt(name: str, file: Path) -> dict[str, Any]:
     with replacing(target) as temporary:
         shutil.copyfile(file, temporary)
     digest = sha256(target)
-    return _facts(made) | {"sha256": digest, "as_published": _same(made, digest)}
-
-
-def _same(made: Pretraining, digest: str) -> bool | None:
-    """Whether the file is the publisher's, where the publisher says its SHA-256."""
-    return digest.startswith(made.sha256_prefix) if made.sha256_prefix else None
+    as_published = digest.startswith(made.sha256_prefix) if made.sha256_prefix else None
+    return _facts(made) | {"sha256": digest, "as_published": as_published}

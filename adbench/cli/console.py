@@ -1,4 +1,4 @@
-"""Everything that a person sees: progress and talk on stderr, answers on stdout. rich lives here only, and loads late."""
+"""Output for people: answers on stdout, progress and messages on stderr. Only this module imports rich, and only for bars."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
 
-from adbench.types import OnStep, ignore_step
+if TYPE_CHECKING:
+    from adbench.types import OnStep  # at run time it would import numpy: half of the start-up time
 
-_SPEED_S = 600  # past over which the time left is estimated: a training step may take a minute
+_SPEED_S = 600  # window for estimating the time left, in seconds: one training step may take a minute
 _quiet = False
 
 
 def set_up(quiet: bool = False, verbose: bool = False) -> None:
-    """Send the package's log to stderr: warnings always, progress unless quiet, tracebacks of failed jobs if verbose."""
+    """Send the package's log to stderr: warnings always, tracebacks of failed jobs if verbose. Quiet silences `say` and bars."""
     global _quiet
     _quiet = quiet
     log = logging.getLogger("adbench")
     log.handlers = [handler := logging.StreamHandler(sys.stderr)]
-    handler.setFormatter(_OneLine("adbench: %(levelname_lower)s%(message)s"))
+    handler.setFormatter(_OneLine("adbench: %(level_prefix)s%(message)s"))
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        record.levelname_lower = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        record.level_prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         return super().format(record)
 
 
@@ -39,12 +40,12 @@ def answer(text: str) -> None:
     sys.stdout.flush()
 
 
-def answer_json(document: Any) -> None:
-    """Print one JSON document on stdout; what is not a number is null."""
+def answer_json(document: object) -> None:
+    """Print one JSON document on stdout; NaN and infinity become null."""
     answer(json.dumps(_finite(document), indent=2, ensure_ascii=False))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -53,31 +54,31 @@ def _finite(value: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """Print talk on stderr, unless quiet."""
+    """Print a message on stderr, unless quiet."""
     if not _quiet:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
 
 def error(text: str) -> None:
-    """Print the one line of an error on stderr."""
+    """Print an error on stderr, as one line."""
     sys.stderr.write("adbench: error: " + " ".join(text.split()) + "\n")
 
 
-def colour(stream: Any) -> bool:
-    """Return whether `stream` is a terminal that may be coloured (https://no-color.org)."""
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+def has_color(stream: TextIO) -> bool:
+    """Return whether `stream` is a terminal and NO_COLOR is unset (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def table(headings: list[str], rows: list[list[Any]]) -> str:
-    """Return a plain table for people."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a plain text table."""
     from tabulate import tabulate
 
     return str(tabulate(rows, headings, disable_numparse=True))
 
 
 def size(count: float) -> str:
-    """Return bytes as a person reads them, in powers of 1000."""
+    """Return a number of bytes in a readable unit, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -86,31 +87,37 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person reads them: 40 s, 12 min, 3.5 h."""
+    """Return seconds in a readable unit: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
-def progress(jobs: int | None = None) -> Iterator[tuple[OnStep, Any]]:
-    """Yield (listener for steps, function to call after each job); bars only where stderr is a terminal and not quiet."""
+def progress() -> Iterator[OnStep]:
+    """Yield a listener for steps that draws a bar; it does nothing if quiet or if stderr is not a terminal."""
+    with job_progress(0) as (on_step, _):
+        yield on_step
+
+
+@contextmanager
+def job_progress(jobs: int) -> Iterator[tuple[OnStep, Callable[[], None]]]:
+    """Yield a listener for steps and a function to call after each job, which has a bar of its own unless `jobs` is 0."""
     if _quiet or not sys.stderr.isatty():
-        yield ignore_step, lambda: None
+        yield lambda done, total, note: None, lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S)
-    with bars:
-        whole = bars.add_task("jobs", total=jobs) if jobs else None
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S) as bars:
+        whole = bars.add_task("jobs", total=jobs, visible=jobs > 0)
         step = bars.add_task("", total=None, visible=False)
 
         def on_step(done: int, total: int, note: str) -> None:
             task = bars.tasks[-1]
-            if total != task.total or done < task.completed:  # another activity; a note alone may hold a loss
+            if total != task.total or done < task.completed:  # a new activity; a new note alone is not: it may be a loss
                 bars.reset(step, total=total or None, description=note, visible=True)
             bars.update(step, completed=done, description=note)
 
-        yield on_step, (lambda: bars.advance(whole)) if whole is not None else (lambda: None)
+        yield on_step, lambda: bars.advance(whole)

@@ -1,93 +1,204 @@
-"""Options that several commands share, each spelt, explained and checked in one place."""
+"""Options that several commands share. Each is declared and parsed here once.
+
+A command takes options either one by one, as parameters of the annotated types below, or several as one parameter whose type is
+a frozen dataclass with an option per field; `expanded` turns the latter into options that typer understands.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
+from adbench.cli import console
+from adbench.core.environment import cache_folder
 from adbench.core.errors import DataError, UsageError
+from adbench.core.files import unwritable
 
-Data = Annotated[
-    str | None, typer.Option("--data", metavar="DIR", help="Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data.")
-]
-Categories = Annotated[list[str] | None, typer.Option("--category", metavar="C", help="Category; may be repeated. Default: all.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Feature cache. Default: $ADBENCH_CACHE, else the platform's folder."),
-]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Results. Default: $ADBENCH_RESULTS, else ./results.")]
-Device = Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never download weights.")]
-WeightsName = Annotated[
-    str,
-    typer.Option("--weights", metavar="W", help="imagenet, random, a name from 'adbench list weights', or a checkpoint's path."),
-]
-ImageSize = Annotated[
-    int, typer.Option("--image-size", metavar="N", min=32, max=4096, help="Side of the square input, in pixels.")
-]
-EvalSize = Annotated[str, typer.Option("--eval-size", metavar="N", help="Side of the evaluation grid in pixels, or 'native'.")]
-Dtype = Annotated[
-    str, typer.Option("--dtype", metavar="T", help="Features: float16, float32, or bfloat16, which is faster and coarser.")
-]
-ProLimit = Annotated[float, typer.Option("--pro-limit", metavar="F", help="False-positive rate up to which AU-PRO integrates.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides all randomness.")]
-Param = Annotated[
-    list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="Parameter of the detector; may be repeated.")
-]
-Jobs = Annotated[
-    int | None, typer.Option("--jobs", metavar="N", min=1, help="Worker processes. Default: one, or one per GPU slot.")
-]
-Gpus = Annotated[str | None, typer.Option("--gpus", metavar="N,..", help="GPUs of this machine to use, e.g. 0,1.")]
-GpuSlots = Annotated[int | None, typer.Option("--gpu-slots", metavar="K", min=1, help="Workers per GPU. Default: 1.")]
-Executor = Annotated[str, typer.Option("--executor", metavar="E", help="Where groups run: local, slurm or ray.")]
-Partition = Annotated[str | None, typer.Option("--partition", metavar="P", help="Slurm: partition.")]
-Time = Annotated[str | None, typer.Option("--time", metavar="T", help="Slurm: minutes, H:MM:SS or D-HH per task. Default: 240.")]
-GpusPerTask = Annotated[
-    float | None,
-    typer.Option("--gpus-per-task", metavar="G", min=0, help="Slurm, Ray (also 0.5): GPUs per group. Default: none."),
-]
-MaxParallel = Annotated[
-    int | None, typer.Option("--max-parallel", metavar="N", min=1, help="Slurm, Ray: groups that run at a time.")
-]
-RayAddress = Annotated[
-    str | None, typer.Option("--ray-address", metavar="A", help="Ray: the cluster. Default: $RAY_ADDRESS, else the local one.")
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Slurm: submit, and return.")]
+if TYPE_CHECKING:
+    from adbench.sweep.spec import Spec
+    from adbench.sweep.workspace import Workspace
+    from adbench.types import Size
 
 
-def data_folder(value: str | None, preset: str | None = None) -> str:
-    """Return the data to work on: the option, else the specification's, else ADBENCH_DATA, else ./data."""
-    chosen = value or preset or os.environ.get("ADBENCH_DATA")
-    if chosen:
-        return chosen
-    if not Path("data").is_dir():
-        raise DataError("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
-    return "data"
+def path(text: str) -> Path:
+    """Return the path that a user wrote, with `~` expanded."""
+    return Path(text).expanduser()
+
+
+def option(metavar: str, text: str, *names: str, low: float | None = None, high: float | None = None) -> object:
+    """Declare an option with a value, between `low` and `high` if it is a number. Default name: the parameter's."""
+    return typer.Option(*names, metavar=metavar, help=text, min=low, max=high)
+
+
+def path_option(metavar: str, text: str) -> object:
+    """Declare an option whose value is a path."""
+    return typer.Option(metavar=metavar, help=text, parser=path)
+
+
+def flag(name: str, text: str) -> object:
+    """Declare an option without a value."""
+    return typer.Option(name, help=text)
+
+
+def argument(metavar: str, text: str) -> object:
+    """Declare an argument."""
+    return typer.Argument(metavar=metavar, help=text)
+
+
+def path_argument(metavar: str, text: str) -> object:
+    """Declare an argument that is a path."""
+    return typer.Argument(metavar=metavar, help=text, parser=path)
+
+
+Backbone = Annotated[str, argument("BACKBONE", "A name from 'adbench list backbones'.")]
+Model = Annotated[Path, path_argument("MODEL", "File written by 'adbench train'.")]
+Cache = Annotated[Path | None, path_option("DIR", "Cache folder. Default: $ADBENCH_CACHE, else the platform's folder.")]
+Out = Annotated[Path | None, path_option("DIR", "Results folder. Default: $ADBENCH_RESULTS, else ./results.")]
+Offline = Annotated[bool, flag("--offline", "Never download weights.")]
+Json = Annotated[bool, flag("--json", "Print one JSON document instead of text.")]
+Weights = Annotated[str, option("W", "imagenet, random, a name from 'adbench list weights', or a checkpoint's path.")]
+ImageSize = Annotated[int, option("N", "Side of the square input, in pixels.", low=32, high=4096)]
+EvalSize = Annotated[str, option("N", "Side of the evaluation grid in pixels, or 'native'.")]
+Dtype = Annotated[str, option("T", "Type of the stored features: float16, float32, or bfloat16 (faster, less precise).")]
+Seed = Annotated[int, option("N", "Random seed.", low=0)]
+Format = Annotated[str, option("F", "table, markdown, latex, csv, json or html.", "--format")]
+Kinds = Annotated[list[str] | None, option("K,..", "Kinds from 'adbench list defects'; may be repeated. Default: all.")]
+Like = Annotated[Path | None, path_option("MASKS", "Folder of masks of known defects; the synthetic ones get their sizes.")]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The images to work on."""
+
+    data: Annotated[str | None, option("DIR", "Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data.")] = None
+    category: Annotated[list[str] | None, option("C", "Category; may be repeated. Default: all.")] = None
+
+    def folder(self, study: Spec | None) -> str:
+        """Return the data to work on: the option, else the specification's, else ADBENCH_DATA, else ./data."""
+        chosen = self.data or (study and study.data) or os.environ.get("ADBENCH_DATA")
+        if not chosen and not Path("data").is_dir():
+            raise DataError("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
+        return chosen or "data"
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The cache and the device to compute on."""
+
+    cache: Cache = None
+    device: Annotated[str, option("D", "auto, cpu, cuda, cuda:N or mps.")] = "auto"
+    offline: Offline = False
+
+    @contextmanager
+    def open(self, images: DataOptions | None = None, study: Spec | None = None) -> Iterator[Workspace]:
+        """Yield the workspace, whose steps are shown as a bar; what `images` does not name is taken from `study`."""
+        from adbench.sweep.workspace import Workspace
+
+        data, cache = images.folder(study) if images else "", cache_folder(self.cache)
+        if images:  # commands that extract features: fail before any work
+            make_folder(cache)
+        categories = (images and images.category) or (study and study.categories) or ()
+        with console.progress() as on_step:
+            yield Workspace(data, cache, tuple(categories), self.device, self.offline, on_step)
+
+
+@dataclass(frozen=True)
+class SpecOptions:
+    """The specification of a sweep: a preset or a file, with keys overridden."""
+
+    preset: Annotated[str | None, option("NAME", "Preset to start from; see 'adbench list presets'.")] = None
+    spec: Annotated[Path | None, path_option("FILE", "YAML file with your own specification.")] = None
+    set_: Annotated[list[str] | None, option("KEY=VALUE", "Override a key of it; may be repeated.", "--set")] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether a preset or a file is named."""
+        return self.preset is not None or self.spec is not None
+
+    def parsed(self, command: str, overrides: Sequence[str] = ()) -> Spec:
+        """Return the specification (empty if none is named) with `overrides` and those of --set."""
+        from adbench.sweep.spec import parse, preset_text, read_spec
+
+        if self.preset is not None and self.spec is not None:
+            raise UsageError(f"{command}: give --preset or --spec, not both")
+        text, source = "", command
+        if self.preset is not None:
+            text, source = preset_text(self.preset), f"preset '{self.preset}'"
+        elif self.spec is not None:
+            text, source = read_spec(self.spec), f"spec {self.spec}"
+        return parse(text, [*overrides, *(self.set_ or ())], source)
+
+
+@dataclass(frozen=True)
+class CostLimits:
+    """The most that a candidate or a row of a table may cost."""
+
+    max_latency: Annotated[float | None, option("MS", "Skip candidates that take longer per image.")] = None
+    max_memory: Annotated[str | None, option("MB", "Skip candidates that take more memory; or e.g. 2GB.")] = None
+
+    @property
+    def memory_mb(self) -> float | None:
+        """The limit on memory in MB (10^6 bytes)."""
+        return None if self.max_memory is None else megabytes("--max-memory", self.max_memory)
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with each parameter that is a dataclass of options replaced by one parameter per field."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if group := groups.get(name):
+            types = get_type_hints(group, include_extras=True)
+            parameters += [
+                Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name]) for f in fields(group)
+            ]
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    @wraps(command)
+    def call(**values: object) -> None:
+        made = {name: group(**{f.name: values.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**values, **made)
+
+    call.__dict__["__signature__"] = Signature(parameters)  # what typer reads, together with the annotations
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is missing; raise DataError if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def results_folder(value: Path | None) -> Path:
     """Return the results folder: the option, else ADBENCH_RESULTS, else ./results."""
-    return value or Path(os.environ.get("ADBENCH_RESULTS") or "results")
+    return value or path(os.environ.get("ADBENCH_RESULTS") or "results")
 
 
-def cache_folder(value: Path | None) -> Path:
-    """Return the cache folder: the option, else ADBENCH_CACHE, else the platform's."""
-    from platformdirs import user_cache_path
-
-    return value or Path(os.environ.get("ADBENCH_CACHE") or user_cache_path("adbench", appauthor=False))
+def split(texts: Sequence[str] | None) -> list[str]:
+    """Return the items of an option that takes comma-separated lists and may be repeated."""
+    return [item.strip() for text in texts or () for item in text.split(",") if item.strip()]
 
 
-def parameters(texts: list[str] | None) -> dict[str, Any]:
+def parameters(texts: Sequence[str] | None) -> dict[str, object]:
     """Return {name: value} of `name=value` texts; values are read as YAML scalars."""
     import yaml
 
-    found: dict[str, Any] = {}
-    for text in texts or []:
+    found: dict[str, object] = {}
+    for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"--param '{text}': write name=value, e.g. --param coreset_fraction=0.01")
@@ -98,20 +209,16 @@ def parameters(texts: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def gpu_numbers(text: str | None) -> tuple[int, ...] | None:
+def gpu_numbers(text: str) -> tuple[int, ...]:
     """Return the numbers in `0,1`."""
-    if text is None:
-        return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
         raise UsageError(f"--gpus '{text}': write each GPU's number once, e.g. --gpus 0,1")
     return tuple(int(part) for part in parts)
 
 
-def minutes(text: str | None) -> int | None:
+def minutes(text: str) -> int:
     """Return the minutes, rounded up, of a time as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
-    if text is None:
-        return None
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if not found:
         raise UsageError(f"--time '{text}': write minutes, H:MM:SS or D-HH:MM:SS, e.g. --time 2:30:00")
@@ -123,32 +230,25 @@ def minutes(text: str | None) -> int | None:
     return max(1, -(-seconds // 60))
 
 
-def evaluation_size(text: str) -> Any:
+def evaluation_size(text: str) -> Size:
     """Return `native` or a number of pixels."""
     if text == "native":
-        return text
+        return "native"
     if not text.isdigit() or not 32 <= int(text) <= 4096:
         raise UsageError(f"--eval-size '{text}': write pixels from 32 to 4096, or 'native'")
     return int(text)
 
 
 def feature_dtype(text: str) -> str:
-    """Return a dtype of the cache."""
+    """Return the canonical name of a feature type; raise UsageError for an unknown one."""
     from adbench.core.registry import match
     from adbench.types import DTYPES
 
     return match("dtype", text, DTYPES)
 
 
-def workspace(data: str, cache: Path | None, categories: list[str] | None, device: str, offline: bool, on_step: Any) -> Any:
-    """Return where a command works."""
-    from adbench.sweep.workspace import Workspace
-
-    return Workspace(data, cache_folder(cache), tuple(categories or ()), device, offline, on_step)
-
-
 def megabytes(option: str, text: str) -> float:
-    """Return a size in MB (10^6 bytes): a bare number is one already, else as `parse_size` reads it."""
+    """Return a size in MB (10^6 bytes): a bare number is in MB already, otherwise as `parse_size` reads it."""
     from adbench.features.cache import parse_size
 
     try:

@@ -1,7 +1,6 @@
-"""The commands threshold and predict: new images through a saved model."""
+"""`adbench predict` and `adbench threshold`: new images scored by a saved detector, and the threshold for its decisions."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,75 +9,55 @@ import typer
 from adbench.cli import console
 from adbench.cli import options as o
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="File written by 'adbench train'.")]
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_DIR...", help="Images, and folders of images at any depth.")]
+Images = Annotated[list[Path], o.path_argument("IMAGE_OR_DIR...", "Images, and folders that are searched for images.")]
 _SHOWN = 10  # rows on the terminal
-_FOUND = 4  # exit code of --fail-on-anomaly
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the commands of this module."""
-    app.command()(threshold)
-    app.command()(predict)
+_ANOMALOUS = 4  # exit code of --fail-on-anomaly
+_OVERLAYS = "Images to draw an overlay of. Default: anomalous, or all if the model has no threshold."
 
 
 def threshold(
-    model: Model,
+    model: o.Model,
     images: Images,
-    fpr: Annotated[float, typer.Option("--fpr", metavar="F", help="Share of good images that may lie above it.")],
-    cache: o.Cache = None,
-    device: o.Device = "auto",
-    offline: o.Offline = False,
+    fpr: Annotated[float, o.option("F", "Share of good images that may score above the threshold.")],
+    runtime: o.RuntimeOptions,
     json: o.Json = False,
 ) -> None:
-    """Set the threshold of a saved detector from good images that it was not fitted to, and write it into MODEL."""
+    """Set the threshold of a saved detector and write it into MODEL. Give good images that the detector was not fitted to."""
     from adbench.models.calibration import recalibrate
 
-    with console.progress() as (on_step, _):
-        found = recalibrate(o.workspace("", cache, None, device, offline, on_step), model, images, fpr)
-    console.answer_json(found) if json else console.answer(f"{model}: {told(found['threshold'])}")
+    with runtime.open() as workspace:
+        found = recalibrate(workspace, model, images, fpr)
+    console.answer_json(found) if json else console.answer(f"{model}: {threshold_text(found['threshold'])}")
 
 
 def predict(
-    model: Model,
+    model: o.Model,
     images: Images,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets predictions.csv and overlays/.")],
-    overlays: Annotated[
-        str | None,
-        typer.Option(
-            "--overlays",
-            metavar="all|anomalous|none",
-            help="Which images get a picture. Default: anomalous, or all where the model has no threshold.",
-        ),
-    ] = None,
-    no_overlays: Annotated[bool, typer.Option("--no-overlays", help="The same as --overlays none.")] = False,
-    fail_on_anomaly: Annotated[
-        bool, typer.Option("--fail-on-anomaly", help=f"Exit with {_FOUND} if an image is anomalous.")
-    ] = False,
-    cache: o.Cache = None,
-    device: o.Device = "auto",
-    offline: o.Offline = False,
+    out: Annotated[Path, o.path_option("DIR", "Folder for predictions.csv and overlays/.")],
+    runtime: o.RuntimeOptions,
+    overlays: Annotated[str | None, o.option("all|anomalous|none", _OVERLAYS)] = None,
+    no_overlays: Annotated[bool, o.flag("--no-overlays", "The same as --overlays none.")] = False,
+    fail_on_anomaly: Annotated[bool, o.flag("--fail-on-anomaly", "Exit with code 4 if an image is anomalous.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Score new images with a saved detector: a CSV of scores and decisions, and pictures of the anomalous ones.
+    """Score new images with a saved detector: a CSV of scores and decisions, and overlays of the anomalous images.
 
-    Anomalous = a score above the model's threshold. An image that cannot be read has its error in its row; the others go on.
+    An image is anomalous if its score is above the model's threshold. An image that cannot be read is reported in its row.
     """
-    from adbench.models.prediction import inspect, prepare
+    from adbench.models.prediction import predict_images
 
-    with console.progress() as (on_step, _):
-        workspace = o.workspace("", cache, None, device, offline, on_step)
-        wanted = prepare(workspace, model, images, out, "none" if no_overlays else overlays, fail_on_anomaly)
-        found = inspect(wanted, None if json else _SHOWN)
+    wish, shown = "none" if no_overlays else overlays, None if json else _SHOWN
+    with runtime.open() as workspace:
+        found = predict_images(workspace, model, images, out, wish, fail_on_anomaly, shown)
     console.answer_json(found) if json else _print(found)
     if found["failed"]:
         raise typer.Exit(3 if found["failed"] == found["images"] else 1)
     if fail_on_anomaly and found["anomalous"]:
-        raise typer.Exit(_FOUND)
+        raise typer.Exit(_ANOMALOUS)
 
 
-def told(threshold: dict[str, Any]) -> str:
-    """Return a threshold and what it promises, for people."""
+def threshold_text(threshold: Mapping[str, Any]) -> str:
+    """Return a threshold and its expected false-positive rate in words."""
     low, high = threshold["interval"]
     return (
         f"threshold {threshold['image']:.4g} from {threshold['count']} held-out good images; expected false-positive rate "
@@ -86,7 +65,7 @@ def told(threshold: dict[str, Any]) -> str:
     )
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: Mapping[str, Any]) -> None:
     scored = [row for row in found["predictions"] if row["error"] is None]
     if scored:
         rows = [[row["path"], f"{row['score']:.4g}", row["decision"] or "-"] for row in scored]

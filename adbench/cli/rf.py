@@ -1,83 +1,53 @@
-"""The command rf: receptive fields as a table, as JSON, and drawn."""
+"""`adbench rf`: receptive fields of layers."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-
-import typer
 
 from adbench.cli import console
 from adbench.cli import options as o
 
-Layers = Annotated[list[str] | None, typer.Argument(metavar="[LAYER...]", help="Default: all main stages.")]
-Sizes = Annotated[list[int] | None, typer.Option("--image-size", metavar="N", min=1, help="Adds RRF = RF / N; may be repeated.")]
-InputSize = Annotated[int, typer.Option("--input-size", metavar="N", min=64, max=4096, help="Side of the measured image.")]
-Threshold = Annotated[float, typer.Option("--threshold", metavar="T", help="Gradient norms below it count as zero.")]
-NormalizeBy = Annotated[
-    str,
-    typer.Option("--normalize", metavar="max|none", help="Divide the gradient norms by their maximum, or take them as they are."),
-]
-Content = Annotated[str, typer.Option("--image", metavar="noise|zeros", help="What the measured image holds.")]
-WeightsAtHand = Annotated[
-    str | None, typer.Option("--weights", metavar="W", help="As for extract. Default: imagenet if they are at hand, else random.")
-]
-Figure = Annotated[Path | None, typer.Option("--figure", metavar="FILE.png", help="Draw gradients and boxes, side by side.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the command of this module."""
-    app.command()(rf)
+_WEIGHTS = "As for extract. Default: imagenet if already downloaded, else random."
 
 
 def rf(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE")],
-    layers: Layers = None,
-    image_size: Sizes = None,
-    input_size: InputSize = 1024,
-    threshold: Threshold = 1e-2,
-    normalize: NormalizeBy = "max",
-    image: Content = "noise",
-    weights: WeightsAtHand = None,
-    figure: Figure = None,
+    backbone: o.Backbone,
+    layers: Annotated[list[str] | None, o.argument("[LAYER...]", "Default: the last layer of each main stage.")] = None,
+    image_size: Annotated[list[int] | None, o.option("N", "Add RRF = RF / N; may be repeated.", low=1)] = None,
+    input_size: Annotated[int, o.option("N", "Side of the measured image, in pixels.", low=64, high=4096)] = 1024,
+    threshold: Annotated[float, o.option("T", "Gradient norms below this count as zero.")] = 1e-2,
+    normalize: Annotated[str, o.option("max|none", "Divide the gradient norms by their maximum, or do not.")] = "max",
+    image: Annotated[str, o.option("noise|zeros", "Content of the measured image.")] = "noise",
+    weights: Annotated[str | None, o.option("W", _WEIGHTS)] = None,
+    figure: Annotated[Path | None, o.path_option("FILE.png", "Draw the gradients and the fields of all layers.")] = None,
     cache: o.Cache = None,
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
-    """Receptive fields of layers: analytic (exact, from the graph) and estimated (box of gradient norms over a threshold).
+    """Print the receptive fields of layers: analytic (exact, from the graph) and estimated (from gradients).
 
-    The estimate takes the gradient of the central cell, all channels with random signs, at a fixed noise image; the norm
-    over the colours, divided by its maximum; a margin of 16 px is ignored. RRF is the analytic field over the image size.
+    The estimate is the bounding box of the input pixels whose gradient norm is above the threshold. The gradient is that of the
+    central cell, all channels with random signs, at a fixed image; the norm is over the color channels, divided by its maximum.
+    A margin of 16 px is ignored. RRF is the analytic field (the estimated one if there is none) divided by N.
     """
     from adbench.backbones.layers import describe
     from adbench.backbones.receptive_field.measure import Measure, receptive_fields
 
-    with console.progress() as (on_step, _):
-        workspace = o.workspace("", cache, None, "cpu", offline, on_step)
+    with o.RuntimeOptions(cache, "cpu", offline).open() as workspace:
         description = describe(backbone, workspace.memo)
         measure = Measure(input_size, threshold, normalize, image)
         network = workspace.network(backbone, weights) if weights else workspace.network_at_hand(backbone)
-        found = receptive_fields(network, description, layers or (), image_size or (), measure, figure, on_step)
-    if json:
-        return console.answer_json(found)
-    return _print(found["layers"], image_size or [])
+        found = receptive_fields(network, description, layers or (), image_size or (), measure, figure, workspace.on_step)
+    console.answer_json(found) if json else _print(found["layers"], image_size or ())
 
 
-def _print(fields: list[dict[str, Any]], sizes: list[int]) -> None:
+def _print(fields: Sequence[dict[str, Any]], sizes: Sequence[int]) -> None:
     heads = ["layer", "channels", "stride", "analytic px", "estimated px", *(f"RRF {size}" for size in sizes)]
     rows = [
-        [
-            *(f[key] for key in ("layer", "channels", "stride")),
-            f["analytic_px"] or "?",
-            _pixels(f),
-            *map("{:.2f}".format, f["rrf"].values()),
-        ]
+        [f["layer"], f["channels"], f["stride"], f["analytic_px"] or "?", f"{f['estimated_px']}{'+' if f['saturated'] else ''}",
+         *map("{:.2f}".format, f["rrf"].values())]
         for f in fields
-    ]
+    ]  # fmt: skip
     console.answer(console.table(heads, rows))
     if any(f["saturated"] for f in fields):
         console.say("+ reaches the image's edge: the field may be larger")
-
-
-def _pixels(field: dict[str, Any]) -> str:
-    return f"{field['estimated_px']}{'+' if field['saturated'] else ''}"

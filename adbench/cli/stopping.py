@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command within seconds, say how to go on, and lose nothing that is done."""
+"""Ctrl-C and SIGTERM end a command within seconds, print how to resume it, and lose no finished work."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ _NAMES = {int(signal.SIGINT): "interrupted", int(signal.SIGTERM): "terminated"}
 
 
 class _Stopped(BaseException):
-    """A signal on its way up through whatever was being done; none of what catches errors or Ctrl-C catches it."""
+    """Raised by a signal. It is neither an Exception nor a KeyboardInterrupt, so that no handler on the way up catches it."""
 
 
 @contextmanager
-def stoppable(typed: str) -> Iterator[None]:
-    """Run a command so that SIGINT and SIGTERM end it with exit code 130 or 143 and the line, as it was `typed`, that resumes it.
+def stoppable(command: str) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the block with exit code 130 or 143, and print `command` as the line that resumes it.
 
-    Python hears of a signal only between two steps of its own, and one step may be a long computation: a thread ends the
-    process if the command is still at work after four seconds. Files are whole or not there: nothing breaks by that.
+    Python runs signal handlers only between two bytecodes, and one call may be a long computation. If the block is still running
+    after four seconds, a thread ends the process. This is safe: files are written beside their target and renamed.
     """
-    before = {number: signal.signal(number, _stop) for number in _NAMES}
-    hears, told = os.pipe()
-    os.set_blocking(told, False)
-    earlier = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    Thread(target=_insist, args=(hears, typed), daemon=True).start()
+    handlers = {number: signal.signal(number, _stop) for number in _NAMES}
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    earlier = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    Thread(target=_end_if_stuck, args=(read_end, command), daemon=True).start()
     try:
         yield
     except _Stopped as stop:
-        raise SystemExit(_farewell(stop.args[0], typed)) from None
+        raise SystemExit(_print_resume(stop.args[0], command)) from None
     finally:
         signal.set_wakeup_fd(earlier)
-        os.close(told)  # ends the thread
-        for number, handler in before.items():
+        os.close(write_end)  # ends the thread
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -48,21 +48,22 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped(number)
 
 
-def _farewell(number: int, typed: str) -> int:
-    console.error(f"{_NAMES[number]}; what is done is kept, go on with: {typed}")
+def _print_resume(number: int, command: str) -> int:
+    """Print how to resume and return the exit code."""
+    console.error(f"{_NAMES[number]}; finished work is kept, resume with: {command}")
     return 128 + number
 
 
-def _insist(hears: int, typed: str) -> None:
-    """Wait for a signal, then for the end of the command; end the process if that does not come."""
+def _end_if_stuck(read_end: int, command: str) -> None:
+    """Wait for a signal, then for the end of the block; end the process if that takes longer than the grace period."""
     number, deadline = 0, float("inf")
     while time.monotonic() < deadline:
         wait = None if not number else deadline - time.monotonic()
-        if not select.select([hears], [], [], wait)[0]:
+        if not select.select([read_end], [], [], wait)[0]:
             break
-        told = os.read(hears, 1)
-        if not told:
-            return os.close(hears)
-        if not number and told[0] in _NAMES:
-            number, deadline = told[0], time.monotonic() + _GRACE_S
-    os._exit(_farewell(number, typed))
+        received = os.read(read_end, 1)
+        if not received:
+            return os.close(read_end)
+        if not number and received[0] in _NAMES:
+            number, deadline = received[0], time.monotonic() + _GRACE_S
+    os._exit(_print_resume(number, command))

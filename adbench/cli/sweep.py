@@ -1,10 +1,11 @@
-"""The command sweep: parse a study, plan it, run it while telling of each result."""
+"""`adbench sweep`: a grid of jobs planned, forecast, run, and watched."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,81 +13,104 @@ from adbench.cli import console
 from adbench.cli import options as o
 from adbench.core.errors import UsageError
 
-Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A shipped study; 'adbench list presets'.")]
-SpecFile = Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="Your own study, a YAML file.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study; may be repeated.")
-]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Run at most N jobs now.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
-KeepMaps = Annotated[
-    int, typer.Option("--keep-maps", metavar="N", min=0, help="Keep N best and N worst maps of each job as pictures.")
-]
-CacheLimit = Annotated[
-    str | None, typer.Option("--cache-limit", metavar="SIZE", help="Delete finished groups' features beyond e.g. 50GB.")
-]
-Status = Annotated[bool, typer.Option("--status", help="Print what is done, what runs and what waits, and stop.")]
+if TYPE_CHECKING:
+    from adbench.sweep.executors import Executor
+    from adbench.sweep.run import Sweep
+    from adbench.types import Job, Result
+
+_MOST_GROUPS = 30  # rows of --status
+_GROUP = ("category", "backbone", "weights", "image_size")
+_GROUP_HEADINGS = ("category", "backbone", "weights", "px")
+_METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
 
-def add_to(app: typer.Typer) -> None:
-    """Give `app` the command of this module."""
-    app.command()(sweep)
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """Where the groups run, and with which resources."""
+
+    executor: Annotated[str, o.option("E", "Where groups run: local, slurm or ray.")] = "local"
+    jobs: Annotated[int | None, o.option("N", "Worker processes. Default: one, or one per GPU slot.", low=1)] = None
+    gpus: Annotated[str | None, o.option("N,..", "GPUs of this machine to use, e.g. 0,1.")] = None
+    gpu_slots: Annotated[int | None, o.option("K", "Workers per GPU. Default: 1.", low=1)] = None
+    partition: Annotated[str | None, o.option("P", "Slurm: partition.")] = None
+    time: Annotated[str | None, o.option("T", "Slurm: limit of a task in minutes, H:MM:SS or D-HH. Default: 240.")] = None
+    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray (also 0.5): GPUs per group. Default: none.", low=0)] = None
+    max_parallel: Annotated[int | None, o.option("N", "Slurm, Ray: groups that run at the same time.", low=1)] = None
+    no_wait: Annotated[bool, o.flag("--no-wait", "Slurm: submit the tasks and return.")] = False
+    ray_address: Annotated[str | None, o.option("A", "Ray: address. Default: $RAY_ADDRESS, else a local cluster.")] = None
+
+    def choose(self) -> Executor:
+        """Return the executor; raise UsageError for a resource that it does not take."""
+        from adbench.sweep.executors import Resources, choose_executor
+
+        gpus = None if self.gpus is None else o.gpu_numbers(self.gpus)
+        time = None if self.time is None else o.minutes(self.time)
+        given = vars(self) | {"gpus": gpus, "time": time, "no_wait": self.no_wait or None}
+        return choose_executor(given.pop("executor"), Resources(**given))
 
 
 def sweep(
     context: typer.Context,
-    preset: Preset = None,
-    spec: SpecFile = None,
-    data: o.Data = None,
-    category: o.Categories = None,
+    spec: o.SpecOptions,
+    images: o.DataOptions,
+    resources: ExecutorOptions,
+    runtime: o.RuntimeOptions,
     out: o.Out = None,
-    set_: Overrides = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    keep_maps: KeepMaps = 0,
-    cache_limit: CacheLimit = None,
-    status: Status = False,
-    executor: o.Executor = "local",
-    jobs: o.Jobs = None,
-    gpus: o.Gpus = None,
-    gpu_slots: o.GpuSlots = None,
-    partition: o.Partition = None,
-    time: o.Time = None,
-    gpus_per_task: o.GpusPerTask = None,
-    max_parallel: o.MaxParallel = None,
-    no_wait: o.NoWait = False,
-    ray_address: o.RayAddress = None,
-    cache: o.Cache = None,
-    device: o.Device = "auto",
-    offline: o.Offline = False,
+    limit: Annotated[int | None, o.option("N", "Run at most N jobs now.", low=1)] = None,
+    dry_run: Annotated[bool, o.flag("--dry-run", "Print jobs, forward passes, cache size, time and memory, and stop.")] = False,
+    keep_maps: Annotated[int, o.option("N", "Keep the N best and N worst maps of each job as pictures.", low=0)] = 0,
+    cache_limit: Annotated[
+        str | None, o.option("SIZE", "Keep features below e.g. 50GB: delete those of finished groups.")
+    ] = None,
+    status: Annotated[bool, o.flag("--status", "Print which jobs are done, running or waiting, and stop.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Run a grid of jobs; what has a result already is not run again, so a stopped sweep goes on."""
-    if status and not (preset or spec):
-        return print_status(o.results_folder(out), None, json)
+    """Run a grid of jobs. Finished jobs are not repeated, so the same command resumes a stopped sweep."""
+    folder = o.results_folder(out)
+    if not spec.given:
+        if status:
+            return _print_status(folder, None, json)
+        raise UsageError("sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names")
     from adbench.features.cache import parse_size
-    from adbench.sweep.executors import Resources, choose_executor
     from adbench.sweep.run import plan_sweep
 
-    study = _study(preset, spec, set_ or [])
-    resources = Resources(
-        jobs=jobs, gpus=o.gpu_numbers(gpus), gpu_slots=gpu_slots, partition=partition, time=o.minutes(time),
-        gpus_per_task=gpus_per_task, max_parallel=max_parallel, ray_address=ray_address, no_wait=no_wait or None,
-    )  # fmt: skip
-    chosen, most = choose_executor(executor, resources), parse_size(cache_limit) if cache_limit else None
-    with console.progress() as (on_step, _):
-        data = o.data_folder(data, study.data)
-        workspace = o.workspace(data, cache, category or list(study.categories), device, offline, on_step)
-        typed, apart = context.obj or "", chosen.elsewhere and not dry_run
-        planned = plan_sweep(workspace, study, o.results_folder(out), limit, keep_maps, most, typed, apart)
+    study, executor = spec.parsed("sweep"), resources.choose()
+    most, remote = parse_size(cache_limit) if cache_limit else None, executor.elsewhere and not dry_run
+    with runtime.open(images, study) as workspace:
+        planned = plan_sweep(workspace, study, folder, limit, keep_maps, most, context.obj or "", remote)
     if status:
-        return print_status(o.results_folder(out), planned.plan.jobs, json)
+        return _print_status(folder, planned.plan.jobs, json)
     if dry_run:
-        return _dry_run(planned, chosen.resources.jobs or 1, most, json)
-    _print_summary(_run(planned, chosen), json)
+        return _print_forecast(planned, executor.resources.jobs or 1, most, json)
+    return _print_summary(_run(planned, executor), json)
 
 
-def _print_summary(summary: dict[str, Any], json: bool) -> None:
+def _run(planned: Sweep, executor: Executor) -> dict[str, Any]:
+    """Run a planned sweep, print each result as it arrives, and return the summary."""
+    total: int = planned.todo.runnable
+    new: list[Result] = []
+    with console.job_progress(total) as (on_step, advance):
+        live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
+        for result in live.run(executor):
+            new.append(result)
+            advance()
+            console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
+    if executor.resources.no_wait:
+        console.say(f"submitted; see its progress with: adbench sweep --status --out {planned.results.folder}")
+    return planned.summary(new)
+
+
+def result_line(result: Result, prefix: str) -> str:
+    """Return a job and its main metrics, or why it has none, in one line."""
+    job = result.job
+    cell = f"{prefix} {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
+    if result.status != "done":
+        return f"{cell}: {result.status}: {result.reason}"
+    values = {name: result.metrics[key] for name, key in _METRICS.items()}
+    return f"{cell}: " + ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in values.items())
+
+
+def _print_summary(summary: Mapping[str, Any], json: bool) -> None:
     if json:
         console.answer_json(summary)
     else:
@@ -96,63 +120,22 @@ def _print_summary(summary: dict[str, Any], json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _study(preset: str | None, spec: Path | None, overrides: list[str]) -> Any:
-    from adbench.sweep.spec import parse, preset_text, read_spec
-
-    if (preset is None) == (spec is None):
-        raise UsageError("sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names")
-    if preset is not None:
-        return parse(preset_text(preset), overrides, f"preset '{preset}'")
-    assert spec is not None  # noqa: S101  one of the two is given
-    return parse(read_spec(spec), overrides, f"spec {spec}")
-
-
-def _run(planned: Any, executor: Any) -> dict[str, Any]:
-    """Run a planned sweep, telling of each result as it comes."""
-    from dataclasses import replace
-
-    total = planned.todo.runnable
-    new = []
-    with console.progress(total) as (on_step, advance):
-        live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
-        for result in live.run(executor):
-            new.append(result)
-            advance()
-            console.say(_told(result, len(new), total + len(planned.plan.skipped)))
-    if executor.resources.no_wait:
-        console.say(f"submitted; see how it stands with: adbench sweep --status --out {planned.results.folder}")
-    return dict(planned.summary(new))
-
-
-def _told(result: Any, index: int, total: int) -> str:
-    job = result.job
-    cell = f"[{index}/{total}] {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
-    if result.status != "done":
-        return f"{cell}: {result.status}: {result.reason}"
-    shown = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
-    return f"{cell}: " + ", ".join(
-        f"{name} {'-' if result.metrics[key] is None else format(result.metrics[key], '.3f')}" for name, key in shown.items()
-    )
-
-
-def _dry_run(planned: Any, workers: int, cache_limit: int | None, json: bool) -> None:
-    """Print what the sweep would take; exit with 1 where something stands in its way."""
-    from dataclasses import replace
-
-    with console.progress() as (on_step, _):
+def _print_forecast(planned: Sweep, workers: int, cache_limit: int | None, json: bool) -> None:
+    """Print what the sweep would cost; exit with code 1 if something prevents it."""
+    with console.progress() as on_step:
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
         forecast = live.tried_out(workers, cache_limit)
     if json:
         console.answer_json(forecast)
     else:
-        _print_forecast(forecast)
+        _print_costs(forecast)
     for obstacle in forecast["obstacles"]:
         console.say(f"adbench: {obstacle}")
     if forecast["obstacles"]:
         raise typer.Exit(1)
 
 
-def _print_forecast(forecast: dict[str, Any]) -> None:
+def _print_costs(forecast: Mapping[str, Any]) -> None:
     headings = ["group", "jobs", "forward passes", "cache", "time", "memory", "GPU memory"]
     rows = [
         [g["group"], g["jobs"], g["forward_passes"], console.size(g["cache_bytes"]), console.duration(g["seconds"]),
@@ -167,18 +150,12 @@ def _print_forecast(forecast: dict[str, Any]) -> None:
     )
     console.answer(text.format(**forecast) + f", {console.size(forecast['cache_bytes'])} of cache")
     if rows:
-        console.answer(
-            f"about {console.duration(forecast['seconds'])} with {forecast['workers']} worker(s), "
-            f"up to {console.size(forecast['memory_bytes'])} of memory"
-        )
+        time, memory = console.duration(forecast["seconds"]), console.size(forecast["memory_bytes"])
+        console.answer(f"about {time} with {forecast['workers']} worker(s), up to {memory} of memory")
 
 
-_SHOWN = 30  # groups
-_CELL = ("category", "backbone", "weights", "px")
-
-
-def print_status(out: Path, jobs: Sequence[Any] | None, json: bool) -> None:
-    """Print the state of these jobs, or of all that were ever planned into the folder."""
+def _print_status(out: Path, jobs: Sequence[Job] | None, json: bool) -> None:
+    """Print the state of these jobs (default: of all that were ever planned into the folder)."""
     from adbench.sweep.results import ResultStore
     from adbench.sweep.status import STATES, status
 
@@ -187,20 +164,16 @@ def print_status(out: Path, jobs: Sequence[Any] | None, json: bool) -> None:
     if json:
         return console.answer_json(found)
     console.answer(", ".join(f"{name} {found[name]}" for name in ("planned", *STATES)))
-    open_groups = [group for group in found["groups"] if group["running"] or group["waiting"] or group["failed"]]
-    rows = [[*_cell(group), *(group[state] for state in STATES)] for group in open_groups[:_SHOWN]]
+    unfinished = [group for group in found["groups"] if group["running"] or group["waiting"] or group["failed"]]
+    rows = [[group[key] for key in (*_GROUP, *STATES)] for group in unfinished[:_MOST_GROUPS]]
     if rows:
-        console.answer("\n" + console.table([*_CELL, *STATES], rows))
-    if len(open_groups) > _SHOWN:
-        console.answer(f"... and {len(open_groups) - _SHOWN} more groups that are not finished")
+        console.answer("\n" + console.table([*_GROUP_HEADINGS, *STATES], rows))
+    if len(unfinished) > _MOST_GROUPS:
+        console.answer(f"... and {len(unfinished) - _MOST_GROUPS} more unfinished groups")
     if found["workers"]:
-        rows = [[f"{w['host']} {w['pid']}", f"{w['seconds']:.0f} s", *_cell(w), _at(w)] for w in found["workers"]]
-        console.answer("\n" + console.table(["worker", "since", *_CELL, "at"], rows))
-
-
-def _cell(facts: dict[str, Any]) -> list[Any]:
-    return [facts["category"], facts["backbone"], facts["weights"], facts["image_size"]]
-
-
-def _at(worker: dict[str, Any]) -> str:
-    return f"{worker['detector']} on {worker['layer']}" if worker["layer"] else "extracts features"
+        rows = [
+            [f"{w['host']} {w['pid']}", f"{w['seconds']:.0f} s", *(w[key] for key in _GROUP),
+             f"{w['detector']} on {w['layer']}" if w["layer"] else "extracting features"]
+            for w in found["workers"]
+        ]  # fmt: skip
+        console.answer("\n" + console.table(["worker", "since", *_GROUP_HEADINGS, "at"], rows))

@@ -1,4 +1,4 @@
-"""A worker process of the executor local: carries out one order after the other from its stdin, which the parent keeps open."""
+"""A worker process of the executor `local`: it runs one task message after the other from its stdin."""
 
 import json
 import os
@@ -11,25 +11,25 @@ from adbench.core.errors import AdbenchError
 
 
 def main() -> None:
-    """Run orders, one a line, until stdin closes: then end at once, as the parent is done or gone, however it went."""
+    """Run task messages, one per line, until stdin closes; then end at once, because the parent has finished or died."""
     console.set_up(verbose="--verbose" in sys.argv)
-    orders: SimpleQueue[bytes] = SimpleQueue()
-    Thread(target=_receive, args=(orders,), daemon=True).start()
+    messages: SimpleQueue[bytes] = SimpleQueue()
+    Thread(target=_receive, args=(messages,), daemon=True).start()
     from adbench.sweep.task_messages import run_task
 
     try:
         while True:
-            for _ in run_task(json.loads(orders.get())):
+            for _ in run_task(json.loads(messages.get())):
                 pass
     except AdbenchError as error:
         console.error(str(error))
         raise SystemExit(error.exit_code) from None
 
 
-def _receive(orders: "SimpleQueue[bytes]") -> None:
+def _receive(messages: "SimpleQueue[bytes]") -> None:
     for line in sys.stdin.buffer:
-        if line.endswith(b"\n"):  # else the parent died while it spoke
-            orders.put(line)
+        if line.endswith(b"\n"):  # otherwise the parent died while writing it
+            messages.put(line)
     os._exit(1)
 
 

@@ -109,4 +109,4 @@ def cache_folder(chosen: Path | None = None) -> Path:
     """Return the cache folder: the chosen one, else ADBENCH_CACHE, else the platform's."""
     from platformdirs import user_cache_path
 
-    return chosen or Path(os.environ.get("ADBENCH_CACHE") or user_cache_path("adbench", appauthor=False))
+    return chosen or Path(os.environ.get("ADBENCH_CACHE") or user_cache_path("adbench", appauthor=False)).expanduser()

@@ -1,4 +1,4 @@
-"""Check every file of a dataset before any work: report all problems at once and keep a digest of every file."""
+"""Check every file of a dataset before any work: report all problems at once and return a digest of every file."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _SHOWN = 10  # problems named in a message
 
 
 class FileFacts(NamedTuple):
-    """What is known of an image or mask file: the SHA-256 of its bytes, its upright size in pixels."""
+    """An image or mask file: the SHA-256 of its bytes, its upright size in pixels."""
 
     sha256: str
     height: int
@@ -44,9 +44,9 @@ def check_files(
 ) -> Facts:
     """Decode and hash every image and mask, compare the masks' sizes with their images', and return the files' facts.
 
-    `memo_file`: JSON in which facts are kept by path, size and time of change, so that a second call decodes nothing.
-    `keep` is handed each image that had to be decoded, (H, W, 3), in one of several threads.
-    Raises one DataError that says how many problems there are and names them.
+    memo_file: JSON with the facts by path, size and modification time, so that a second call decodes nothing.
+    keep: called with each image that is decoded, (H, W, 3), in one of several threads.
+    Raises one DataError with the number of problems and the first ten.
     """
     files = dict(_files(categories))
     memo = Memo(memo_file, "size, modification time, SHA-256, height, width")
@@ -59,12 +59,12 @@ def check_files(
 
 
 def split_fingerprint(samples: Sequence[Sample], facts: Mapping[Path, FileFacts]) -> str:
-    """Return the digest of the images in order: of their names and contents, not of where they lie."""
+    """Return the digest of the names and contents of the images, in order; the folder does not matter."""
     return digest([[sample.name, facts[sample.path].sha256] for sample in samples])
 
 
 def category_fingerprint(category: Category, facts: Mapping[Path, FileFacts]) -> str:
-    """Return the digest of all that decides a score: training images, test images, defect labels and masks."""
+    """Return the digest of everything that decides a score: training images, test images, defect labels and masks."""
     truth = [
         [sample.defect, None if sample.masks is None else [facts[mask].sha256 for mask in sample.masks]]
         for sample in category.test
@@ -73,7 +73,7 @@ def category_fingerprint(category: Category, facts: Mapping[Path, FileFacts]) ->
 
 
 def _files(categories: Sequence[Category]) -> Iterator[tuple[Path, str]]:
-    """Yield every file with what it is, "image" or "mask"."""
+    """Yield every file with its kind, "image" or "mask"."""
     for category in categories:
         for sample in (*category.train, *category.test):
             yield sample.path, "image"
@@ -92,7 +92,7 @@ def _examine(files: Mapping[Path, str], look: Callable[[Path, str], FileFacts | 
             else:
                 problems.append(found)
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the other files
     return facts, problems
 
 
@@ -114,9 +114,9 @@ def _refused(problems: Sequence[str]) -> DataError:
 
 
 def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep) -> FileFacts | str:
-    """Return the facts of one file, or what is wrong with it. Runs in threads.
+    """Return the facts of one file, or the message about its problem. Runs in threads.
 
-    The memo's facts hold while the file's size and time of change stay.
+    The memo's facts are valid while the file's size and modification time stay.
     """
     key = os.path.abspath(path)  # noqa: PTH100  resolve() would ask the disk for every part of the path
     try:

@@ -1,53 +1,78 @@
-"""New images as a user names them: files, and folders that are walked; and a picture's name for each."""
+"""List image files: those in a folder, those that a user names, and a picture's name for each."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from adbench.core.errors import DataError
-from adbench.data.layouts import folders, image_files
+from adbench.data.images import SUFFIXES
+
+
+def folders(parent: Path) -> list[Path]:
+    """Return the folders in `parent` that are not hidden, sorted by name; an empty list if `parent` is missing."""
+    return [path for path in _visible(parent) if path.is_dir()]
+
+
+def image_files(parent: Path) -> list[Path]:
+    """Return the image files in `parent` that are not hidden, sorted by name; an empty list if `parent` is missing.
+
+    Broken links are included, so that the check of all files can name them.
+    """
+    found = [path for path in _visible(parent) if path.suffix.lower() in SUFFIXES]
+    return [path for path in found if path.is_file() or (path.is_symlink() and not path.is_dir())]
+
+
+def _visible(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(f"cannot list {parent}: {error.strerror}; make it readable") from error
+
+
+def images_below(folder: Path, seen: set[Path] | None = None) -> Iterator[Path]:
+    """Yield the image files in and below `folder`; follow links, but enter no folder twice and none of `seen`."""
+    seen = set() if seen is None else seen
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    yield from image_files(folder)
+    for child in folders(folder):
+        yield from images_below(child, seen)
 
 
 class NewImage(NamedTuple):
-    """An image file, and its name below the folder that it was found in."""
+    """An image file, and its name relative to the folder it was found in."""
 
     path: Path
     name: PurePath
 
 
 def find_images(sources: Sequence[Path], leave_out: Path | None = None) -> list[NewImage]:
-    """Return the images that `sources` name, each file once: a file as it is, a folder with all that lies below it.
+    """Return the images that `sources` name, each file once: a file as it is, a folder with all images below it.
 
-    Folders are walked in the order of their names; hidden files, hidden folders and the folder `leave_out` are passed
-    over. Raises DataError for a source that is not there or a folder without images.
+    Folders are walked in the order of their names; hidden files, hidden folders and the folder `leave_out` are skipped.
+    Raises DataError for a source that does not exist and for a folder without images.
     """
-    images = {image.path.absolute(): image for source in sources for image in _named(source, leave_out)}
+    images = {image.path.absolute(): image for source in sources for image in _images_of(source, leave_out)}
     return list(images.values())
 
 
-def _named(source: Path, leave_out: Path | None) -> list[NewImage]:
+def _images_of(source: Path, leave_out: Path | None) -> list[NewImage]:
     if source.is_file():
         return [NewImage(source, PurePath(source.name))]
     if not source.is_dir():
         raise DataError(f"no image {source}: no such file or folder; name images or folders of images")
-    found = [NewImage(p, p.relative_to(source)) for p in _below(source, {leave_out.resolve()} if leave_out else set())]
+    seen = {leave_out.resolve()} if leave_out else set()
+    found = [NewImage(path, path.relative_to(source)) for path in images_below(source, seen)]
     if not found:
         raise DataError(f"no image in {source}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp")
     return found
 
 
-def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield the image files in and below `folder`; links are followed, but none twice."""
-    if folder.resolve() in seen:
-        return
-    seen.add(folder.resolve())
-    yield from image_files(folder)
-    for child in folders(folder):
-        yield from _below(child, seen)
-
-
 def picture_names(images: Sequence[NewImage]) -> list[PurePath]:
-    """Return a JPEG's name for each image: its own, with a number where another image has that one, in any case."""
+    """Return a JPEG file name for each image: its own, numbered where it is taken (in upper or lower case)."""
     taken: set[str] = set()
     names = []
     for image in images:

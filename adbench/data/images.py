@@ -1,4 +1,7 @@
-"""Images and masks as arrays: every mode and bit depth is read correctly, and an unreadable file is named in one line."""
+"""Read images and masks as arrays, in every mode and bit depth; errors name the file in one line.
+
+Large plain PNG files are decoded here, because Pillow takes longer; all others by Pillow.
+"""
 
 import io
 import logging
@@ -9,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +22,21 @@ from adbench.core.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
-_MOST_PIXELS = 1 << 27  # 134 million: a file that claims more is taken for a decompression bomb
-
+_MOST_PIXELS = 1 << 27  # 134 million: a file that claims more may be a decompression bomb
+SMALLEST = 1 << 17  # pixels: smaller PNG files are left to Pillow, since loading the compiled code takes longer
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 6: 4}  # gray, RGB, RGBA, by color type
+_HARMLESS = {b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"tIME", b"bKGD", b"iCCP", b"sBIT", b"tEXt"}  # chunks that change no pixel
+_MAY_ROTATE = (b"Raw profile type", b"XML:com")  # texts that may hold EXIF data, and so an orientation
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python itself prints Pillow's errors on stderr
 
 
 def read_image(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
-    """Return the image as (H, W, 3) uint8 RGB, turned upright by its EXIF tag, alpha dropped.
+    """Return the image as (H, W, 3) uint8 RGB, rotated upright by its EXIF tag, without alpha.
 
-    16-bit values are divided by 257 and rounded; float values are taken as [0, 1] if they lie there, else as [0, 255].
-    `data`: the file's content, where it has been read already. Raises DataError if it cannot be decoded.
+    16-bit values are divided by 257 and rounded. Float values are read as [0, 1] if all lie in that range, else as [0, 255].
+    `data`: the file's content, if it has been read already. Raises DataError if it cannot be decoded.
     """
     with _named(path, "image"):
         data = path.read_bytes() if data is None else data
@@ -38,7 +45,7 @@ def read_image(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
-    """Return the mask as (H, W) bool, true where any colour value is above 0, turned upright by its EXIF tag.
+    """Return the mask as (H, W) bool, true where any color value is above 0, rotated upright by its EXIF tag.
 
     Raises DataError if it cannot be decoded.
     """
@@ -75,7 +82,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         return _gray(_scaled(values, 255, 1 / 255 if values.max() <= 1 else 1))
     with _quiet:
         if "transparency" in image.info and image.mode == "P":
-            image = image.convert("RGBA")  # or Pillow would blend the transparent colour
+            image = image.convert("RGBA")  # or Pillow would blend the transparent color
         return np.array(image.convert("RGB"))  # a copy: writable
 
 
@@ -92,7 +99,7 @@ def _gray(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @contextmanager
 def _named(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one DataError that names the file."""
+    """Convert any error of a decoder to a DataError that names the file."""
     try:
         yield
     except UnidentifiedImageError as error:
@@ -109,7 +116,7 @@ def unreadable(path: Path, kind: str, reason: str) -> DataError:
 
 
 class _Quiet:
-    """Silence Pillow's warnings while at least one thread is inside: `catch_warnings` alone is not safe in threads."""
+    """Silence Pillow's warnings while at least one thread is inside; `catch_warnings` alone is not thread-safe."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
@@ -131,70 +138,55 @@ class _Quiet:
 
 
 _quiet = _Quiet()
-SMALLEST = 1 << 17  # pixels below which it is not worth to load what this takes
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_CHANNELS = {0: 1, 2: 3, 6: 4}  # gray, RGB, RGBA, by colour type
-_HARMLESS = {b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"tIME", b"bKGD", b"iCCP", b"sBIT", b"tEXt"}  # change no pixel
-_MAY_TURN = (b"Raw profile type", b"XML:com")  # texts that may hold EXIF data, and so an orientation
-
-
-class _Header(NamedTuple):
-    width: int
-    height: int
-    depth: int
-    colour: int
-    compression: int
-    filters: int
-    interlace: int
 
 
 def plain_png(data: bytes, most: int) -> NDArray[np.uint8] | None:
-    """Return the (H, W, 3) uint8 RGB pixels of a file's content, alpha dropped, or None for what Pillow should read.
+    """Return the (H, W, 3) uint8 RGB pixels of a plain PNG file's content without alpha, or None if Pillow must read it.
 
-    That is anything but an undamaged PNG of 8 bits per channel, not interlaced, without a palette, a transparent colour or a
-    note that might turn the image, of at least SMALLEST and at most `most` pixels.
+    Plain: undamaged, 8 bits per channel, not interlaced, without a palette, a transparent color or a text that might rotate
+    the image, with at least SMALLEST and at most `most` pixels.
     """
     found = _chunks(data)
     if found is None:
         return None
     header, stream = found
-    channels = _CHANNELS.get(header.colour, 0)
-    plain = channels and header.depth == 8 and not (header.compression or header.filters or header.interlace)
-    if not plain or not SMALLEST <= header.width * header.height <= most or min(header.width, header.height) < 2:
+    width, height, depth, color, compression, filters, interlace = struct.unpack(">IIBBBBB", header)
+    channels = _CHANNELS.get(color, 0)
+    plain = channels and depth == 8 and not (compression or filters or interlace)
+    if not plain or not SMALLEST <= width * height <= most or min(width, height) < 2:
         return None
-    return _pixels(header, channels, stream)
+    return _pixels(width, height, channels, stream)
 
 
-def _chunks(data: bytes) -> tuple[_Header, bytes] | None:
-    """Return the header and the compressed pixels; None where a chunk is damaged or may change what the pixels mean."""
+def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
+    """Return the header and the compressed pixels; None if a chunk is damaged or may change the meaning of the pixels."""
     if not data.startswith(_SIGNATURE):
         return None
-    header, parts, place, view = None, list[memoryview](), len(_SIGNATURE), memoryview(data)
-    while place + 12 <= len(data):
-        size, name = struct.unpack_from(">I4s", data, place)
-        content, place = view[place + 8 : place + 8 + size], place + 12 + size
-        if place > len(data) or zlib.crc32(content, zlib.crc32(name)) != struct.unpack_from(">I", data, place - 4)[0]:
+    header, parts, offset, view = None, list[memoryview](), len(_SIGNATURE), memoryview(data)
+    while offset + 12 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, offset)
+        content, offset = view[offset + 8 : offset + 8 + size], offset + 12 + size
+        if offset > len(data) or zlib.crc32(content, zlib.crc32(name)) != struct.unpack_from(">I", data, offset - 4)[0]:
             return None
         if header is None:
             if name != b"IHDR" or size != 13:
                 return None
-            header = _Header(*struct.unpack(">IIBBBBB", content))
+            header = bytes(content)
         elif name == b"IDAT":
             parts.append(content)
         elif name == b"IEND":
             return header, b"".join(parts)
-        elif name not in _HARMLESS or bytes(content[:32]).startswith(_MAY_TURN):
+        elif name not in _HARMLESS or bytes(content[:32]).startswith(_MAY_ROTATE):
             return None
     return None
 
 
-def _pixels(header: _Header, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
+def _pixels(width: int, height: int, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
     from isal import isal_zlib
 
     from adbench.data.kernels import unfilter  # slow to import
 
-    width = header.width * channels
-    size = header.height * (width + 1)
+    size = height * (width * channels + 1)
     inflate = isal_zlib.decompressobj()
     try:
         filtered = inflate.decompress(stream, size + 1)
@@ -202,10 +194,10 @@ def _pixels(header: _Header, channels: int, stream: bytes) -> NDArray[np.uint8] 
         return None
     if len(filtered) != size or not inflate.eof:
         return None
-    lines = np.empty((header.height, width), np.uint8)
+    lines = np.empty((height, width * channels), np.uint8)
     if not unfilter(np.frombuffer(filtered, np.uint8), lines, channels):
         return None
-    pixels = lines.reshape(header.height, header.width, channels)
+    pixels = lines.reshape(height, width, channels)
     if channels == 3:
         return pixels
     return np.repeat(pixels, 3, axis=2) if channels == 1 else np.ascontiguousarray(pixels[..., :3])

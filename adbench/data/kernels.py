@@ -13,7 +13,7 @@ NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
 @compiled
 def _paeth(left: int, above: int, corner: int) -> int:
-    """Return which of the three is nearest to left + above - corner; without a jump, as no processor could foretell it."""
+    """Return which of the three is nearest to left + above - corner; without branches, since they are unpredictable."""
     from_left, from_above = above - corner, left - corner
     to_left, to_above, to_corner = abs(from_left), abs(from_above), abs(from_left + from_above)
     other = (to_corner - to_above) >> 63  # -1 if the corner is nearer
@@ -25,9 +25,9 @@ def _paeth(left: int, above: int, corner: int) -> int:
 
 @compiled
 def unfilter(filtered: Bytes, lines: Bytes, step: int) -> bool:
-    """Write lines (H, W step) from filtered ones, each behind the byte of its filter; return whether these are known.
+    """Write lines (H, W step) from filtered ones, each preceded by the number of its filter; return whether all are known.
 
-    step: bytes of a pixel.
+    step: bytes per pixel.
     """
     height, width = lines.shape
     above = np.zeros(width, np.uint8)
@@ -48,7 +48,7 @@ def unfilter(filtered: Bytes, lines: Bytes, step: int) -> bool:
                 line[column] = given[column] + (above[column] >> 1)
             for column in range(step, width):
                 line[column] = given[column] + ((line[column - step] + above[column]) >> 1)
-        elif kind == PAETH and step == 3:  # a chain for each colour, which the processor works at side by side
+        elif kind == PAETH and step == 3:  # one chain of operations per color, which the processor runs in parallel
             red, green, blue, corner_red, corner_green, corner_blue = 0, 0, 0, 0, 0, 0
             for column in range(0, width, 3):
                 above_red, above_green, above_blue = above[column], above[column + 1], above[column + 2]
@@ -61,7 +61,7 @@ def unfilter(filtered: Bytes, lines: Bytes, step: int) -> bool:
             for column in range(step):
                 line[column] = given[column] + above[column]
             for column in range(step, width):
-                left, corner = 0 + line[column - step], 0 + above[column - step]  # with a sign, which bytes have not
+                left, corner = 0 + line[column - step], 0 + above[column - step]  # signed, unlike bytes
                 line[column] = given[column] + _paeth(left, above[column], corner)
         else:
             return False
@@ -82,9 +82,9 @@ def resize(
     steps: int,
     out: NDArray[np.signedinteger[Any]],
 ) -> None:
-    """Write an image of lines (H, W 3) to `out` (h, w, 3), in so many steps per gray level, rounded once.
+    """Resize an image of lines (H, W 3) to `out` (h, w, 3), in `steps` per gray level, rounded once.
 
-    A new row is the sum of `row_weights` (h, taps) times the lines from `first_rows` (h,) on; a new column likewise.
+    A new row is the sum of the lines from `first_rows` (h,) on, weighted by `row_weights` (h, taps); columns likewise.
     """
     line = np.empty(lines.shape[1], np.float32)
     for row in range(out.shape[0]):
@@ -92,15 +92,15 @@ def resize(
         for tap in range(row_weights.shape[1]):
             weight, given = row_weights[row, tap], lines[first_rows[row] + tap]
             if weight > 0:
-                for place in range(line.shape[0]):
-                    line[place] += weight * np.float32(given[place])
+                for index in range(line.shape[0]):
+                    line[index] += weight * np.float32(given[index])
         for column in range(out.shape[1]):
-            place = 3 * first_columns[column]
-            red = green = blue = np.float32(0.5) / np.float32(steps)  # what is cut off then rounds
+            index = 3 * first_columns[column]
+            red = green = blue = np.float32(0.5) / np.float32(steps)  # so that truncation rounds
             for tap in range(column_weights.shape[1]):
                 weight = column_weights[column, tap]
-                red += weight * line[place]
-                green += weight * line[place + 1]
-                blue += weight * line[place + 2]
-                place += 3
+                red += weight * line[index]
+                green += weight * line[index + 1]
+                blue += weight * line[index + 2]
+                index += 3
             out[row, column, 0], out[row, column, 1], out[row, column, 2] = steps * red, steps * green, steps * blue

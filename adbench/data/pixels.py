@@ -1,7 +1,7 @@
-"""Images at the sizes of network inputs, kept in memory: decoded once, for the check of the files and for every pass.
+"""Images at the sizes of network inputs, kept in memory: decoded once for the check of the files and for every forward pass.
 
-Resized pixels keep fractions of a gray level. Rounded to whole ones, as image libraries do, they differ by a quarter of
-a level in the mean, and features of low-contrast parts by 5 to 9 % (EfficientNet-Lite0).
+Resized pixels keep fractions of a gray level. Image libraries round to whole levels, which shifts pixels by a quarter of a
+level on average, and features of low-contrast parts by 5 to 9 % (EfficientNet-Lite0).
 """
 
 import math
@@ -22,31 +22,31 @@ _Key = tuple[Path, int, int, int]  # with the file's size and time of change, an
 
 
 def resize(image: NDArray[np.uint8], size: int) -> Pixels:
-    """Return `image` (H, W, 3) as (size, size, 3): bilinear with half-pixel centres and, where it shrinks, antialiased.
+    """Return `image` (H, W, 3) as (size, size, 3): bilinear with half-pixel centers, antialiased where it shrinks.
 
-    The same weights as Pillow's and torchvision's.
+    The weights are those of Pillow and torchvision.
     """
     height, width, channels = image.shape
     if (height, width) == (size, size):
         return image.astype(np.int16) * STEPS
-    from adbench.data import kernels as resizing  # slow to import
+    from adbench.data import kernels  # slow to import
 
     pixels = np.empty((size, size, channels), np.int16)
     lines = np.ascontiguousarray(image).reshape(height, width * channels)
-    resizing.resize(lines, *_taps(height, size), *_taps(width, size), STEPS, pixels)
+    kernels.resize(lines, *_taps(height, size), *_taps(width, size), STEPS, pixels)
     return pixels
 
 
 @lru_cache(maxsize=64)
 def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return where the pixels begin that make up each of `size` new ones (size,), and their weights (size, taps)."""
+    """Return the first old pixel of each new one (size,) and the weights of the old pixels from there on (size, taps)."""
     scale = length / size
-    reach = max(scale, 1.0)  # of the triangle to either side
-    centres = (np.arange(size) + 0.5) * scale
+    reach = max(scale, 1.0)  # half width of the triangular filter
+    centers = (np.arange(size) + 0.5) * scale
     taps = min(length, 2 * math.ceil(reach) + 1)
-    first = np.clip(np.floor(centres - reach + 0.5).astype(np.int64), 0, length - taps)
+    first = np.clip(np.floor(centers - reach + 0.5).astype(np.int64), 0, length - taps)
     places = first[:, None] + np.arange(taps) + 0.5
-    weights = np.maximum(0, 1 - np.abs(places - centres[:, None]) / reach)
+    weights = np.maximum(0, 1 - np.abs(places - centers[:, None]) / reach)
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -56,14 +56,14 @@ def read_pixels(path: Path, image_size: int) -> Pixels:
 
 
 class PixelMemory:
-    """The first images that fit into `limit` bytes; the others are decoded each time. For many threads."""
+    """Keep the first images that fit into `limit` bytes; decode the others each time. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._left, self._lock = limit, threading.Lock()
         self._kept: dict[_Key, Pixels] = {}
 
     def read(self, path: Path, image_size: int) -> Pixels:
-        """Return what `read_pixels` does, of the file as it is now."""
+        """Return `read_pixels` of the file in its current state."""
         key = _key(path, image_size)
         known = self._kept.get(key) if key else None
         if known is not None:
@@ -77,7 +77,7 @@ class PixelMemory:
 
         def keep(path: Path, image: NDArray[np.uint8]) -> None:
             for size in dict.fromkeys(sizes):
-                if self._left >= 6 * size**2:  # bytes: looked at before the work of resizing
+                if self._left >= 6 * size**2:  # bytes: checked before the work of resizing
                     self._keep(_key(path, size), resize(image, size))
 
         return keep
@@ -92,7 +92,7 @@ class PixelMemory:
 def _key(path: Path, image_size: int) -> _Key | None:
     try:
         status = path.stat()
-    except OSError:  # reading the file will say what is wrong
+    except OSError:  # reading the file will raise the error
         return None
     return (path, status.st_size, status.st_mtime_ns, image_size)
 

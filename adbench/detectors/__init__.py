@@ -1,7 +1,7 @@
 """Anomaly detectors on feature maps; one file each, found by import. A detector never sees an image or a backbone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -17,10 +17,8 @@ from adbench.types import OnStep, Scores, ignore_step
 class Detector:
     """The contract. Parameters are the fields of a subclass (a dataclass), each with its published default.
 
-    `fit` and `score` take N images' maps of one or several layers; `score` returns float32 image scores (N,) and maps
-    (N, h, w) on the feature grid. `revision` grows with every change of method, or of the features that all are given,
-    that moves a number. `seed` decides all randomness. `smoothing` is the sigma of the Gaussian that the evaluation lays
-    over the map, in pixels at a 256 grid.
+    `fit` and `score` take the maps of N images, of one or several layers. `revision` grows with every change of the method that
+    moves a number. `smoothing` is the sigma, in pixels of a 256 grid, of the Gaussian that the evaluation applies to the map.
     """
 
     revision: ClassVar[int] = 2
@@ -32,7 +30,7 @@ class Detector:
         return None
 
     def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
-        """Return what a fit to so many images' features of these shapes takes at most, as far as it can be told; else 0."""
+        """Return an upper bound of the memory that a fit to so many images' features of these shapes needs; 0 if unknown."""
         return 0
 
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "Detector":
@@ -40,24 +38,29 @@ class Detector:
         raise NotImplementedError
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
-        """Return scores of N images, higher = more anomalous. Once it has answered it may be asked by several threads at once."""
+        """Return float32 scores (N,) and maps (N, h, w) on the feature grid, higher = more anomalous; safe in several threads."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what `fit` learnt, as CPU tensors for a safetensors file."""
+        """Return what `fit` learned, as CPU tensors for a safetensors file."""
         raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, Tensor]) -> "Detector":
-        """Take over what `state_dict` gave and return self."""
+        """Restore what `state_dict` returned, and return self."""
         raise NotImplementedError
 
     def details(self) -> dict[str, object]:
-        """Return what a reader of the result may want to know of the fit, e.g. the bank's size or a loss curve."""
+        """Return facts about the fit for the result's record, e.g. the bank's size or a loss curve."""
         return {}
 
 
 DETECTORS: Registry[type[Detector]] = Registry("detector", __name__)
 register = DETECTORS.register
+
+
+def added(default: Any) -> Any:
+    """Return the field of a parameter that came after the detector's first release: at its default, job keys leave it out."""
+    return field(default=default, metadata={"added": True})
 
 
 def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
@@ -79,6 +82,13 @@ def _cast(where: str, value: Any, default: Any) -> Any:
     return value
 
 
-def detector_params(detector: Detector) -> dict[str, Any]:
-    """Return all parameters of a detector, defaults included, without the seed."""
-    return {f.name: getattr(detector, f.name) for f in fields(detector) if f.init and f.name != "seed"}
+def detector_params(detector: Detector, every: bool = False) -> dict[str, Any]:
+    """Return a detector's parameters without the seed, as job keys hold them: `added` ones only where not at their default.
+
+    every: all of them.
+    """
+    return {
+        f.name: getattr(detector, f.name)
+        for f in fields(detector)
+        if f.init and f.name != "seed" and (every or not f.metadata.get("added") or getattr(detector, f.name) != f.default)
+    }

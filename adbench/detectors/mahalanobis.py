@@ -1,14 +1,20 @@
 """One Gaussian per layer, after Rippel et al., "Modeling the Distribution of Normal Data in Pre-Trained Deep Features
 for Anomaly Detection" (ICPR 2020).
 
-Each layer's vectors are taken to follow one Gaussian; the score is the Mahalanobis distance
-M(x) = sqrt((x - mu)^T S^-1 (x - mu)) (equation 2), summed over the layers (section III). S is shrunk towards a multiple
-of the unit matrix, (1 - r) S + r * tr(S) / C * I, with r as Ledoit and Wolf give it (the paper's choice too).
+Each layer's vectors are modeled by one Gaussian; the score is the Mahalanobis distance
+M(x) = sqrt((x - mu)^T S^-1 (x - mu)) (equation 2), in standard deviations, summed over the layers (section III). S is shrunk
+towards a multiple of the unit matrix, (1 - r) S + r * tr(S) / C * I, with r as Ledoit and Wolf estimate it (as in the paper).
+Features (N, C, h, w) of each layer become vectors (N h w, C) and maps (N, h, w).
 
 Deviations:
 - the paper averages each layer over the image and fits the Gaussian to N vectors: no map. Here every cell is a vector,
-  N h w of them, so that defects are located; where a cell lies is not used, in contrast to PaDiM;
-- the image score is the maximum of the smoothed map on a 256 grid.
+  N h w of them, so that defects are located; a small defect is not averaged away. The position of a cell is not used, in
+  contrast to PaDiM;
+- the image score is the maximum of the smoothed map on a 256 grid, not the distance of the image's average;
+- 1e-6 of the mean variance is added to the diagonal, so that constant channels do not make S singular: others do not notice.
+
+Covariance and shrinkage are formed here in two passes over batches; scikit-learn's `ledoit_wolf` gives the same numbers, but
+needs all N h w vectors in memory at once.
 """
 
 from collections.abc import Sequence
@@ -21,7 +27,7 @@ from torch import Tensor
 
 from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import Detector, register
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -33,7 +39,7 @@ _BATCH = 16  # images held at once
 class Mahalanobis(Detector):
     """One Gaussian per layer over all cells of all images.
 
-    shrinkage: r of the covariance, 0 to 1; negative = as Ledoit and Wolf estimate it.
+    shrinkage: r of the covariance, 0 to 1; negative = by Ledoit and Wolf.
     """
 
     smoothing: ClassVar[float] = 4.0
@@ -68,7 +74,7 @@ class Mahalanobis(Detector):
             parts = [_distances(layer, *gaussian) for layer, gaussian in zip(layers, gaussians, strict=True)]
             maps.append(join(parts).sum(dim=1).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(resize_maps(whole, (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)), whole)
+        return Scores(maxima(whole, self.smoothing), whole)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {f"mean.{i}": mean for i, mean in enumerate(self.means_)}
@@ -98,7 +104,7 @@ def _mean(layer: FeatureMaps, device: torch.device) -> Tensor:
     return total / len(layer)
 
 
-def _covariance(layer: FeatureMaps, mean: Tensor, wished: float, device: torch.device) -> tuple[Tensor, float]:
+def _covariance(layer: FeatureMaps, mean: Tensor, shrinkage: float, device: torch.device) -> tuple[Tensor, float]:
     """Return the shrunk covariance (C, C) and the shrinkage. Products per batch in float32, their sums in float64."""
     channels, height, width = layer.shapes[0]
     count = len(layer) * height * width
@@ -108,13 +114,13 @@ def _covariance(layer: FeatureMaps, mean: Tensor, wished: float, device: torch.d
         products += (x.T @ x).cpu().double()
         fourth += float(x.square().sum(dim=1).cpu().double().square().sum())
     covariance = products / count
-    amount = wished if wished >= 0 else _ledoit_wolf(covariance, fourth / count, count)
+    amount = shrinkage if shrinkage >= 0 else _ledoit_wolf(covariance, fourth / count, count)
     scale = covariance.diagonal().mean()
     return (1 - amount) * covariance + amount * scale * torch.eye(channels, dtype=torch.float64), amount
 
 
 def _ledoit_wolf(covariance: Tensor, fourth: float, count: int) -> float:
-    """Return the shrinkage of Ledoit and Wolf (2004); `fourth` is the mean of |x|^4 over the centred vectors."""
+    """Return the shrinkage of Ledoit and Wolf (2004); `fourth` is the mean of |x|^4 over the centered vectors."""
     scale = float(covariance.diagonal().mean())
     squares = float(covariance.square().sum())
     away = squares - len(covariance) * scale**2  # squared distance of S from its target

@@ -1,16 +1,18 @@
 """PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework", ICPR 2020 workshops) on any layers.
 
 One Gaussian for each cell p of the grid, over the N nominal images (section III-B); a cell's score is the Mahalanobis
-distance M(x_p) = sqrt((x_p - mu_p)^T S_p^-1 (x_p - mu_p)) (equation 2). Several layers are joined on the finest grid
-and `channels` of all their channels are drawn at random once, by the seed (section III-A).
+distance M(x_p) = sqrt((x_p - mu_p)^T S_p^-1 (x_p - mu_p)) (equation 2), in standard deviations. Several layers are joined on
+the finest grid and `channels` of all their channels are drawn at random once, by the seed (section III-A). Features (N, C, h, w)
+become vectors (N, P = h w, d) and maps (N, h, w).
 
 Deviations, for the sake of a study of single layers:
 - the paper adds 0.01 to the diagonal of S_p; here `shrinkage` * v with v = the mean variance over all cells and
-  channels of the layer, so that the regularisation means the same for layers whose scales differ by orders;
-- layers are resized bilinearly before they are joined (official code: nearest);
+  channels of the layer, so that the regularization means the same for layers whose scales differ by orders: scores change
+  where 0.01 v is far from 0.01;
+- layers are resized bilinearly before they are joined (official code: nearest): coarse layers give smoother maps;
 - the image score is the maximum of the smoothed map on a 256 grid, as the public code takes it; the paper's is the
-  maximum of the map.
-Parts must lie at the same place in every image: a cell knows nothing of its neighbours.
+  maximum of the map, which depends on one cell.
+Parts must lie at the same place in every image: a cell is compared with no other cell.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from adbench.core.errors import UsageError
 from adbench.detectors import Detector, register
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -57,7 +59,7 @@ class Padim(Detector):
             raise UsageError(f"padim: shrinkage={self.shrinkage:g} must be above 0, e.g. 0.01")
 
     def unsupported(self, shapes: Sequence[Shape]) -> str | None:
-        """Refuse what needs more than 4 GB of covariances."""
+        """Return the reason if the covariances need more than 4 GB."""
         cells = max(height * width for _, height, width in shapes)
         kept = self._kept(sum(shape[0] for shape in shapes))
         size = cells * kept**2 * 4 / 1e9
@@ -89,7 +91,7 @@ class Padim(Detector):
             distances = (whitening @ (batch - mean[:, None]).transpose(1, 2)).norm(dim=1)
             maps.append(distances.T.reshape(-1, height, width).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(resize_maps(whole, (SIGMA_GRID, SIGMA_GRID), self.smoothing).max(axis=(1, 2)), whole)
+        return Scores(maxima(whole, self.smoothing), whole)
 
     def _kept(self, channels: int) -> int:
         return min(self.channels or channels, channels)
@@ -123,9 +125,9 @@ class Padim(Detector):
         return {"gaussians": len(self.mean_), "channels_kept": len(self.subset_)}
 
 
-def _whitening(centred: NDArray[np.float64], ridge: float) -> Tensor:
-    """Return L^-1 with L L^T = covariance + ridge * I of each cell. centred (N, P, d) to (P, d, d) float32."""
-    x = torch.from_numpy(centred).transpose(0, 1)
+def _whitening(centered: NDArray[np.float64], ridge: float) -> Tensor:
+    """Return L^-1 with L L^T = covariance + ridge * I of each cell. centered (N, P, d) to (P, d, d) float32."""
+    x = torch.from_numpy(centered).transpose(0, 1)
     covariance = x.mT @ x / max(1, x.shape[1] - 1)
     unit = torch.eye(x.shape[2], dtype=torch.float64)
     factor = torch.linalg.cholesky(covariance + ridge * unit)

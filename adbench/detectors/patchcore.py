@@ -1,13 +1,18 @@
 """PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022) on any layers.
 
+A patch is the average of a cell's neighborhood (section 3.1). A coreset of the patches of all nominal images is the memory bank
+(section 3.2, algorithm 1). A cell's score is the L2 distance of its patch to the nearest patch of the bank (equation 6), in
+units of the features: features (N, C, h, w) of the joined layers become patches (N h w, C) and maps (N, h, w).
+
 Deviations from the paper and its official code, for the sake of a study of single layers:
-- a patch is the 3 x 3 average of its neighbourhood (zero padded) with the layer's own channels: the official adaptive
-  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere;
-- the coreset is the exact greedy one (section 3.2, algorithm 1), its random start is part of the bank;
-- points are projected before the selection only where that shrinks them (paper: always, to 128);
-- distances are L2 (the official code reports squared L2);
+- a patch is the 3 x 3 average of its neighborhood (zero padded) with the layer's own channels. The official adaptive
+  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere: distances differ there;
+- the coreset is the exact greedy one; its random start is part of the bank. The official approximation covers slightly worse;
+- points are projected before the selection only where that shrinks them (paper: always, to 128). With fewer channels the
+  selection is then that of the true distances;
+- distances are L2 (the official code reports squared L2): cells keep their order, but smoothing weighs large ones less;
 - the image score is the maximum of the smoothed map, on a 256 grid; the largest patch distance alone, as in the
-  official code, hangs on one cell. The choice was made on the test images of two real categories, out of seven
+  official code, depends on one cell. The choice was made on the test images of two real categories, out of seven
   scores. The official one is the option `image_score=patch`, the paper's reweighting of it (equation 7) is
   `image_score=reweighted`.
 """
@@ -29,16 +34,17 @@ from adbench.core.environment import memory_bytes
 from adbench.core.errors import DetectorError, UsageError
 from adbench.core.registry import match
 from adbench.core.threads import workers
-from adbench.detectors import Detector, register
-from adbench.detectors.search.coreset import BYTES_PER_POINT, greedy_coreset, project
-from adbench.detectors.search.nearest import NearestNeighbours
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps, resizer
+from adbench.detectors import Detector, added, register
+from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbours, greedy_coreset, project
+from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resizer
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("smoothed", "patch", "reweighted")
+SEARCHES = ("exact", "ivf")
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
-_SMALL = 1 << 18  # numbers that are averaged sooner than several threads have been waited for
+_SMALL = 1 << 18  # numbers that are averaged faster by one thread than by several
+_RECALL_QUERIES = 1024  # training patches on which an approximate search is measured
 
 
 @register("patchcore")
@@ -48,8 +54,9 @@ class PatchCore(Detector):
 
     coreset_fraction: share of the patches kept (1 = all, no selection). coreset_max: at most so many, 0 = no limit.
     projection: dimensions in which the selection measures distances, 0 = all. neighbourhood: side of the average, in
-    cells, odd. image_score: smoothed, patch or reweighted; the last over the `neighbours` patches of the bank that lie
-    nearest to the winner (the paper leaves their number open).
+    cells, odd. image_score: smoothed, patch or reweighted; the last over the `neighbours` patches of the bank that are
+    nearest to the winner (the paper leaves their number open). search: exact, or ivf for banks that are too large for it:
+    faiss's inverted file, which finds the nearest patch of most. Its recall on training patches is in the result (ivf_recall).
     """
 
     revision: ClassVar[int] = 2
@@ -61,8 +68,10 @@ class PatchCore(Detector):
     neighbourhood: int = 3
     image_score: str = "smoothed"
     neighbours: int = 9
+    search: str = added("exact")
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
-    _search: tuple[torch.device, NearestNeighbours] | None = field(default=None, init=False, repr=False, compare=False)
+    ivf_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # ivf_centers (lists, C), ivf_recall ()
+    _index: tuple[torch.device, NearestNeighbours] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.coreset_fraction <= 1:
@@ -70,6 +79,7 @@ class PatchCore(Detector):
         if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
             raise UsageError(f"patchcore: neighbourhood={self.neighbourhood} must be an odd number of cells, e.g. 3")
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of patchcore")
+        self.search = match("search", self.search, SEARCHES, where=" of patchcore")
         for name in ("coreset_max", "projection", "neighbours"):
             if getattr(self, name) < (name == "neighbours"):
                 raise UsageError(f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)")
@@ -81,15 +91,25 @@ class PatchCore(Detector):
         """
         channels = features.joined_shape[0]
         count, dim, kept = self._sizes(len(features), features.joined_shape)
-        told = f"{count:,} patches, {self._affordable(len(features), features.shapes) / 1e6:,.0f} MB"
-        points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, told))
+        note = f"{count:,} patches, {self._affordable(len(features), features.shapes) / 1e6:,.0f} MB"
+        points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
             start = int(np.random.default_rng(self.seed).integers(count))
             listen = partial(_noted, on_step, f"coreset of {count:,} patches")
             picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
             points = points[picks] if dim == channels else self._patches_at(features, picks, device)
-        self.bank_, self._search = points, None
+        self.bank_, self.ivf_, self._index = points, {}, None
+        if self.search == "ivf":
+            self._measure_recall(features, count, device)
         return self
+
+    def _measure_recall(self, features: FeatureMaps, count: int, device: torch.device) -> None:
+        """Make the inverted file, and measure it on some of the `count` training patches, drawn by the seed."""
+        index = InvertedFile(self.bank_, self.seed)
+        drawn = np.random.default_rng(self.seed).choice(count, min(count, _RECALL_QUERIES), replace=False)
+        recall = index.recall(torch.from_numpy(self._patches_at(features, drawn, device)))
+        self._index = torch.device("cpu"), index
+        self.ivf_ = {"ivf_centers": index.centers, "ivf_recall": torch.tensor(recall)}
 
     def _sizes(self, images: int, shape: Shape) -> tuple[int, int, int]:
         """Return the number of patches, of dimensions that the selection measures in, and of patches that are kept."""
@@ -98,10 +118,12 @@ class PatchCore(Detector):
         return count, min(self.projection or shape[0], shape[0]), min(kept, self.coreset_max or kept)
 
     def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
-        """Points, what the selection keeps of them, the bank."""
+        """Return the bytes of the points, of what the selection holds beside them, and of the bank."""
         joined = joined_shape(shapes)
         count, dim, kept = self._sizes(images, joined)
-        return 4 * dim * count + (BYTES_PER_POINT * count + 4 * joined[0] * kept if kept < count else 0)
+        bank = 4 * joined[0] * kept
+        selection = (4 * dim + BYTES_PER_POINT) * count + bank if kept < count else bank
+        return max(selection, 3 * bank) if self.search == "ivf" else selection
 
     def _affordable(self, images: int, shapes: Sequence[Shape]) -> int:
         needed = self.memory_bytes(images, shapes)
@@ -131,16 +153,20 @@ class PatchCore(Detector):
         return Scores(np.concatenate(images), np.concatenate(maps))
 
     def _nearest(self, device: torch.device) -> NearestNeighbours:
-        """Return the bank, ready to be searched; kept for the next call."""
-        device = device if device.type == "cuda" else torch.device("cpu")
-        if self._search is None or self._search[0] != device:
-            self._search = (device, NearestNeighbours(self.bank_, device=device))
-        return self._search[1]
+        """Return the index of the bank; kept for the next call."""
+        approximate, bank = self.search == "ivf", self.bank_
+        device = device if device.type == "cuda" and not approximate else torch.device("cpu")
+        if self._index is None or self._index[0] != device:
+            index = (
+                InvertedFile(bank, self.seed, self.ivf_["ivf_centers"]) if approximate else NearestNeighbours(bank, device=device)
+            )
+            self._index = device, index
+        return self._index[1]
 
     def _worst(
         self, patches: Tensor, maps: NDArray[np.float32], winners: Tensor, nearest: NearestNeighbours
     ) -> NDArray[np.float32]:
-        """Return the largest distance of each image, reweighted if so wished.
+        """Return the largest distance of each image, reweighted if `image_score` says so.
 
         patches (B hw, C), their distances as maps (B, h, w), their nearest rows of the bank (B hw,).
         """
@@ -150,8 +176,8 @@ class PatchCore(Detector):
         if self.image_score != "reweighted":
             return top
         count = min(self.neighbours, len(self.bank_))
-        patch = torch.from_numpy(rows * distances.shape[1] + worst).to(patches.device)
-        _, around = nearest.query(nearest.bank[winners[patch]], count)  # m* and its neighbours in the bank
+        patch = torch.from_numpy(rows * distances.shape[1] + worst)
+        _, around = nearest.query(nearest.bank[winners[patch]], count)  # m* and its neighbors in the bank
         tested = patches[patch].cpu().numpy()
         to_around = np.linalg.norm(tested[:, None] - self.bank_[around], axis=2).astype(np.float64)
         # exp(s*) / sum(exp(d)), written so that nothing overflows
@@ -186,25 +212,23 @@ class PatchCore(Detector):
             pooled = [F.avg_pool2d(layer.contiguous(memory_format=order), side, 1, side // 2) for layer in layers]
             return join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
 
-    def unsupported(self, shapes: Sequence[Shape]) -> str | None:
-        """PatchCore takes any shapes."""
-        return None
-
     def state_dict(self) -> dict[str, Tensor]:
-        return {"bank": torch.from_numpy(self.bank_)}
+        return {"bank": torch.from_numpy(self.bank_)} | self.ivf_
 
     def load_state_dict(self, state: dict[str, Tensor]) -> "PatchCore":
-        self.bank_, self._search = state["bank"].numpy(), None
+        self.bank_, self._index = state["bank"].numpy(), None
+        self.ivf_ = {name: value for name, value in state.items() if name.startswith("ivf_")}
         return self
 
     def details(self) -> dict[str, object]:
-        return {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}
+        sizes = {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}
+        return sizes | ({"ivf_recall": round(float(self.ivf_["ivf_recall"]), 4)} if self.ivf_ else {})
 
 
 def _highest(maps: Tensor, sigma: float) -> Tensor:
     """Return the maximum (B,) of each of the maps (B, h, w), enlarged and smoothed, where they lie."""
     if maps.device.type == "cpu":
-        return torch.from_numpy(resize_maps(maps.numpy(), (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2)))
+        return torch.from_numpy(maxima(maps.numpy(), sigma))
     down, across = (_resizer(side, sigma, maps.device) for side in maps.shape[1:])
     return (down @ (maps @ across.T)).amax((1, 2))
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from adbench.types import Maps, Size
 
-SIGMA_GRID = 256  # the grid on which a sigma is given
-_ALONE = 1 << 18  # multiplications of a product that numpy's BLAS gives to one thread
-_FEWEST = 16  # rows of a product: below, its parts would take longer than the whole
+SIGMA_GRID = 256  # the grid in whose pixels a sigma is given
+_ALONE = 1 << 18  # multiplications up to which numpy's BLAS uses one thread
+_FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than the whole product
 
 
 @lru_cache(maxsize=64)
@@ -56,10 +56,16 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) 
     return _product(down, _product(maps.astype(np.float32, copy=False), across.T))
 
 
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the product of one matrix with a stack, by blocks of rows so small that BLAS wakes no thread for them.
+def maxima(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Return the largest value (N,) of each of the maps (N, h, w), resized to a 256 grid and smoothed by `sigma`."""
+    largest: NDArray[np.float32] = resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2))
+    return largest
 
-    To wait for one takes a hundred times as long as such a block where another program, or a thread of this one, is busy.
+
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the product of one matrix with a stack, by blocks of rows so small that BLAS uses one thread for them.
+
+    On a busy machine, waiting for another thread takes a hundred times as long as such a block.
     """
     height, (inner, width) = left.shape[-2], right.shape[-2:]
     product = np.empty((*left.shape[:-2], *right.shape[:-2], height, width), np.float32)

@@ -1,4 +1,9 @@
-"""The feature cache: one array file and one JSON sidecar per entry, whole or not there, checked before use."""
+"""The feature cache: one array file and one JSON sidecar per entry.
+
+An entry appears whole or not at all (files are written beside and renamed, the sidecar last). Its checksum is verified before its
+first use. The key holds everything that decides the features; the sidecar also records the names of the images, the split, the
+seconds of the pass, and what may differ between machines: device kind and library versions.
+"""
 
 import json
 import logging
@@ -20,9 +25,14 @@ from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing, write_text
 from adbench.types import digest
 
+log = logging.getLogger("adbench")
+EXTRACTION_REVISION = 3  # of the extraction: grows when the same inputs give other features
+_BLOCK = 1 << 24  # numbers of one step of a checksum
+_STALE_S = 3600  # seconds: a temporary file untouched for longer belongs to no running process
+
 
 class ArrayFile:
-    """Appends batches (B, C, h, w) to one array file; a layer that float16 cannot hold is widened to float32."""
+    """Appends batches (B, C, h, w) to one array file. A layer whose values float16 cannot represent becomes float32."""
 
     def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int], dtype: str) -> None:
         self.shape, self.dtype = (count, *shape), np.dtype("float16" if dtype == "bfloat16" else dtype)
@@ -30,16 +40,16 @@ class ArrayFile:
         self._write_header()
 
     def append(self, batch: NDArray[np.floating]) -> None:
-        """Add the features of the next images, float32, or float16 that has been found to hold them.
+        """Add the features of the next images: float32, or float16 whose values are known to fit.
 
         Raise DataError if they are not finite.
         """
         if batch.dtype == np.float16:
             return self._write(np.ascontiguousarray(batch, self.dtype))
-        import torch  # casts four times as fast as numpy; what only looks entries up needs none
+        import torch  # casts four times as fast as numpy; looking entries up needs none
 
         values = torch.from_numpy(batch).contiguous()
-        least, most = (float(bound) for bound in values.aminmax())  # not a number if any value is none
+        least, most = (float(bound) for bound in values.aminmax())  # NaN if any value is
         if not (math.isfinite(least) and math.isfinite(most)):
             raise DataError("features are not finite; choose other weights or another layer")
         if self.dtype == np.float16 and max(-least, most) > float(np.finfo(np.float16).max):
@@ -63,12 +73,6 @@ class ArrayFile:
         self.dtype, self.rows, self.crc = np.dtype(np.float32), 0, 0
         self._write_header()
         self._write(written.astype(np.float32))
-
-
-log = logging.getLogger("adbench")
-EXTRACTION_REVISION = 3  # of the extraction: grows when the same inputs give other features
-_BLOCK = 1 << 24
-_STALE_S = 3600  # a temporary file untouched for so long belongs to no running process
 
 
 @dataclass(frozen=True)
@@ -100,22 +104,22 @@ class CacheEntry:
 
 
 class FeatureCache:
-    """Entries in one folder. Processes may share it: each writes beside and renames, and what is there stays."""
+    """Entries in one folder. Processes may share it: an entry that exists is never overwritten."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._verified: set[tuple[str, int]] = set()
 
     def path(self, key: CacheKey) -> Path:
-        """Return where the array of `key` lies or will lie."""
+        """Return the path of the array of `key`, whether it exists or not."""
         return self.folder / f"{key.name}.npy"
 
     def sidecar(self, key: CacheKey) -> Path:
-        """Return where the sidecar of `key` lies or will lie; it is written last, so that an entry is there if it is."""
+        """Return the path of the sidecar of `key`. It is written last: if it exists, so does the entry."""
         return self.path(key).with_suffix(".json")
 
     def read(self, key: CacheKey) -> CacheEntry | None:
-        """Return the entry, or None if it is not there or was damaged: that is reported and deleted, to be made again."""
+        """Return the entry, or None on a cache miss. A damaged entry is reported and deleted, and counts as a miss."""
         path, side = self.path(key), self.sidecar(key)
         if not side.is_file():
             return None
@@ -123,17 +127,16 @@ class FeatureCache:
             sidecar = json.loads(side.read_text(encoding="utf-8"))
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             self._verify(path, array, sidecar, key)
-        except Exception as error:  # numpy's reader raises whatever a damaged header makes it stumble over
+        except Exception as error:  # a damaged header makes numpy raise errors of any kind
             log.warning("cache entry %s is damaged (%s); it is deleted and made again", path.name, error)
-            side.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            self._delete(side)
             return None
-        with suppress(OSError):  # of another user, or pruned just now
+        with suppress(OSError):  # another user's, or pruned just now
             os.utime(side)  # the time of last use, for prune
         return CacheEntry(path, array, sidecar)
 
     def _verify(self, path: Path, array: NDArray[np.floating], sidecar: dict[str, Any], key: CacheKey) -> None:
-        if CacheKey(**_tuples(sidecar["key"])) != key or list(array.shape) != sidecar["shape"]:
+        if digest(sidecar["key"]) != key.name or list(array.shape) != sidecar["shape"]:
             raise ValueError("made from something else")
         stamp = (path.name, path.stat().st_mtime_ns)
         if stamp not in self._verified and _checksum(array) != sidecar["crc32"]:
@@ -170,7 +173,7 @@ class FeatureCache:
         return sorted(found, key=lambda entry: (entry[2], entry[0].name))
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return what each entry holds, the least recently used first."""
+        """Return a description of each entry, the least recently used first."""
         found = []
         for side, size, _ in self.entries():
             sidecar = json.loads(side.read_text(encoding="utf-8"))
@@ -180,9 +183,9 @@ class FeatureCache:
         return found
 
     def prune(self, max_bytes: int) -> tuple[int, int]:
-        """Delete what killed runs left, then the least recently used entries until the rest fits `max_bytes`.
+        """Delete leftovers of killed runs, then the least recently used entries until the rest fits `max_bytes`.
 
-        Returns (files or entries, bytes) deleted.
+        Return how many files or entries, and bytes, were deleted.
         """
         count, freed = self._clear_remains()
         entries = self.entries()
@@ -190,22 +193,26 @@ class FeatureCache:
         for side, size, _ in entries:
             if excess <= 0:
                 break
-            side.unlink(missing_ok=True)  # first: an array without its sidecar is no entry
-            side.with_suffix(".npy").unlink(missing_ok=True)
+            self._delete(side)
             count, freed, excess = count + 1, freed + size, excess - size
         return count, freed
 
     def evict(self, keys: Iterable[CacheKey], max_bytes: int) -> None:
         """Delete the entries of `keys`, one by one, while the whole cache is larger than `max_bytes`.
 
-        Who still reads one keeps what is mapped; who looks for it makes it again.
+        Open readers keep their memory map; later lookups miss and extract again.
         """
         excess = sum(size for _, size, _ in self.entries()) - max_bytes
         for key in keys:
             if excess > 0 and self.path(key).is_file():
                 excess -= self.path(key).stat().st_size
-                self.sidecar(key).unlink(missing_ok=True)  # first: without it the array counts as not there
-                self.path(key).unlink(missing_ok=True)
+                self._delete(self.sidecar(key))
+
+    @staticmethod
+    def _delete(side: Path) -> None:
+        """Delete an entry, its sidecar first: an array without one is no entry."""
+        side.unlink(missing_ok=True)
+        side.with_suffix(".npy").unlink(missing_ok=True)
 
     def _clear_remains(self) -> tuple[int, int]:
         """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""
@@ -218,10 +225,10 @@ class FeatureCache:
 
 
 class CacheWriters:
-    """The open array files of one pass, made when the first batch tells the shapes."""
+    """The open array files of one pass, made when the first batch comes with the shapes."""
 
-    def __init__(self, stack: ExitStack, store: FeatureCache, keys: dict[str, CacheKey], count: int) -> None:
-        self._stack, self._store, self._keys, self._count = stack, store, keys, count
+    def __init__(self, stack: ExitStack, cache: FeatureCache, keys: dict[str, CacheKey], count: int) -> None:
+        self._stack, self._cache, self._keys, self._count = stack, cache, keys, count
         self.by_layer: dict[str, ArrayFile] = {}
         self._files: list[IO[bytes]] = []
         self._pool = stack.enter_context(ThreadPoolExecutor(len(keys)))
@@ -232,15 +239,15 @@ class CacheWriters:
             if layer not in self.by_layer:
                 self._open(layer, maps.shape[1:])
         appended = [self._pool.submit(self._append, layer, maps) for layer, maps in batch.items()]
-        wait(appended)  # all of them, whatever happens: then the files may be closed
+        wait(appended)  # for all, even if one fails: only then may the files be closed
         for outcome in appended:
             outcome.result()
 
     def _open(self, layer: str, shape: tuple[int, ...]) -> None:
         key = self._keys[layer]
-        there = self._store.sidecar(key).is_file
-        # nobody waits for the disk: what a power cut takes, the checksum tells, and it is made again
-        temporary = self._stack.enter_context(replacing(self._store.path(key), unless=there, durable=False))
+        exists = self._cache.sidecar(key).is_file
+        # no fsync: after a power cut the checksum finds what is lost, and it is extracted again
+        temporary = self._stack.enter_context(replacing(self._cache.path(key), unless=exists, durable=False))
         file = self._stack.enter_context(temporary.open("wb+"))
         self._files.append(file)
         channels, height, width = shape
@@ -266,10 +273,6 @@ def _checksum(array: NDArray[np.floating]) -> int:
     for start in range(0, flat.size, _BLOCK):
         crc = zlib.crc32(flat[start : start + _BLOCK].tobytes(), crc)
     return crc
-
-
-def _tuples(key: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in key.items()}
 
 
 def parse_size(text: str) -> int:

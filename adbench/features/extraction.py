@@ -1,4 +1,4 @@
-"""Forward passes: images from disk through the cut graph of a backbone, every asked-for layer at once."""
+"""Forward passes: images from disk through a backbone's graph, all requested layers at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from adbench.data.pixels import Pixels, read_pixels
 from adbench.features.graph_optimization import fast_graph
 from adbench.types import OnStep, ignore_step
 
-Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 where that is asked for
-Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; what it returns waits for its features
+Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
+Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; the returned function waits for its features
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
 _AHEAD = 2  # batches decoded before the network asks for them
@@ -41,13 +41,13 @@ def extract_for(
     precision: torch.dtype = torch.float32,
     half: bool = False,
 ) -> Iterator[Outcome]:
-    """Yield what `use` makes of {layer: (B, C, h, w)} of batches of images in order; a few batches are held at once.
+    """Yield the results of `use` on {layer: (B, C, h, w)} of each batch of images, in order.
 
-    One forward pass for all layers, computed in `precision`. Where passes run side by side, so does `use`, on one thread of
-    torch each: it must be safe in several threads. Images are resized to a square, bilinear and antialiased, without a crop.
-    `read` takes the place of `read_pixels`, for a caller who wants more of an image than its features; it runs in threads of
-    this process. half: features come in float16 where all values of a batch fit. Raises what `read` raises: DataError for an
-    unreadable image. Where memory runs out a batch is halved, which may move the last bits of its features.
+    One forward pass for all layers, computed in `precision`; a few batches are in memory at once. Images are resized to a square,
+    bilinear and antialiased, without a crop. If passes run in parallel, so does `use`, with one torch thread each: it must be
+    thread-safe. `read` replaces `read_pixels` for a caller who needs more of an image than its features; it runs in threads.
+    half: a batch comes in float16 if all its values fit. Raise what `read` raises: DataError for an unreadable image.
+    If memory runs out, a batch is halved, which may move the last bits of its features.
     """
     module = _fast(network, tuple(layers), image_size, device, precision)
     side_by_side = _side_by_side(len(paths), image_size, device)
@@ -81,13 +81,13 @@ extract = partial(extract_for, _as_they_are)  # yields the features themselves
 
 
 def _used(launch: Launch, use: Callable[[Features], Outcome], batch: Tensor) -> Callable[[], tuple[int, Outcome]]:
-    """Launch a batch; the returned function waits for its features, and returns their number and what `use` makes of them."""
+    """Launch a batch; the returned function waits for its features, and returns their number and the result of `use`."""
     wait = launch(batch)
     return lambda: (len(batch), use(wait()))
 
 
 def _in_halves(launch: Launch, batch: Tensor) -> Callable[[], Features]:
-    """Launch a batch, or its halves one after the other if memory does not reach for it."""
+    """Launch a batch, or its halves one after the other if memory runs out."""
     try:
         return launch(batch)
     except Exception as error:
@@ -98,20 +98,20 @@ def _in_halves(launch: Launch, batch: Tensor) -> Callable[[], Features]:
 
 
 def precision_of(dtype: str) -> torch.dtype:
-    """Return what passes are computed in for features of a dtype."""
+    """Return the precision of the passes for features of a dtype."""
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
 
-@lru_cache(maxsize=2)  # the splits of a group follow each other, in one precision or two
+@lru_cache(maxsize=2)  # both splits of a group, in one precision or two
 def _fast(network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype) -> nn.Module:
-    """Return the rewritten graph, for one image size: its weights are laid out for that."""
+    """Return the rewritten graph for one image size, for which its weights are laid out."""
     return fast_graph(network.whole, layers, device, precision)
 
 
 def _side_by_side(images: int, image_size: int, device: torch.device) -> int:
-    """Return how many passes run at once, each on one CPU thread; 1 = one after the other, on all threads.
+    """Return how many passes run in parallel, each on one CPU thread; 1 = one after the other, on all threads.
 
-    Passes side by side wait for nothing, and give the same bits on any number of threads.
+    Parallel passes never wait for each other, and give the same bits on any number of threads.
     """
     threads = torch.get_num_threads()
     needed = threads * max(HOST_BATCH, image_size**2) * BYTES_PER_PIXEL
@@ -119,12 +119,12 @@ def _side_by_side(images: int, image_size: int, device: torch.device) -> int:
 
 
 def batch_size(images: int, image_size: int, device: torch.device, side_by_side: int = 1) -> int:
-    """Return the images per forward pass: the same on one machine for the same images, whatever else it does."""
+    """Return the images per forward pass: the same on one machine for the same images, whatever its load."""
     pixels = HOST_BATCH
     if device.type == "cuda":
         pixels = min(DEVICE_BATCH, torch.cuda.get_device_properties(device).total_memory // (2 * BYTES_PER_PIXEL))
     most = max(1, pixels // image_size**2)
-    if side_by_side > 1:  # in the last round all threads have one, or some would wait
+    if side_by_side > 1:  # in the last round each thread has one, or some would idle
         rounds = math.ceil(images / (most * side_by_side))
         return max(1, math.ceil(images / (rounds * side_by_side)))
     return min(most, max(1, images))
@@ -137,7 +137,7 @@ def _on_one_thread(launch: Callable[[Item], Callable[[], Outcome]], item: Item) 
 
 
 def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[Item]) -> Iterator[Outcome]:
-    """Yield what each launch's function returns, asked for after the next launch: a GPU computes on while its host waits."""
+    """Yield what each launch's function returns, called after the next launch: a GPU computes on while its host waits."""
     earlier: Callable[[], Outcome] | None = None
     for item in items:
         later = launch(item)
@@ -149,7 +149,7 @@ def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[It
 
 
 def stacked(images: Sequence[Pixels], pinned: bool = False) -> Tensor:
-    """Return images as one tensor (B, H, W, 3); pinned: in memory from which a GPU can fetch it by itself."""
+    """Return images as one tensor (B, H, W, 3); pinned: in page-locked memory, which a GPU copies asynchronously."""
     batch = torch.empty((len(images), *images[0].shape), dtype=torch.int16, pin_memory=pinned)
     np.stack(images, out=batch.numpy())
     return batch
@@ -159,7 +159,7 @@ def stacked(images: Sequence[Pixels], pinned: bool = False) -> Tensor:
 def launched(
     network: Network, module: nn.Module, device: torch.device, precision: torch.dtype, half: bool, pixels: Tensor
 ) -> Callable[[], Features]:
-    """Start the pass of some images (B, H, W, 3) and the copies of their maps; the returned function waits for these."""
+    """Start the pass of some images (B, H, W, 3) and the copies of their maps; the returned function waits for the copies."""
     on_gpu = device.type == "cuda"
     # no TF32, whatever torch's default: float32 means float32
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -178,13 +178,13 @@ def launched(
 
 
 def _to_host(values: Tensor, half: bool) -> Callable[[], NDArray[np.floating]]:
-    """Start a copy to the host's memory; the returned function gives it, once it is there, rounded to float16 if that can be."""
+    """Start a copy to the host's memory; the returned function waits for it and returns it, in float16 if its values fit."""
     if not half:
         return _copied(values).numpy
     bounds, rounded = _copied(torch.stack(values.aminmax())), _copied(values.half())
 
     def fetch() -> NDArray[np.floating]:
-        least, most = bounds.tolist()  # not a number if any value is none
+        least, most = bounds.tolist()  # NaN if any value is
         fits = max(-least, most) <= torch.finfo(torch.float16).max
         return (rounded if fits else values.cpu()).numpy()
 
@@ -192,7 +192,7 @@ def _to_host(values: Tensor, half: bool) -> Callable[[], NDArray[np.floating]]:
 
 
 def _copied(values: Tensor) -> Tensor:
-    """Return a copy in the host's memory, which may still be on its way from a GPU."""
+    """Return a copy in the host's memory; from a GPU it may still be in progress."""
     if values.device.type != "cuda":
         return values.cpu()
     return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)

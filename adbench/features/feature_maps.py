@@ -46,14 +46,14 @@ class FeatureMaps:
         return [_copied(layer[rows], device.type == "cuda").to(device, non_blocking=True).float() for layer in self.layers]
 
     def batches(self, size: int, device: torch.device) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Yield (rows, maps) over all images in order, `size` images at a time."""
+        """Yield (rows, maps) of all images in order, `size` images at a time."""
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, self.read(rows, device)
 
 
 def _copied(maps: NDArray[np.floating], pinned: bool) -> Tensor:
-    """Return a copy, since memory maps are read-only; pinned: in memory from which a GPU can fetch it by itself."""
+    """Return a copy, since memory maps are read-only; pinned: in page-locked memory, which a GPU copies asynchronously."""
     if not pinned:
         return torch.from_numpy(np.array(maps))
     copy = torch.empty(maps.shape, dtype=torch.from_numpy(np.empty(0, maps.dtype)).dtype, pin_memory=True)
@@ -62,9 +62,9 @@ def _copied(maps: NDArray[np.floating], pinned: bool) -> Tensor:
 
 
 def join(maps: Sequence[Tensor]) -> Tensor:
-    """Return (B, sum C_l, h, w): all maps resized bilinearly (half-pixel centres) to the finest grid and concatenated.
+    """Return (B, sum C_l, h, w): all maps resized bilinearly (half-pixel centers) to the finest grid and concatenated.
 
-    PatchCore (Roth et al., CVPR 2022, section 3.1) joins layers so; here the finest grid counts whatever the order.
+    As PatchCore does (Roth et al., CVPR 2022, section 3.1), but the finest grid is used whatever the order of the layers.
     """
     grid = max((m.shape[-2:] for m in maps), key=lambda shape: shape[0] * shape[1])
     resized = [m if m.shape[-2:] == grid else F.interpolate(m, grid, mode="bilinear") for m in maps]

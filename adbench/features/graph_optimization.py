@@ -1,8 +1,8 @@
 """A backbone's graph made fast for inference: batch norms folded into convolutions, and on a CPU activations as well.
 
-What a layer's features are must not depend on which other layers are asked for. So the whole graph is rewritten by
-rules that do not look at what is asked, and cut behind the deepest layer at the end. A layer that has vanished into
-its neighbour (a convolution before its batch norm, a batch norm before its activation) is then computed besides.
+A layer's features must not depend on which other layers are requested. So the whole graph is rewritten by rules that ignore
+the request, and cut behind the deepest layer at the end. A layer that was merged into its neighbor (a convolution into its batch
+norm, a batch norm into its activation) is computed in addition.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from itertools import count
 from operator import attrgetter
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from adbench.backbones.receptive_field.graph import is_sequence
 
 Activation = tuple[str, list[float]]  # oneDNN's name and constants
 NO_ACTIVATION: Activation = ("none", [])
@@ -30,27 +33,21 @@ def is_plain_norm(module: object) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def is_plain_convolution(module: object) -> TypeGuard[nn.Conv2d]:
-    """Return whether a module is a convolution with the weights that it has (not standardised, say), padded with zeros."""
+    """Return whether a module is a convolution that uses its weights as they are (not standardized, say), padded with zeros."""
     if type(module) is not nn.Conv2d and type(module).__name__ != "Conv2dSame":
         return False
     return isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Return one convolution that does what both do; its weights are computed in float64."""
+    """Return one convolution that equals both; its weights are computed in float64."""
     assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101  a plain norm
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    if conv.bias is not None:
-        shift = shift + conv.bias.double() * scale
-    if norm.affine:
-        shift = shift + norm.bias.double()
+    known = conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias
+    weight, bias, mean, variance, scale, shift = [cast(Tensor, None if value is None else value.double()) for value in known]
+    weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift)
     result = copy.copy(conv)
     result._parameters = dict(conv._parameters)  # or the new ones would be those of `conv` too
-    result.weight = nn.Parameter((conv.weight.double() * scale.view(-1, 1, 1, 1)).float())
-    result.bias = nn.Parameter(shift.float())
+    result.weight, result.bias = nn.Parameter(weight.float()), nn.Parameter(bias.float())
     return result
 
 
@@ -61,7 +58,7 @@ def has_fused_convolutions() -> bool:
 
 
 def activation_of(module: nn.Module | None) -> Activation | None:
-    """Return what oneDNN calls an activation, or None if it has none that is the same."""
+    """Return oneDNN's name and constants of an activation, or None if it has no equal one."""
     if isinstance(module, nn.Hardtanh):  # ReLU6 is one
         return ("hardtanh", [module.min_val, module.max_val])
     name = _NAMES.get(type(module))
@@ -145,7 +142,7 @@ class _Rewriting:
         return None
 
     def users(self, node: fx.Node) -> list[fx.Node]:
-        """Return the nodes that need a node, whether it is asked for or not."""
+        """Return the nodes that use a node's value, without the output."""
         return [user for user in node.users if user is not self.output]
 
     def call(self, module: nn.Module, argument: Any, before: fx.Node) -> fx.Node:
@@ -156,7 +153,7 @@ class _Rewriting:
             return self.graph.call_module(name, (argument,))
 
     def replace(self, node: fx.Node, other: Any) -> None:
-        """Let the node `other` take the place of `node`."""
+        """Replace `node` by `other`."""
         node.replace_all_uses_with(other)
         self.graph.erase_node(node)
 
@@ -164,20 +161,20 @@ class _Rewriting:
         """Give each module of an `nn.Sequential`, such as torchvision's Conv2dNormActivation, a node of its own."""
         for node in list(self.graph.nodes):
             module = self.module(node)
-            if _is_sequence(module):
+            if module is not None and is_sequence(module):
                 last = node.args[0]
                 for part in _flat(module):
                     last = self.call(part, last, node)
                 self.replace(node, last)
 
     def drop_identities(self) -> None:
-        """Remove what does nothing in evaluation, so that neighbours are seen as such."""
+        """Remove modules that do nothing in evaluation, so that their neighbors become adjacent."""
         for node in list(self.graph.nodes):
             if isinstance(self.module(node), nn.Identity | nn.Dropout | nn.Dropout2d):
                 self.replace(node, node.args[0])
 
     def fold_norms(self) -> None:
-        """Fold each batch norm that alone needs a convolution into that."""
+        """Fold each batch norm into its convolution if nothing else uses the latter's value."""
         for node in list(self.graph.nodes):
             norm = self.module(node)
             if not is_plain_norm(norm):
@@ -193,7 +190,7 @@ class _Rewriting:
             self.replace(node, new)
 
     def fuse_convolutions(self) -> None:
-        """Let oneDNN compute each convolution together with the activation that alone needs it."""
+        """Let oneDNN compute each convolution together with its activation if nothing else uses the convolution's value."""
         for node in list(self.graph.nodes):
             conv, users = self.module(node), self.users(node)
             if not is_plain_convolution(conv):
@@ -210,10 +207,10 @@ class _Rewriting:
         return activation_of(self.module(node))
 
     def protect_layers(self) -> None:
-        """Copy each layer that is asked for before a node that works in place overwrites it."""
-        asked: Any = self.output.args[0]
+        """Copy each requested layer before a node that works in place overwrites it."""
+        requested: Any = self.output.args[0]
         kept = {}
-        for name, node in asked.items():
+        for name, node in requested.items():
             kept[name] = node
             if any(self.is_in_place(user) for user in self.users(node)):
                 with self.graph.inserting_after(node):
@@ -227,7 +224,7 @@ class _Rewriting:
         return bool(node.kwargs.get("inplace") or getattr(self.module(node), "inplace", False))
 
     def cut(self) -> None:
-        """Remove what no layer needs."""
+        """Remove nodes, modules and tensors that no requested layer needs."""
         for node in reversed(list(self.graph.nodes)):
             if not node.users and node.op not in ("placeholder", "output"):
                 self.graph.erase_node(node)
@@ -248,14 +245,10 @@ class _Rewriting:
         return module.to(memory_format=torch.channels_last)
 
 
-def _is_sequence(module: nn.Module | None) -> bool:
-    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-
-
-def _flat(module: Any) -> Iterator[nn.Module]:
-    """Yield the modules that a sequence calls one after the other, those of sequences in it too."""
-    for part in module:
-        if _is_sequence(part):
+def _flat(sequence: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules that a sequence calls one after the other, those of nested sequences too."""
+    for part in sequence.children():
+        if is_sequence(part):
             yield from _flat(part)
         else:
             yield part

@@ -1,7 +1,7 @@
-"""How long one image takes: through the network to each layer, and through a fitted detector. Never part of a metric.
+"""Measure how long one image takes: through the network to each layer, and through a fitted detector. Never part of a metric.
 
-Timed after passes that do not count, with the accelerator's queue empty at both ends, features copied to the host. Reading
-and resizing the file is left out: a camera's picture is in memory. What runs beside it on the machine is in the times.
+Timed after warm-up passes, with the accelerator synchronized at both ends, features copied to the host. Reading and resizing the
+file is not included: a camera's picture is in memory. Other load on the machine inflates these times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from adbench.features.graph_optimization import fast_graph
 from adbench.types import digest
 
 WARM_UP = 2
-PASSES, LEAST = 20, 3  # timed passes at batch 1: so many, or fewer once the budget is spent, but never below the least
+PASSES, LEAST = 20, 3  # timed passes at batch 1: PASSES, or fewer if the budget is spent, but never below LEAST
 BATCHES = 3
 BUDGET_S = 1.0
 
@@ -45,7 +45,7 @@ class Forward:
 
 
 class _Clock(nn.Module):
-    """Notes when a layer's features have reached the host. Copying them is not counted for the layers behind."""
+    """Records when a layer's features have reached the host. The copies of earlier layers are not counted."""
 
     def start(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -70,9 +70,9 @@ def _wait(device: torch.device) -> None:
 def forward_times(
     network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device, memo: Path
 ) -> dict[str, Forward]:
-    """Return the time to each layer; `memo` is a folder where it is kept for this machine, device and thread count.
+    """Return the time to each layer; the folder `memo` keeps it for this machine, device and thread count.
 
-    All layers that the memo lacks are timed in the same passes, for a few seconds. `dtype` is that of the features.
+    All layers that are not in the memo are timed in the same passes, for a few seconds. `dtype` is that of the features.
     """
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     machine = (platform.node(), where, torch.get_num_threads(), library_versions())
@@ -107,7 +107,7 @@ def _forward(alone: Sequence[float], together: Sequence[float], batch: int) -> F
 
 
 def _clocked(module: GraphModule, clock: _Clock) -> GraphModule:
-    """Put a look at the clock behind each layer that the graph gives out."""
+    """Let the clock record each layer that is an output of the graph."""
     module.add_submodule("clock", clock)
     (output,) = (node for node in module.graph.nodes if node.op == "output")
     layers: Any = output.args[0]
@@ -119,20 +119,20 @@ def _clocked(module: GraphModule, clock: _Clock) -> GraphModule:
 
 
 def score_times(score: Callable[[FeatureMaps], object], features: FeatureMaps) -> tuple[float, float]:
-    """Return p50 and p95 of the milliseconds that `score`, of a fitted detector, takes for the features of one image."""
+    """Return p50 and p95 of the milliseconds that a fitted detector's `score` takes for the features of one image."""
     images = [features.part(slice(i, i + 1)) for i in range(min(len(features), PASSES))]
-    turn = cycle(images)
+    parts = cycle(images)
 
     def once() -> float:
         started = time.perf_counter()
-        score(next(turn))
+        score(next(parts))
         return time.perf_counter() - started
 
     return percentiles(repeated(once, 1, len(images), LEAST, BUDGET_S / 2))
 
 
 def repeated(once: Callable[[], Any], warm_up: int, most: int, least: int, budget_s: float = BUDGET_S) -> list[Any]:
-    """Return what `once` gave, after `warm_up` calls: `most` times, or at least `least` times until the budget is spent."""
+    """Return the results of `once`, after `warm_up` calls: of `most` calls, or at least `least` until the budget is spent."""
     for _ in range(warm_up):
         once()
     found: list[Any] = []

@@ -1,4 +1,4 @@
-"""The place of work: a feature cache, a device, a listener. Importing this module loads no torch: a device is chosen with it."""
+"""What a computation runs with: a feature cache, a device, a progress listener. Importing this module loads no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where features are kept, which device computes, and who listens."""
+    """The feature cache, the device that computes, and the listener to its progress."""
 
     store: FeatureCache
     device: torch.device

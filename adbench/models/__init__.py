@@ -1,1 +1,1 @@
-"""Trained detectors: files, thresholds, calibration, prediction."""
+"""Trained detectors: files, scoring, thresholds, prediction."""

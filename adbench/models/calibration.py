@@ -1,4 +1,4 @@
-"""Good images held out from a fit, and the threshold that they give a model."""
+"""Good images held out from a fit, and the threshold that they set."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError
-from adbench.data.check import Facts, check_files
+from adbench.data.check import check_files
 from adbench.data.image_lists import find_images
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
-from adbench.models.prediction import Scorer
-from adbench.models.thresholds import Threshold, check_rate
+from adbench.models.scoring import Scorer
+from adbench.models.thresholds import Threshold, check_rate, set_threshold
+from adbench.pictures.overlays import smoothed
 from adbench.sweep.workspace import Workspace
 from adbench.types import Category, OnStep, Sample
 
@@ -26,7 +26,7 @@ log = logging.getLogger("adbench")
 
 @dataclass(frozen=True)
 class HoldOut:
-    """How many good images are kept from the fit, as a share of them, and the false-positive rate to set by them."""
+    """The share of the good images to hold out from the fit, and the false-positive rate of the threshold that they set."""
 
     fpr: float
     share: float = 0.25
@@ -37,75 +37,80 @@ class HoldOut:
 
     @staticmethod
     def wanted(fpr: float | None, share: float | None) -> HoldOut | None:
-        """Return what the options --fpr and --holdout ask for, if anything."""
+        """Return the hold-out that the options --fpr and --holdout ask for, or None without --fpr."""
         if fpr is None:
             if share is not None:
-                raise UsageError("--holdout: nothing is held out without a rate; add e.g. --fpr 0.01")
+                raise UsageError("--holdout needs a false-positive rate; add e.g. --fpr 0.01")
             return None
         return HoldOut(fpr) if share is None else HoldOut(fpr, share)
 
-    def divide(self, inputs: CategoryInputs, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-        """Return the inputs with fewer training images, and those held out; see `divide`."""
-        return divide(inputs, self.share, seed)
-
 
 def check_share(share: float) -> None:
-    """Raise UsageError unless some images can be held out, and some not."""
+    """Raise UsageError unless the share is strictly between 0 and 1."""
     if not 0 < share < 1:
         raise UsageError(f"--holdout {share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25")
 
 
-def divide(inputs: CategoryInputs, share: float, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-    """Return the inputs with fewer training images, and those held out, drawn at random by `seed`.
+def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
+    """Return the inputs without the training images held out, and those held out, drawn at random by `seed`.
 
-    Images with the same content stay together, and count once among the held out. DataError if there is only one.
+    Copies of an image are never split between both sides; of held-out copies one is kept. Raise DataError if all training
+    images are copies of one.
     """
-    category, digests = inputs.category, _digests(inputs.category.train, inputs.facts)
-    contents = sorted(set(digests))
-    if len(contents) < 2:
+    category = inputs.category
+    digests = [inputs.facts[sample.path].sha256 for sample in category.train]
+    distinct = sorted(set(digests))
+    if len(distinct) < 2:
         raise DataError(f"category '{category.name}' has one training image: none can be held out; add good images")
-    count = min(max(1, round(share * len(contents))), len(contents) - 1)
-    chosen = set(np.random.default_rng(seed).permutation(contents)[:count].tolist())
+    count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
+    chosen = set(np.random.default_rng(seed).permutation(distinct)[:count].tolist())
     pairs = list(zip(digests, category.train, strict=True))
     held = {digest: sample for digest, sample in pairs if digest in chosen}
     rest = tuple(sample for digest, sample in pairs if digest not in chosen)
     return CategoryInputs(replace(category, train=rest), inputs.facts), tuple(held.values())
 
 
-def _digests(samples: Sequence[Sample], facts: Facts) -> list[str]:
-    return [facts[sample.path].sha256 for sample in samples]
+def training_digests(inputs: CategoryInputs) -> tuple[str, ...]:
+    """Return the sorted SHA-256 digests of the distinct training images."""
+    return tuple(sorted({inputs.facts[sample.path].sha256 for sample in inputs.category.train}))
 
 
-def fitted_digests(inputs: CategoryInputs) -> tuple[str, ...]:
-    """Return the SHA-256 of each image that a model is fitted to, once, sorted."""
-    return tuple(sorted(set(_digests(inputs.category.train, inputs.facts))))
+def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep) -> Threshold:
+    """Return the threshold for a false-positive rate from good images that the detector was not fitted to.
+
+    Log a warning if there are too few images for that rate.
+    """
+    images: list[float] = []
+    highest: list[float] = []
+    medians: list[float] = []
+    for scores in scorer.score(paths, on_step):
+        maps = smoothed(np.asarray(scores.maps), scorer.detector.smoothing)
+        images += scores.image.tolist()
+        highest += maps.max(axis=(1, 2)).tolist()
+        medians += np.median(maps, axis=(1, 2)).tolist()
+    threshold = set_threshold(images, highest, float(np.median(medians)), fpr)
+    if threshold.shortfall:
+        log.warning("%s", threshold.shortfall)
+    return threshold
 
 
 def recalibrate(workspace: Workspace, file: Path, sources: Sequence[Path], fpr: float) -> dict[str, Any]:
-    """Set the threshold of the model in `file` from good images, and write it there; return it.
+    """Set the threshold of the model in `file` from good images, write it there, and return it.
 
-    Raises UsageError if the model was fitted to one of the images, DataError for one that cannot be read.
+    Raise UsageError if the model was fitted to one of the images, DataError for one that cannot be read.
     """
     check_rate(fpr)
     images, model = find_images(sources), load_model(file)
     samples = tuple(Sample(image.path, str(image.name)) for image in images)
     facts = check_files([Category("", "", samples, ())], workspace.cache / "files.json", workspace.on_step)
-    seen = [sample.path for sample in samples if facts[sample.path].sha256 in set(model.fitted)]
+    fitted = set(model.fitted)
+    seen = [sample.path for sample in samples if facts[sample.path].sha256 in fitted]
     if seen:
         raise UsageError(
-            f"threshold: {file} was fitted to {len(seen)} of these {len(samples)} images, e.g. {seen[0]}; their scores "
-            "are too low: give good images that it has not seen"
+            f"threshold: {file} was fitted to {len(seen)} of these {len(samples)} images, e.g. {seen[0]}, so their scores "
+            "are too low; give good images that it has not seen"
         )
-    scorer = Scorer(workspace.network_of(file, model.job), model.job, model.detector, choose_device(workspace.device))
     distinct = {facts[sample.path].sha256: sample.path for sample in samples}
-    threshold = calibrate(scorer, list(distinct.values()), fpr, workspace.on_step)
+    threshold = calibrate(Scorer.of(model, file, workspace), list(distinct.values()), fpr, workspace.on_step)
     save_model(file, replace(model, threshold=threshold))
     return {"model": str(file), "threshold": threshold.record()}
-
-
-def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep) -> Threshold:
-    """Return the threshold for a false-positive rate; a warning is logged if there are too few images for it."""
-    threshold = scorer.threshold(paths, fpr, on_step)
-    if threshold.shortfall:
-        log.warning("%s", threshold.shortfall)
-    return threshold

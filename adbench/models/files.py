@@ -1,4 +1,4 @@
-"""Detectors made by name, and fitted ones as files: safetensors with the job in the header, never pickle."""
+"""Model files: a fitted detector as safetensors, with its job in the header. Never pickle."""
 
 import json
 import zlib
@@ -13,15 +13,16 @@ from torch import Tensor
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing
 from adbench.detectors import Detector, make_detector
+from adbench.features.cache import EXTRACTION_REVISION
 from adbench.models.thresholds import Threshold
 from adbench.types import Job
 
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted detector, the job that names all of it, and its cost.
+    """A fitted detector, its job, and its cost.
 
-    fitted: SHA-256 of each image that it was fitted to; none in a file of an older version. threshold: if one was set.
+    fitted: SHA-256 of each image that it was fitted to; empty in files of older versions. threshold: None until one is set.
     """
 
     job: Job
@@ -32,16 +33,16 @@ class Model:
 
 
 def save_model(path: Path, model: Model) -> None:
-    """Write a model as safetensors, all but the detector's state in the header. Atomic; DataError if it cannot be written."""
+    """Write a model atomically: the detector's state as tensors, the rest in the header. Raise DataError if that fails."""
     header = {"schema": 1, "job": model.job.record(), "cost": model.cost, "fitted": model.fitted}
     header |= {"threshold": asdict(model.threshold) if model.threshold else None}
     with replacing(path) as temporary:
         state = {key: value.contiguous() for key, value in model.detector.state_dict().items()}
         text = json.dumps(header)
-        save_file(state, temporary, {"adbench": text, "crc32": _checksum(text, state)})
+        save_file(state, temporary, {"adbench": text, "crc32": checksum(text, state)})
 
 
-def _checksum(header: str, state: dict[str, Tensor]) -> str:
+def checksum(header: str, state: dict[str, Tensor]) -> str:
     """Return the CRC-32 of a model's header and tensors: safetensors alone would not notice a flipped bit."""
     crc = zlib.crc32(header.encode())
     for key in sorted(state):
@@ -50,19 +51,21 @@ def _checksum(header: str, state: dict[str, Tensor]) -> str:
 
 
 def load_model(path: Path) -> Model:
-    """Return what `save_model` wrote; raise DataError if the file is missing, damaged, not ours or of another revision."""
+    """Read a file that `save_model` wrote.
+
+    Raise DataError if it is missing, damaged, not a model, or of another revision of the detector or of the extraction.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             header = json.loads(metadata["adbench"])
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no mapping
-        found = _checksum(metadata["adbench"], state)
-        if metadata.get("crc32", found) != found:  # older files hold none
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a mapping
+        found = checksum(metadata["adbench"], state)
+        if metadata.get("crc32", found) != found:  # the first versions wrote no checksum
             raise ValueError("the checksum does not fit")
         job = Job.from_record(header["job"])
         detector = make_detector(job.detector, job.params, job.seed)
-        if job.revision != detector.revision:
-            raise _other_revision(path, job, detector)
+        _check_revisions(path, job, detector)
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
         return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold)
     except FileNotFoundError:
@@ -73,9 +76,12 @@ def load_model(path: Path) -> Model:
         ) from error
 
 
-def _other_revision(path: Path, job: Job, detector: Detector) -> DataError:
-    """Return the error for a model whose scores would be of no known method, and whose threshold would fit no longer."""
-    return DataError(
-        f"model {path}: fitted by revision {job.revision} of {job.detector}, this version has revision {detector.revision}; "
-        "train it again"
-    )
+def _check_revisions(path: Path, job: Job, detector: Detector) -> None:
+    """Raise DataError if this version would give the model other scores than those that set its threshold."""
+    revisions = {job.detector: (job.revision, detector.revision)}
+    revisions["the extraction"] = (job.extraction, EXTRACTION_REVISION)
+    for name, (fitted, current) in revisions.items():
+        if fitted != current:
+            raise DataError(
+                f"model {path}: fitted by revision {fitted} of {name}, this version has revision {current}; train it again"
+            )

@@ -1,4 +1,4 @@
-"""What each command does, as one function from plain values to a plain answer. The command line only parses and prints."""
+"""Train a model and evaluate it: the functions behind `adbench train` and `adbench eval`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from adbench.backbones.layers import describe, parse_layers
-from adbench.data.layouts import open_dataset
+from adbench.data.datasets import open_dataset
 from adbench.detectors import make_detector
-from adbench.models.calibration import HoldOut, calibrate, fitted_digests
+from adbench.models.calibration import HoldOut, calibrate, hold_out_images, training_digests
 from adbench.models.files import Model, load_model, save_model
-from adbench.models.prediction import Scorer
+from adbench.models.scoring import Scorer
 from adbench.pictures.heatmaps import draw_heatmaps
 from adbench.sweep.pipeline import assess, fit
 from adbench.sweep.plan import job_for, method_of
@@ -21,7 +21,7 @@ from adbench.types import Job, Result, Size
 
 @dataclass(frozen=True)
 class Choices:
-    """One cell of the grid as a user names it."""
+    """What to train, as a user names it: one job, whatever the data."""
 
     detector: str
     backbone: str
@@ -37,15 +37,15 @@ class Choices:
 def train_model(
     workspace: Workspace, choices: Choices, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
 ) -> dict[str, Any]:
-    """Fit a detector on a category's good images and write it; return what was trained and its cost.
+    """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With `hold_out`, it is fitted to fewer of them, and the others set its threshold.
+    With `hold_out`, some of the good images are held out from the fit and set the threshold.
     """
     detector = make_detector(choices.detector, params, choices.seed)
     layers = parse_layers(choices.layer, describe(choices.backbone, workspace.memo))
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
-    inputs, held = hold_out.divide(inputs, choices.seed) if hold_out else (inputs, ())
+    inputs, held = hold_out_images(inputs, hold_out.share, choices.seed) if hold_out else (inputs, ())
     job = job_for(inputs, network, layers, method_of(detector, choices.detector), choices.seed, **rest)
     runtime = workspace.runtime()
     fitted, cost = fit(runtime, network, inputs, job)
@@ -53,19 +53,22 @@ def train_model(
     if hold_out:
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, hold_out.fpr, runtime.on_step)
-    save_model(model, Model(job, fitted, cost, fitted_digests(inputs), threshold))
+    save_model(model, Model(job, fitted, cost, training_digests(inputs), threshold))
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
     return answer | {"threshold": threshold.record() if threshold else None}
 
 
 def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None) -> Result:
-    """Score a category's test images with a saved detector; `heatmaps` is a folder for one picture per image."""
+    """Return the Result of a saved detector on a category's test images.
+
+    The category is the workspace's, else the one that the model was trained on. `heatmaps`: folder for a picture of each image.
+    """
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = workspace.network_of(model, job)
-    inputs = (workspace if workspace.categories else replace(workspace, categories=_only(workspace, job))).single(
-        sizes=[job.image_size]
-    )
+    if not workspace.categories:
+        workspace = replace(workspace, categories=_trained_category(workspace, job))
+    inputs = workspace.single(sizes=[job.image_size])
     category = inputs.category
     job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
     job = replace(job, pro_limit=pro_limit or job.pro_limit)
@@ -74,10 +77,10 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
-    return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer where some were held out
+    return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out
 
 
-def _only(workspace: Workspace, job: Job) -> tuple[str, ...]:
-    """The category that the model was trained on, if the data has it."""
+def _trained_category(workspace: Workspace, job: Job) -> tuple[str, ...]:
+    """Return the category that the model was trained on if the data has it, else nothing."""
     names = [category.name for category in open_dataset(workspace.data, workspace.cache)]
     return (job.category,) if job.category in names else ()

@@ -1,4 +1,4 @@
-"""The keys of a record that can name the rows or the columns of a table, their order, and which of them vary."""
+"""The keys of a job that can name the rows or columns of a table: which of them vary, their order, and groups by them."""
 
 import json
 import math
@@ -15,9 +15,10 @@ from adbench.types import Job, Result
 
 ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params")
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit")
+SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
-
-# Results that differ in one of these never share a cell; for those below, within an equal value of the others.
+# Results that differ in one of these keys never share a cell. A key with a tuple is compared only among results that agree
+# in the keys of the tuple.
 NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "dataset": (),
     "eval_size": (),
@@ -27,11 +28,12 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "weights_sha256": ("backbone", "weights"),
     "fingerprint": ("dataset", "category"),
 }
+COMPARED_WITHIN = NEVER_MIXED | {"params": ("detector",)}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A job that is planned or has run, with its result if there is one, and its value of every key.
+class KeyedJob:
+    """A job that is planned or has run, the value of each of its keys, and its result if there is one.
 
     done: the result, unless the job failed or was skipped.
     """
@@ -46,17 +48,21 @@ class Entry:
         object.__setattr__(self, "done", done)
 
 
-def receptive_field(entry: Entry) -> int | None:
-    """Return the analytic receptive field of the job's layer in input pixels, if the result knows it."""
-    return entry.done.receptive_field if entry.done else None
+@dataclass(frozen=True)
+class Group:
+    """Jobs that agree in some keys, and the values of these keys in words."""
+
+    label: str
+    jobs: Sequence[KeyedJob]
 
 
-def entries(jobs: Sequence[tuple[Job, Result | None]]) -> list[Entry]:
-    """Return one entry per job; `params` is worded as the parameters in which jobs of the same detector differ."""
+def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
+    """Return the jobs with their keys; `params` names the parameters in which jobs of one detector differ."""
     label = _params_label([job for job, _ in jobs])
     names = dict.fromkeys((*KEYS, *NEVER_MIXED))
     return [
-        Entry(job, result, {key: label(job) if key == "params" else getattr(job, key) for key in names}) for job, result in jobs
+        KeyedJob(job, result, {key: label(job) if key == "params" else getattr(job, key) for key in names})
+        for job, result in jobs
     ]
 
 
@@ -67,59 +73,78 @@ def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
     labels = {}
     for detector, variants in seen.items():
         names = sorted({name for params in variants.values() for name in params})
-        varying = [n for n in names if len({json.dumps(p.get(n)) for p in variants.values()}) > 1]
+        differing = [n for n in names if len({json.dumps(p.get(n)) for p in variants.values()}) > 1]
         for text, params in variants.items():
-            labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in varying if n in params)
+            labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in differing if n in params)
     return lambda job: labels[job.detector, job.params_text]
 
 
-def varies(found: Sequence[Entry], key: str, within: Sequence[str] = ()) -> bool:
-    """Return whether entries that agree in the keys `within` differ in `key`."""
-    if not _several(found, key):
+def varies(jobs: Sequence[KeyedJob], key: str, within: Sequence[str] = ()) -> bool:
+    """Return whether jobs that agree in the keys `within` differ in `key`."""
+    if not _several(jobs, key):
         return False
-    apart = [other for other in within if _several(found, other)]  # most keys never vary: short names are quick
-    if not apart:
+    differing = [other for other in within if _several(jobs, other)]  # most keys never vary: a short tuple hashes fast
+    if not differing:
         return True
-    name, first = itemgetter(*apart), dict[Any, Any]()
-    return any(first.setdefault(name(e.values), e.values[key]) != e.values[key] for e in found)
+    values, first = itemgetter(*differing), dict[Any, Any]()
+    return any(first.setdefault(values(j.values), j.values[key]) != j.values[key] for j in jobs)
 
 
-def _several(found: Sequence[Entry], key: str) -> bool:
-    return any(entry.values[key] != found[0].values[key] for entry in found)
+def _several(jobs: Sequence[KeyedJob], key: str) -> bool:
+    return any(job.values[key] != jobs[0].values[key] for job in jobs)
+
+
+def varying(jobs: Sequence[KeyedJob], keys: Iterable[str]) -> list[str]:
+    """Return those of `keys` in which jobs differ that could be compared otherwise."""
+    return [key for key in keys if varies(jobs, key, COMPARED_WITHIN.get(key, ()))]
 
 
 def parse_key(kind: str, name: str) -> str:
-    """Return the record key that a user meant."""
+    """Return the key that a user meant by `name`; raise UsageError if there is none."""
     return match(kind, name, KEYS)
 
 
-def choose_rows(found: Sequence[Entry], rows: Sequence[str], columns: str | None) -> list[str]:
-    """Return the keys that name a row: those asked for, else those that vary, and always those never to be mixed."""
+def choose_rows(jobs: Sequence[KeyedJob], rows: Sequence[str] = (), columns: str | None = None) -> list[str]:
+    """Return the keys that name a row: `rows`, by default those that vary, and always those that must not be mixed."""
     named = [parse_key("row key", name.strip()) for item in rows for name in item.split(",") if name.strip()]
     if columns in named:
         raise UsageError(f"'{columns}' cannot be both a row and a column; take it out of one of them")
-    named = named or [key for key in ROW_KEYS if key != columns and varies(found, key)]
+    named = named or [key for key in ROW_KEYS if key != columns and varies(jobs, key)]
     named = named or ["backbone" if columns == "layer" else "layer"]
-    forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(found, key, within)]
+    forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(jobs, key, within)]
     return list(dict.fromkeys([*named, *forced]))
 
 
-def grouped(found: Iterable[Entry], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
-    """Return the entries of each row by the values that name it; layers by receptive field, small to large, as in the paper."""
-    groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
-    for entry in found:
-        groups[tuple(entry.values[key] for key in keys)].append(entry)
-    fields = {entry.values["layer"]: field for entry in found if (field := receptive_field(entry))}
-    order = {name: [_order(k, v, fields) for k, v in zip(keys, name, strict=True)] for name in groups}
-    return {name: groups[name] for name in sorted(groups, key=order.__getitem__)}
+def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ...], list[KeyedJob]]:
+    """Return the jobs by their values of `keys`, sorted; layers by receptive field, small to large, as in the paper."""
+    groups: dict[tuple[Any, ...], list[KeyedJob]] = defaultdict(list)
+    fields: dict[str, int] = {}
+    for job in jobs:
+        groups[tuple(job.values[key] for key in keys)].append(job)
+        if job.done and job.done.receptive_field:
+            fields[job.values["layer"]] = job.done.receptive_field
+    order = {
+        values: [(fields.get(v, math.inf) if k == "layer" else 0, natural(v, k)) for k, v in zip(keys, values, strict=True)]
+        for values in groups
+    }
+    return {values: groups[values] for values in sorted(groups, key=order.__getitem__)}
 
 
-def _order(key: str, value: Any, fields: dict[str, int]) -> tuple[Any, ...]:
-    return (fields.get(value, math.inf) if key == "layer" else 0, natural(key, value))
+def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
+    """Return the groups of `grouped`, labelled with the values of `keys`."""
+    return [Group(_label(keys, values), members) for values, members in grouped(jobs, keys).items()]
 
 
-def natural(key: str, value: object) -> tuple[Any, ...]:
-    """Return what sorts values of a key as people count: 256 < 1024 < native, layer2.9 < layer2.10."""
+def _label(keys: Sequence[str], values: Sequence[Any]) -> str:
+    words = [
+        f"{value} px" if key == "image_size" else str(value) if key in SELF_EXPLAINING else f"{key} {value}"
+        for key, value in zip(keys, values, strict=True)
+    ]
+    return ", ".join(filter(None, words))
+
+
+def natural(value: object, key: str = "") -> tuple[Any, ...]:
+    """Return a sort key that orders values as people count: 256 < 1024 < native, layer2.9 < layer2.10."""
     if isinstance(value, int | float):
         return ((0, value, ""),)
     number = r"(\d+(?:\.\d+)?)" if key == "params" else r"(\d+)"

@@ -1,4 +1,4 @@
-"""A results folder becomes a report: the table of all results, the studies that they answer, the analyses asked for."""
+"""A results folder as a report: the main table, the studies that the results answer, and the analyses asked for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from adbench.core.files import replacing
 from adbench.reports.analyses import ANALYSES, Question
 from adbench.reports.analyses.significance import sentences
 from adbench.reports.budget import Budget, within
-from adbench.reports.compare import compare
 from adbench.reports.formats import FORMATS, Report, Section
-from adbench.reports.grid import MEASURES
-from adbench.reports.keys import Entry, choose_rows
+from adbench.reports.keys import KeyedJob, choose_rows
 from adbench.reports.plotting import images
 from adbench.reports.studies import STUDIES
-from adbench.reports.tables import laid_out, shown_metrics
+from adbench.reports.study_data import MEASURES
+from adbench.reports.tables import main_table, shown_metrics
+from adbench.reports.two_folders import compare
 from adbench.sweep.results import ResultStore
 from adbench.types import OnStep, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
-MOST_JOBS = 20_000  # whose studies are shown unasked
+MOST_JOBS = 20_000  # of a report that shows its studies without being asked
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class View:
     metric: str | None = None
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
-    budget: Budget | None = None  # what a row may cost at most
-    complete: bool = False  # every analysis where none is named, for a format with room for them
+    budget: Budget | None = None  # rows over it are excluded
+    complete: bool = False  # every analysis if none is named, for a format with room for them
 
 
 def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
@@ -56,7 +56,7 @@ def report_on(folders: Sequence[Path], view: View, differences: bool = False) ->
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Let many objects be made that all stay: to look for garbage among them again and again would take a third of the time."""
+    """Make many objects that all stay in use without searching them for garbage, which would take a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -70,17 +70,17 @@ def _without_garbage_collection() -> Iterator[None]:
 def make_report(folder: Path, view: View | None = None) -> Report:
     """Return the report on a results folder; raise DataError if it is empty, UsageError for an unknown name."""
     view, store = view or View(), ResultStore(folder)
-    planned, commands, left_out = store.planned(), store.commands(), list[str]()  # plans before results: they are large
+    planned, commands, excluded = store.planned(), store.commands(), list[str]()  # plans first: results share their jobs
     results = store.all(planned)
     if view.budget and results:
-        results, planned, left_out = within(view.budget, results, planned)
-    report, found, keys = laid_out(results, planned, view.rows, view.columns, view.metric, folder)
-    rows = choose_rows(found, view.rows, None) if view.columns else keys
+        results, planned, excluded = within(view.budget, results, planned)
+    report, jobs, keys = main_table(results, planned, view.rows, view.columns, view.metric, folder)
+    rows = choose_rows(jobs, view.rows) if view.columns else keys
     metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
     question = Question(rows, metrics, lambda result: store.replicates(result.job.key))
     show = view.show or ((ALL,) if view.complete else ())
-    sections = [*_studies(found, view.study), *_analyses(found, question, show)]
-    notes = [*report.notes, *left_out, *sentences(found, question)]
+    sections = [*_studies(jobs, view.study), *_analyses(jobs, question, show)]
+    notes = [*report.notes, *excluded, *sentences(jobs, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)
 
 
@@ -90,24 +90,24 @@ def render(report: Report, name: str, bold: bool = False) -> str:
     return FORMATS.get(name)(replace(report, bold=bold))
 
 
-def _studies(found: Sequence[Entry], wanted: str) -> list[Section]:
-    if wanted == NONE:
+def _studies(jobs: Sequence[KeyedJob], name: str) -> list[Section]:
+    if name == NONE:
         return []
-    if wanted == AUTO and len(found) > MOST_JOBS:
+    if name == AUTO and len(jobs) > MOST_JOBS:
         text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
         return [Section("Studies", notes=[text])]
-    if wanted == AUTO:
-        return [study.section(found) for study in STUDIES.items().values() if study.recognised_in(found)]
-    study = STUDIES.get(wanted)
-    if not study.answered_by(found):
-        name = STUDIES.canonical(wanted)
+    if name == AUTO:
+        return [study.section(jobs) for study in STUDIES.items().values() if study.recognized_in(jobs)]
+    name = STUDIES.canonical(name)
+    study = STUDIES.get(name)
+    if not study.answered_by(jobs):
         raise DataError(f"these results do not answer the study '{name}': no two jobs differ in their {study.key} alone")
-    return [study.section(found)]
+    return [study.section(jobs)]
 
 
-def _analyses(found: Sequence[Entry], question: Question, wanted: Sequence[str]) -> list[Section]:
-    names = ANALYSES.names() if ALL in wanted else [ANALYSES.canonical(name) for name in wanted]
-    return [ANALYSES.get(name)(found, question) for name in dict.fromkeys(names)]
+def _analyses(jobs: Sequence[KeyedJob], question: Question, names: Sequence[str]) -> list[Section]:
+    names = ANALYSES.names() if ALL in names else [ANALYSES.canonical(name) for name in names]
+    return [ANALYSES.get(name)(jobs, question) for name in dict.fromkeys(names)]
 
 
 def draw_figures(report: Report, folder: Path, on_step: OnStep = ignore_step) -> list[Path]:

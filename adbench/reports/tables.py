@@ -1,46 +1,74 @@
-"""The table that every format for people prints: which jobs it is about, what its rows and columns are."""
+"""The main table: which jobs it covers, its rows and columns, the means in its cells, and the notes under it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from adbench.core.errors import DataError
 from adbench.core.registry import match
-from adbench.metrics import ORDER, in_order
+from adbench.metrics import ORDER
 from adbench.reports.formats import Cell, Report, Table
-from adbench.reports.keys import ROW_KEYS, Entry, choose_rows, entries, grouped, natural, parse_key, receptive_field, varies
+from adbench.reports.keys import ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, parse_key, varies
 from adbench.types import Job, Result
 
 DASH = "-"
+COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
+PIVOT_METRIC = "image_auroc"
+NO_VERSIONS = {"accelerator", "device", "machine", "system", "tf32", "threads"}  # of `environment`; all others are
 Scope = frozenset[tuple[Any, ...]]
 
 
-def every(entry: Entry) -> bool:
-    """Take any entry."""
-    return True
+def fraction(value: float | None, digits: int = 2) -> str:
+    """Return a number as printed, a dash for None."""
+    return DASH if value is None else f"{value:.{digits}f}"
+
+
+def metric_order(names: Iterable[str]) -> list[str]:
+    """Return the names of metrics in the order of their columns: the package's own, then those of plug-ins by name."""
+    present = set(names)
+    return [name for name in ORDER if name in present] + sorted(present - set(ORDER))
+
+
+def shown_metrics(results: Iterable[Result], metric: str | None = None) -> list[str]:
+    """Return the metrics to show: the one asked for, or all that any result has. Their plug-ins need not be installed."""
+    known = metric_order({name for result in results for name in result.metrics} or ORDER)
+    return [match("metric", metric, known, see="metrics")] if metric else known
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of values: which entries of a row it takes, and which number of a result."""
+    """A column of numbers: which number of a result it shows, and which jobs of a row it covers (None: all)."""
 
     header: str
     value: Callable[[Result], float | None]
-    takes: Callable[[Entry], bool] = every
+    takes: Callable[[KeyedJob], bool] | None = None
     digits: int = 3
     ranked: bool = True
 
 
+def metric_column(name: str, header: str = "", takes: Callable[[KeyedJob], bool] | None = None) -> Column:
+    """Return the column of a metric."""
+    return Column(header or name, lambda result: result.metrics.get(name), takes)
+
+
+def cost_column(name: str, header: str, digits: int = 1) -> Column:
+    """Return the column of a cost, which is not ranked."""
+    return Column(header, lambda result: result.cost.get(name), digits=digits, ranked=False)
+
+
 @dataclass(frozen=True)
 class Mean:
-    """A cell before the best of its column is known; `scope` = what it must share with those it is compared to."""
+    """A mean over categories, and the part of the planned jobs that it covers.
 
-    number: str  # as printed, or a dash
-    share: str  # what part of the planned jobs the number is over, empty if all
+    number: as printed, or a dash. share: "n/N" or "n/N jobs", empty if nothing is missing. scope: the categories and
+    evaluation grids behind it; only means of equal scope are ranked against each other.
+    """
+
+    number: str
+    share: str
     scope: Scope
 
     @property
@@ -52,70 +80,36 @@ class Mean:
         return self.number != DASH and not self.share
 
 
-def metric_value(name: str) -> Callable[[Result], float | None]:
-    """Return the function that looks up a metric of a result."""
-    return lambda result: result.metrics.get(name)
+def means_of(row: Sequence[KeyedJob], columns: Sequence[Column]) -> list[Mean]:
+    """Return the mean of a row in each column: over seeds within a category first, then over categories."""
+    covered: dict[Callable[[KeyedJob], bool] | None, tuple[Sequence[KeyedJob], Scope]] = {}
+    for takes in {column.takes for column in columns}:
+        jobs = [job for job in row if takes(job)] if takes else row
+        covered[takes] = jobs, frozenset((j.job.dataset, j.job.category, j.job.eval_size, j.job.pro_limit) for j in jobs)
+    return [_mean(*covered[column.takes], column) for column in columns]
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """The entries of a row that a column takes."""
-
-    entries: Sequence[Entry]
-
-    @cached_property
-    def categories(self) -> int:
-        return _categories(self.entries)
-
-    @cached_property
-    def scope(self) -> Scope:
-        return frozenset((e.job.dataset, e.job.category, e.job.eval_size, e.job.pro_limit) for e in self.entries)
-
-
-def means_of(row: Sequence[Entry], columns: Sequence[Column]) -> list[Mean]:
-    """Return the mean of a row's entries in each column, with what it lacks."""
-    parts: dict[Callable[[Entry], bool], Coverage] = {}
-    for column in columns:
-        if column.takes not in parts:
-            parts[column.takes] = Coverage([entry for entry in row if column.takes(entry)])
-    return [_mean(parts[column.takes], column) for column in columns]
-
-
-def mean_of(row: Sequence[Entry], column: Column) -> Mean:
-    """Return the mean of a row's entries that belong to `column`, with what it lacks."""
-    return means_of(row, [column])[0]
-
-
-def _mean(part: Coverage, column: Column) -> Mean:
+def _mean(jobs: Sequence[KeyedJob], scope: Scope, column: Column) -> Mean:
     values: dict[str, list[float]] = defaultdict(list)
-    for entry in part.entries:
-        if entry.done and (value := column.value(entry.done)) is not None:
-            values[entry.job.category].append(value)
-    number = f"{fmean(fmean(v) for v in values.values()):.{column.digits}f}" if values else DASH
-    share = _share(len(values), part.categories, sum(map(len, values.values())), len(part.entries))
-    return Mean(number, share, part.scope)
+    for job in jobs:
+        if job.done and (value := column.value(job.done)) is not None:
+            values[job.job.category].append(value)
+    number = fraction(fmean(fmean(v) for v in values.values()), column.digits) if values else DASH
+    planned = len({category for _, category, *_ in scope})
+    return Mean(number, _share(len(values), planned, sum(map(len, values.values())), len(jobs)), scope)
 
 
-def count(row: Sequence[Entry]) -> str:
-    """Return "done/planned" categories of a row, and its jobs where only seeds are missing."""
-    done = [entry for entry in row if entry.done]
-    share = _share(_categories(done), _categories(row), len(done), len(row))
-    whole = f"{_categories(done)}/{_categories(row)}"
+def mean_of(row: Sequence[KeyedJob], metric: str) -> Mean:
+    """Return the mean of one metric over the categories of a row."""
+    return means_of(row, [metric_column(metric)])[0]
+
+
+def count_categories(row: Sequence[KeyedJob]) -> str:
+    """Return "done/planned" categories of a row, with the number of jobs where only seeds are missing."""
+    done = [job for job in row if job.done]
+    finished, planned = (len({job.job.category for job in jobs}) for jobs in (done, row))
+    share, whole = _share(finished, planned, len(done), len(row)), f"{finished}/{planned}"
     return f"{whole} ({share})" if share not in ("", whole) else whole
-
-
-def ranked(means: Sequence[Sequence[Mean]], columns: Sequence[Column]) -> list[list[Cell]]:
-    """Return the cells, the highest of each column marked, among complete ones of equal scope; ties as printed."""
-    best: dict[tuple[int, Scope], float] = {}
-    for row in means:
-        for i, mean in enumerate(row):
-            if columns[i].ranked and mean.complete:
-                best[i, mean.scope] = max(float(mean.number), best.get((i, mean.scope), float("-inf")))
-    return [[Cell(m.text, m.complete and best.get((i, m.scope)) == float(m.number)) for i, m in enumerate(r)] for r in means]
-
-
-def _categories(entries: Sequence[Entry]) -> int:
-    return len({entry.job.category for entry in entries})
 
 
 def _share(categories: int, of: int, jobs: int, of_jobs: int) -> str:
@@ -124,183 +118,191 @@ def _share(categories: int, of: int, jobs: int, of_jobs: int) -> str:
     return f"{jobs}/{of_jobs} jobs" if jobs < of_jobs else ""
 
 
-def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
-    """Return what a number with a share behind it means, if there is one."""
-    partial = any(mean.share and mean.text != mean.number for row in means for mean in row)
-    return ["a number with (n/N) is over n of N planned categories (or jobs) and is not ranked"] if partial else []
+def ranked(means: Sequence[Sequence[Mean]], columns: Sequence[Column]) -> list[list[Cell]]:
+    """Return the cells of rows; the highest complete mean of a column and scope is marked, as are those printed alike."""
+    best: dict[tuple[int, Scope], float] = {}
+    for row in means:
+        for i, mean in enumerate(row):
+            if columns[i].ranked and mean.complete:
+                best[i, mean.scope] = max(float(mean.number), best.get((i, mean.scope), float("-inf")))
+    return [[Cell(m.text, m.complete and best.get((i, m.scope)) == float(m.number)) for i, m in enumerate(r)] for r in means]
 
 
-def missing_notes(found: Sequence[Entry], superseded: int) -> list[str]:
-    """Return one line per reason why something is missing, failures first; none if nothing is."""
-    results = [entry.result for entry in found if entry.result]
-    notes = [*_unfinished(results, "failed"), *_unfinished(results, "skipped")]
-    if waiting := len(found) - len(results):
-        notes.append(f"{waiting} of {len(found)} planned jobs not run yet")
-    notes += _undefined(results)
-    if superseded:
-        notes.append(f"{_count(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
-    return notes
-
-
-def _unfinished(results: Iterable[Result], status: str) -> list[str]:
-    grouped: dict[str, list[Job]] = defaultdict(list)
-    for result in results:
-        if result.status == status:
-            grouped[_line(result.reason)].append(result.job)
-    largest_first = sorted(grouped.items(), key=lambda item: -len(item[1]))
-    return [f"{_count(len(jobs), 'job')} {status}: {reason} ({_example(jobs)})" for reason, jobs in largest_first]
-
-
-def _undefined(results: Iterable[Result]) -> list[str]:
-    grouped: dict[tuple[str, str], list[Job]] = defaultdict(list)
-    for result in results:
-        names = ", ".join(sorted(name for name, value in result.metrics.items() if value is None))
-        if names and result.status == "done":
-            grouped[names, _line(result.reason)].append(result.job)
-    return [
-        f"{names} undefined in {_count(len(jobs), 'job')}: {reason} ({_example(jobs)})"
-        for (names, reason), jobs in sorted(grouped.items(), key=lambda item: -len(item[1]))
-    ]
-
-
-def _line(reason: str | None) -> str:
-    return " ".join((reason or "no reason given").split())
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _example(jobs: Sequence[Job]) -> str:
-    job = jobs[0]
-    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.image_size, job.detector)
-    return f"{'e.g. ' if len(jobs) > 1 else ''}{' '.join(map(str, words))}, seed {job.seed}"
-
-
-COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
-PIVOT_METRIC = "image_auroc"
-
-
-def build(
+def main_table(
     results: Sequence[Result],
     planned: Sequence[Job] = (),
     rows: Sequence[str] = (),
     columns: str | None = None,
     metric: str | None = None,
     folder: Path | str = "results",
-) -> Report:
-    """Return the report on `results`, out of the jobs `planned`.
+) -> tuple[Report, list[KeyedJob], list[str]]:
+    """Return a report of the main table alone, the jobs behind the table, and the keys that name its rows.
 
-    `rows`: record keys (or comma lists of them) that name a row, default those that vary. `columns`: a record key to
-    pivot one metric on, default one column per metric. `folder` is only for the message when there is nothing to report.
+    `rows`: keys (or comma lists of them), by default those that vary. `columns`: a key whose values become columns of one
+    metric; by default there is a column per metric. `folder` is named in the error where there is nothing to report.
     """
-    return laid_out(results, planned, rows, columns, metric, folder)[0]
-
-
-def laid_out(
-    results: Sequence[Result],
-    planned: Sequence[Job],
-    rows: Sequence[str],
-    columns: str | None,
-    metric: str | None,
-    folder: Path | str,
-) -> tuple[Report, list[Entry], list[str]]:
-    """Return what `build` does, the jobs behind its table, and the keys that name a row of it."""
     if not results:
         raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
-    found, superseded = current(results, planned)
+    jobs, superseded = current(results, planned)
     column_key = parse_key("column key", columns) if columns else None
-    row_keys = choose_rows(found, rows, column_key)
-    table, means = tabulated(found, row_keys, column_key, shown_metrics(results, metric or (PIVOT_METRIC if columns else None)))
-    notes = [*partial_note(means), *_mixed_note(found, row_keys, column_key), *missing_notes(found, superseded)]
-    return Report(table, notes, results=results), found, row_keys
+    row_keys = choose_rows(jobs, rows, column_key)
+    metrics = shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
+    table, means = table_of_means(jobs, row_keys, column_key, metrics)
+    notes = [*partial_note(means), *_mixed_keys_note(jobs, row_keys, column_key), *_missing_notes(jobs, superseded)]
+    notes += mixed_environment_note(job.done for job in jobs if job.done)
+    return Report(table, notes, results=results), jobs, row_keys
 
 
-def tabulated(
-    found: Sequence[Entry], row_keys: Sequence[str], column_key: str | None, metrics: Sequence[str]
+def table_of_means(
+    jobs: Sequence[KeyedJob], row_keys: Sequence[str], column_key: str | None, metrics: Sequence[str]
 ) -> tuple[Table, list[list[Mean]]]:
     """Return a table with a row per value of `row_keys`, and the means in it.
 
     Its columns are all metrics, or the values of `column_key` for the first metric.
     """
-    wanted = _pivot_columns(found, column_key, metrics[0]) if column_key else _metric_columns(found, metrics)
-    groups = grouped(found, row_keys)
-    means = [means_of(group, wanted) for group in groups.values()]
+    columns = _pivot_columns(jobs, column_key, metrics[0]) if column_key else _metric_columns(jobs, metrics)
+    groups = grouped(jobs, row_keys)
+    means = [means_of(group, columns) for group in groups.values()]
     table = Table(
-        caption=_caption(found, row_keys, column_key, metrics),
-        headers=[*row_keys, "categories", *(column.header for column in wanted)],
+        caption=_caption(jobs, row_keys, column_key, metrics),
+        headers=[*row_keys, "categories", *(column.header for column in columns)],
         rows=[
-            [*(Cell(str(n)) for n in names), Cell(count(group)), *cells]
-            for (names, group), cells in zip(groups.items(), ranked(means, wanted), strict=True)
+            [*(Cell(str(value)) for value in values), Cell(count_categories(group)), *cells]
+            for (values, group), cells in zip(groups.items(), ranked(means, columns), strict=True)
         ],
         num_labels=len(row_keys),
     )
     return table, means
 
 
-def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Entry], int]:
-    """Return planned and run jobs, each once, without those that a plan repeats on newer data, weights or methods.
-
-    Also returns how many results were left out for that.
-    """
-    jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
-    unplanned = [result for result in results if result.job.key not in jobs]
-    repeated = {choices(job) for job in planned} if unplanned else set()
-    others = [result for result in unplanned if choices(result.job) not in repeated]
-    jobs |= {result.job.key: (result.job, result) for result in (*others, *(r for r in results if r.job.key in jobs))}
-    return entries(list(jobs.values())), len(unplanned) - len(others)
-
-
-def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
-    """Return what a user chose of a job but for some keys, not what follows from the state of the disk and the program."""
-    state = ("fingerprint", "weights_sha256", "revision", "params", *without)
-    return (job.params_text, *(value for key, value in job.record().items() if key not in state))
-
-
-def shown_metrics(results: Iterable[Result], metric: str | None) -> list[str]:
-    """Return the metrics to show: the one asked for, or all that any result has."""
-    present = {name for result in results for name in result.metrics} or set(ORDER)
-    known = in_order(present)
-    return [match("metric", metric, known, see="metrics")] if metric else known
-
-
-def _metric_columns(found: Sequence[Entry], metrics: Iterable[str]) -> list[Column]:
-    """Return the relative receptive field (RRF), one column per metric, then the costs; all where they are known."""
-    known = {name for entry in found if entry.done for name, value in entry.done.cost.items() if value is not None}
-    costs = [Column(header, _cost(name), digits=1, ranked=False) for name, header in COSTS.items() if name in known]
-    field = [Column("RRF", _relative_field, digits=2, ranked=False)] if any(map(receptive_field, found)) else []
-    return [*field, *(Column(name, metric_value(name)) for name in metrics), *costs]
-
-
-def _pivot_columns(found: Iterable[Entry], key: str, metric: str) -> list[Column]:
-    """Return one column per value of `key`, all for one metric; over categories, their mean too."""
-    values = sorted({entry.values[key] for entry in found}, key=lambda value: natural(key, value))
-    columns = [Column(str(value), metric_value(metric), _having(key, value)) for value in values]
-    return [*columns, Column("mean", metric_value(metric))] if key == "category" else columns
-
-
-def _cost(name: str) -> Callable[[Result], float | None]:
-    return lambda result: result.cost.get(name)
-
-
-def _having(key: str, value: object) -> Callable[[Entry], bool]:
-    return lambda entry: bool(entry.values[key] == value)
+def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Column]:
+    """Return the columns of the relative receptive field (RRF), of each metric and of each cost, where any is known."""
+    known = {name for job in jobs if job.done for name, value in job.done.cost.items() if value is not None}
+    costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
+    has_field = any(job.done and job.done.receptive_field for job in jobs)
+    field = [Column("RRF", _relative_field, digits=2, ranked=False)] if has_field else []
+    return [*field, *map(metric_column, metrics), *costs]
 
 
 def _relative_field(result: Result) -> float | None:
     return result.receptive_field / result.job.image_size if result.receptive_field else None
 
 
-def _caption(found: Sequence[Entry], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
-    """Return what the numbers are and what all rows share."""
-    what = f"{metrics[0]} by {columns}" if columns else "Mean over categories"
-    keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, "params") and not varies(found, key)]
-    shared = ", ".join(f"{key} {found[0].values[key]}" for key in keys)
-    return f"{what}; all rows: {shared}" if shared else what
+def _pivot_columns(jobs: Iterable[KeyedJob], key: str, metric: str) -> list[Column]:
+    """Return a column of `metric` per value of `key`, and where these are categories also their mean."""
+    values = sorted({job.values[key] for job in jobs}, key=lambda value: natural(value, key))
+    columns = [metric_column(metric, str(value), _having(key, value)) for value in values]
+    return [*columns, metric_column(metric, "mean")] if key == "category" else columns
 
 
-def _mixed_note(found: Sequence[Entry], rows: Sequence[str], columns: str | None) -> list[str]:
-    """Return a note if cells mix values of keys that neither rows nor columns tell apart."""
-    apart = [*rows, columns] if columns else list(rows)
-    mixed = [key for key in ROW_KEYS if key not in apart and varies(found, key, apart)]
+def _having(key: str, value: object) -> Callable[[KeyedJob], bool]:
+    return lambda job: bool(job.values[key] == value)
+
+
+def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
+    """Return what the numbers are, and the keys in which all rows agree."""
+    numbers = f"{metrics[0]} by {columns}" if columns else "Mean over categories"
+    keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, "params") and not varies(jobs, key)]
+    shared = ", ".join(f"{key} {jobs[0].values[key]}" for key in keys)
+    return f"{numbers}; all rows: {shared}" if shared else numbers
+
+
+def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[KeyedJob], int]:
+    """Return planned and run jobs, each once, and the number of results that are superseded.
+
+    A result is superseded where a plan has the same job on newer data, weights or methods.
+    """
+    jobs: dict[str, tuple[Job, Result | None]] = {job.key: (job, None) for job in planned}
+    unplanned = [result for result in results if result.job.key not in jobs]
+    repeated = {choices(job) for job in planned} if unplanned else set()
+    others = [result for result in unplanned if choices(result.job) not in repeated]
+    jobs |= {result.job.key: (result.job, result) for result in (*others, *(r for r in results if r.job.key in jobs))}
+    return keyed_jobs(list(jobs.values())), len(unplanned) - len(others)
+
+
+def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Return what a user chose of a job, except some keys; not what follows from the files and the program's version."""
+    state = ("fingerprint", "weights_sha256", "revision", "extraction", "params", *without)
+    return (job.params_text, *(value for key, value in job.record().items() if key not in state))
+
+
+def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
+    """Return the meaning of a share in brackets, if any mean has one."""
+    partial = any(mean.share and mean.text != mean.number for row in means for mean in row)
+    return ["a number with (n/N) is over n of N planned categories (or jobs) and is not ranked"] if partial else []
+
+
+def _mixed_keys_note(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None) -> list[str]:
+    """Return a note if a cell mixes values of a key that names neither rows nor columns."""
+    named = [*rows, columns] if columns else list(rows)
+    mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
     return [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
+
+
+def mixed_environment_note(results: Iterable[Result]) -> list[str]:
+    """Return one line if done results were made with different versions of a library, or on different kinds of device."""
+    known = [result for result in results if result.environment]
+    versions: dict[str, set[str]] = defaultdict(set)
+    for environment in {id(result.environment): result.environment for result in known}.values():  # most results share one
+        for name in environment.keys() - NO_VERSIONS:
+            versions[name].add(str(environment[name]))
+    devices = {_device_kind(result) for result in known}
+    mixed = ", ".join(f"{name} {_joined(versions[name])}" for name in sorted(versions) if len(versions[name]) > 1)
+    parts = [mixed, f"device kinds {_joined(devices)}" if len(devices) > 1 else ""]
+    return [f"the results mix {'; '.join(filter(None, parts))}: last digits and times may differ"] if any(parts) else []
+
+
+def _device_kind(result: Result) -> str:
+    """Return the kind of device that a result was computed on; records without one say whether a GPU's memory was used."""
+    if device := result.environment.get("device"):
+        return str(device).partition(":")[0]
+    accelerator = result.environment.get("accelerator")
+    return "cuda" if accelerator and result.cost.get("accelerator_memory_mb", 0) is not None else "cpu"
+
+
+def _joined(texts: Iterable[str]) -> str:
+    *others, last = sorted(texts, key=natural)
+    return f"{', '.join(others)} and {last}"
+
+
+def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
+    """Return one line per reason why something is missing, failures first."""
+    results = [job.result for job in jobs if job.result]
+    notes = []
+    for status in ("failed", "skipped"):
+        by_reason = _by_reason((status, result) for result in results if result.status == status)
+        notes += [f"{counted(len(found), 'job')} {status}: {reason} ({_example(found)})" for (_, reason), found in by_reason]
+    if waiting := len(jobs) - len(results):
+        notes.append(f"{waiting} of {len(jobs)} planned jobs not run yet")
+    undefined = (
+        (", ".join(sorted(name for name, value in result.metrics.items() if value is None)), result)
+        for result in results
+        if result.status == "done"
+    )
+    notes += [
+        f"{names} undefined in {counted(len(found), 'job')}: {reason} ({_example(found)})"
+        for (names, reason), found in _by_reason(undefined)
+        if names
+    ]
+    if superseded:
+        notes.append(f"{counted(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
+    return notes
+
+
+def _by_reason(labelled: Iterable[tuple[str, Result]]) -> list[tuple[tuple[str, str], list[Job]]]:
+    """Return the jobs of results by label and reason, the largest group first."""
+    groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
+    for label, result in labelled:
+        groups[label, " ".join((result.reason or "no reason given").split())].append(result.job)
+    return sorted(groups.items(), key=lambda item: -len(item[1]))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _example(jobs: Sequence[Job]) -> str:
+    job = jobs[0]
+    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.image_size, job.detector)
+    return f"{'e.g. ' if len(jobs) > 1 else ''}{' '.join(map(str, words))}, seed {job.seed}"

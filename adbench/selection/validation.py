@@ -1,4 +1,4 @@
-"""Validation data out of good images alone: some are held out, and defects are painted on those."""
+"""Validation images from good images alone: some are held out, and synthetic defects are painted on copies of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adbench.data.check import check_files, split_fingerprint
 from adbench.data.synthetic.generation import Recipe, make_defects
 from adbench.data.synthetic.kinds import REVISION
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import check_share, divide
+from adbench.models.calibration import check_share, hold_out_images
 from adbench.types import OnStep, Sample, digest, ignore_step
 
 LEAST_IMAGES = 10
@@ -27,7 +27,7 @@ _MOST_HELD_OUT = 60  # more would cost time and hardly narrow an interval
 
 @dataclass(frozen=True)
 class Holdout:
-    """How validation data are made: which share of the good images is held out, how many defects of which recipe."""
+    """How validation images are made: the share of the good images to hold out, the number of defects, and their recipe."""
 
     share: float = 0.25
     defects: int = 60
@@ -39,7 +39,7 @@ class Holdout:
 
 @dataclass(frozen=True)
 class Validation:
-    """A category whose "test" images are held-out good ones and synthetic ones made of those.
+    """A category whose test images are the held-out good images, then synthetic images made of them.
 
     sizes: of each defect, as a fraction of the image's side.
     """
@@ -53,8 +53,8 @@ class Validation:
         """How many good images are held out."""
         return len(self.inputs.category.test) - len(self.sizes)
 
-    def part(self, share: float) -> Validation:
-        """Return the validation with a share of the images to fit on, chosen by chance, and all to score."""
+    def subset(self, share: float) -> Validation:
+        """Return the validation with a random share of the training images, and all test images."""
         category = self.inputs.category
         count = max(1, round(share * len(category.train)))
         chosen = np.sort(np.random.default_rng(self.seed).permutation(len(category.train))[:count])
@@ -63,66 +63,50 @@ class Validation:
 
 
 def make_validation(good: CategoryInputs, holdout: Holdout, seed: int, cache: Path, on_step: OnStep = ignore_step) -> Validation:
-    """Return validation data of a category's training images; the painted images lie below `cache`, made once.
+    """Return validation data made of a category's training images; the synthetic images are painted once, below `cache`.
 
-    Raises DataError if there are too few good images, or where no defect can be painted.
+    Raise DataError if there are too few good images, or if no defect can be painted.
     """
-    rest, held = _divided(good, holdout, seed)
-    name = digest([split_fingerprint(held, good.facts), asdict(holdout), seed, REVISION])
-    painted = _painted(cache / "synthetic" / name, held, holdout, seed, on_step)
-    synthetic = [made.sample for made in painted]
-    category = rest.category
-    category = replace(category, dataset=f"{category.dataset}+synthetic", test=(*held, *synthetic))
-    facts = check_files([category], cache / "files.json", on_step)
-    sources = (*range(len(held)), *(made.source for made in painted))
-    return Validation(CategoryInputs(category, facts, sources), tuple(made.size for made in painted), seed)
-
-
-def _divided(good: CategoryInputs, holdout: Holdout, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-    """Return the images to fit on and those held out: no more than there are defects, for each is to get one."""
-    name, count = good.category.name, len(good.category.train)
+    count = len(good.category.train)
     if count < LEAST_IMAGES:
-        raise DataError(f"category '{name}' has {count} good training images; select needs {LEAST_IMAGES} or more")
-    return divide(good, min(holdout.share, _MOST_HELD_OUT / count, holdout.defects / count), seed)
+        raise DataError(f"category '{good.category.name}' has {count} good training images; select needs {LEAST_IMAGES} or more")
+    # not more held-out images than defects: each is to get one
+    rest, held = hold_out_images(good, min(holdout.share, _MOST_HELD_OUT / count, holdout.defects / count), seed)
+    folder = cache / "synthetic" / digest([split_fingerprint(held, good.facts), asdict(holdout), seed, REVISION])
+    defects = _read_defects(folder) or _paint_defects(folder, held, holdout, seed, on_step)
+    synthetic = (_sample(folder, defect) for defect in defects)
+    category = replace(rest.category, dataset=f"{rest.category.dataset}+synthetic", test=(*held, *synthetic))
+    facts = check_files([category], cache / "files.json", on_step)
+    sources = (*range(len(held)), *(defect["source"] for defect in defects))
+    return Validation(CategoryInputs(category, facts, sources), tuple(defect["size"] for defect in defects), seed)
 
 
-@dataclass(frozen=True)
-class _Painted:
-    sample: Sample
-    source: int
-    size: float
+def _sample(folder: Path, defect: dict[str, Any]) -> Sample:
+    file = f"{defect['stem']}.png"
+    return Sample(folder / "images" / file, f"synthetic/{file}", defect["kind"], (folder / "masks" / file,))
 
 
-def _painted(folder: Path, held: Sequence[Sample], holdout: Holdout, seed: int, on_step: OnStep) -> list[_Painted]:
-    """Return the synthetic images in `folder`; they are painted if the list of them, written last, is not there."""
-    listing = folder / "defects.json"
-    known = _read(listing)
-    if known is None:
-        made = make_defects(held, holdout.defects, seed, holdout.recipe, on_step)
-        known = []
-        for one in made:
-            stem = f"{one.index:03d}-{one.kind}"
-            _save(one.image, folder / "images" / f"{stem}.png")
-            _save(one.mask.astype(np.uint8) * 255, folder / "masks" / f"{stem}.png")
-            size = one.size_px / float(np.sqrt(one.mask.size))
-            known.append({"stem": stem, "kind": one.kind, "source": held.index(one.source), "size": size})
-        write_text(listing, json.dumps(known, indent=1))
-    return [_as_painted(folder, record) for record in known]
-
-
-def _read(listing: Path) -> list[dict[str, Any]] | None:
+def _read_defects(folder: Path) -> list[dict[str, Any]] | None:
+    """Return the list of the defects painted into `folder`, or None if anything is missing."""
     try:
-        records: list[dict[str, Any]] = json.loads(listing.read_text(encoding="utf-8"))
-        files = [f"{part}/{record['stem']}.png" for record in records for part in ("images", "masks")]
+        defects: list[dict[str, Any]] = json.loads((folder / "defects.json").read_text(encoding="utf-8"))
+        files = [file for one in (_sample(folder, defect) for defect in defects) for file in (one.path, *(one.masks or ()))]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return records if all((listing.parent / name).is_file() for name in files) else None
+    return defects if all(file.is_file() for file in files) else None
 
 
-def _as_painted(folder: Path, record: dict[str, Any]) -> _Painted:
-    stem, kind = record["stem"], record["kind"]
-    sample = Sample(folder / "images" / f"{stem}.png", f"synthetic/{stem}.png", kind, (folder / "masks" / f"{stem}.png",))
-    return _Painted(sample, record["source"], record["size"])
+def _paint_defects(folder: Path, held: Sequence[Sample], holdout: Holdout, seed: int, on_step: OnStep) -> list[dict[str, Any]]:
+    """Paint the synthetic images and masks into `folder`, list them in defects.json once all are there, and return the list."""
+    defects = []
+    for made in make_defects(held, holdout.defects, seed, holdout.recipe, on_step):
+        stem = f"{made.index:03d}-{made.kind}"
+        _save(made.image, folder / "images" / f"{stem}.png")
+        _save(made.mask.astype(np.uint8) * 255, folder / "masks" / f"{stem}.png")
+        size = made.size_px / float(np.sqrt(made.mask.size))
+        defects.append({"stem": stem, "kind": made.kind, "source": held.index(made.source), "size": size})
+    write_text(folder / "defects.json", json.dumps(defects, indent=1))
+    return defects
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:

@@ -1,12 +1,12 @@
-"""Does the ranking on synthetic defects tell which candidate is good on real ones? Asked of data with labels.
+"""Verify a selection on labeled data: does the ranking on synthetic defects find the candidate that is best on real ones?
 
-Real scores are the mean of image AUROC and AU-PRO on the labelled test images, of candidates fitted to all good ones.
-The regret of a choice is the real score of the best candidate less its own.
+The real score of a candidate, fitted to all good images, is the mean of image AUROC and AU-PRO on the labeled test images.
+The regret of a choice is the real score of the best candidate minus that of the choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -18,86 +18,92 @@ from adbench.core.errors import DataError
 from adbench.metrics import reason
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.selection.candidates import Candidate
-from adbench.selection.halving import OnResult, ignore_result
+from adbench.selection.halving import OnResult
 from adbench.selection.ranking import score_of
 from adbench.selection.select import FOLDER, Request, Selection, select
 from adbench.sweep.run import plan_sweep
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result, Size
 
-Reals = Mapping[Candidate, float]
+RealScores = Mapping[Candidate, float]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the choice by synthetic defects was worth for one category.
+    """How good the selected candidate of one category is on real defects.
 
-    reals: the real score of each ranked candidate. fixed: the candidate with the best mean over all categories;
-    elsewhere: over the other categories, None if there are none.
+    real: the real score of each ranked candidate. fixed: the candidate with the best mean real score over all categories;
+    fixed_elsewhere: over the other categories, None if there are none.
     """
 
     selection: Selection
-    reals: Reals
+    real: RealScores
     fixed: Candidate
-    elsewhere: Candidate | None
+    fixed_elsewhere: Candidate | None
 
     @property
     def chosen(self) -> Candidate:
-        return Candidate.of(self.selection.best.job)
+        """The candidate with the best score on synthetic defects."""
+        return self.selection.best.candidate
 
     @property
     def best(self) -> Candidate:
-        """The candidate that is really the best."""
-        return max(self.reals, key=self.reals.__getitem__)
+        """The candidate with the best real score."""
+        return max(self.real, key=self.real.__getitem__)
+
+    @property
+    def scores(self) -> list[tuple[float, float]]:
+        """The (synthetic, real) score of each candidate, in the order of the ranking."""
+        return [(one.score, self.real[one.candidate]) for one in self.selection.ranking]
 
     @property
     def spearman(self) -> float | None:
         """Rank correlation of synthetic and real scores over the candidates; None where it is not defined."""
-        pairs = [(one.score, self.reals[Candidate.of(one.job)]) for one in self.selection.ranking]
-        synthetic, real = zip(*pairs, strict=True)
+        synthetic, real = zip(*self.scores, strict=True)
         return float(spearmanr(synthetic, real).statistic) if len(set(synthetic)) > 1 < len(set(real)) else None
 
-    def regret(self, one: Candidate) -> float:
-        """Return by how much the real score of a candidate is below that of the best."""
-        return self.reals[self.best] - self.reals[one]
+    def regret(self, choice: Candidate) -> float:
+        """Return how far the real score of `choice` is below the best."""
+        return self.real[self.best] - self.real[choice]
 
     @property
     def regrets(self) -> dict[str, float | None]:
-        """The regrets of all ways to choose; "by lot" is the mean over the candidates."""
-        elsewhere = None if self.elsewhere is None else self.regret(self.elsewhere)
-        by_lot = fmean(self.regret(one) for one in self.reals)
-        return {"chosen": self.regret(self.chosen), "best_fixed": self.regret(self.fixed),
-                "best_fixed_of_others": elsewhere, "by_lot": by_lot}  # fmt: skip
+        """The regret of each way to choose; "by_lot" is a random candidate's on average."""
+        return {
+            "chosen": self.regret(self.chosen),
+            "best_fixed": self.regret(self.fixed),
+            "best_fixed_of_others": None if self.fixed_elsewhere is None else self.regret(self.fixed_elsewhere),
+            "by_lot": fmean(self.regret(one) for one in self.real),
+        }
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form: that of the selection, each candidate with its real score, and the comparison."""
-        ranking = [one.record() | {"real": self.reals[Candidate.of(one.job)]} for one in self.selection.ranking]
-        facts = {"spearman": self.spearman, "regret": self.regrets, "best": self.best.record()}
-        return self.selection.record() | {"ranking": ranking} | facts
+        """Return the JSON form: the selection's, with the real scores and the comparison added."""
+        ranking = [one.record() | {"real": self.real[one.candidate]} for one in self.selection.ranking]
+        comparison = {"spearman": self.spearman, "regret": self.regrets, "best": self.best.record()}
+        return self.selection.record() | {"ranking": ranking} | comparison
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdicts on all categories, and what they come to; `left_out`: candidates that were not measured in all of them."""
+    """The verdicts on all categories. unmeasured: how many candidates were skipped because a category lacks their score."""
 
     verdicts: Sequence[Verdict]
     folder: Path
-    left_out: int = 0
+    unmeasured: int = 0
 
     @property
     def fixed(self) -> Candidate:
-        """The candidate with the best mean over all categories."""
+        """The candidate with the best mean real score over all categories."""
         return self.verdicts[0].fixed
 
-    def mean_regret(self, way: str) -> float | None:
-        """Return the mean regret over the categories of one way to choose, None where it is not defined."""
-        found = [value for verdict in self.verdicts if (value := verdict.regrets[way]) is not None]
-        return fmean(found) if found else None
+    @property
+    def mean_regrets(self) -> dict[str, float | None]:
+        """The mean regret of each way to choose; None where it is not defined."""
+        return {way: _mean(verdict.regrets[way] for verdict in self.verdicts) for way in self.verdicts[0].regrets}
 
     @property
     def mean_spearman(self) -> float | None:
-        found = [value for verdict in self.verdicts if (value := verdict.spearman) is not None]
-        return fmean(found) if found else None
+        return _mean(verdict.spearman for verdict in self.verdicts)
 
     @property
     def wins(self) -> tuple[int, int]:
@@ -108,66 +114,69 @@ class Verification:
     @property
     def incomplete(self) -> bool:
         """Whether a candidate failed or was skipped."""
-        return self.left_out > 0 or any(verdict.selection.incomplete for verdict in self.verdicts)
+        return self.unmeasured > 0 or any(verdict.selection.incomplete for verdict in self.verdicts)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        regrets = {way: self.mean_regret(way) for way in self.verdicts[0].regrets}
         better, equal = self.wins
-        mean = {"spearman": self.mean_spearman, "regret": regrets, "better_than_fixed": better, "equal_to_fixed": equal}
+        mean = {"spearman": self.mean_spearman, "regret": self.mean_regrets}
         return {
             "categories": [verdict.record() for verdict in self.verdicts],
-            "mean": mean,
+            "mean": mean | {"better_than_fixed": better, "equal_to_fixed": equal},
             "best_fixed": self.fixed.record(),
-            "left_out": self.left_out,
+            "left_out": self.unmeasured,
             "out": str(self.folder),
         }
 
 
-def verify(workspace: Workspace, request: Request, out: Path, on_result: OnResult = ignore_result) -> Verification:
-    """Return what the selection of each category of the setting is worth on its labelled test images.
+def _mean(values: Iterable[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return fmean(defined) if defined else None
 
-    No candidate is dropped early, for each must have both scores. The real ones are a sweep into `out`, like any other.
-    Raises DataError for a category without labels, and if no candidate could be measured in every category.
+
+def verify(workspace: Workspace, request: Request, out: Path, on_result: OnResult) -> Verification:
+    """Return how good the selection in each category of the workspace is on its labeled test images.
+
+    No candidate is dropped early, since each needs both scores. The real scores are a normal sweep into `out`. Raise DataError
+    for a category without labels, and if no candidate could be measured in every category.
     """
-    names = [_labelled(item, request.spec.eval_size) for item in workspace.inputs()]
-    settings = [replace(workspace, categories=(name,)) for name in names]
+    names = [_labeled_category(item, request.spec.eval_size) for item in workspace.inputs()]
     whole = replace(request, halving=False)
-    selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in settings]
+    single = [replace(workspace, categories=(name,)) for name in names]
+    selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in single]
     sweep = plan_sweep(workspace, request.spec, out)
-    for number, result in enumerate(sweep.run(), 1):
-        on_result(result, number, sweep.todo.runnable + len(sweep.plan.skipped))
-    found = [sweep.results.read(job.key) for job in sweep.plan.jobs]
-    verdicts = judge(selections, [result for result in found if result])
-    tried = {Candidate.of(one.job) for selection in selections for one in selection.ranking}
-    return Verification(verdicts, out, len(tried) - len(verdicts[0].reals))
+    for number, new in enumerate(sweep.run(), 1):
+        on_result(new, number, sweep.todo.runnable + len(sweep.plan.skipped))
+    verdicts = judge(selections, [result for job in sweep.plan.jobs if (result := sweep.results.read(job.key))])
+    tried = {one.candidate for selection in selections for one in selection.ranking}
+    return Verification(verdicts, out, len(tried) - len(verdicts[0].real))
 
 
-def _labelled(inputs: CategoryInputs, size: Size) -> str:
-    """Return the category's name; raise DataError if its test images cannot tell a real score."""
+def _labeled_category(inputs: CategoryInputs, size: Size) -> str:
+    """Return the category's name; raise DataError if its test images cannot give a real score."""
     name = inputs.category.name
-    missing = reason(inputs.labels(size).truth) if inputs.category.test else "no labelled test images"
+    missing = reason(inputs.labels(size).truth) if inputs.category.test else "no labeled test images"
     if missing:
-        raise DataError(f"select --verify: category '{name}': {missing}; name labelled ones with --category")
+        raise DataError(f"select --verify: category '{name}': {missing}; choose labeled categories with --category")
     return name
 
 
 def judge(selections: Sequence[Selection], results: Sequence[Result]) -> list[Verdict]:
-    """Return the verdict on each selection; `results` are those of the same candidates on labelled test images.
+    """Return the verdict on each selection; `results` are those of the candidates on labeled test images.
 
-    Candidates that lack a real score in a category are left out of all. Raises DataError if none is left.
+    Candidates without a real score in one of the categories are skipped in all. Raise DataError if none is left.
     """
-    reals = [_real_scores(selection.category, results) for selection in selections]
-    ranked = [{Candidate.of(one.job) for one in selection.ranking} for selection in selections]
-    common = set.intersection(*ranked, *(set(scores) for scores in reals))
+    real = [_real_scores(selection.category, results) for selection in selections]
+    common = set.intersection(*({one.candidate for one in selection.ranking} for selection in selections), *map(set, real))
     if not common:
         raise DataError("select --verify: no candidate could be measured in every category; 'adbench report' says why")
-    reals = [{one: score for one, score in scores.items() if one in common} for scores in reals]
+    real = [{one: score for one, score in scores.items() if one in common} for scores in real]
     verdicts = []
     for number, selection in enumerate(selections):
-        others = [*reals[:number], *reals[number + 1 :]]
-        elsewhere = _best(others) if others else None
-        verdicts.append(Verdict(_only(selection, common), reals[number], _best(reals), elsewhere))
+        others = [*real[:number], *real[number + 1 :]]
+        ranking = tuple(one for one in selection.ranking if one.candidate in common)
+        elsewhere = _best_mean(others) if others else None
+        verdicts.append(Verdict(replace(selection, ranking=ranking), real[number], _best_mean(real), elsewhere))
     return verdicts
 
 
@@ -176,10 +185,5 @@ def _real_scores(category: str, results: Sequence[Result]) -> dict[Candidate, fl
     return {Candidate.of(one.job): score for one in own if (score := score_of(one.metrics)) is not None}
 
 
-def _only(selection: Selection, common: set[Candidate]) -> Selection:
-    return replace(selection, ranking=tuple(one for one in selection.ranking if Candidate.of(one.job) in common))
-
-
-def _best(reals: Sequence[Reals]) -> Candidate:
-    """Return the candidate with the best mean over the categories."""
-    return max(reals[0], key=lambda one: fmean(scores[one] for scores in reals))
+def _best_mean(real: Sequence[RealScores]) -> Candidate:
+    return max(real[0], key=lambda one: fmean(scores[one] for scores in real))

@@ -219,11 +219,6 @@ def _area(step: ImageWeights, rate: ImageWeights, rise: ImageWeights, height: Im
     return area
 
 
-def row(found: NDArray[np.float32], metrics: Iterable[str], name: str) -> NDArray[np.float32] | None:
-    """Return the values (R,) of one metric in the `replicates` of `metrics`; None if it has none."""
-    return dict(zip(in_order(metrics), found, strict=False)).get(name)  # before 0.2 only those of `ORDER` had replicates
-
-
 def intervals(found: NDArray[np.float32], metrics: Iterable[str]) -> dict[str, list[float]]:
     """Return {metric: [low, high]} of the `replicates` of `metrics`: the percentile interval that holds 95 % of them."""
     defined = [(name, row[~np.isnan(row)]) for name, row in zip(in_order(metrics), found, strict=True)]

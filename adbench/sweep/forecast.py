@@ -1,4 +1,4 @@
-"""What a sweep will cost, group by group: counted, and tried out for a moment on this machine."""
+"""The cost of a sweep, group by group: counts, and seconds and bytes from short trials on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.features.latency import BUDGET_S
 from adbench.features.runtime import Runtime
 from adbench.statistics.bootstrap import draw_replicates
-from adbench.sweep.pipeline import entry_key, layer_times, measure_scores
+from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores
 from adbench.sweep.plan import Group, Plan
 from adbench.types import Job, Scores, Size
 
@@ -39,21 +39,21 @@ SCORED = 4  # images whose scores are timed
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a fit and of one image's score, bytes beyond those at rest; `reason` says why the fit cannot be."""
+    """Seconds of a fit and of one image's score, and bytes beyond the idle process; `reason` says why a fit is impossible."""
 
     fit_s: float = 0.0
-    score_s: float = 0.0  # 0 where the fit was stopped: there it is small beside it
+    score_s: float = 0.0  # 0 after a fit that was stopped: scoring is fast compared with it
     memory_bytes: int = 0
     accelerator_bytes: int = 0
     reason: str | None = None
 
 
 class _EnoughError(Exception):
-    """Ends a fit that has been watched for long enough."""
+    """Ends a fit that has run for long enough."""
 
 
 class _Watch:
-    """Listens to a fit: where its count of steps begins anew a phase begins."""
+    """Takes the progress of a fit, and ends it when the rest can be extrapolated. A new count of steps begins a new phase."""
 
     def __init__(self) -> None:
         self.started = self.phase = time.perf_counter()
@@ -70,16 +70,15 @@ class _Watch:
 
 
 def probe(detector: Detector, shapes: Sequence[Shape], train: int, device: torch.device, memo: Path) -> Cost:
-    """Return the cost of `detector` on `train` images' features of the shapes; kept in the folder `memo`."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    machine = (platform.node(), where, torch.get_num_threads(), library_versions())
+    """Return the cost of `detector` on the features of `train` images of these shapes; the folder `memo` remembers it."""
+    machine = (platform.node(), device_name(device), torch.get_num_threads(), library_versions())
     kind = (type(detector).__name__, asdict(detector), detector.revision)
-    known = Memo(memo / "costs.json")
     question = [str(kind), shapes, train, machine]
-    return Cost(**known.to(question, lambda: asdict(_tried(detector, made_up(shapes, train), device))))
+    return Cost(**Memo(memo / "costs.json").to(question, lambda: asdict(try_out(detector, made_up(shapes, train), device))))
 
 
-def _tried(detector: Detector, features: FeatureMaps, device: torch.device) -> Cost:
+def try_out(detector: Detector, features: FeatureMaps, device: torch.device) -> Cost:
+    """Return the cost of a detector on features; a fit is stopped after a moment and extrapolated."""
     forget_peaks()
     rest, watch, score_s = peak_memory_mb(), _Watch(), 0.0
     try:
@@ -98,25 +97,25 @@ def _tried(detector: Detector, features: FeatureMaps, device: torch.device) -> C
 
 
 def made_up(shapes: Sequence[Shape], count: int) -> FeatureMaps:
-    """Return noise as features of `count` images: overlapping windows of few numbers, no two patches alike."""
+    """Return noise as features of `count` images: overlapping windows of one small array, all patches different."""
     return FeatureMaps(tuple(_windows(shape, count) for shape in shapes))
 
 
 def _windows(shape: Shape, count: int) -> NDArray[np.float16]:
     cells = shape[1] * shape[2]
-    step = cells + 1  # more than a channel's cells: the windows of two images never meet at the same channel
+    step = cells + 1  # more than a channel's cells, so that windows of two images never coincide at the same channel
     noise = np.random.default_rng(0).normal(size=(count - 1) * step + math.prod(shape)).astype(np.float16)
     strides = (2 * step, 2 * cells, 2 * shape[2], 2)
     return as_strided(noise, (count, *shape), strides, writeable=False)
 
 
 DECODED = 4  # images whose decoding is timed
-MAPS = 3  # times the memory of the maps on the evaluation grid
+MAPS = 3  # peak memory of the metrics, as a multiple of the maps on the evaluation grid
 
 
 @dataclass(frozen=True)
 class GroupForecast:
-    """Counts of one group, and its seconds and bytes on one worker of this machine. `reasons`: of jobs that cannot be."""
+    """Counts of one group, and its seconds and bytes with one worker on this machine; `reasons`: why jobs are impossible."""
 
     group: str
     jobs: int
@@ -130,7 +129,7 @@ class GroupForecast:
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Forecasts groups; `memo` is the folder of traced backbones. Each thing is tried out once, and kept in the cache."""
+    """Forecasts groups; each trial is made once. memo: the folder that describes traced backbones."""
 
     runtime: Runtime
     memo: Path
@@ -140,22 +139,19 @@ class Forecaster:
         return {}
 
     def counts(self, group: Group) -> tuple[int, int]:
-        """Return the forward passes (images through the network) of a group, and the bytes of cache to be written."""
+        """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
         passes, written = 0, 0
         description, first = describe(group.network.backbone, self.memo), group.jobs[0]
         for split in ("train", "test"):
-            samples = group.inputs.split(split)
-            images = split_fingerprint(samples, group.inputs.facts)
-            keys = {n: entry_key(group.network, images, n, first.image_size, first.dtype) for n in _layers(group)}
-            missing = [n for n, key in keys.items() if samples and not self.runtime.store.path(key).is_file()]
-            passes += len(samples) if missing else 0
-            width = 4 if first.dtype == "float32" else 2
-            cells = (np.prod(_shape(description, name, first.image_size)) for name in missing)
-            written += sum(len(samples) * int(count) * width for count in cells)
+            count = len(group.inputs.split(split))
+            missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.store.path(key).is_file()]
+            passes += count if missing else 0
+            cells = sum(math.prod(_shape(description, name, first.image_size)) for name in missing)
+            written += count * cells * (4 if first.dtype == "float32" else 2)
         return passes, written
 
     def group(self, group: Group) -> GroupForecast:
-        """Return the forecast of one group: its forward passes, then each job's fit, scores, metrics and latency."""
+        """Return the forecast of one group: forward passes, then fit, scores, metrics and latency of each job."""
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
         tests = len(group.inputs.category.test)
@@ -174,7 +170,7 @@ class Forecaster:
 
     @cached_property
     def _rest_mb(self) -> float:
-        """What a process that has loaded everything takes."""
+        """Memory of a process that has loaded everything."""
         return peak_memory_mb()
 
     def _job(self, group: Group, job: Job) -> Cost:
@@ -186,9 +182,9 @@ class Forecaster:
         return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")
 
     def _pass_s(self, group: Group) -> float:
-        """Seconds of an image from its file through the network; on a CPU decoding takes the same threads."""
+        """Return an image's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
         first = group.jobs[0]
-        times = layer_times(self.runtime, group.network, _layers(group), first.image_size, first.dtype)
+        times = layer_times(self.runtime, group.network, group.layers, first.image_size, first.dtype)
         forward = max(times.values(), key=lambda t: t.batched_ms).batched_ms / 1000
         decode = self._decode_s(group) / torch.get_num_threads()
         return forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)
@@ -204,7 +200,7 @@ class Forecaster:
         return self._trials[key]
 
     def _metrics_s(self, group: Group, job: Job) -> float:
-        """Seconds per test image of the metrics, their intervals and breakdowns, on made-up scores."""
+        """Return the seconds per test image of metrics, intervals and breakdowns, measured on noise."""
         key = ("metrics", group.inputs.category.name, job.eval_size)
         test = group.inputs.category.test
         if test and key not in self._trials:
@@ -221,22 +217,22 @@ class Forecaster:
         return self._trials.get(key, 0.0)
 
     def _pass_bytes(self, image_size: int) -> tuple[int, int]:
-        """Return what forward passes take at most, on the host and on an accelerator."""
+        """Return the most memory of a forward pass, on the host and on an accelerator."""
         if self.runtime.device.type == "cpu":
             return torch.get_num_threads() * max(HOST_BATCH, image_size**2) * BYTES_PER_PIXEL, 0
         return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, image_size**2) * BYTES_PER_PIXEL
 
 
-def counted(plan: Plan, runtime: Runtime, memo: Path) -> dict[str, Any]:
-    """Return how many groups a plan has, the forward passes (images through a network), the bytes of cache to be written."""
+def count(plan: Plan, runtime: Runtime, memo: Path) -> dict[str, Any]:
+    """Return a plan's number of groups, of forward passes (images through a network) and of bytes that it adds to the cache."""
     counts = [Forecaster(runtime, memo).counts(group) for group in plan.groups]
     return {"groups": len(counts), "forward_passes": sum(c[0] for c in counts), "cache_bytes": sum(c[1] for c in counts)}
 
 
 def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None) -> dict[str, Any]:
-    """Return what a plan will take: seconds with so many workers, bytes, per group; and what stands in its way.
+    """Return seconds with so many workers, bytes, the forecast of each group, and obstacles, each with its remedy.
 
-    `limit` is that of the cache. `obstacles` are sentences, each with what to do about it.
+    limit: bytes of the cache beyond which finished features are deleted.
     """
     forecaster = Forecaster(runtime, memo)
     groups = []
@@ -265,23 +261,18 @@ def _obstacles(groups: Sequence[GroupForecast], runtime: Runtime, workers: int, 
         )
     needed, memory = sum(sorted((g.memory_bytes for g in groups), reverse=True)[:workers]), memory_bytes()
     if needed > memory:
-        yield (
-            f"{workers} workers need up to {_gb(needed)} of memory, this machine has {_gb(memory)}; take fewer --jobs"
-            if (workers > 1)
-            else f"a job needs up to {_gb(needed)} of memory, this machine has {_gb(memory)}; take a smaller image_size"
-        )
+        who, remedy = (f"{workers} workers need", "fewer --jobs") if workers > 1 else ("a job needs", "a smaller image_size")
+        yield f"{who} up to {_gb(needed)} of memory, this machine has {_gb(memory)}; take {remedy}"
     if runtime.device.type == "cuda":
-        needed, memory = (
-            max((g.accelerator_bytes for g in groups), default=0),
-            torch.cuda.get_device_properties(runtime.device).total_memory,
-        )
+        needed = max((g.accelerator_bytes for g in groups), default=0)
+        memory = torch.cuda.get_device_properties(runtime.device).total_memory
         if needed > memory:
             yield f"a job needs up to {_gb(needed)} of GPU memory, {runtime.device} has {_gb(memory)}; take a smaller image_size"
     yield from (f"{group.group}: {reason}" for group in groups for reason in group.reasons)
 
 
 def _free(folder: Path) -> int:
-    """Return the free bytes of the disk that a folder lies on, or will."""
+    """Return the free bytes of the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -291,10 +282,6 @@ def _gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-def _layers(group: Group) -> list[str]:
-    return list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
-
-
 def _shape(description: Description, name: str, size: int) -> Shape:
     layer = description.layer(name)
     side = -(-size // layer.stride)
@@ -302,7 +289,7 @@ def _shape(description: Description, name: str, size: int) -> Shape:
 
 
 def _pixels(group: Group, size: Size) -> int:
-    """Return the pixels of all test maps on the evaluation grid."""
+    """Return the number of pixels of all test maps on the evaluation grid."""
     if size == "native":
         return sum(height * width for height, width in group.inputs.native_sizes())
     return len(group.inputs.category.test) * int(size) ** 2

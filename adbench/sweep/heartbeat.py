@@ -1,7 +1,7 @@
-"""Who is at work right now: RESULTS/running has one small file per worker, touched while the worker lives.
+"""Heartbeats of workers: RESULTS/running has one small file per running worker, which the worker keeps touching.
 
-A sign is no lock. Nobody waits for one, so that one left behind by a killed worker blocks nothing: it tells `--status`
-what runs, makes a second sweep begin with other groups, and tells at which job a worker died.
+A heartbeat is not a lock, so one that a killed worker leaves behind blocks nothing. Heartbeats show `--status` what is running,
+let a second sweep begin with other groups, and tell which job was running when a worker died.
 """
 
 import json
@@ -17,13 +17,13 @@ from pathlib import Path
 from adbench.core.files import unwritable
 from adbench.types import Job, digest
 
-_BEAT_S, _STALE_S = 10, 60  # the clocks of machines that share a folder may differ by the difference
-_OLD_S = 3600
+_BEAT_S, _STALE_S = 10, 60  # the clocks of machines that share a folder may differ by 50 s
+_OLD_S = 3600  # after which the heartbeat of a dead worker is removed
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a worker says of itself; `job` is the key of the job that it is at, None while it extracts features."""
+    """A running worker; job: the key of the job that it is running, None while it extracts features."""
 
     group: str
     host: str
@@ -33,13 +33,13 @@ class Heartbeat:
 
 
 def group_name(job: Job) -> str:
-    """Return the short name of the group that a job belongs to."""
+    """Return the name of a job's group in file names."""
     return digest(job.group)
 
 
 @contextmanager
 def heartbeat(out: Path, group: str) -> Iterator[Callable[[str], None]]:
-    """Show that this process is at work on a group; yields the function that names the job it is at."""
+    """Write a heartbeat of this process for a group; yield the function that sets the key of the running job."""
     own = Heartbeat(group, socket.gethostname(), os.getpid(), time.time())
     path = out / "running" / f"{group}.{own.host}.{own.pid}.json"
     _write(path, own)
@@ -55,15 +55,15 @@ def heartbeat(out: Path, group: str) -> Iterator[Callable[[str], None]]:
 
 
 def heartbeats(out: Path) -> Iterator[tuple[Path, Heartbeat, bool]]:
-    """Yield each sign in the results folder `out` with its file, and whether its worker lives."""
+    """Yield each heartbeat in the results folder `out`: its file, its content, and whether its worker lives."""
     for path in sorted((out / "running").glob("*.json")):
-        with suppress(OSError, ValueError, TypeError):  # gone, or being written: its worker has just begun or ended
+        with suppress(OSError, ValueError, TypeError):  # being written or removed: its worker has just started or ended
             found = Heartbeat(**json.loads(path.read_text(encoding="utf-8")))
             yield path, found, _lives(path, found)
 
 
-def busy(out: Path) -> set[str]:
-    """Return the groups that a living worker is at; old signs of dead ones are removed."""
+def busy_groups(out: Path) -> set[str]:
+    """Return the names of the groups that living workers are running; remove old heartbeats of dead workers."""
     groups = set()
     for path, found, lives in heartbeats(out):
         if lives:
@@ -73,10 +73,10 @@ def busy(out: Path) -> set[str]:
     return groups
 
 
-def died_at(out: Path, group: str) -> set[str]:
-    """Return the keys of the jobs at which the ended workers of a group were; their signs are removed.
+def interrupted_jobs(out: Path, group: str) -> set[str]:
+    """Return the keys of the jobs that were running when workers of a group ended; remove the heartbeats of these workers.
 
-    A sign of another machine counts as an ended worker's however fresh it is: this machine cannot look.
+    All workers of a group on other machines count as ended, as this machine cannot check.
     """
     ended = [
         (path, found.job)

@@ -1,4 +1,7 @@
-"""The stages as plain functions: features of a split, fit, score, evaluate. `train`, `eval` and `sweep` all call these."""
+"""The stages as plain functions: extract, fit, score, evaluate, and all of them for a group of jobs.
+
+`train`, `eval`, `sweep` and the tasks of a cluster call the same functions.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ from adbench.types import Job, Result, Sample, Scores
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of one job, remarks on what is missing of them, details of them, bootstrap replicates (metrics, R)."""
+    """Metrics of one job, remarks on undefined ones, details, and bootstrap replicates (metrics, R)."""
 
     metrics: dict[str, float | None]
     remarks: list[str]
@@ -53,7 +56,7 @@ class Measured:
 def measure_scores(
     scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None
 ) -> Measured:
-    """Return what is measured of the scores of test `samples`, maps on the evaluation grid; `receptive_field` in input pixels."""
+    """Return the metrics of the scores of test `samples`; maps on the evaluation grid, `receptive_field` in input pixels."""
     truth, regions = labels.truth, labels.regions
     relative_field = receptive_field / job.image_size if receptive_field else None
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, relative_field)
@@ -63,11 +66,8 @@ def measure_scores(
     return Measured(metrics, labels.remarks, known | details | parts, found)
 
 
-_AHEAD = 2  # batches that wait to be written
-
-
 def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> CacheKey:
-    """Return the cache key of one layer's features over the images with this fingerprint."""
+    """Return the cache key of one layer's features; `images` is the fingerprint of a split."""
     weights = network.weights
     return CacheKey(images, network.backbone, weights.sha256, weights.mean, weights.std, image_size, layer, dtype)
 
@@ -75,40 +75,40 @@ def entry_key(network: Network, images: str, layer: str, image_size: int, dtype:
 def features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], image_size: int, dtype: str
 ) -> dict[str, tuple[CacheEntry, bool]]:
-    """Return {layer: (cache entry, was it there)}; what is missing is made in ONE forward pass over the split."""
+    """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries."""
     samples = inputs.split(split)
     images = split_fingerprint(samples, inputs.facts)
     keys = {layer: entry_key(network, images, layer, image_size, dtype) for layer in dict.fromkeys(layers)}
     found = {layer: runtime.store.read(key) for layer, key in keys.items()}
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
-        sidecar = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
-        write_features(runtime, network, missing, [sample.path for sample in samples], sidecar)
+        facts = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
+        write_features(
+            runtime, network, missing, [sample.path for sample in samples], facts | {"device": device_name(runtime.device)}
+        )
     entries = {layer: entry or runtime.store.read(keys[layer]) for layer, entry in found.items()}
     return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, else the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def write_features(
     runtime: Runtime, network: Network, keys: dict[str, CacheKey], paths: Sequence[Path], facts: dict[str, Any]
 ) -> None:
-    """Write the features of some images to the cache, by layer under its key; `facts` go to the sidecars.
+    """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one size and dtype.
 
     A batch is written while the next ones are computed.
     """
-    key = next(iter(keys.values()))  # of the same image size and dtype as the others
+    key = next(iter(keys.values()))
     with runtime.store.writing(keys, len(paths), facts) as writers:
         batches = extract(
-            network,
-            paths,
-            list(keys),
-            key.image_size,
-            runtime.device,
-            runtime.on_step,
-            MEMORY.read,
-            precision_of(key.dtype),
+            network, paths, list(keys), key.image_size, runtime.device, runtime.on_step, MEMORY.read, precision_of(key.dtype),
             half=key.dtype != "float32",
-        )
-        for _ in ordered_map(writers.append, batches, threads=1, ahead=_AHEAD):
+        )  # fmt: skip
+        for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
             pass
 
 
@@ -121,14 +121,17 @@ def _present(entry: CacheEntry | None, layer: str) -> CacheEntry:
 def job_features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, job: Job
 ) -> tuple[FeatureMaps, list[CacheEntry]]:
-    """Return the joined view of a job's layers over one split, and the cache entries behind it."""
+    """Return the feature maps of a job's layers over one split, and the cache entries that hold them."""
     found = features(runtime, network, inputs, split, job.layers, job.image_size, job.dtype)
     entries = [found[layer][0] for layer in job.layers]
     return FeatureMaps(tuple(entry.array for entry in entries)), entries
 
 
 def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
-    """Return the job's detector fitted to the category's training images, and the cost of it."""
+    """Return the job's detector fitted to the category's training images, and the cost of the fit.
+
+    Raises UnsupportedError if it cannot use features of these shapes.
+    """
     maps, entries = job_features(runtime, network, inputs, "train", job)
     detector = make_detector(job.detector, job.params, job.seed)
     reason = detector.unsupported(maps.shapes)
@@ -145,7 +148,10 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
 def score(
     runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector
 ) -> tuple[Scores, dict[str, Any]]:
-    """Return scores of the test images, maps on the feature grid, and the cost of it."""
+    """Return scores of the test images, maps on the feature grid, and the cost of scoring.
+
+    Raises DataError if a score is not finite.
+    """
     maps, entries = job_features(runtime, network, inputs, "test", job)
     started = time.perf_counter()
     scores = score_in_parts(detector, maps, runtime.device)
@@ -159,22 +165,22 @@ def score(
 
 
 def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device) -> Scores:
-    """Return the scores of all images; of halves of them if memory does not reach. An image's score is its own alone."""
+    """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
     return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], image_size: int, dtype: str) -> dict[str, Forward]:
-    """Return how long an image takes to each layer here; timed in one go for all layers of which it is not yet known."""
+    """Return the time from an image to each layer on this device. Unknown ones are measured together and kept in the cache."""
     return forward_times(network, layers, image_size, dtype, runtime.device, runtime.store.folder / "latency")
 
 
 def _latency(
     runtime: Runtime, network: Network, job: Job, detector: Detector, maps: FeatureMaps, score_s: float
 ) -> dict[str, float]:
-    """Times from an image in memory to its score and map, alone and in batches; `score_s` is the latter's of the detector."""
+    """Return the times from an image in memory to its score and map; `score_s`: the detector's seconds per image in batches."""
     layers = layer_times(runtime, network, job.layers, job.image_size, job.dtype)
-    forward = max(layers.values(), key=lambda times: times.p50_ms)  # of joined layers the deepest
+    forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
     p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
     return {
         "forward_ms": forward.p50_ms, "forward_p95_ms": forward.p95_ms, "score_ms": p50, "score_p95_ms": p95,
@@ -189,20 +195,20 @@ def assess(
 ) -> tuple[Result, Scores | None]:  # fmt: skip
     """Return the Result of a fitted detector on the category's test images, and its scores, maps on the feature grid.
 
-    `receptive_field` of the job's layers in input pixels, where it is known. Without test images metrics are None with a
-    reason, and there are no scores.
+    receptive_field: of the job's layers in input pixels, where it is known. Without test images all metrics are None with a
+    reason, and the scores are None.
     """
     test = inputs.category.test
     if not test:
         nothing = Measured(dict.fromkeys(names()), ["no labelled test images: nothing to measure"])
-        return _result(job, nothing, fit_cost, detector), None
+        return _result(runtime, job, nothing, fit_cost, detector), None
     scores, cost = score(runtime, network, inputs, job, detector)
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
     labels = inputs.labels(job.eval_size)
     draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
     measured = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
     total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
-    return _result(job, measured, fit_cost | cost | total, detector), scores
+    return _result(runtime, job, measured, fit_cost | cost | total, detector), scores
 
 
 COST_KEYS = (
@@ -213,18 +219,19 @@ COST_KEYS = (
 
 
 class UnsupportedError(UsageError):
-    """A detector that cannot take features of these shapes: the job is skipped, with the reason."""
+    """The detector cannot use features of these shapes. The job is skipped with this reason."""
 
 
-def _result(job: Job, measured: Measured, cost: dict[str, Any], detector: Detector) -> Result:
+def _result(runtime: Runtime, job: Job, measured: Measured, cost: dict[str, Any], detector: Detector) -> Result:
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
     cost = {key: cost.get(key) for key in COST_KEYS} | peaks
     reason, details = "; ".join(measured.remarks) or None, detector.details() | measured.details
-    return Result(job, "done", reason, measured.metrics, cost, environment(), details, measured.replicates)
+    where = environment() | {"device": device_name(runtime.device)}
+    return Result(job, "done", reason, measured.metrics, cost, where, details, measured.replicates)
 
 
 def _extract_seconds(entries: Sequence[CacheEntry]) -> float:
-    """Seconds of the pass that made the entries; layers of one pass share its cost."""
+    """Return the seconds of the passes that made the entries; the layers of one pass share its cost equally."""
     return float(sum(entry.sidecar["seconds"] / entry.sidecar["layers_in_pass"] for entry in entries))
 
 
@@ -232,7 +239,7 @@ log = logging.getLogger("adbench")
 
 
 def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
-    """Return the Result of one of the group's jobs, from features to metrics; pictures to be kept go into `maps`."""
+    """Return the Result of one job of the group, from features to metrics; write its pictures into the folder `maps`."""
     detector, cost = fit(runtime, group.network, group.inputs, job)
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.field(job))
     if group.keep_maps and scores:
@@ -245,42 +252,44 @@ Measure = Callable[[Runtime, Group, Job, Path], Result]
 
 
 def run_group(runtime: Runtime, group: Group, results: ResultStore, run: Measure = measure) -> Iterator[Result]:
-    """Extract what the group lacks in one pass, then run and write its jobs one by one, yielding each result.
+    """Extract the group's missing features in one pass, then run its jobs; write and yield each result.
 
-    A job that another sweep has finished in the meantime is not run again: its result is yielded.
+    Yields the existing result of a job that another sweep has finished in the meantime.
     """
     found = [(job, results.read(job.key)) for job in group.jobs]
     yield from (result for _, result in found if result)
     left = replace(group, jobs=tuple(job for job, result in found if result is None))
     if left.jobs:
-        with heartbeat(results.folder, group_name(left.jobs[0])) as at:
-            yield from _run_rest(runtime, left, results, run, at)
+        with heartbeat(results.folder, group_name(left.jobs[0])) as show_job:
+            yield from _run_rest(runtime, left, results, run, show_job)
 
 
-def _run_rest(runtime: Runtime, group: Group, results: ResultStore, run: Measure, at: Callable[[str], None]) -> Iterator[Result]:
-    first, layers = group.jobs[0], list(dict.fromkeys(layer for job in group.jobs for layer in job.layers))
+def _run_rest(
+    runtime: Runtime, group: Group, results: ResultStore, run: Measure, show_job: Callable[[str], None]
+) -> Iterator[Result]:
+    first = group.jobs[0]
     try:
         for split in ("train", "test"):
             if group.inputs.split(split):
-                features(runtime, group.network, group.inputs, split, layers, first.image_size, first.dtype)
-        layer_times(runtime, group.network, layers, first.image_size, first.dtype)
+                features(runtime, group.network, group.inputs, split, group.layers, first.image_size, first.dtype)
+        layer_times(runtime, group.network, group.layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
         yield from (_written(results, failure(job, error)) for job in group.jobs)
         return
     for index, job in enumerate(group.jobs):
         runtime.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
-        at(job.key)
+        show_job(job.key)
         yield results.read(job.key) or _written(results, _attempt(runtime, group, job, results.maps(job.key), run))
     if group.cache_limit is not None:
-        runtime.store.evict(_entry_keys(group, layers), group.cache_limit)
+        keys = (key for split in ("train", "test") for key in entry_keys(group, split).values())
+        runtime.store.evict(keys, group.cache_limit)
 
 
-def _entry_keys(group: Group, layers: Sequence[str]) -> Iterator[CacheKey]:
-    for split in ("train", "test"):
-        images = split_fingerprint(group.inputs.split(split), group.inputs.facts)
-        for layer in layers:
-            yield entry_key(group.network, images, layer, group.jobs[0].image_size, group.jobs[0].dtype)
+def entry_keys(group: Group, split: str) -> dict[str, CacheKey]:
+    """Return {layer: cache key} of all features that a group needs over a split."""
+    images, job = split_fingerprint(group.inputs.split(split), group.inputs.facts), group.jobs[0]
+    return {layer: entry_key(group.network, images, layer, job.image_size, job.dtype) for layer in group.layers}
 
 
 def _attempt(runtime: Runtime, group: Group, job: Job, maps: Path, run: Measure) -> Result:
@@ -288,13 +297,13 @@ def _attempt(runtime: Runtime, group: Group, job: Job, maps: Path, run: Measure)
         return run(runtime, group, job, maps)
     except UnsupportedError as error:
         return Result(job, "skipped", str(error))
-    except Exception as error:  # one job's failure is a record, and the others go on
+    except Exception as error:  # becomes a failed result, so that the other jobs still run
         log.debug("job failed", exc_info=True)
         return failure(job, error)
 
 
 def failure(job: Job, error: Exception) -> Result:
-    """Return the record of a job that ended in an error."""
+    """Return the failed result of a job that raised an error."""
     text = " ".join(str(error).split()) or type(error).__name__
     if out_of_memory(error):
         return Result(job, "failed", f"out of memory; {ADVICE} ({text[:200]})")
@@ -309,7 +318,7 @@ def _written(results: ResultStore, result: Result) -> Result:
 def extract_layers(
     workspace: Workspace, backbone: str, layers: Sequence[str], weights: str, image_size: int, dtype: str
 ) -> dict[str, Any]:
-    """Extract layers of all images of the categories into the cache; return the entries and the speed of what was not there."""
+    """Extract layers of all images of the categories into the cache; return the entries, and images per second of new ones."""
     description = describe(backbone, workspace.memo)
     names = [name for text in layers for name in parse_layers(text, description)]
     network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([image_size])

@@ -1,6 +1,6 @@
-"""The plan of a sweep: a specification becomes jobs, jobs become groups that share a forward pass. Nothing runs here.
+"""The plan of a sweep: a specification becomes jobs, and jobs that share a forward pass become groups.
 
-Neither importing this module nor planning loads torch, unless a backbone, its weights or a detector is met for the first time.
+Planning loads torch only for a backbone, weights or a detector that the memos in the cache folder do not describe yet.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import Description, describe, parse_layers
+from adbench.backbones.layers import Description, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import Weights
 from adbench.core.errors import WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.subprocess import in_subprocess
+from adbench.features.cache import EXTRACTION_REVISION
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """A detector but for its seed. params: all of them, defaults included."""
+    """A detector without its seed. params: all of them, defaults included."""
 
     detector: str
     params: dict[str, Any]
@@ -37,7 +38,7 @@ class Method:
 
 
 def method_of(detector: Detector, name: str) -> Method:
-    """Return the method of a detector that a user calls `name`."""
+    """Return the method of a detector; `name` as a user writes it."""
     from adbench.detectors import DETECTORS, detector_params
 
     return Method(DETECTORS.canonical(name), detector_params(detector), type(detector).revision)
@@ -46,7 +47,7 @@ def method_of(detector: Detector, name: str) -> Method:
 def find_method(name: str, params: dict[str, Any], answers: Memo) -> Method:
     """Return the method of a detector by its name and some parameters; raise UsageError as `make_detector` does.
 
-    The detector is made, which loads torch, where the answers do not know it.
+    Loads torch if `answers` does not have the method.
     """
     return Method(**answers.to(["method", name, repr(sorted(params.items()))], lambda: asdict(_made(name, params))))
 
@@ -57,19 +58,21 @@ def _made(name: str, params: dict[str, Any]) -> Method:
     return method_of(make_detector(name, params, seed=0), name)
 
 
-NO_WEIGHTS = "missing"
-
-
 @dataclass(frozen=True)
 class Group:
-    """Jobs that share one backbone with its weights, one category and one input size: one forward pass per image."""
+    """Jobs of one category, backbone, weights and input size: they share one forward pass per image."""
 
     inputs: CategoryInputs
     network: Network
     jobs: tuple[Job, ...]
-    fields: dict[str, int]  # analytic receptive field of each layer, in input pixels, where it is known
-    keep_maps: int = 0  # pictures to keep of each job: so many best, worst and false alarms
-    cache_limit: int | None = None  # bytes of features beyond which the group's are deleted when it is finished
+    fields: dict[str, int]  # analytic receptive field of each layer in input pixels, where it is known
+    keep_maps: int = 0  # number of best maps, of worst maps and of false alarms to keep as pictures of each job
+    cache_limit: int | None = None  # bytes; a finished group's features are deleted while the cache is larger
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers of all jobs, each once."""
+        return list(dict.fromkeys(layer for job in self.jobs for layer in job.layers))
 
     @property
     def title(self) -> str:
@@ -77,14 +80,13 @@ class Group:
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
     def field(self, job: Job) -> int | None:
-        """Return the receptive field of a job's layers in input pixels: the largest of them, None if one is not known."""
-        known = [self.fields[layer] for layer in job.layers if layer in self.fields]
-        return max(known) if len(known) == len(job.layers) else None
+        """Return the analytic receptive field of a job's layers in input pixels, None if it is unknown."""
+        return joined_field(self.fields.get(layer) for layer in job.layers)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All groups of a sweep, and the jobs that cannot run, each with its reason and remedy."""
+    """All groups of a sweep, and a skipped result, with reason and remedy, for each job that cannot run."""
 
     name: str
     groups: tuple[Group, ...]
@@ -96,24 +98,24 @@ class Plan:
 
     @property
     def runnable(self) -> int:
-        """How many jobs the groups hold."""
+        """Number of jobs in the groups."""
         return sum(len(group.jobs) for group in self.groups)
 
     def pending(self, results: ResultStore) -> Plan:
-        """Return the plan without jobs that have a result."""
+        """Return the plan without finished jobs."""
         return self.only(lambda job: not results.has(job.key))
 
     def only(self, wanted: Callable[[Job], bool]) -> Plan:
-        """Return the plan without the jobs of its groups that are not `wanted`."""
+        """Return the plan with only those jobs in its groups that are `wanted`."""
         return self._keep(tuple(job for job in group.jobs if wanted(job)) for group in self.groups)
 
     def first(self, limit: int) -> Plan:
-        """Return the plan cut to its first `limit` jobs."""
+        """Return the plan with the first `limit` jobs of its groups."""
         starts = accumulate((len(group.jobs) for group in self.groups), initial=0)
         return self._keep(g.jobs[: max(0, limit - start)] for g, start in zip(self.groups, starts, strict=False))
 
     def keeping(self, maps: int, cache_limit: int | None = None) -> Plan:
-        """Return the plan with so many maps kept of each job, and at most `cache_limit` bytes of finished features."""
+        """Return the plan with `keep_maps` and `cache_limit` of each group set."""
         kept = (replace(group, keep_maps=maps, cache_limit=cache_limit) for group in self.groups)
         return replace(self, groups=tuple(kept))
 
@@ -125,9 +127,9 @@ class Plan:
 def make_plan(
     spec: Spec, inputs: Sequence[CategoryInputs], memo: Path, offline: bool = False, on_step: OnStep = ignore_step
 ) -> Plan:
-    """Return all jobs of `spec` over the categories; `memo` is the folder that remembers traced backbones.
+    """Return all jobs of `spec` over the categories; `memo` is the folder that describes traced backbones.
 
-    Raises UsageError for unknown backbones, layers, weights, detectors and parameters. Missing weights skip their jobs.
+    Raises UsageError for unknown backbones, layers, weights, detectors and parameters. Jobs with missing weights are skipped.
     """
     groups: list[Group] = []
     skipped: list[Result] = []
@@ -147,13 +149,15 @@ def make_plan(
             else:
                 groups.append(Group(item, network, jobs, fields))
     names = [item.category.name for item in inputs]
-    return Plan(digest([asdict(spec), names]), tuple(sorted(groups, key=_order)), tuple(skipped))
+    # category by category, so that decoded files stay in the system's cache
+    groups.sort(key=lambda group: (group.inputs.category.dataset, group.inputs.category.name))
+    return Plan(digest([asdict(spec), names]), tuple(groups), tuple(skipped))
 
 
-def learn_apart(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
-    """Let a process of its own find out what a plan of `spec` needs torch for, unless `memo` holds it.
+def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
+    """Let a subprocess fill `memo` with all answers for which a plan of `spec` would load torch; raise as `make_plan` does.
 
-    Weights that would have to be fetched are left to the plan. Raises what `make_plan` does.
+    Weights are not downloaded.
     """
     on_step(0, 1, "looking at networks and detectors")
     question = ["learnt", asdict(replace(spec, seeds=()))]
@@ -166,17 +170,13 @@ def _learn(spec: Spec, memo: Path) -> bool:
 
 
 def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], method: Method, seed: int, **rest: Any) -> Job:
-    """Return the Job of one cell; `rest` holds image_size, eval_size, dtype and pro_limit."""
+    """Return the Job of one cell under today's extraction; `rest`: image_size, eval_size, dtype and pro_limit."""
     category, weights = inputs.category, network.weights
     return Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,
-        detector=method.detector, params=method.params, revision=method.revision, seed=seed, **rest,
+        detector=method.detector, params=method.params, revision=method.revision, seed=seed, extraction=EXTRACTION_REVISION,
+        **rest,
     )  # fmt: skip
-
-
-def _order(group: Group) -> tuple[str, str]:
-    """Categories one after the other: decoded files stay in the system's cache."""
-    return (group.inputs.category.dataset, group.inputs.category.name)
 
 
 def _network(description: Description, label: str, answers: Memo, offline: bool, on_step: OnStep) -> tuple[Network, str | None]:
@@ -184,4 +184,4 @@ def _network(description: Description, label: str, answers: Memo, offline: bool,
     try:
         return find_network(name, label, answers, offline=offline, on_step=on_step), None
     except WeightsError as error:
-        return Network(name, Weights(label, NO_WEIGHTS, (), (), None)), str(error)
+        return Network(name, Weights(label, "missing", (), (), None)), str(error)

@@ -1,28 +1,34 @@
-"""Sweep specifications: a YAML file, a preset, and overrides from the command line, checked key by key."""
+"""Sweep specifications: a YAML file or a preset, and overrides from the command line, validated against `Spec`."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import yaml
+from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match
-from adbench.types import DTYPES, Size
+from adbench.types import DTYPES
 
 _MAX_BYTES = 1 << 20
+Name = Annotated[str, Meta(min_length=1)]
+Pixels = Annotated[int, Meta(ge=32, le=4096)]
+Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
+_FILLED = Meta(min_length=1)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A name with what belongs to it: a backbone with its layers and weights, or a detector with its parameters."""
+    """A backbone with its own layers and weights, or a detector with its parameters."""
 
-    name: str
-    layers: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ()
+    name: Name
+    layers: tuple[Name, ...] = ()
+    weights: tuple[Name, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -30,20 +36,32 @@ class Choice:
 class Spec:
     """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
 
-    Layers and weights that a backbone has of its own stand in for `layers` and `weights`.
+    A backbone's own layers and weights replace `layers` and `weights`.
     """
 
-    data: str | None = None
-    categories: tuple[str, ...] = ()
-    backbones: tuple[Choice, ...] = (Choice("efficientnet_lite0"),)
-    weights: tuple[str, ...] = ("imagenet",)
-    layers: tuple[str, ...] = ()
-    image_sizes: tuple[int, ...] = (256,)
-    eval_size: Size = 256
-    detectors: tuple[Choice, ...] = (Choice("patchcore"),)
-    seeds: tuple[int, ...] = (0,)
-    dtype: str = "float16"
-    pro_limit: float = 0.3
+    data: Name | None = None
+    categories: tuple[Name, ...] = ()
+    backbones: Annotated[tuple[Choice, ...], _FILLED] = (Choice("efficientnet_lite0"),)
+    weights: tuple[Name, ...] = ("imagenet",)
+    layers: tuple[Name, ...] = ()
+    image_sizes: Annotated[tuple[Pixels, ...], _FILLED] = (256,)
+    eval_size: Pixels | Literal["native"] = 256
+    detectors: Annotated[tuple[Choice, ...], _FILLED] = (Choice("patchcore"),)
+    seeds: Annotated[tuple[Seed, ...], _FILLED] = (0,)
+    dtype: Name = "float16"
+    pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
+
+
+_SINGLE = ("data", "eval_size", "dtype", "pro_limit")  # the values of all other keys are lists
+_CHOICES = {"backbones": ("name", "layers", "weights"), "detectors": ("name", "params")}
+_EXPECTED = {
+    "image_sizes": "pixels from 32 to 4096",
+    "eval_size": "pixels from 32 to 4096 or 'native'",
+    "seeds": "a whole number from 0 on",
+    "pro_limit": "a number above 0 and at most 1",
+    "params": "a mapping of names to values",
+    **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
+}  # of all other keys: a name
 
 
 def preset_names() -> list[str]:
@@ -72,18 +90,21 @@ def read_spec(path: Path) -> str:
 
 
 def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spec:
-    """Return the Spec of a YAML text with `key=value` overrides laid over it; raise UsageError for what does not fit."""
-    content = {} if not text.strip() else _mapping(text, source)
+    """Return the Spec of a YAML text with `key=value` overrides; raise UsageError for what does not fit."""
+    given = {} if not text.strip() else _mapping(text, source)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise UsageError(f"--set '{override}': write key=value, e.g. --set image_sizes=256,320")
-        content[key.strip()] = _value(override, value)
-    spec = Spec()
-    for key, value in content.items():
-        name = match("key", str(key), [f.name for f in fields(Spec)], where=f" in {source}")
-        spec = replace(spec, **{name: _checked(name, value, source)})
-    return spec
+        given[key.strip()] = _value(override, value)
+    known = [f.name for f in fields(Spec)]
+    named = {match("key", str(key), known, where=f" in {source}"): value for key, value in given.items()}
+    content = {key: _normal(key, value, source) for key, value in named.items()}
+    try:
+        spec = msgspec.convert(content, Spec)
+    except msgspec.ValidationError as error:
+        raise _mistake(str(error), content, source) from None
+    return replace(spec, dtype=match("dtype", spec.dtype, DTYPES, where=f" in {source}"))
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
@@ -112,90 +133,44 @@ def _value(override: str, text: str) -> Any:
     return value
 
 
-def _checked(key: str, value: Any, source: str) -> Any:
-    listed = value if isinstance(value, list) else [value]
-    if key in ("data", "dtype"):
-        return _one_of(key, value, DTYPES, source) if key == "dtype" else _text(key, value, source)
-    if key == "pro_limit":
-        return _number(key, value, source)
-    if key == "eval_size":
-        return value if value == "native" else _positive(key, value, source)
-    if key in ("backbones", "detectors"):
-        read = _backbone if key == "backbones" else _detector
-        return _filled(key, tuple(read(item, source) for item in listed), source)
-    if key == "image_sizes":
-        return _filled(key, tuple(_positive(key, item, source) for item in listed), source)
-    if key == "seeds":
-        return _filled(key, tuple(_whole(key, item, source) for item in listed), source)
-    return tuple(_text(key, item, source) for item in listed)
+def _normal(key: str, value: Any, source: str) -> Any:
+    """Return a key's value in its long form: lists as lists, choices as mappings with the keys that they can have."""
+    if key in _SINGLE:
+        return value
+    items = value if isinstance(value, list) else [value]
+    return [_normal_choice(key, item, source) for item in items] if key in _CHOICES else items
 
 
-def _backbone(item: Any, source: str) -> Choice:
-    content = _choice("backbones", ("layers", "weights"), item, source)
-    return Choice(content["name"], layers=_names("layers", content, source), weights=_names("weights", content, source))
-
-
-def _names(part: str, content: dict[str, Any], source: str) -> tuple[str, ...]:
-    value = content.get(part)
-    listed = value if isinstance(value, list) else [value] if value else []
-    return tuple(_text(f"backbones: {part}", item, source) for item in listed)
-
-
-def _detector(item: Any, source: str) -> Choice:
-    content = _choice("detectors", ("params",), item, source)
-    params = content.get("params") or {}
-    if not isinstance(params, dict):
-        raise UsageError(
-            f"{source}: detectors: params of {content['name']} must be a mapping of names to values, not {_kind(params)}"
-        )
-    return Choice(content["name"], params={str(key): value for key, value in params.items()})
-
-
-def _choice(key: str, parts: tuple[str, ...], item: Any, source: str) -> dict[str, Any]:
-    """Return a name, with what was written beside it, as a mapping."""
+def _normal_choice(key: str, item: Any, source: str) -> Any:
     if isinstance(item, str):
         return {"name": item}
     if not isinstance(item, dict) or "name" not in item:
-        form = ", ".join(f"{part}: ..." for part in ("name", *parts))
-        raise UsageError(f"{source}: {key}: write a name, or {{{form}}}, not {_kind(item)}")
-    for extra in item:
-        match("key", str(extra), ["name", *parts], where=f" in {key} of {source}")
-    return item | {"name": _text(f"{key}: name", item["name"], source)}
+        return item  # refused by `convert`
+    for part in item:
+        match("key", str(part), _CHOICES[key], where=f" in {key} of {source}")
+    return {part: _normal_part(part, value) for part, value in item.items()}
 
 
-def _filled(key: str, values: tuple[Any, ...], source: str) -> tuple[Any, ...]:
-    if not values:
-        raise UsageError(f"{source}: {key} is empty; name at least one")
-    return values
+def _normal_part(part: str, value: Any) -> Any:
+    if part == "name":
+        return value
+    if part == "params":
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value or {}
+    return value if isinstance(value, list) else [value] if value else []
 
 
-def _text(key: str, value: Any, source: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"{source}: {key}: expected a name, not {_kind(value)}")
-    return value
-
-
-def _one_of(key: str, value: Any, names: Sequence[str], source: str) -> str:
-    return match(key, _text(key, value, source), names, where=f" in {source}")
-
-
-def _number(key: str, value: Any, source: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-        raise UsageError(f"{source}: {key}: expected a number above 0 and at most 1, not {_kind(value)}")
-    return float(value)
-
-
-def _whole(key: str, value: Any, source: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
-        raise UsageError(f"{source}: {key}: expected a whole number from 0 on, not {_kind(value)}")
-    return value
-
-
-def _positive(key: str, value: Any, source: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 32 <= value <= 4096:
-        extra = " or 'native'" if key == "eval_size" else ""
-        raise UsageError(f"{source}: {key}: expected pixels from 32 to 4096{extra}, not {_kind(value)}")
-    return value
+def _mistake(problem: str, content: Any, source: str) -> UsageError:
+    """Return the error for what `msgspec` found at a path such as `$.backbones[0].layers[1]`."""
+    steps = re.findall(r"\.(\w+)|\[(\d+)\]", problem.rpartition("at `$")[2])
+    value, owner = content, ""
+    for name, index in steps:
+        owner = f" of {value['name']}" if name != "name" and "name" in value else ""
+        value = value[name] if name else value[int(index)]
+    names = [name for name, _ in steps if name]
+    if "of length" in problem and value == []:
+        return UsageError(f"{source}: {names[-1]} is empty; name at least one")
+    where = ": ".join(names) + owner
+    return UsageError(f"{source}: {where}: expected {_EXPECTED.get(names[-1], 'a name')}, not {_kind(value)}")
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""How sweeps stand, from their results folder alone: also while they run, and on another machine than they run on."""
+"""The state of sweeps, read from their results folder alone: while they run, and from any machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ STATES = ("done", "running", "waiting", "skipped", "failed")
 
 
 def status(results: ResultStore, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return how many of the jobs are in which state, in all and by group, and which workers are at work."""
+    """Return the number of jobs in each state, in all and by group, and the running workers.
+
+    Raises DataError if there are no jobs.
+    """
     if not jobs:
         raise DataError(f"no sweep in {results.folder}: it holds no plan; give --out the folder of the sweep")
-    live = [found for _, found, lives in heartbeats(results.folder) if lives]
+    living = [found for _, found, lives in heartbeats(results.folder) if lives]
     states = {result.job.key: str(result.status) for result in results.failures()}
-    states |= {found.job: "running" for found in live if found.job} | dict.fromkeys(results.done(), "done")
+    states |= {found.job: "running" for found in living if found.job} | dict.fromkeys(results.done(), "done")
     groups: dict[str, list[Job]] = {}
     for job in sorted(jobs, key=lambda job: job.group):
         groups.setdefault(group_name(job), []).append(job)
@@ -30,7 +33,7 @@ def status(results: ResultStore, jobs: Sequence[Job]) -> dict[str, Any]:
         "planned": len(jobs),
         **{state: sum(count[state] for count in counts.values()) for state in STATES},
         "out": str(results.folder),
-        "workers": [_worker(found, groups[found.group]) for found in live if found.group in groups],
+        "workers": [_worker(found, groups[found.group]) for found in living if found.group in groups],
         "groups": [_facts(own[0]) | {state: counts[name][state] for state in STATES} for name, own in groups.items()],
     }
 
@@ -40,6 +43,6 @@ def _facts(job: Job) -> dict[str, Any]:
 
 
 def _worker(found: Heartbeat, jobs: list[Job]) -> dict[str, Any]:
-    at = next((job for job in jobs if job.key == found.job), None)
-    now = {"layer": at.layer, "detector": at.detector, "seed": at.seed} if at else dict.fromkeys(("layer", "detector", "seed"))
+    running = next((job for job in jobs if job.key == found.job), None)
+    now = {name: getattr(running, name, None) for name in ("layer", "detector", "seed")}
     return {"host": found.host, "pid": found.pid, "seconds": time.time() - found.started} | _facts(jobs[0]) | now

@@ -1,4 +1,4 @@
-"""Where a command works, and what it finds there: images checked, weights fetched, a place to compute."""
+"""The workspace of a command: it opens and checks images, resolves weights and chooses the device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adbench.backbones.weights import resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.check import Facts, check_files
-from adbench.data.layouts import open_dataset, open_training
+from adbench.data.datasets import open_dataset, open_training
 from adbench.data.pixels import MEMORY
 from adbench.features.cache import FeatureCache
 from adbench.features.runtime import Runtime
@@ -25,7 +25,7 @@ log = logging.getLogger("adbench")
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a command works: data (a folder or `demo`), its categories (none = all), cache folder, device, listener."""
+    """Data (a folder or `demo`), its categories (none = all), cache folder, device, and the receiver of progress."""
 
     data: str
     cache: Path
@@ -36,16 +36,17 @@ class Workspace:
 
     @property
     def memo(self) -> Path:
+        """The folder that describes traced backbones."""
         return self.cache / "backbones"
 
     def runtime(self) -> Runtime:
-        """Return where features go and what computes."""
+        """Return the feature cache and the device as a Runtime."""
         return Runtime(FeatureCache(self.cache / "features"), choose_device(self.device), self.on_step)
 
     def inputs(self, sizes: Sequence[int] = ()) -> list[CategoryInputs]:
-        """Return the categories, every file of theirs decoded once and hashed; DataError names all that is wrong.
+        """Return the categories with all of their files decoded once and hashed; raise DataError that names every bad file.
 
-        `sizes`: of the inputs to come; images that are decoded now need not be decoded for these.
+        sizes: input sizes that follow; pixels are kept in memory for them, so that images are not decoded twice.
         """
         categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
         facts = self._check(categories, sizes)
@@ -55,9 +56,9 @@ class Workspace:
         return check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes))
 
     def single(self, training_only: bool = False, sizes: Sequence[int] = ()) -> CategoryInputs:
-        """Return the one category that the command works on; `training_only`: nothing else of it is listed or read.
+        """Return the only category, checked as in `inputs`; raise UsageError if there are several.
 
-        `sizes` as in `inputs`.
+        training_only: list and read its training images only.
         """
         if len(self.categories) > 1:
             raise UsageError(f"--category: this command takes one category, not {len(self.categories)}")
@@ -69,7 +70,7 @@ class Workspace:
         return CategoryInputs(categories[0], self._check(categories, sizes))
 
     def network(self, backbone: str, weights: str) -> Network:
-        """Return a backbone with its weights, fetched if need be."""
+        """Return a backbone with its weights, which are downloaded if necessary."""
         name = describe(backbone, self.memo).backbone
         return Network(name, resolve(name, weights, offline=self.offline, on_step=self.on_step))
 
@@ -81,7 +82,7 @@ class Workspace:
         return network
 
     def network_at_hand(self, backbone: str) -> Network:
-        """Return a backbone with its ImageNet weights if they need no download, else with random ones."""
+        """Return a backbone with its ImageNet weights if they need no download, else with random weights and a warning."""
         try:
             return replace(self, offline=True).network(backbone, "imagenet")
         except WeightsError:

@@ -1,6 +1,9 @@
-"""Checkpoints in the layout of each publisher: small files, as one value stands for each matrix; BN statistics are whole."""
+"""Checkpoints in the layout of each publisher, in small files: each matrix repeats one value, statistics are complete."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from http.client import HTTPMessage
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -10,7 +13,6 @@ import torch
 from conftest import Run
 from torch import Tensor
 
-from adbench.backbones import weights as module
 from adbench.backbones.families import IMAGENET_MEAN, find
 from adbench.backbones.pretraining import PRETRAININGS
 from adbench.backbones.weights import load, resolve
@@ -62,9 +64,8 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
 
 @pytest.fixture(autouse=True)
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of weights, and a memory without silent hosts."""
+    """An empty folder of weights."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(module, "_silent_hosts", {})
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
@@ -146,7 +147,7 @@ class Evil:
         return (Path.touch, (Path("touched"),))
 
 
-def test_files_that_are_no_checkpoints_are_refused(run: Run, save: Save, state: State, tmp_path: Path, hub: Path) -> None:
+def test_damaged_and_malicious_files_are_refused(run: Run, save: Save, state: State, tmp_path: Path, hub: Path) -> None:
     cut, evil = save("swav", state), tmp_path / "evil.pth"
     cut.write_bytes(cut.read_bytes()[:-5000])
     torch.save(prefixed("module.", state) | {"epoch": Evil()}, evil)
@@ -158,7 +159,7 @@ def test_files_that_are_no_checkpoints_are_refused(run: Run, save: Save, state: 
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_refused_import_leaves_what_is_in_place(run: Run, save: Save, state: State, hub: Path) -> None:
+def test_a_refused_import_keeps_the_file_in_place(run: Run, save: Save, state: State, hub: Path) -> None:
     run("weights", "import", "dino", save("dino", state))
     before = (hub / "dino_resnet50_pretrain.pth").read_bytes()
     assert run("weights", "import", "dino", save("swav", state)).code == 3
@@ -174,7 +175,7 @@ def test_a_damaged_file_in_place_is_one_line_too(run: Run, hub: Path, parts: Pat
     assert "swav_800ep_pretrain.pth.tar: " in answer.err
 
 
-def test_list_and_path_say_what_is_here_and_what_to_do(run: Run, save: Save, state: State, hub: Path) -> None:
+def test_list_and_path_show_present_files_and_the_remedy(run: Run, save: Save, state: State, hub: Path) -> None:
     run("weights", "import", "simclr", save("simclr", state))
     listed = {item["name"]: item for item in run("weights", "list", "--json").json["weights"]}
     assert [name for name, item in listed.items() if item["present"]] == ["simclr"]
@@ -199,24 +200,33 @@ def test_unknown_names_and_other_backbones_are_usage_errors(run: Run) -> None:
     )
 
 
-def test_a_note_tells_a_file_that_is_not_the_publishers(run: Run, save: Save, state: State) -> None:
+def test_a_file_that_is_not_the_publishers_is_noted(run: Run, save: Save, state: State) -> None:
     answer = run("weights", "import", "supervised", save("supervised", state))
     assert "is not the file that its publisher names (SHA-256 " in answer.err
 
 
-def test_a_host_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_a_host_that_does_not_answer_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [0.0], []
 
-    def silent(url: str, **_: Any) -> None:
+    def silent(url: str, timeout: float) -> None:
         asked.append(url)
+        clock[0] += timeout
         raise URLError(TimeoutError("timed out"))
 
     monkeypatch.setattr("urllib.request.urlopen", silent)
-    monkeypatch.setattr(module, "_SLOW_S", -1.0)
-    for name in ("moco", "swav", "sela"):
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    for name in ("first", "second", "third"):
+        made = replace(PRETRAININGS.get("moco"), name=name, file=name, url=f"https://silent.example/{name}")
+        monkeypatch.setitem(PRETRAININGS.items(), name, made)
         with pytest.raises(WeightsError, match=rf"cannot be downloaded \(timed out\); .* import {name} FILE"):
             resolve("resnet50", name)
-    assert len(asked) == 1
+    assert asked == ["https://silent.example/first"]
+
+
+class Reply(BytesIO):
+    """A server's answer without a length."""
+
+    headers = HTTPMessage()
 
 
 def test_a_download_is_loaded_before_it_is_put_into_place(
@@ -224,8 +234,7 @@ def test_a_download_is_loaded_before_it_is_put_into_place(
 ) -> None:
     served = {"swav": save("dino", state), "dino": save("dino", state)}
     for name, path in served.items():
-        content = path.read_bytes()
-        monkeypatch.setattr(module, "_blocks", lambda _, content=content: iter([(content, len(content))]))
+        monkeypatch.setattr("urllib.request.urlopen", lambda *_, path=path, **__: Reply(path.read_bytes()))
         if name == "swav":
             with pytest.raises(WeightsError, match="is not there and its download is not it; get it from https"):
                 resolve("resnet50", name)
@@ -234,7 +243,7 @@ def test_a_download_is_loaded_before_it_is_put_into_place(
     assert [path.name for path in hub.iterdir()] == ["dino_resnet50_pretrain.pth"]
 
 
-def test_a_sweep_skips_what_is_missing_and_says_what_to_do(run: Run, parts: Path, save: Save, state: State) -> None:
+def test_a_sweep_skips_missing_weights_with_the_remedy(run: Run, parts: Path, save: Save, state: State) -> None:
     run("weights", "import", "swav", save("swav", state))
     Path("spec.yaml").write_text(
         "backbones: [resnet50]\nweights: [moco, swav, simclr, random]\nlayers: [layer1.2.relu_2]\n"

@@ -17,8 +17,9 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import SqueezeExcitation
 
-from adbench.backbones.receptive_field import EstimatedField, analytic, analytic_all, estimated, estimated_all, figure, relative
-from adbench.backbones.receptive_field.gradient import _lean_norms, bounding_box
+from adbench.backbones.receptive_field.figure import figure
+from adbench.backbones.receptive_field.graph import AnalyticField, analytic
+from adbench.backbones.receptive_field.measure import EstimatedField, LeanNorms, Measure, bounding_box, estimated
 from adbench.core.errors import DataError, UsageError
 
 RESNET = {"layer1.2.relu_2": 35, "layer2.3.relu_2": 91, "layer3.5.relu_2": 267, "layer4.2.relu_2": 427}
@@ -62,8 +63,12 @@ def traced(network: nn.Module, layer: str) -> GraphModule:
     return create_feature_extractor(network.eval(), {layer: layer})
 
 
+def exact(module: GraphModule, layer: str) -> AnalyticField:
+    return analytic(module, [layer])[layer]
+
+
 def cut_global_paths(module: nn.Module) -> None:
-    """Stop gradients at the pooled values of squeeze-excitation, the path that the analytic field leaves out."""
+    """Stop gradients at the pooled values of squeeze-excitation, which the analytic field ignores."""
     for part in module.modules():
         if isinstance(part, SqueezeExcitation):
             part.avgpool.register_forward_hook(lambda module, args, output: output.detach())
@@ -77,17 +82,17 @@ def support(module: nn.Module, layer: str, size: int, draws: int = 4) -> tuple[l
     for _ in range(draws):
         image = torch.randn(1, 3, size, size, dtype=torch.float64, requires_grad=True)
         values = module(image)[layer]
-        centre = values.shape[2] // 2
-        cell = values[0, :, centre, centre]
+        center = values.shape[2] // 2
+        cell = values[0, :, center, center]
         (gradient,) = torch.autograd.grad((cell * torch.randn_like(cell)).sum(), image)
         reached |= gradient[0].ne(0).any(0)
     ys, xs = reached.any(1).nonzero(), reached.any(0).nonzero()
-    return [int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1], centre
+    return [int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1], center
 
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet201", "efficientnet_b5"])
 def test_analytic_fields_of_table_2(name: str) -> None:
-    fields = analytic_all(extractor(name, *TABLE_2[name]))
+    fields = analytic(extractor(name, *TABLE_2[name]))
     assert {layer: field.size for layer, field in fields.items()} == TABLE_2[name]
     assert [field.stride for field in fields.values()] == [4, 8, 16, 32]
     assert [field.offset for field in fields.values()] == ([0, 2, 6, 14] if name == "densenet201" else [0, 0, 0, 0])
@@ -95,7 +100,7 @@ def test_analytic_fields_of_table_2(name: str) -> None:
 
 
 def test_analytic_fields_of_a_network_with_same_padding() -> None:
-    fields = analytic_all(lite0(*LITE0))
+    fields = analytic(lite0(*LITE0))
     assert {layer: field.size for layer, field in fields.items()} == LITE0
     assert [(field.stride, field.offset) for field in fields.values()] == [(4, 3), (8, 7), (16, 15), (32, 31)]
 
@@ -103,7 +108,7 @@ def test_analytic_fields_of_a_network_with_same_padding() -> None:
 @pytest.mark.parametrize(("name", "layer", "size"), SUPPORTS, ids=[s[0] for s in SUPPORTS])
 def test_analytic_field_is_the_support_of_the_gradient(name: str, layer: str, size: int) -> None:
     module = extractor(name, layer)
-    field = analytic(module, layer)
+    field = exact(module, layer)
     box, cell = support(module, layer, size)
     assert (box[2] - box[0], box[3] - box[1]) == (field.width, field.height)
     assert (box[0] + box[2] - 1) / 2 == field.stride * cell + field.offset
@@ -111,7 +116,7 @@ def test_analytic_field_is_the_support_of_the_gradient(name: str, layer: str, si
 
 def test_same_padding_lies_where_the_gradient_does() -> None:
     module = lite0("blocks.2.1.add")
-    field = analytic(module, "blocks.2.1.add")
+    field = exact(module, "blocks.2.1.add")
     box, cell = support(module, "blocks.2.1.add", 128)
     assert box[2] - box[0] == field.size == 67
     assert (box[0] + box[2] - 1) / 2 == 8 * cell + 7
@@ -139,7 +144,7 @@ class Functions(nn.Module):
 def test_functions_and_methods_follow_the_gradient() -> None:
     torch.manual_seed(0)
     module = traced(Functions(), "transpose_1")
-    field = analytic(module, "transpose_1")
+    field = exact(module, "transpose_1")
     assert (field.height, field.width, field.stride, field.global_path) == (7, 15, 4, True)
     box, cell = support(module, "transpose_1", 48)
     assert (box[3] - box[1], box[2] - box[0]) == (7, 15)
@@ -171,11 +176,11 @@ class Sequence(nn.Module):
 def test_unknown_operations_are_named(part: nn.Module, operation: str | None) -> None:
     module = traced(Sequence(nn.Conv2d(3, 4, 3), part, nn.ReLU()), "third")
     if operation is None:
-        assert analytic(module, "third").size == 3
+        assert exact(module, "third").size == 3
         return
     node = "flip" if operation == "flip" else "second"
     with pytest.raises(UsageError) as caught:
-        analytic(module, "third")
+        exact(module, "third")
     assert str(caught.value) == (
         f"layer 'third': no rule for the receptive field of operation '{operation}' at node '{node}'; "
         "choose a layer in front of it"
@@ -188,69 +193,68 @@ def test_a_join_of_two_strides_is_refused() -> None:
             return x[:, :, ::2, ::2] + functional.max_pool2d(x, 1)[:, :, :128, :160]
 
     with pytest.raises(UsageError, match=r"operation 'add' at node 'add': maps of different strides or layouts are joined"):
-        analytic(traced(Join(), "add"), "add")
+        exact(traced(Join(), "add"), "add")
 
 
 def test_layers_that_are_no_maps_are_refused() -> None:
     module = extractor("resnet18", "avgpool")
     with pytest.raises(UsageError, match=r"^layer 'avgpool' is no feature map \(computed from the whole image"):
-        analytic(module, "avgpool")
+        exact(module, "avgpool")
     with pytest.raises(UsageError, match="unknown layer 'avgpol'; did you mean 'avgpool'"):
-        analytic(module, "avgpol")
+        exact(module, "avgpol")
     with pytest.raises(UsageError, match="unknown layer 'avgpol'; did you mean 'avgpool'"):
-        estimated(module, "avgpol", input_size=64)
+        estimated(module, ["avgpol"], Measure(64))
     tokens = traced(Sequence(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.ReLU()), "third")
     with pytest.raises(UsageError, match=r"layer 'third' is no feature map \(shape \(1, 4, 3844\)\)"):
-        estimated(tokens, "third", input_size=64)
+        estimated(tokens, ["third"], Measure(64))
 
 
 def test_estimates_lie_between_stride_and_analytic_field_and_grow() -> None:
     module = extractor("resnet50", *list(RESNET)[:3])
-    exact, fields = analytic_all(module), estimated_all(module, input_size=320)
+    analytic_fields, fields = analytic(module), estimated(module, measure=Measure(320))
     boxes = [field.px for field in fields.values()]
     assert boxes == sorted(set(boxes))
     assert not any(field.saturated for field in fields.values())
-    assert all(exact[layer].size / 2 < field.px <= exact[layer].size for layer, field in fields.items())
-    again = estimated(module, "layer1.2.relu_2", input_size=320)
-    assert again == fields["layer1.2.relu_2"]
+    assert all(analytic_fields[layer].size / 2 < field.px <= analytic_fields[layer].size for layer, field in fields.items())
+    assert estimated(module, ["layer1.2.relu_2"], Measure(320))["layer1.2.relu_2"] == fields["layer1.2.relu_2"]
 
 
 def test_a_field_larger_than_the_input_is_saturated() -> None:
-    field = estimated(extractor("resnet18", "layer2.1.relu_1"), "layer2.1.relu_1", input_size=64, margin=4)
+    (field,) = estimated(extractor("resnet18", "layer2.1.relu_1"), measure=Measure(64, margin=4)).values()
     assert field.saturated
     assert field.px <= 56
 
 
 def test_an_empty_image_through_random_weights_measures_nothing() -> None:
-    field = estimated(extractor("resnet18", "layer1.1.relu_1"), "layer1.1.relu_1", input_size=96, image="zeros")
+    (field,) = estimated(extractor("resnet18", "layer1.1.relu_1"), measure=Measure(96, image="zeros")).values()
     assert (field.px, field.bbox, field.saturated) == (0, (0, 0, 0, 0), False)
 
 
 def test_absolute_norms_are_those_that_max_divides() -> None:
     module = extractor("resnet18", "layer1.1.relu_1")
-    absolute = estimated(module, "layer1.1.relu_1", input_size=96, normalize="none")
-    shown = estimated(module, "layer1.1.relu_1", input_size=96)
+    (absolute,) = estimated(module, measure=Measure(96, normalize="none")).values()
+    (shown,) = estimated(module, measure=Measure(96)).values()
     np.testing.assert_allclose(absolute.gradient / absolute.gradient.max(), shown.gradient)
 
 
 def test_signs_keep_what_a_sum_over_channels_cancels() -> None:
     module = extractor("convnext_tiny", "features.2.0.permute_1")
-    field = estimated(module, "features.2.0.permute_1", input_size=128, normalize="none")
-    assert field.px == 4  # the blocks in front of it start with a layer scale of 1e-6
+    (field,) = estimated(module, measure=Measure(128, normalize="none")).values()
+    assert field.px == 4  # the previous blocks start with a layer scale of 1e-6
 
 
 def test_parameters_are_thawed_again_and_gradients_left_alone() -> None:
     module = extractor("resnet18", "layer1.1.relu_1")
-    estimated(module, "layer1.1.relu_1", input_size=64)
+    estimated(module, measure=Measure(64))
     assert all(p.requires_grad and p.grad is None for p in module.parameters())
 
 
-def test_lean_batch_normalisation_is_batch_normalisation() -> None:
+def test_lean_batch_normalization_equals_torchs() -> None:
     norm = nn.BatchNorm2d(5).eval()
     for value in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
         value.uniform_(0.5, 2)
     x = torch.randn(2, 5, 7, 7)
-    with _lean_norms():
+    with LeanNorms():
         lean = norm(x)
     torch.testing.assert_close(lean, norm(x))
 
@@ -276,13 +280,8 @@ def test_bounding_box_by_hand() -> None:
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        estimated(nn.Identity(), "x", **options)  # type: ignore[arg-type]
+        Measure(**options)  # type: ignore[arg-type]
     assert str(caught.value) == message
-
-
-def test_relative_field_is_a_fraction_of_the_image() -> None:
-    assert relative(128, 256) == 0.5
-    assert relative(512, 256) == 2
 
 
 def field_of(box: tuple[int, int, int, int]) -> EstimatedField:
@@ -293,8 +292,8 @@ def field_of(box: tuple[int, int, int, int]) -> EstimatedField:
 
 def test_figure_has_a_panel_and_a_box_for_every_layer(tmp_path: Path) -> None:
     backend = matplotlib.rcParams._get_backend_or_none()
-    figure([field_of((28, 28, 36, 36)), field_of((8, 8, 56, 56))], tmp_path / "f.png", title="both")
-    figure([field_of((28, 28, 36, 36))], tmp_path / "f.svg")
+    figure([(field_of((28, 28, 36, 36)), None), (field_of((8, 8, 56, 56)), None)], tmp_path / "f.png", title="both")
+    figure([(field_of((28, 28, 36, 36)), None)], tmp_path / "f.svg")
     assert matplotlib.rcParams._get_backend_or_none() == backend
     pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
     red = (pixels[..., 0] - pixels[..., 1]) > 100
@@ -305,6 +304,6 @@ def test_figure_has_a_panel_and_a_box_for_every_layer(tmp_path: Path) -> None:
 
 def test_figures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs a layer and one of the suffixes \.png, \.svg, \.pdf"):
-        figure([field_of((1, 1, 2, 2))], tmp_path / "f.bmp")
+        figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "f.bmp")
     with pytest.raises(DataError, match=r"cannot be written \(No such file or directory\); choose another path"):
-        figure([field_of((1, 1, 2, 2))], tmp_path / "none" / "f.png")
+        figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "none" / "f.png")

@@ -1,4 +1,6 @@
+import json
 import pickle
+from dataclasses import replace
 from http.client import HTTPMessage
 from io import BytesIO
 from pathlib import Path
@@ -8,9 +10,8 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from adbench.backbones import weights as module
-from adbench.backbones.families import WeightsFile, find
-from adbench.backbones.weights import load, read_checkpoint, resolve
+from adbench.backbones.families import find
+from adbench.backbones.weights import Weights, load, read_checkpoint, resolve
 from adbench.core.errors import UsageError, WeightsError
 
 
@@ -149,13 +150,22 @@ def test_a_download_is_verified_before_it_is_put_into_place(hub: Path, monkeypat
     assert not list(hub.iterdir())
 
 
-def test_a_download_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_arrives_and_reports_its_progress(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = find("resnet18")[0]
+    published = replace(family.weights_file("resnet18", "imagenet"), sha256_prefix="ed7002b439e9ac84")
+    monkeypatch.setattr(family, "weights_file", lambda *_: published)
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Reply(b"content", 7))
     steps: list[tuple[int, int, str]] = []
-    file = WeightsFile(tmp_path / "w.pth", "https://example.org/w.pth", sha256_prefix="ed7002b439e9ac84")
-    module._fetch("net", "label", file, False, lambda *step: steps.append(step))
-    assert file.path.read_bytes() == b"content"
-    assert steps == [(7, 7, "downloading w.pth")]
+    weights = resolve("resnet18", "imagenet", on_step=lambda *step: steps.append(step))
+    assert weights.path == hub / "resnet18-f37072fd.pth"
+    assert weights.path.read_bytes() == b"content"
+    assert steps == [(7, 7, "downloading resnet18-f37072fd.pth")]
+
+
+@pytest.mark.parametrize("label", ["random", "imagenet"])
+def test_weights_survive_json(label: str) -> None:
+    weights = resolve("efficientnet_lite0", label, offline=True)
+    assert Weights.from_record(json.loads(json.dumps(weights.record()))) == weights
 
 
 def test_a_damaged_file_in_place_is_named(hub: Path) -> None:

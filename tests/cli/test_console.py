@@ -1,6 +1,7 @@
 """What a terminal shows while work goes on."""
 
 import io
+import json
 import re
 
 import pytest
@@ -19,7 +20,7 @@ def last_frame(monkeypatch: pytest.MonkeyPatch, *steps: tuple[int, int, str]) ->
     monkeypatch.setattr(console, "_quiet", False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with console.progress() as (on_step, _):
+    with console.progress() as on_step:
         for step in steps:
             on_step(*step)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
@@ -34,3 +35,24 @@ def test_a_note_that_tells_the_loss_does_not_restart_the_time_left(monkeypatch: 
 def test_another_activity_starts_the_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = last_frame(monkeypatch, (7, 8, "first"), (8, 8, "first"), (2, 8, "second"))
     assert re.search(r"^second .* 2/8 0:00:\d\d -:--:--$", frame)
+
+
+def test_color_needs_a_terminal_and_no_veto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert console.has_color(Terminal())
+    assert not console.has_color(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not console.has_color(Terminal())
+
+
+def test_no_bar_is_drawn_when_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setattr(console, "_quiet", True)
+    with console.progress() as on_step:
+        on_step(1, 2, "working")
+    assert terminal.getvalue() == ""
+
+
+def test_json_has_null_for_values_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    console.answer_json({1: [float("nan"), (float("inf"), 0.5)]})
+    assert json.loads(capsys.readouterr().out) == {"1": [None, [None, 0.5]]}

@@ -25,7 +25,7 @@ def test_a_signal_ends_a_command_with_the_line_that_resumes_it(program: str, sen
     process.send_signal(sent)
     _, err = process.communicate(timeout=300)
     assert process.returncode == code
-    assert err == f"adbench: error: {name}; what is done is kept, go on with: adbench sweep --out 'my results'\n"
+    assert err == f"adbench: error: {name}; finished work is kept, resume with: adbench sweep --out 'my results'\n"
 
 
 def test_handlers_are_put_back() -> None:

@@ -53,7 +53,8 @@ class Sweeps:
         """Wait until a worker is at a job of this detector; return its process id."""
 
         def look() -> int | None:
-            jobs = json.loads(next((self.folder / name / "plans").glob("*.json")).read_text())["jobs"]
+            lines = next((self.folder / name / "plans").glob("*.jsonl")).read_text().splitlines()[1:]
+            jobs = {job["key"]: job for job in map(json.loads, lines)}
             for path in (self.folder / name / "running").glob("*.json"):
                 sign = json.loads(path.read_text())
                 if sign["pid"] != other_than and sign["job"] and jobs[sign["job"]]["detector"] == detector:

@@ -63,7 +63,7 @@ def test_a_signal_ends_the_sweep_and_its_tasks(
     sweep = sweeps.start(name, *cluster.options)
     worker = sweeps.worker_at(name, "fastflow")
     sweep.send_signal(sent)
-    assert f"{name}; what is done is kept, go on with: adbench sweep --spec" in summary(sweep, code)["err"]
+    assert f"{name}; finished work is kept, resume with: adbench sweep --spec" in summary(sweep, code)["err"]
     until(lambda: not Path(f"/proc/{worker}").exists())
     assert sweeps.run(name, *cluster.options)["failed"] == 0
     assert sweeps.metrics(name) == reference

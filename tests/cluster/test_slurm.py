@@ -76,7 +76,7 @@ def test_an_interrupt_takes_the_tasks_out_of_the_queue(sweeps: Sweeps, reference
     sweep = sweeps.start("stopped", "--executor", "slurm")
     sweeps.worker_at("stopped", "patchcore")
     sweep.send_signal(signal.SIGINT)
-    assert "interrupted; what is done is kept, go on with: adbench sweep --spec" in summary(sweep, code=130)["err"]
+    assert "interrupted; finished work is kept, resume with: adbench sweep --spec" in summary(sweep, code=130)["err"]
     until(lambda: not queue(sweeps))
     assert sweeps.run("stopped", "--executor", "slurm")["failed"] == 0
     assert sweeps.metrics("stopped") == reference

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import opened_paths
 from PIL import Image
 
 from adbench.core.errors import DataError, UsageError
-from adbench.data import check
 from adbench.data.check import category_fingerprint, check_files, split_fingerprint
-from adbench.data.layouts import DATASETS, Dataset, open_dataset, open_training
+from adbench.data.datasets import open_dataset, open_training
+from adbench.data.layouts import DATASETS, Dataset
 
 REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
 
@@ -60,7 +61,7 @@ def test_training_alone_leaves_the_test_folders_unlisted(tmp_path, monkeypatch):
     assert [(c.dataset, c.name, c.train, c.test) for c in found] == [("mvtec", "nail", whole[1].train, ())]
 
 
-def test_hidden_and_other_files_are_no_images(tmp_path):
+def test_hidden_and_other_files_are_skipped(tmp_path):
     mvtec(tmp_path)
     for name in (".DS_Store", "._000.png", "Thumbs.db", "readme.txt"):
         (tmp_path / "bolt/train/good" / name).write_text("x")
@@ -74,7 +75,7 @@ def test_a_single_category_is_the_same_as_within_its_dataset(tmp_path):
     assert opened(tmp_path / "bolt") == opened(tmp_path)
 
 
-def test_a_relative_folder_has_its_real_name(tmp_path, monkeypatch):
+def test_a_category_given_as_a_relative_folder_has_its_real_name(tmp_path, monkeypatch):
     monkeypatch.chdir(mvtec(tmp_path) / "bolt")
     assert open_dataset(".", tmp_path)[0].name == "bolt"
 
@@ -93,7 +94,7 @@ def test_loco_has_a_folder_of_masks_per_image(tmp_path):
     assert opened(tmp_path)[0].test[0].masks == masks
 
 
-def test_masks_go_by_name_not_by_order(tmp_path):
+def test_masks_are_matched_by_name_not_by_order(tmp_path):
     mvtec(tmp_path)
     put(tmp_path / "bolt/test/cut/zzz.png")
     put(tmp_path / "bolt/ground_truth/cut/aaa_mask.png")  # belongs to no image
@@ -113,7 +114,7 @@ def test_good_images_alone_are_enough(tmp_path):
     assert opened(tmp_path)[0].test == ()
 
 
-def test_mvtec_ad_2_goes_before_mvtec_ad(tmp_path):
+def test_mvtec_ad_2_takes_precedence_over_mvtec_ad(tmp_path):
     put(tmp_path / "can/train/good/0.png"), put(tmp_path / "can/test_private/0.png")
     put(tmp_path / "can/test_public/good/0.png"), put(tmp_path / "can/test_public/bad/1.png")
     mask = put(tmp_path / "can/test_public/ground_truth/bad/1_mask.png")
@@ -161,7 +162,7 @@ def test_a_visa_csv_of_other_columns_is_refused(tmp_path):
                                 "mask; get it again")  # fmt: skip
 
 
-def test_chosen_categories_come_once_in_the_order_asked_for(tmp_path):
+def test_chosen_categories_come_once_and_in_the_given_order(tmp_path):
     mvtec(tmp_path, "bolt", "metal_nut", "tile")
     assert [c.name for c in opened(tmp_path)] == ["bolt", "metal_nut", "tile"]
     assert [c.name for c in opened(tmp_path, "tile", "Metal-Nut", "tile")] == ["tile", "metal_nut"]
@@ -176,7 +177,7 @@ def test_an_unknown_category_gets_the_nearest_name(tmp_path, name, hint):
     assert str(error.value) == f"unknown category '{name}' in {tmp_path}; {hint}"
 
 
-def test_of_many_categories_all_are_named(tmp_path):
+def test_without_a_near_name_all_categories_are_listed(tmp_path):
     names = [f"part{k:02d}" for k in range(15)]
     with pytest.raises(UsageError) as error:
         opened(mvtec(tmp_path, *names), "zzz")
@@ -216,7 +217,7 @@ def test_check_gives_digest_and_size_of_every_file(tmp_path):
     assert steps[-1] == (5, 5, "checking files")
 
 
-def test_one_problem_is_said_plainly(tmp_path):
+def test_one_problem_is_the_whole_message(tmp_path):
     mvtec(tmp_path)
     mask = put(tmp_path / "bolt/ground_truth/cut/000_mask.png", size=(6, 5))
     with pytest.raises(DataError) as error:
@@ -239,7 +240,7 @@ def test_all_problems_are_counted_and_the_first_ten_named(tmp_path):
     assert (len(problems), more) == (9, "and 3 more")
 
 
-def test_a_file_that_went_away_is_named(tmp_path):
+def test_a_file_deleted_meanwhile_is_named(tmp_path):
     categories = opened(mvtec(tmp_path))
     path = tmp_path / "bolt/test/good/000.png"
     path.unlink()
@@ -248,21 +249,16 @@ def test_a_file_that_went_away_is_named(tmp_path):
     assert str(error.value) == f"cannot read image {path}: No such file or directory; replace or remove it"
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """The files that are decoded from here on."""
-    files, decode = [], check._decode
-    monkeypatch.setattr(check, "_decode", lambda path, *rest: (files.append(path.name), decode(path, *rest))[1])
-    return files
-
-
-def test_a_second_check_decodes_nothing_but_what_has_changed(tmp_path, decoded):
+def test_a_second_check_reads_only_changed_files(tmp_path):
     memo, categories = tmp_path / "cache/files.json", opened(mvtec(tmp_path))
     facts = check_files(categories, memo)
-    decoded.clear()
-    assert check_files(categories, memo) == facts and not decoded
-    put(tmp_path / "bolt/train/good/001.png", 77)
-    assert check_files(categories, memo) != facts and decoded == ["001.png"]
+    with opened_paths() as read:
+        assert check_files(categories, memo) == facts
+    assert not [path for path in read if path.endswith(".png")]
+    changed = put(tmp_path / "bolt/train/good/001.png", 77)
+    with opened_paths() as read:
+        assert check_files(categories, memo) != facts
+    assert [path for path in read if path.endswith(".png")] == [str(changed)]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": [1, 2, 3, 4, 5]}'])
@@ -279,7 +275,7 @@ def fingerprints(root: Path) -> tuple[str, str]:
     return split_fingerprint(category.train, facts), category_fingerprint(category, facts)
 
 
-def test_fingerprints_do_not_know_where_the_data_lie(tmp_path):
+def test_fingerprints_do_not_depend_on_the_folder(tmp_path):
     before = fingerprints(mvtec(tmp_path / "a"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert fingerprints(tmp_path / "b") == before
@@ -292,7 +288,7 @@ def test_fingerprints_do_not_know_where_the_data_lie(tmp_path):
     (lambda d: put(d / "ground_truth/cut/000_mask.png", 1), False),
     (lambda d: shutil.rmtree(d / "ground_truth"), False),
 ])  # fmt: skip
-def test_fingerprints_tell_every_change(tmp_path, change, train_too):
+def test_fingerprints_change_with_every_file(tmp_path, change, train_too):
     train, whole = fingerprints(mvtec(tmp_path))
     change(tmp_path / "bolt")
     changed_train, changed_whole = fingerprints(tmp_path)

@@ -1,4 +1,4 @@
-"""The generated dataset: reproducible, honest masks, and whole or not there."""
+"""The generated dataset: reproducible, with exact masks, and written completely or not at all."""
 
 import shutil
 
@@ -9,8 +9,9 @@ from scipy.ndimage import label
 
 from adbench.core.errors import DataError
 from adbench.data.check import check_files
+from adbench.data.datasets import open_dataset
 from adbench.data.demo.drawing import SIZE
-from adbench.data.layouts import demo, open_dataset
+from adbench.data.layouts import demo
 
 KINDS = [(category, kind) for category, (_, kinds) in demo.CATEGORIES.items() for kind in kinds]
 
@@ -24,11 +25,11 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize(("category", "kind"), KINDS)
 def test_a_mask_is_where_the_image_has_changed(monkeypatch, category, kind):
-    clean = []
-    photograph = demo.photograph
-    monkeypatch.setattr(demo, "photograph", lambda *args: (clean.append(photograph(*args)), clean[-1])[1])
     image, mask = demo.draw(category, "test", kind, 1)
-    changed = (image != clean[0]).any(axis=2)
+    monkeypatch.setitem(demo.CATEGORIES[category][1], kind, lambda part, rng, severity: part.image)
+    clean, empty = demo.draw(category, "test", kind, 1)
+    changed = (image != clean).any(axis=2)
+    assert not empty.any()
     assert mask.dtype == bool and 12 <= mask.sum() < 0.2 * SIZE**2
     assert not changed[~mask].any() and changed[mask].mean() > 0.8
     assert np.bincount(label(mask, np.ones((3, 3)))[0].ravel())[1:].min() >= 12
@@ -58,16 +59,19 @@ def test_the_bytes_are_the_same_every_time(tmp_path, small):
     assert files[0] == files[1] and len(files[0]) == 10
 
 
-def test_what_is_there_is_not_drawn_again(tmp_path, small, monkeypatch):
-    folder = demo.Demo("demo").generate(tmp_path)
-    monkeypatch.setattr(demo, "draw", None)
-    assert demo.Demo("demo").generate(tmp_path) == folder
+def test_an_existing_dataset_is_not_drawn_again(tmp_path, small):
+    folder, steps = demo.Demo("demo").generate(tmp_path), []
+    assert demo.Demo("demo").generate(tmp_path, lambda *step: steps.append(step)) == folder
+    assert not steps
 
 
-def test_a_killed_or_damaged_generation_is_made_again(tmp_path, small, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(demo, "_save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        demo.Demo("demo").generate(tmp_path)
+def test_a_killed_or_damaged_generation_is_made_again(tmp_path, small):
+    def interrupt(done, total, note):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.Demo("demo").generate(tmp_path, interrupt)
     assert list(tmp_path.iterdir()) == []
     folder = demo.Demo("demo").generate(tmp_path)
     shutil.rmtree(folder / "nut/test/rust")
@@ -75,16 +79,13 @@ def test_a_killed_or_damaged_generation_is_made_again(tmp_path, small, monkeypat
     assert (folder / "nut/test/rust/000.png").exists() and list(tmp_path.iterdir()) == [folder]
 
 
-def test_the_folder_of_a_faster_process_is_kept(tmp_path, small, monkeypatch):
-    write = demo.write
+def test_the_folder_of_a_faster_process_is_kept(tmp_path, small):
+    def overtake(done, total, note):
+        if done == total:
+            demo.write(tmp_path / "demo-v1")
+            Image.new("L", (2, 2)).save(tmp_path / "demo-v1/winner.png")
 
-    def slow(folder, on_step):
-        write(folder, on_step)
-        write(tmp_path / "demo-v1")
-        Image.new("L", (2, 2)).save(tmp_path / "demo-v1/winner.png")
-
-    monkeypatch.setattr(demo, "write", slow)
-    assert (demo.Demo("demo").generate(tmp_path) / "winner.png").exists()
+    assert (demo.Demo("demo").generate(tmp_path, overtake) / "winner.png").exists()
     assert len(list(tmp_path.iterdir())) == 1
 
 

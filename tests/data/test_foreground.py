@@ -1,4 +1,4 @@
-"""Objects are found before calm backgrounds of any brightness; textures are not taken for objects."""
+"""Objects are found in front of plain backgrounds of any brightness; textures are not mistaken for objects."""
 
 from pathlib import Path
 
@@ -32,8 +32,8 @@ TEXTURES = {
 
 
 def photograph(light: np.ndarray, seed: int = 0, noise: float = 4) -> np.ndarray:
-    coloured = light[..., None] * (1, 0.95, 0.9) + np.random.default_rng(seed).normal(0, noise, (*SHAPE, 3))
-    return np.clip(coloured, 0, 255).astype(np.uint8)
+    colored = light[..., None] * (1, 0.95, 0.9) + np.random.default_rng(seed).normal(0, noise, (*SHAPE, 3))
+    return np.clip(colored, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -55,7 +55,7 @@ def samples(folder: Path, lights: list[np.ndarray]) -> list[Sample]:
     return [Sample(path, path.name) for path in sorted(folder.iterdir())]
 
 
-def test_an_image_out_of_line_takes_what_the_others_have_in_common(tmp_path):
+def test_an_atypical_image_takes_the_foreground_of_the_others(tmp_path):
     disc = np.where(OBJECTS["disc"], 60.0, 200.0)
     foreground = learn_foreground(samples(tmp_path, [disc, disc, disc, TEXTURES["noise"]]))
     common = foreground.of(photograph(TEXTURES["noise"]))

@@ -1,4 +1,4 @@
-"""New images as they are named: files, folders, links, and names for their pictures."""
+"""Images given as files, folders and links, and names for their pictures."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_a_folder_is_walked_in_order(folder: Path) -> None:
     assert names(folder) == ["a.tif", "b/1.png", "b/deep/er/2.JPG", "out/x.png"]
 
 
-def test_the_own_output_is_no_input(folder: Path) -> None:
+def test_the_output_folder_is_skipped(folder: Path) -> None:
     assert names(folder, leave_out=folder / "out") == ["a.tif", "b/1.png", "b/deep/er/2.JPG"]
 
 
@@ -42,7 +42,7 @@ def test_links_are_followed_once(folder: Path) -> None:
     assert names(folder / "b") == ["1.png", "deep/er/2.JPG", "loop/a.tif", "loop/out/x.png"]
 
 
-def test_pictures_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+def test_pictures_of_the_same_name_are_numbered(tmp_path: Path) -> None:
     files = ["a/1.png", "b/1.jpg", "c/1-2.png", "d/1.PNG", "e/1.bmp"]
     for name in files:
         (tmp_path / name).parent.mkdir()

@@ -1,24 +1,20 @@
-"""Images at network size: decoded once, as they are now, as many as fit."""
+"""Images at network size: decoded once, never stale, at most as many as fit."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, make_category
+from conftest import Run, make_category, opened_paths
 from PIL import Image
 
 from adbench.core.errors import DataError
-from adbench.data import images
+from adbench.data.images import read_image
 from adbench.data.pixels import STEPS, PixelMemory, read_pixels, resize
 
 
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that are decoded from now on."""
-    names: list[str] = []
-    decode = images._decoded
-    monkeypatch.setattr(images, "_decoded", lambda path, data: (names.append(path.name), decode(path, data))[1])
-    return names
+def images_in(opened: list[str]) -> list[str]:
+    """Names of the images among opened files."""
+    return sorted(Path(path).name for path in opened if path.endswith(".png"))
 
 
 @pytest.fixture
@@ -59,20 +55,22 @@ def test_an_image_may_be_a_view_of_another() -> None:
     assert (resize(strided, 32) == resize(strided.copy(), 32)).all()
 
 
-def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path, decoded: list[str]) -> None:
+def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path) -> None:
     make_category(tmp_path / "once" / "part", 8, train=3, good=2, bad=0)
     command = ("extract", "efficientnet_lite0", "blocks.1.1.add", "--data", tmp_path / "once", "--cache", "c")
-    run(*command, "--image-size", 64)
-    assert sorted(decoded) == ["000.png", "000.png", "001.png", "001.png", "002.png"]
-    run(*command, "--image-size", 64, "--weights", "random")
-    assert len(decoded) == 5
+    with opened_paths() as opened:
+        run(*command, "--image-size", 64)
+        assert images_in(opened) == ["000.png", "000.png", "001.png", "001.png", "002.png"]
+        run(*command, "--image-size", 64, "--weights", "random")
+    assert len(images_in(opened)) == 5
 
 
-def test_what_is_kept_is_what_is_read(image: Path, decoded: list[str]) -> None:
+def test_kept_pixels_equal_those_read(image: Path) -> None:
     memory = PixelMemory(1 << 20)
-    memory.keeper([32, 16])(image, images.read_image(image))
-    kept = {size: memory.read(image, size) for size in (32, 16)}
-    assert len(decoded) == 1
+    memory.keeper([32, 16])(image, read_image(image))
+    with opened_paths() as opened:
+        kept = {size: memory.read(image, size) for size in (32, 16)}
+    assert images_in(opened) == []
     for size, pixels in kept.items():
         np.testing.assert_array_equal(pixels, read_pixels(image, size))
 
@@ -84,11 +82,12 @@ def test_a_changed_file_is_read_again(image: Path) -> None:
     assert (memory.read(image, 16) == 255 * STEPS).all()
 
 
-def test_no_more_is_kept_than_fits(image: Path, decoded: list[str]) -> None:
+def test_no_more_is_kept_than_fits(image: Path) -> None:
     memory = PixelMemory(6 * 16**2)
-    for size in (16, 16, 8, 8):
-        memory.read(image, size)
-    assert len(decoded) == 3
+    with opened_paths() as opened:
+        for size in (16, 16, 8, 8):
+            memory.read(image, size)
+    assert len(images_in(opened)) == 3
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -10,15 +10,14 @@ from scipy.ndimage import gaussian_filter
 from adbench.core.errors import DataError, UsageError
 from adbench.data.images import read_image
 from adbench.data.synthetic.foreground import learn_foreground
-from adbench.data.synthetic.generation import TOLERANCE, VISIBLE, Maker, Recipe, make_defects
+from adbench.data.synthetic.generation import TOLERANCE, VISIBLE, Maker, Parts, Recipe, make_defects
 from adbench.data.synthetic.kinds import KINDS
-from adbench.data.synthetic.parts import Parts
 from adbench.data.synthetic.sizes import Sizes, sizes_of_masks
 from adbench.types import Sample
 
 
 def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A coloured weave under uneven light, (height, width, 3)."""
+    """A colored weave under uneven light, (height, width, 3)."""
     rows, columns = np.mgrid[:height, :width]
     weave = 120 + 35 * np.sin(rows / 2.1 + rng.uniform(0, 6)) * np.sin(columns / 2.6) + 15 * columns / width
     return weave[..., None] * (1.0, 0.9, 0.7) + rng.normal(0, 4, (height, width, 3))
@@ -31,14 +30,14 @@ def disc(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.where(inside[..., None], texture(rng, height, width) + 30, 40 + rng.normal(0, 3, (height, width, 3)))
 
 
-def grey(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A dark, streaky surface without colour."""
+def gray(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A dark, streaky surface without color."""
     streaks = gaussian_filter(rng.normal(60, 160, (height, width)), (9, 0.8))
     return np.repeat(streaks[..., None], 3, axis=2)
 
 
 SCENES = {
-    "texture": (texture, 96, 96), "object": (disc, 112, 96), "grey": (grey, 80, 128), "tiny": (texture, 32, 32),
+    "texture": (texture, 96, 96), "object": (disc, 112, 96), "gray": (gray, 80, 128), "tiny": (texture, 32, 32),
 }  # fmt: skip
 
 
@@ -74,14 +73,14 @@ class TestKinds:
             side = np.sqrt(made.mask.size)
             assert max(0.05 * side / TOLERANCE, 5) <= made.size_px <= max(0.1 * side, 5.5) * TOLERANCE
 
-    def test_it_stays_on_the_part_and_without_colour_where_there_is_none(self, kind, scene, scenes):
+    def test_it_stays_on_the_part_and_is_gray_on_gray_images(self, kind, scene, scenes):
         foreground = learn_foreground(scenes[scene])
         assert foreground.object == (scene == "object")
         for made in make_defects(scenes[scene], 2, 9, Recipe((kind,))):
             assert not (made.mask & ~foreground.of(read_image(made.source.path))).any()
-            assert scene != "grey" or np.ptp(made.image, axis=2).max() == 0
+            assert scene != "gray" or np.ptp(made.image, axis=2).max() == 0
 
-    def test_an_image_is_the_same_whatever_was_made_before(self, kind, scene, scenes):
+    def test_an_image_does_not_depend_on_those_made_before(self, kind, scene, scenes):
         whole = list(make_defects(scenes[scene], 3, 5, Recipe((kind,))))
         alone = Maker(Parts(scenes[scene], learn_foreground(scenes[scene])), Recipe((kind,)), 5).make(2)
         np.testing.assert_array_equal(alone.image, whole[2].image)
@@ -130,7 +129,7 @@ def test_like_follows_the_areas_of_known_defects(scenes, tmp_path):
          "--sizes 0.2,0.9: give fractions of the image's side above 0, up to 0.7"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(call, error, line):
+def test_unknown_kinds_and_bad_ranges_are_refused(call, error, line):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == line
@@ -143,7 +142,7 @@ def test_a_defect_larger_than_the_part_is_refused(scenes):
     assert str(caught.value) == f"--min-size-px 30: the part in {path} has room for 22 px; give less"
 
 
-def test_a_folder_of_masks_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_folder_of_masks_is_refused(tmp_path):
     with pytest.raises(DataError) as caught:
         sizes_of_masks(tmp_path / "none")
     assert str(caught.value) == f"masks {tmp_path}/none: no such folder; give one of masks, white where the defect is"

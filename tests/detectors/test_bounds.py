@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from adbench.detectors.search import bounds as pruning
-from adbench.detectors.search.bounds import GROUP, STEP, Along, Bounds, Halves, make_bounds, strongest
+from adbench.detectors.search import bounds as bounds_module
+from adbench.detectors.search.bounds import GROUP, STEP, Bfloat16Bounds, Bounds, DirectionBounds, make_bounds
+from adbench.detectors.search.bounds import strongest_directions as strongest
 from adbench.detectors.search.nearest import NearestNeighbours
 
 
@@ -20,17 +21,17 @@ def brute(queries: Tensor, bank: Tensor) -> Tensor:
     return torch.cdist(queries.double(), bank.double())
 
 
-@pytest.fixture(scope="module", params=[Along, Halves])
+@pytest.fixture(scope="module", params=[DirectionBounds, Bfloat16Bounds])
 def bounds(request: pytest.FixtureRequest) -> Bounds:
     bank = features(1000)
     bank -= bank.mean(0)
-    return Halves(bank) if request.param is Halves else Along(bank, strongest(bank, 64))
+    return Bfloat16Bounds(bank) if request.param is Bfloat16Bounds else DirectionBounds(bank, strongest(bank, 64))
 
 
 @pytest.fixture
-def slow_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_bfloat16_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU without tiles for bfloat16."""
-    monkeypatch.setattr(pruning, "are_fast", lambda: False)
+    monkeypatch.setattr(bounds_module, "has_bfloat16_tiles", lambda: False)
 
 
 def test_directions_are_orthonormal_and_the_strongest() -> None:
@@ -61,7 +62,7 @@ def test_what_is_added_for_rounding_is_small(bounds: Bounds) -> None:
 
 def test_of_rounded_products_few_rows_are_left() -> None:
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
-    assert 0.5 < Halves(noise).left(torch.arange(0, 2000, 10)) < 5
+    assert 0.5 < Bfloat16Bounds(noise).left(torch.arange(0, 2000, 10)) < 5
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(1, 1), (40, 3), (1000, 7), (GROUP * STEP + 1, 33)])
@@ -70,7 +71,7 @@ def test_rounded_products_of_any_shape_find_the_nearest_row(rows: int, dim: int,
     draw = np.random.default_rng(5)
     bank = torch.from_numpy((scale * draw.normal(size=(rows, dim))).astype("f4"))
     queries = torch.cat([torch.from_numpy((scale * draw.normal(size=(70, dim))).astype("f4")), bank[:9]])
-    found = Halves(bank).nearest(queries)
+    found = Bfloat16Bounds(bank).nearest(queries)
     known = found >= 0
     assert known.any()
     gaps = brute(queries, bank)
@@ -87,17 +88,17 @@ def test_the_nearest_row_is_that_of_brute_force(bounds: Bounds) -> None:
 
 def test_of_equal_rows_the_first_counts(bounds: Bounds) -> None:
     twice = torch.cat([bounds.bank, bounds.bank])
-    doubled = Along(twice, bounds.directions) if isinstance(bounds, Along) else Halves(twice)
+    doubled = DirectionBounds(twice, bounds.directions) if isinstance(bounds, DirectionBounds) else Bfloat16Bounds(twice)
     assert torch.equal(doubled.nearest(bounds.bank), torch.arange(len(bounds.bank)))
 
 
-def test_a_query_that_is_far_from_all_is_left_open(slow_halves: None) -> None:
+def test_a_query_that_is_far_from_all_is_left_open(no_bfloat16_tiles: None) -> None:
     bank = features(100 * GROUP)
     directions = strongest(bank - bank.mean(0), 64)
     aside = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 160)).astype("f4"))
     aside -= aside @ directions @ directions.T  # the bounds see its length alone
     far = 100 * aside / aside.norm(dim=1, keepdim=True)
-    assert (Along(bank, directions).nearest(far) == -1).all()
+    assert (DirectionBounds(bank, directions).nearest(far) == -1).all()
     index = NearestNeighbours(bank)
     np.testing.assert_array_equal(index.query(far)[1][:, 0], brute(far, bank).argmin(1))
 
@@ -108,12 +109,12 @@ def test_a_query_without_a_number_is_left_open(bounds: Bounds) -> None:
 
 def test_the_bounds_of_least_cost_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
-    for fast, kinds in ((True, (Halves, Halves)), (False, (type(None), Along))):
-        monkeypatch.setattr(pruning, "are_fast", lambda fast=fast: fast)
+    for fast, kinds in ((True, (Bfloat16Bounds, Bfloat16Bounds)), (False, (type(None), DirectionBounds))):
+        monkeypatch.setattr(bounds_module, "has_bfloat16_tiles", lambda fast=fast: fast)
         assert (type(make_bounds(flat)), type(make_bounds(features(2000)))) == kinds
 
 
-def test_a_bank_without_strong_directions_has_no_bounds(slow_halves: None) -> None:
+def test_a_bank_without_strong_directions_has_no_bounds(no_bfloat16_tiles: None) -> None:
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 160)).astype("f4"))
     assert make_bounds(noise) is None
     assert make_bounds(features(100)) is None  # too small to be worth it
@@ -121,19 +122,20 @@ def test_a_bank_without_strong_directions_has_no_bounds(slow_halves: None) -> No
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_products_find_the_same_rows(threads: int) -> None:
+def test_products_find_the_same_rows(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries = features(3000), torch.cat([features(300, seed=3), 5 * torch.randn(20, 160), features(3000)[:50]])
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        index = NearestNeighbours(bank)
-        np.testing.assert_array_equal(index.query(queries)[1][:, 0], index._by_products(queries))
+        by_bounds = NearestNeighbours(bank).query(queries)[1]
+        monkeypatch.setattr(bounds_module, "SMALLEST", bank.numel() + 1)  # no bounds for a bank of this size
+        np.testing.assert_array_equal(by_bounds, NearestNeighbours(bank).query(queries)[1])
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dim", [3, 20])
-def test_where_products_cancel_differences_decide(dim: int, slow_halves: None) -> None:
+def test_where_products_cancel_differences_decide(dim: int, no_bfloat16_tiles: None) -> None:
     bank = torch.from_numpy(np.random.default_rng(0).normal(size=(1500, dim)).astype("f4"))
     queries = bank[:600] + 1e-4 * torch.randn(600, dim, generator=torch.Generator().manual_seed(0))
     assert make_bounds(bank) is None

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from adbench.detectors.search import coreset as coreset_on_cpu
-from adbench.detectors.search import coreset as coreset_rounds
-from adbench.detectors.search import coreset_gpu as coreset_on_gpu
-from adbench.detectors.search import coreset_gpu as picking
-from adbench.detectors.search.coreset import PRECISIONS, greedy_coreset, project
-from adbench.detectors.search.coreset_gpu import SelectionOnDevice
+from adbench.detectors.search import bounds, coreset, coreset_gpu, greedy_coreset, project
 from adbench.types import ignore_step
 
 RNG = np.random.default_rng(0)
@@ -85,22 +80,22 @@ def test_products_of_low_precision_change_nothing(precision):
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS, ids=lambda precision: str(precision.dtype))
+@pytest.mark.parametrize("precision", bounds.PRECISIONS, ids=lambda precision: str(precision.dtype))
 @pytest.mark.parametrize("kind", DATA)
 def test_bounds_of_any_precision_change_nothing(kind, precision, monkeypatch):
     points = DATA[kind](np.random.default_rng(2)).astype(np.float32)
     num_picks = len(points) // 8
-    monkeypatch.setattr(coreset_on_cpu, "PRECISIONS", (precision,))
-    monkeypatch.setattr(coreset_on_cpu, "are_fast", lambda: True)  # so it starts with the first one
+    monkeypatch.setattr(coreset, "PRECISIONS", (precision,))
+    monkeypatch.setattr(coreset, "has_bfloat16_tiles", lambda: True)  # so it starts with the first one
     assert greedy_coreset(points, num_picks, 3).tolist() == textbook(points, num_picks, 3)
 
 
 def test_where_bounds_tell_little_they_become_more_precise(monkeypatch):
-    turned, turn_to = [], coreset_on_cpu.SelectionOnCpu._turn_to
+    turned, set_precision = [], coreset.SelectionOnCpu._set_precision
     monkeypatch.setattr(
-        coreset_on_cpu.SelectionOnCpu, "_turn_to", lambda self, number: (turned.append(number), turn_to(self, number))
+        coreset.SelectionOnCpu, "_set_precision", lambda self, number: (turned.append(number), set_precision(self, number))
     )
-    monkeypatch.setattr(coreset_on_cpu, "are_fast", lambda: True)
+    monkeypatch.setattr(coreset, "has_bfloat16_tiles", lambda: True)
     greedy_coreset(DATA["random"](np.random.default_rng(0)), 600)
     assert turned == [0]
     tight = np.repeat(RNG.normal(size=(4, 16)), 500, 0) + 1e-5 * RNG.normal(size=(2000, 16))
@@ -112,14 +107,14 @@ def test_where_bounds_tell_little_they_become_more_precise(monkeypatch):
 def test_block_sizes_change_nothing(name, value, monkeypatch):
     points = RNG.normal(size=(2000, 10)).astype(np.float32)
     expected = greedy_coreset(points, 300)
-    monkeypatch.setattr(coreset_on_cpu, name, value)
+    monkeypatch.setattr(coreset, name, value)
     assert (greedy_coreset(points, 300) == expected).all()
 
 
 def test_the_sample_of_a_level_changes_nothing(monkeypatch):
     points = RNG.normal(size=(2000, 10)).astype(np.float32)
     expected = greedy_coreset(points, 300)
-    monkeypatch.setattr(coreset_rounds, "SAMPLE", 50)
+    monkeypatch.setattr(coreset, "SAMPLE", 50)
     assert (greedy_coreset(points, 300) == expected).all()
 
 
@@ -135,14 +130,14 @@ def test_threads_change_nothing():
     assert picks[0] == picks[1]
 
 
-@pytest.mark.parametrize("at_once", [picking.MOST_AT_ONCE, 0])
+@pytest.mark.parametrize("at_once", [coreset_gpu.MOST_AT_ONCE, 0])
 @pytest.mark.parametrize("kind", ["random", "integers", "tight clusters", "duplicates"])
 def test_the_accelerators_way_agrees(kind, at_once, monkeypatch):
     points = DATA[kind](np.random.default_rng(1)).astype(np.float32)
-    monkeypatch.setattr(coreset_on_gpu, "BLOCK", 999)
-    monkeypatch.setattr(picking, "MOST_AT_ONCE", at_once)
+    monkeypatch.setattr(coreset_gpu, "BLOCK", 999)
+    monkeypatch.setattr(coreset_gpu, "MOST_AT_ONCE", at_once)
     with torch.inference_mode():
-        picks = SelectionOnDevice(torch.from_numpy(points), len(points) // 3, 0).run(ignore_step)
+        picks = coreset_gpu.SelectionOnGpu(torch.from_numpy(points), len(points) // 3, 0).run(ignore_step)
     assert picks.tolist() == textbook(points, len(points) // 3)
 
 

@@ -1,10 +1,11 @@
 """Nearest neighbours: as by brute force, near zero too, and the same however the queries are cut."""
 
+import faiss
 import numpy as np
 import pytest
 import torch
 
-from adbench.detectors.search.nearest import NearestNeighbours, by_topk
+from adbench.detectors.search.nearest import InvertedFile, NearestNeighbours, by_topk
 
 RNG = np.random.default_rng(0)
 BANK = (5 + RNG.normal(size=(1300, 20))).astype(np.float32)
@@ -100,3 +101,53 @@ def test_what_does_not_fit_is_refused(bank, queries, k, message):
 def test_no_queries_give_no_answers():
     distances, indices = NearestNeighbours(BANK).query(QUERIES[:0])
     assert distances.shape == indices.shape == (0, 1)
+
+
+def low_rank(count, seed, dim=32):
+    """Points that vary along 6 directions, as features do."""
+    draw, directions = np.random.default_rng(seed), np.random.default_rng(9).normal(size=(6, dim))
+    return (draw.normal(size=(count, 6)) @ directions + 0.1 * draw.normal(size=(count, dim))).astype(np.float32)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_inverted_file_finds_most_nearest_rows_at_their_distances(k):
+    bank, queries = low_rank(6000, 0), low_rank(400, 1)
+    distances, indices = InvertedFile(bank).query(queries, k)
+    exact, rows = NearestNeighbours(bank).query(queries, k)
+    same = indices[:, 0] == rows[:, 0]
+    assert 0.9 < same.mean() < 1  # it does not look at all rows
+    np.testing.assert_allclose(distances[same, 0], exact[same, 0], rtol=1e-6)
+    assert (distances >= exact * (1 - 1e-6)).all()
+
+
+def test_the_recall_is_the_share_of_nearest_rows_found():
+    bank, queries = low_rank(6000, 0), torch.from_numpy(low_rank(400, 1))
+    index = InvertedFile(bank)
+    same = index.query(queries)[1] == NearestNeighbours(bank).query(queries)[1]
+    assert index.recall(queries) == pytest.approx(same.mean(), abs=1e-6)
+    own = index.recall(torch.from_numpy(bank[:400]))  # of the nearest OTHER row
+    second = index.query(bank[:400], 2)[1][:, 1] == NearestNeighbours(bank).query(bank[:400], 2)[1][:, 1]
+    assert own == pytest.approx(second.mean(), abs=1e-6)
+    assert 0.9 < own < 1
+
+
+def test_the_seed_alone_decides_an_inverted_file():
+    bank, queries, found = low_rank(6000, 0), low_rank(400, 1), []
+    before, threads = faiss.omp_get_max_threads(), (1, 3)
+    try:
+        for number in threads:
+            faiss.omp_set_num_threads(number)
+            found.append(InvertedFile(bank, seed=5).query(queries))
+            assert faiss.omp_get_max_threads() == number
+    finally:
+        faiss.omp_set_num_threads(before)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (InvertedFile(bank, seed=6).query(queries)[0] != found[0][0]).any()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 50, 300])
+def test_an_inverted_file_of_few_or_equal_rows_answers(rows):
+    for bank in (BANK[:rows], np.ones((rows, 20), np.float32)):
+        k = min(3, rows)
+        expected = brute_force(bank, QUERIES[:30], k)[0]
+        np.testing.assert_allclose(InvertedFile(bank).query(QUERIES[:30], k)[0], expected, rtol=1e-5)

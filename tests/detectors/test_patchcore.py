@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from adbench.core.errors import DetectorError, UsageError
-from adbench.detectors import patchcore
+from adbench.detectors import detector_params, make_detector, patchcore
 from adbench.detectors.patchcore import PatchCore
-from adbench.detectors.search.coreset import greedy_coreset, project
+from adbench.detectors.search import greedy_coreset, project
 from adbench.features.anomaly_maps import resize_maps
 from adbench.features.feature_maps import FeatureMaps, join
 
@@ -20,8 +20,8 @@ def features(count: int, seed: int, channels: int = 3, side: int = 4) -> Feature
 
 
 def test_a_patch_is_the_mean_of_nine_with_zeros_around() -> None:
-    layer = torch.arange(9.0).view(1, 1, 3, 3)
-    patches = PatchCore()._patches([layer])[:, 0]
+    layer = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    patches = PatchCore(coreset_fraction=1).fit(FeatureMaps((layer,)), device=CPU).bank_[:, 0]
     assert patches[4] == 4
     assert patches[0] == pytest.approx((0 + 1 + 3 + 4) / 9)
 
@@ -86,6 +86,7 @@ def test_joined_layers_take_the_finest_grid_whatever_the_order() -> None:
     [({"coreset_fraction": 2.0}, "patchcore: coreset_fraction=2 must be above 0 and at most 1"),
      ({"neighbourhood": 2}, "patchcore: neighbourhood=2 must be an odd number of cells, e.g. 3"),
      ({"neighbours": 0}, "patchcore: neighbours=0 must not be negative (neighbours: at least 1)"),
+     ({"search": "hnsw"}, "unknown search 'hnsw' of patchcore; choose from: exact, ivf"),
      ({"image_score": "pach"}, "unknown image_score 'pach' of patchcore; did you mean 'patch'?")],
 )  # fmt: skip
 def test_parameters_out_of_range(params: dict[str, float], message: str) -> None:
@@ -131,3 +132,28 @@ def test_a_bank_that_cannot_fit_is_refused_beforehand(monkeypatch: pytest.Monkey
         "patchcore: 160 patches need 16.0 GB, this machine has 2.0 GB; take a deeper layer, a smaller image_size, fewer "
         "images, or a lower projection or coreset_fraction"
     )
+
+
+@pytest.mark.parametrize("image_score", ["smoothed", "reweighted"])
+def test_an_approximate_search_records_its_recall_and_is_saved(image_score: str) -> None:
+    train, test = features(20, 0, channels=12, side=16), features(3, 1, channels=12, side=16)
+    exact = PatchCore(coreset_fraction=0.5, image_score=image_score).fit(train, device=CPU)
+    detector = PatchCore(coreset_fraction=0.5, image_score=image_score, search="ivf").fit(train, device=CPU)
+    np.testing.assert_array_equal(detector.bank_, exact.bank_)
+    recall = detector.details()["ivf_recall"]
+    assert isinstance(recall, float) and 0.3 < recall < 1  # noise is the worst case
+    first, second = (np.asarray(d.score(test, device=CPU).maps) for d in (exact, detector))
+    assert 0.3 < (first == second).mean() < 1 and (second >= first).all()
+    again = PatchCore(image_score=image_score, search="ivf").load_state_dict(detector.state_dict())
+    assert again.details() == detector.details()
+    np.testing.assert_array_equal(again.score(test, device=CPU).image, detector.score(test, device=CPU).image)
+    assert "ivf_recall" not in exact.details() and set(exact.state_dict()) == {"bank"}
+
+
+def test_a_parameter_that_came_later_is_in_the_key_only_when_it_is_set() -> None:
+    first = {"coreset_fraction": 0.1, "coreset_max": 0, "projection": 128, "neighbourhood": 3, "image_score": "smoothed",
+             "neighbours": 9}  # fmt: skip
+    assert detector_params(PatchCore()) == first
+    assert detector_params(PatchCore(), every=True) == first | {"search": "exact"}
+    assert detector_params(make_detector("patchcore", {"search": "ivf"}, 0)) == first | {"search": "ivf"}
+    assert detector_params(make_detector("patchcore", {"search": "exact"}, 0)) == first

@@ -37,7 +37,7 @@ def own_files() -> Iterator[Case]:
         "cache sidecar": "cache/features/**/*.json",
         "file memo": "cache/files.json",
         "result": "results/*.json",
-        "plan": "results/plans/*.json",
+        "plan": "results/plans/*.jsonl",
         "replicates": "results/replicates/*.npy",
     }
     for what, pattern in healing.items():

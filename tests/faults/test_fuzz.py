@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adbench.core.errors import AdbenchError
+from adbench.data.datasets import open_dataset, open_training
 from adbench.data.images import read_image, read_mask
-from adbench.data.layouts import open_dataset, open_training
 from adbench.data.layouts.visa import VisA
 from adbench.detectors.patchcore import PatchCore
 from adbench.features.cache import CacheKey, FeatureCache
@@ -107,7 +107,7 @@ def test_a_damaged_result_is_what_was_written_or_counts_as_not_run(tmp_path: Pat
 def test_a_damaged_plan_is_what_was_written_or_counts_as_none(tmp_path: Path, steps: list[Damage]) -> None:
     store = ResultStore(tmp_path)
     store.write_plan("study", [JOB], "adbench sweep")
-    path = tmp_path / "plans" / "study.json"
+    path = tmp_path / "plans" / "study.jsonl"
     path.write_bytes(damaged(path.read_bytes(), steps))
     assert store.planned() in ([JOB], [])
 

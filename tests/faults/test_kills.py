@@ -60,7 +60,7 @@ def test_a_stopped_sweep_says_how_to_go_on(
     out, err = process.communicate(timeout=600)
     assert (process.returncode, out, "Traceback" in err) == (code, "", False)
     assert err.splitlines()[-1] == (
-        f"adbench: error: {name}; what is done is kept, go on with: adbench {' '.join(bench.arguments(name))} --jobs 2"
+        f"adbench: error: {name}; finished work is kept, resume with: adbench {' '.join(bench.arguments(name))} --jobs 2"
     )
     assert all_gone(bench)
     assert len(bench.metrics(name)) >= 1

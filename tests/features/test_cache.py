@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Run
 
 from adbench.core.errors import DataError, UsageError
 from adbench.features.cache import CacheKey, FeatureCache, parse_size
@@ -27,6 +28,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert entry is not None
     np.testing.assert_array_equal(entry.array, MAPS.astype(np.float16))
     assert entry.sidecar["shape"] == [3, 2, 4, 4]
+
+
+def test_the_sidecar_records_device_and_library_versions(run: Run, parts: Path) -> None:
+    place = ("--data", parts, "--category", "alpha", "--cache", "cache", "--device", "cpu")
+    entries = run("extract", "efficientnet_lite0", "blocks.1.1.add", *place, "--image-size", 32, "--json").json["entries"]
+    sidecar = json.loads(Path(entries[0]["path"]).with_suffix(".json").read_text())
+    assert (sidecar["device"], "torch" in sidecar["versions"]) == ("cpu", True)
 
 
 def test_an_entry_that_another_process_has_finished_meanwhile_stays(tmp_path: Path) -> None:

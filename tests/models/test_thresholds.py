@@ -35,8 +35,8 @@ def test_the_interval_by_hand() -> None:
 
 def test_too_few_images_are_said_with_what_they_attain() -> None:
     assert of(8, 0.01).shortfall == (
-        "8 held-out good images are too few for a false-positive rate of 0.01, which takes 99 or more; "
-        "the threshold is their highest score, for an expected rate of 0.111"
+        "a false-positive rate of 0.01 needs 99 or more held-out good images, not 8; "
+        "the highest of their scores becomes the threshold, with an expected rate of 0.111"
     )
 
 
@@ -63,7 +63,7 @@ def test_rates_that_are_none(fpr: float) -> None:
 
 
 def test_a_damaged_record_is_no_threshold() -> None:
-    with pytest.raises(ValueError, match="no threshold: "):
+    with pytest.raises(ValueError, match=r"^not a valid threshold: "):
         Threshold(math.nan, 1.0, 0.0, 0.1, 9, 1)
-    with pytest.raises(ValueError, match="no threshold: "):
+    with pytest.raises(ValueError, match=r"^not a valid threshold: "):
         Threshold(1.0, 1.0, 0.0, 0.1, 9, 10)

@@ -9,7 +9,7 @@ from conftest import Run
 from adbench.reports.analyses import Question
 from adbench.reports.analyses.defects import section
 from adbench.reports.formats import Table
-from adbench.reports.keys import entries
+from adbench.reports.keys import keyed_jobs
 from adbench.types import Job, Result
 
 JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)
@@ -25,7 +25,7 @@ def part(value: float | None, images: int = 3, regions: int = 4) -> dict[str, An
 
 
 def tables(*found: Result, rows: tuple[str, ...] = ("layer",)) -> list[Table]:
-    return list(section(entries([(r.job, r) for r in found]), Question(rows, ["aupro"])).tables)
+    return list(section(keyed_jobs([(r.job, r) for r in found]), Question(rows, ["aupro"])).tables)
 
 
 def texts(table: Table) -> list[list[str]]:
@@ -63,7 +63,7 @@ def test_sizes_are_means_over_the_categories_that_have_them() -> None:
 
 def test_results_without_defects_are_told() -> None:
     plain = Result(JOB, "done", metrics={"aupro": 0.5})
-    made = section(entries([(JOB, plain)]), Question(["layer"], ["aupro"]))
+    made = section(keyed_jobs([(JOB, plain)]), Question(["layer"], ["aupro"]))
     assert made.tables == [] and made.notes == [
         "1 of 1 results have no metrics by defect: no defective test image, or an earlier version's"
     ]

@@ -1,5 +1,7 @@
 """The HTML page: self-contained, escaped, the same digits as every other format, kept pictures of the best job."""
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,14 @@ def test_the_page_asks_for_nothing(folder: Path) -> None:
     assert "default-src 'none'" in page(folder)
 
 
+def test_only_its_own_style_and_script_may_run(folder: Path) -> None:
+    text = page(folder)
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        allowed = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{allowed}'" in text
+
+
 def test_text_is_escaped_and_digits_agree(folder: Path) -> None:
     text = page(folder)
     assert "&lt;b&gt;no&lt;/b&gt; &amp; never" in text and "<b>no" not in text
@@ -46,7 +56,7 @@ def test_text_is_escaped_and_digits_agree(folder: Path) -> None:
 
 def test_the_page_tells_environment_and_command(folder: Path) -> None:
     text = page(folder)
-    assert "adbench sweep --spec &#x27;a b.yaml&#x27;" in text
+    assert "<code>adbench sweep --spec &#39;a b.yaml&#39;</code>" in text
     assert re.search(r"<th scope=\"row\">torch</th><td>2.1</td>", text)
 
 

@@ -1,4 +1,4 @@
-"""Figures as files: the same bytes for the same results, words inside, looks that need no colour."""
+"""Figures as files: the same bytes for the same results, words inside, looks that need no color."""
 
 import io
 from itertools import pairwise
@@ -16,7 +16,7 @@ def a_figure() -> Figure:
     def drawn() -> Drawing:
         drawing = Drawing(figsize=(COLUMN, 1))
         axes = drawing.subplots()
-        axes.bar([0, 1], [1, 2], color=looks(1)[0].colour, hatch="//")
+        axes.bar([0, 1], [1, 2], color=looks(1)[0].color, hatch="//")
         axes.set_title("Größe of layer1.2.relu_2")
         return drawing
 
@@ -44,12 +44,12 @@ def test_words_travel_inside_the_files() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_series_differ_without_colour(count: int) -> None:
+def test_series_differ_without_color(count: int) -> None:
     found = looks(count)
     assert len({look.hatch for look in found}) == len({look.marker for look in found}) == count
 
 
 def test_shades_are_ordered_by_lightness() -> None:
-    greys = [Image.new("RGB", (1, 1), look.colour).convert("L").getpixel((0, 0)) for look in shades(5)]
+    greys = [Image.new("RGB", (1, 1), look.color).convert("L").getpixel((0, 0)) for look in shades(5)]
     assert greys == sorted(greys)
     assert min(b - a for a, b in pairwise(greys)) > 15

@@ -1,4 +1,4 @@
-"""Tests over categories and over test images: Demsar's worked example, scipy's values, and what the report says in words."""
+"""The analysis of significance: Demsar's worked example, tests over test images, and the verdicts in words."""
 
 import re
 from collections.abc import Callable
@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from adbench.reports.analyses import Question
 from adbench.reports.analyses.significance import section, sentences
-from adbench.reports.comparisons import joined
 from adbench.reports.formats import Section
-from adbench.reports.keys import entries
-from adbench.statistics.paired import interval, p_values
-from adbench.statistics.ranks import critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
+from adbench.reports.keys import keyed_jobs
+from adbench.statistics.ranks import holm, wilcoxon
 from adbench.types import Job, Result
 
 # Demsar (JMLR 7, 2006), table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets. In the thirteenth the last two
@@ -28,73 +25,8 @@ PUBLISHED = np.array([
 NAMES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def test_mean_ranks_are_the_published_ones() -> None:
-    np.testing.assert_allclose(mean_ranks(PUBLISHED), [3.143, 2.000, 2.893, 1.964], atol=5e-4)
-
-
-def test_friedman_is_the_published_one_but_for_the_correction_for_ties() -> None:
-    p_value = friedman(PUBLISHED)
-    assert p_value == stats.friedmanchisquare(*PUBLISHED.T).pvalue
-    ties = 1 - (6 + 6 + 60 + 6) / (14 * 4 * (4**2 - 1))  # iris, lung cancer, mushroom, primary tumor
-    assert stats.chi2.isf(p_value, 3) * ties == pytest.approx(9.28, abs=0.005)
-
-
-def test_critical_differences_are_the_published_ones() -> None:
-    assert critical_difference(14, 4) == pytest.approx(1.25, abs=0.005)
-    assert critical_difference(14, 4, alpha=0.1) == pytest.approx(1.12, abs=0.005)
-
-
-def test_mean_ranks_a_critical_difference_apart_have_nemenyis_p_value() -> None:
-    quantile = critical_difference(15, 6) / np.sqrt(6 * 7 / (6 * 15)) * np.sqrt(2)
-    assert stats.studentized_range.sf(quantile, 6, np.inf) == pytest.approx(0.05)
-
-
-def test_wilcoxon_is_the_published_one() -> None:
-    first, second = PUBLISHED[:, 0], PUBLISHED[:, 1]
-    assert stats.wilcoxon(first, second, zero_method="zsplit").statistic == 12  # table 2
-    assert wilcoxon(first, second) == stats.wilcoxon(first, second, zero_method="zsplit").pvalue < 0.05
-    assert wilcoxon(first, first) == 1
-
-
-def test_wilcoxon_is_exact_without_ties() -> None:
-    first = np.random.default_rng(0).normal(size=9)
-    assert wilcoxon(first, np.zeros(9)) == stats.wilcoxon(first, method="exact").pvalue
-
-
-def test_holm_by_hand() -> None:
-    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
-    assert holm(np.array([0.7, 0.6])).tolist() == [1, 1]
-
-
-@pytest.mark.parametrize("comparisons", [1, 2, 5, 20])
-def test_the_least_categories_can_be_significant_and_one_fewer_cannot(comparisons: int) -> None:
-    least = least_categories(comparisons)
-    found = [stats.wilcoxon(np.arange(1, n + 1)).pvalue for n in (least - 1, least)]
-    assert found[1] <= 0.05 / comparisons < found[0]
-
-
-def test_a_difference_in_every_replicate_is_significant_and_none_is_not() -> None:
-    noise = np.random.default_rng(0).normal(size=(3, 999)) * 0.01
-    noise[2] = 0
-    found = p_values(np.array([0.1, 0.001, 0.0]), noise + np.array([[0.1], [0.001], [0.0]]))
-    assert found[0] == 0.001 and found[1] > 0.9 and found[2] == 1
-    assert p_values(np.array([0.2]), np.full((1, 999), 0.2)).tolist() == [0.001]
-
-
-def test_p_values_are_corrected_for_all_comparisons() -> None:
-    rng = np.random.default_rng(1)
-    estimates = rng.normal(size=(300, 8))  # no true difference, standard error 1
-    draws = rng.normal(size=(300, 8, 400)) + estimates[..., None]
-    smallest = np.array([p_values(e, d).min() for e, d in zip(estimates, draws, strict=True)])
-    assert 0.02 < (smallest < 0.05).mean() < 0.09
-
-
-def test_the_interval_leaves_out_what_is_not_defined() -> None:
-    assert interval(np.array([np.nan, *np.linspace(0, 1, 1001)])) == pytest.approx((0.025, 0.975))
-
-
 JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)
-Draw = Callable[[float, int], np.ndarray]
+Draw = Callable[[Result], np.ndarray | None]
 
 
 def results(values: np.ndarray, seeds: int = 1, deviation: float = 0.0) -> list[Result]:
@@ -119,8 +51,8 @@ def noisy(result: Result) -> np.ndarray:
     return (np.full((7, 1), result.metrics["aupro"]) + shared + own).astype(np.float32)
 
 
-def asked(found: list[Result], drawn: Callable[[Result], np.ndarray | None] = lambda result: None) -> Section:
-    return section(entries([(r.job, r) for r in found]), Question(["layer"], ["aupro"], drawn))
+def asked(found: list[Result], drawn: Draw = lambda result: None) -> Section:
+    return section(keyed_jobs([(r.job, r) for r in found]), Question(["layer"], ["aupro"], drawn))
 
 
 def column(made: Section, header: str, table: int = 0) -> list[str]:
@@ -176,7 +108,7 @@ def test_too_few_categories_have_no_p_value() -> None:
     )
     assert (
         made.figures == []
-        and sentences(entries([(r.job, r) for r in results(PUBLISHED[:5, :2])]), Question(["layer"], ["aupro"])) == []
+        and sentences(keyed_jobs([(r.job, r) for r in results(PUBLISHED[:5, :2])]), Question(["layer"], ["aupro"])) == []
     )
 
 
@@ -229,21 +161,16 @@ def test_seeds_are_averaged_and_their_deviation_is_shown() -> None:
 
 
 def test_the_main_table_gets_one_sentence() -> None:
-    found = entries([(r.job, r) for r in results(PUBLISHED)])
+    found = keyed_jobs([(r.job, r) for r in results(PUBLISHED)])
     assert sentences(found, Question(["layer"], ["aupro"])) == [section(found, Question(["layer"], ["aupro"])).notes[0]]
 
 
 def test_scales_are_not_mixed() -> None:
     found = results(PUBLISHED)
     native = [replace(r, job=replace(r.job, eval_size="native")) for r in found]
-    made = section(entries([(r.job, r) for r in [*found, *native]]), Question(["layer", "eval_size"], ["aupro"]))
+    made = section(keyed_jobs([(r.job, r) for r in [*found, *native]]), Question(["layer", "eval_size"], ["aupro"]))
     assert [table.caption.split(":")[0] for table in made.tables] == ["aupro, eval_size 256", "aupro, eval_size native"]
     assert {table.caption.split(":")[1] for table in made.tables} == {" means over 14 of 14 categories"}
-
-
-def test_bars_join_what_is_not_significantly_different() -> None:
-    assert joined(np.array([1.0, 3.0, 1.5, 2.4]), 1.0) == [(1.0, 1.5), (1.5, 2.4), (2.4, 3.0)]
-    assert joined(np.array([1.0, 2.5, 4.0]), 1.0) == []
 
 
 def test_the_diagram_has_every_name() -> None:
@@ -251,3 +178,18 @@ def test_the_diagram_has_every_name() -> None:
     (axes,) = drawing.axes
     texts = {text.get_text() for text in (*axes.texts, *axes.get_yticklabels())}
     assert {"layer4 (1.96)", "layer1 (3.14)", "critical difference 1.25"} <= texts
+
+
+def test_a_metric_of_a_plug_in_has_its_interval() -> None:
+    found = [replace(r, metrics={"zebra": 0.5} | r.metrics | {"blur": 1 - r.metrics["aupro"]}) for r in results(PUBLISHED[:, :2])]
+
+    def drawn(result: Result) -> np.ndarray:
+        rows = noisy(result)
+        return np.concatenate([rows, 1 - rows[-1:], np.full_like(rows[:1], 0.5)])  # the package's seven, blur, zebra
+
+    def made(metric: str, replicates: Draw) -> Section:
+        return section(keyed_jobs([(r.job, r) for r in found]), Question(["layer"], [metric], replicates))
+
+    low, high = column(made("aupro", drawn), "95 % interval")[0].split(" to ")
+    assert column(made("blur", drawn), "95 % interval")[0] == f"{1 - float(high):.3f} to {1 - float(low):.3f}"
+    assert "95 % interval" not in made("blur", noisy).tables[0].headers

@@ -14,11 +14,11 @@ from conftest import Run
 from matplotlib.text import Text
 
 from adbench.reports.formats import Report, Section, Table
-from adbench.reports.grid import short_names
-from adbench.reports.keys import Entry
+from adbench.reports.keys import KeyedJob
 from adbench.reports.plotting import COLUMN, style
 from adbench.reports.report import make_report, render
 from adbench.reports.studies import STUDIES
+from adbench.reports.study_data import short_names
 from adbench.reports.tables import current
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
@@ -52,13 +52,13 @@ def some_value(job: Job) -> float:
     return 0.5 + int(job.key[:4], 16) / 2**17
 
 
-def found(jobs: Sequence[Job], value: Value = some_value, share: float = 1) -> list[Entry]:
+def found(jobs: Sequence[Job], value: Value = some_value, share: float = 1) -> list[KeyedJob]:
     """The jobs as entries, of which the first part is done."""
     results = [done(job, value(job)) for job in jobs[: round(share * len(jobs))]]
     return current(results, jobs)[0]
 
 
-def section(name: str, entries: Sequence[Entry]) -> Section:
+def section(name: str, entries: Sequence[KeyedJob]) -> Section:
     return STUDIES.get(name).section(entries)
 
 
@@ -68,12 +68,12 @@ def cells(table: Table) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_results_are_recognised_by_what_varies(name: str) -> None:
-    assert [study for study, item in STUDIES.items().items() if item.recognised_in(found(SWEEPS[name]))] == [name]
+    assert [study for study, item in STUDIES.items().items() if item.recognized_in(found(SWEEPS[name]))] == [name]
 
 
 def test_seeds_stand_beside_another_study() -> None:
     entries = found(grid(seed=range(2)))
-    assert [name for name, item in STUDIES.items().items() if item.recognised_in(entries)] == ["layers", "seeds"]
+    assert [name for name, item in STUDIES.items().items() if item.recognized_in(entries)] == ["layers", "seeds"]
 
 
 def test_layers_of_a_pretraining_sweep_are_shown_when_they_are_named() -> None:
@@ -102,13 +102,13 @@ class TestLayers:
     def test_a_layer_counts_where_none_of_its_backbone_is_higher_and_ties_count_for_each(self) -> None:
         values = {"axle": (0.5, 0.9, 0.1), "bolt": (0.7, 0.70004, 0.2), "cable": (0.3, 0.3, 0.8)}
         entries = found(grid(), lambda job: values[job.category][list(FIELDS).index(job.layer)])
-        classification, localisation, best, _ = section("layers", entries).tables
+        classification, localization, best, _ = section("layers", entries).tables
         assert cells(classification) == [
             ["resnet50", "layer1.2.relu_2", "35", "0.14", "1"],
             ["resnet50", "layer2.3.relu_2", "91", "0.36", "2"],
             ["resnet50", "layer10.1.relu_2", "400", "1.56", "1"],
         ]
-        assert [row[-1] for row in cells(localisation)] == ["1", "2", "1"]
+        assert [row[-1] for row in cells(localization)] == ["1", "2", "1"]
         assert cells(best) == [["axle", "layer2"], ["bolt", "layer1, layer2"], ["cable", "layer10"]]
 
     def test_notes_say_how_ties_count_and_what_draws_figure_1(self) -> None:
@@ -189,7 +189,7 @@ class TestPretraining:
         assert cells(auroc)[2] == ["layer10.1.relu_2", "3/3", "0.250", "0.250", "0.250"]
         source = "https://github.com/facebookresearch/moco"
         assert cells(sources)[0] == ["moco", "resnet50", source, "moco_v2_800ep_pretrain.pth.tar", "moco"]
-        assert cells(sources)[1] == ["random", "resnet50", "initialisation with a fixed seed", "-", "-"]
+        assert cells(sources)[1] == ["random", "resnet50", "initialization with a fixed seed", "-", "-"]
 
     def test_bars_of_missing_weights_say_so(self) -> None:
         jobs = [replace(job, weights_sha256="missing") if job.weights == "moco" else job for job in SWEEPS["pretraining"]]

@@ -1,8 +1,10 @@
 """The command select, from images to advice: it ranks, goes on where it stopped, and never looks at a test image."""
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,15 @@ import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
 from adbench.reports.formats import FORMATS
-from adbench.selection import halving as rounds
+from adbench.selection import halving
+from adbench.selection.ranking import Ranked
+from adbench.selection.select import advice, train_command
+from adbench.types import Job, Result
 
 SMALL = ("--image-sizes", 64, "--set", "eval_size=64", "--defects", 12)
 LAYERS = ("--layers", "blocks.1.1.add,blocks.2.1.add")
+JOB = Job("parts", "f", "nut", "efficientnet_lite0", "imagenet", "s", ("blocks.2.1.add",), 256, 256, "patchcore",
+          {"coreset_fraction": 0.1}, 1, 0)  # fmt: skip
 JSON_KEYS = {"backbone", "weights", "layer", "image_size", "detector", "score", "interval", "cost"}
 
 
@@ -38,7 +45,7 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert all(one["score"] == (one["metrics"]["image_auroc"] + one["metrics"]["aupro"]) / 2 for one in ranking)
     assert all(one["cost"]["latency_ms"] > 0 and one["cost"]["memory_mb"] > 0 for one in ranking)
-    assert answer.json["advice"].startswith(f"Use {ranking[0]['layer']} of efficientnet_lite0 at 64 px with patchcore: ")
+    assert answer.json["advice"].startswith(f"Use {ranking[0]['layer']} of efficientnet_lite0 at 64 px with patchcore. ")
     validation = answer.json["validation"]
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
@@ -89,15 +96,15 @@ def test_every_report_format_takes_a_selection(run: Run, nuts: Path, name: str) 
     assert answer.code == 0
     assert "blocks.1.1.add" in answer.out
     if name != "csv":
-        assert ("of 2 candidates it finds the synthetic defects best" in answer.out) == (name != "json") or answer.json
+        assert ("ranks first of 2 candidates on the synthetic defects" in answer.out) == (name != "json") or answer.json
     assert ("data:image/webp" in answer.out) == (name == "html")
 
 
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Rounds with two training images and two candidates left."""
-    monkeypatch.setattr(rounds, "_LEAST_IMAGES", 2)
-    monkeypatch.setattr(rounds, "_LEAST_KEPT", 1)
+    monkeypatch.setattr(halving, "LEAST_IMAGES", 2)
+    monkeypatch.setattr(halving, "LEAST_KEPT", 1)
     yield
 
 
@@ -107,7 +114,7 @@ def test_the_worse_half_is_dropped_early(run: Run, nuts: Path, early: None) -> N
     halved, whole = run(*command).json, run(*command, "--no-halving").json
     assert (len(halved["ranking"]), len(whole["ranking"]), whole["excluded"]) == (2, 4, [])
     assert [(one["status"], one["reason"]) for one in halved["excluded"]] == [
-        ("dropped", f"number {k} of 4 on 1/4 of the training images") for k in (3, 4)]  # fmt: skip
+        ("dropped", f"ranked {k} of 4 on 1/4 of the training images") for k in (3, 4)]  # fmt: skip
     finalists = {one["layer"]: one["score"] for one in halved["ranking"]}
     assert finalists.items() <= {one["layer"]: one["score"] for one in whole["ranking"]}.items()
 
@@ -117,8 +124,8 @@ def test_limits_leave_out_what_costs_too_much(run: Run, nuts: Path) -> None:
     found = run("select", "--data", nuts, *SMALL, *layers, "--max-memory", "2MB", "--json")
     assert (found.code, [one["layer"] for one in found.json["ranking"]]) == (0, ["blocks.1.1.add"])
     (out,) = found.json["excluded"]
-    assert (out["layer"], out["status"], out["reason"][-29:]) == (
-        "blocks.6.0.bn3", "over a limit", "MB are over --max-memory 2 MB")  # fmt: skip
+    assert (out["layer"], out["status"]) == ("blocks.6.0.bn3", "over a limit")
+    assert re.fullmatch(r"takes \d+\.\d MB, more than --max-memory 2 MB", out["reason"])
 
 
 def test_defects_as_large_as_known_ones(run: Run, nuts: Path) -> None:
@@ -136,7 +143,7 @@ ERRORS = {
         ("--layers", "blocks.2.1.ad"),
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),
     "kind": (("--kinds", "scrach"), "unknown defect 'scrach'; did you mean 'scratch'?"),
-    "memory": (("--max-memory", "much"), "'much' is no size; write e.g. 50GB, 500MB or a number of bytes"),
+    "memory": (("--max-memory", "much"), "--max-memory 'much': write megabytes, e.g. 500, or a size, e.g. 2GB"),
     "holdout": (
         ("--holdout", "1"),
         "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
@@ -154,14 +161,14 @@ def test_mistakes_are_one_line(run: Run, nuts: Path, arguments: tuple[str, ...],
 def test_nothing_within_the_limits_is_an_error(run: Run, nuts: Path) -> None:
     answer = run("select", "--data", nuts, *SMALL, "--layers", "blocks.1.1.add", "--max-memory", "1kB")
     assert (answer.code, answer.out) == (1, "")
-    assert answer.err.splitlines()[-1].startswith("adbench: error: select: none of 1 candidates can be ranked: ")
-    assert answer.err.endswith("MB are over --max-memory 0.001 MB\n")
+    message = r"select: no candidate can be ranked, 1 excluded: takes \d\.\d MB, more than --max-memory 0.001 MB"
+    assert re.fullmatch(f"adbench: error: {message}", answer.err.splitlines()[-1])
 
 
 def test_verify_compares_the_choice_with_real_defects(run: Run, parts: Path) -> None:
-    make_category(Path("labelled/alpha"), 1, train=10)
-    make_category(Path("labelled/beta"), 2, train=10)
-    command = ("select", "--verify", "--data", "labelled", *SMALL, *LAYERS, "--pairs")
+    make_category(Path("labeled/alpha"), 1, train=10)
+    make_category(Path("labeled/beta"), 2, train=10)
+    command = ("select", "--verify", "--data", "labeled", *SMALL, *LAYERS, "--pairs")
     found = run(*command, "--json").json
     assert [one["category"] for one in found["categories"]] == ["alpha", "beta"]
     real = {(r["category"], r["layer"]): r["metrics"] for r in run("report", "results", "--json").json}
@@ -182,5 +189,37 @@ def test_verify_needs_labels(run: Run, tmp_path: Path) -> None:
     answer = run("select", "--verify", "--data", tmp_path / "good", *SMALL, "--layers", "blocks.2.1.add")
     assert (answer.code, answer.out) == (3, "")
     assert answer.err == (
-        "adbench: error: select --verify: category 'part': no labelled test images; name labelled ones with --category\n"
+        "adbench: error: select --verify: category 'part': no labeled test images; choose labeled categories with --category\n"
+    )
+
+
+def test_the_advice_gives_its_reasons() -> None:
+    done = Result(JOB, "done", None, {}, {"latency_ms": 10.0, "memory_mb": 5.0}, details={"receptive_field_px": 64})
+    quick = replace(done, job=replace(JOB, image_size=192), cost={"latency_ms": 4.0, "memory_mb": 5.0})
+    ranking = [
+        Ranked(done, 0.9, (0.85, 0.94), tied=True),
+        Ranked(quick, 0.89, (0.8, 0.9), tied=True),
+        Ranked(done, 0.5, (0.4, 0.6), tied=False),
+    ]
+    assert advice(ranking, (0.05, 0.1, 0.2)) == (
+        "Use blocks.2.1.add of efficientnet_lite0 at 256 px with patchcore. It ranks first of 3 candidates on the synthetic "
+        "defects (score 0.900, 95 % interval 0.850 to 0.940). It takes 10 ms per image and 5.0 MB. Its receptive field is 2.5 "
+        "times as wide as the median defect. 1 other candidate ties with it; blocks.2.1.add of efficientnet_lite0 at 192 px "
+        "with patchcore takes only 4 ms per image."
+    )
+    worse = replace(ranking[1], tied=False)
+    assert advice([ranking[0], worse], (0.1,)).endswith(" No other candidate ties with it.")
+    even = replace(ranking[1], result=done)
+    assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate ties with it, but is not much faster.")
+    assert advice([ranking[0], even, even], (0.1,)).endswith(" 2 other candidates tie with it, none of them much faster.")
+
+
+def test_the_command_names_options_off_their_default() -> None:
+    assert train_command(JOB, "demo", "nut") == (
+        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data demo --category nut --model nut.safetensors"
+    )
+    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2)
+    assert train_command(job, "my parts", "nut") == (
+        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
+        "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
     )

@@ -15,7 +15,6 @@ from adbench.statistics.bootstrap import (
     intervals,
     pixel_histograms,
     replicates,
-    row,
 )
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Scores, Truth
@@ -149,7 +148,7 @@ def test_replicates_lie_beside_the_record(tmp_path: Path) -> None:
 def test_damaged_replicates_are_told_and_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = ResultStore(tmp_path)
     path = tmp_path / "replicates" / f"{JOB.key}.npy"
-    store.write(Result(JOB, "done", replicates=np.zeros((6, 5), np.float32)))
+    store.write(Result(JOB, "done", metrics=dict.fromkeys(ORDER, 0.5), replicates=np.zeros((6, 5), np.float32)))
     assert store.replicates(JOB.key) is None and not path.exists()
     problem = "float32 of shape (6, 5), not float32 of 7 metrics"
     assert caplog.messages == [f"deleted the damaged file {path} ({problem}); no differences are tested with it"]
@@ -181,13 +180,8 @@ def test_a_metric_from_outside_has_replicates_of_its_own(monkeypatch: pytest.Mon
     scores, truth, regions = case()
     metrics = evaluate(scores, truth)
     found = replicates(scores, truth, regions, 0.3, draw_replicates("parts", truth.anomalous, 60), metrics)
+    rows = dict(zip(metrics, found, strict=True))
     for name in ("image_auroc", "pixel_ap", "aupro"):
-        np.testing.assert_allclose(row(found, metrics, f"toy_{name}"), row(found, metrics, name), rtol=1e-6)
+        np.testing.assert_allclose(rows[f"toy_{name}"], rows[name], rtol=1e-6)
     assert intervals(found, metrics)["toy_count"] == [0.5, 0.5]
     assert list(intervals(found, metrics)) == list(metrics) and len(metrics) == 11
-
-
-def test_rows_belong_to_metrics_by_name() -> None:
-    found = np.arange(7, dtype=np.float32)[:, None]
-    assert row(found, [*reversed(ORDER), "other"], "aupro") == [6]
-    assert row(found, [*ORDER, "other"], "other") is None

@@ -1,5 +1,7 @@
 """Images to report: the same numbers cached or not, alone or in a sweep, with one worker or two."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,9 @@ import numpy as np
 import pytest
 from conftest import Run, loaded_by, make_category
 from PIL import Image
+
+from adbench.sweep.results import ResultStore
+from adbench.types import JOB_FIELDS
 
 LAYERS = ["blocks.1.1.add", "blocks.2.1.add+blocks.4.2.add"]
 SPEC = f"backbones: [efficientnet_lite0]\nlayers: {LAYERS}\nimage_sizes: [64]\neval_size: 64\n"
@@ -133,6 +138,21 @@ def test_a_dry_run_forecasts_and_does_nothing(run: Run, parts: Path, spec: Path)
     assert forecast["memory_bytes"] == max(group["memory_bytes"] for group in forecast["per_group"])
     assert "4 jobs planned" in run(*command).out
     assert not Path("dry").exists()
+
+
+def test_device_and_versions_are_in_the_record_and_the_sidecar(run: Run, reference: dict[Any, Any], cache: Path) -> None:
+    environment = run("report", "reference", "--json").json[0]["environment"]
+    sidecar = json.loads(next((cache / "features").glob("*.json")).read_text())
+    assert environment["device"] == sidecar["device"] == "cpu"
+    assert sidecar["versions"].items() <= environment.items()
+    assert not {"device", "versions", *sidecar["versions"]} & (sidecar["key"].keys() | set(JOB_FIELDS))
+
+
+def test_results_of_another_extraction_are_left_out_of_reports(run: Run, reference: dict[Any, Any]) -> None:
+    store = ResultStore(Path("reference"))
+    [plan] = Path("reference/plans").iterdir()
+    store.write_plan(plan.stem, [replace(job, extraction=4) for job in store.planned()])
+    assert "4 results of older data, weights or methods left out" in run("report", "reference").out
 
 
 def test_new_test_images_do_not_extract_the_training_images_again(run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Executors without a cluster: resources, orders, and what becomes of groups whose workers die."""
+"""Executors without a cluster: resources, task messages, and the groups of workers that die."""
 
 import json
 import shutil
@@ -12,7 +12,8 @@ from conftest import Run, make_category
 
 from adbench.cli import options
 from adbench.core.errors import UsageError
-from adbench.sweep.executors import Resources, Site, choose_executor, slurm
+from adbench.features.cache import EXTRACTION_REVISION
+from adbench.sweep.executors import Resources, Site, choose_executor, ray, slurm
 from adbench.sweep.executors.local import devices
 from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.pipeline import run_group
@@ -118,11 +119,11 @@ def test_times_are_read_as_slurm_reads_them(text: str, expected: int) -> None:
 
 
 def plain(group: Group, site: Site) -> Any:
-    """The order as it arrives on the other side."""
+    """The task message as a worker reads it."""
     return json.loads(json.dumps(task_message(group, site.workspace, site.out)))
 
 
-def test_an_order_gives_the_bytes_of_its_group(sweep: Sweep, site: Site) -> None:
+def test_a_task_message_gives_the_bytes_of_its_group(sweep: Sweep, site: Site) -> None:
     group = sweep.plan.groups[0]
     here = [result.metrics for result in run_group(sweep.workspace.runtime(), group, sweep.results)]
     elsewhere = replace(site, out=site.out / "elsewhere")
@@ -149,7 +150,7 @@ def test_a_finished_job_is_not_run_again(sweep: Sweep) -> None:
 
 
 @dataclass
-class FakeCrew:
+class FakePool:
     """Workers that do what a test says: each task is a generator over its group's jobs that ends when it dies."""
 
     site: Site
@@ -177,7 +178,7 @@ class FakeCrew:
 
 
 def dies_at(layer: str, site: Site, results: Any, again: bool = True) -> Any:
-    """Jobs are done one by one until the worker dies at a layer, its sign left behind."""
+    """Jobs are done one by one until the worker dies at a layer, its heartbeat left behind."""
 
     def act(group: Group) -> Ending:
         at_work = heartbeat(site.out, group_name(group.jobs[0]))
@@ -202,47 +203,66 @@ def outcomes(results: Iterator[Result]) -> list[str]:
 
 
 def test_the_job_at_which_a_worker_dies_fails_and_the_rest_start_anew(sweep: Sweep, site: Site) -> None:
-    crew = FakeCrew(site, dies_at(LAYERS[1], site, sweep.results))
-    assert outcomes(follow(crew, sweep.plan.groups, site)) == [
+    pool = FakePool(site, dies_at(LAYERS[1], site, sweep.results))
+    assert outcomes(follow(pool, sweep.plan.groups, site)) == [
         "alpha 1 done", "alpha 2 failed", "beta 1 done", "beta 2 failed", "alpha 4 done", "beta 4 done",
     ]  # fmt: skip
-    assert [len(group) for group in crew.started] == [3, 3, 1, 1]
+    assert [len(group) for group in pool.started] == [3, 3, 1, 1]
     reasons = {result.reason for result in sweep.results.failures()}
     assert reasons == {"the worker died at this job (killed); run the sweep again"}
 
 
 def test_a_cancelled_task_is_not_started_anew(sweep: Sweep, site: Site) -> None:
-    crew = FakeCrew(site, dies_at(LAYERS[1], site, sweep.results, again=False))
-    assert outcomes(follow(crew, sweep.plan.groups[:1], site)) == ["alpha 1 done", "alpha 2 failed", "alpha 4 failed"]
+    pool = FakePool(site, dies_at(LAYERS[1], site, sweep.results, again=False))
+    assert outcomes(follow(pool, sweep.plan.groups[:1], site)) == ["alpha 1 done", "alpha 2 failed", "alpha 4 failed"]
     reasons = {result.reason for result in sweep.results.failures()}
     assert reasons == {"not run, its worker ended (killed); run the sweep again"}
 
 
 def test_a_worker_that_dies_before_its_first_job_fails_the_group(sweep: Sweep, site: Site) -> None:
-    crew = FakeCrew(site, lambda group: Ending("exit code 1"))
-    assert [text.split()[-1] for text in outcomes(follow(crew, sweep.plan.groups, site))] == ["failed"] * 6
-    assert len(crew.started) == 2
+    pool = FakePool(site, lambda group: Ending("exit code 1"))
+    assert [text.split()[-1] for text in outcomes(follow(pool, sweep.plan.groups, site))] == ["failed"] * 6
+    assert len(pool.started) == 2
 
 
 def test_an_earlier_failure_does_not_count_as_an_outcome(sweep: Sweep, site: Site) -> None:
     group = sweep.plan.groups[0]
     sweep.results.write(Result(group.jobs[0], "failed", "earlier"))
-    crew = FakeCrew(site, dies_at("none", site, sweep.results))
-    assert {text.split()[-1] for text in outcomes(follow(crew, [group], site))} == {"done"}
+    pool = FakePool(site, dies_at("none", site, sweep.results))
+    assert {text.split()[-1] for text in outcomes(follow(pool, [group], site))} == {"done"}
 
 
 def test_what_another_sweep_is_at_comes_last(sweep: Sweep, site: Site) -> None:
-    crew = FakeCrew(site, dies_at("none", site, sweep.results))
+    pool = FakePool(site, dies_at("none", site, sweep.results))
     with heartbeat(site.out, group_name(sweep.plan.groups[0].jobs[0])):
-        assert outcomes(follow(crew, sweep.plan.groups, site))[0] == "beta 1 done"
+        assert outcomes(follow(pool, sweep.plan.groups, site))[0] == "beta 1 done"
 
 
 def test_tasks_are_stopped_when_nobody_wants_the_rest(sweep: Sweep, site: Site) -> None:
-    crew = FakeCrew(site, dies_at("none", site, sweep.results), size=2)
-    following = follow(crew, sweep.plan.groups, site)
+    pool = FakePool(site, dies_at("none", site, sweep.results), size=2)
+    following = follow(pool, sweep.plan.groups, site)
     next(following)
     following.close()
-    assert crew.stopped == [1, 2]
+    assert pool.stopped == [1, 2]
+
+
+def test_tasks_of_ray_know_the_plugins_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADBENCH_PLUGINS", raising=False)
+    assert "ADBENCH_PLUGINS" not in ray.environment_of_tasks(2)
+    monkeypatch.setenv("ADBENCH_PLUGINS", "/mine/plugin.py")
+    assert ray.environment_of_tasks(2)["ADBENCH_PLUGINS"] == "/mine/plugin.py"
+
+
+def test_a_task_message_names_no_code(sweep: Sweep, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBENCH_PLUGINS", "/mine/plugin.py")
+    assert "plugin" not in json.dumps(plain(sweep.plan.groups[0], site))
+
+
+def test_a_message_of_another_extraction_fails_its_jobs(sweep: Sweep, site: Site) -> None:
+    message = plain(sweep.plan.groups[0], site)
+    message["jobs"] = [job | {"extraction": 99} for job in message["jobs"]]
+    reason = f"extraction of revision 99, not {EXTRACTION_REVISION}: install the same version of adbench on all hosts"
+    assert {(result.status, result.reason) for result in run_task(message)} == {("failed", reason)}
 
 
 @pytest.fixture
@@ -268,7 +288,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[Path]]:
         calls.append(files)
         return [f"{6 + len(calls)}_{index}" for index in range(len(files))]
 
-    monkeypatch.setattr(slurm, "_submit", submit)
+    monkeypatch.setattr(slurm, "submit", submit)
     return calls
 
 
@@ -290,8 +310,8 @@ def test_slurm_follows_what_an_earlier_call_has_submitted(
 
 def test_slurm_tells_how_a_task_ended(site: Site, queue: Path) -> None:
     queue.write_text("7_0 RUNNING\n7_1 NODE_FAIL\n7_2 CANCELLED\n")
-    crew = slurm._Crew(site, Resources())
-    ended = crew.ended(["7_0", "7_1", "7_2", "7_3"])
+    pool = slurm.SlurmTasks(site, Resources())
+    ended = pool.ended(["7_0", "7_1", "7_2", "7_3"])
     log = f"see {site.out}/slurm"
     assert ended == {
         "7_1": Ending(f"task 7_1 of Slurm: NODE_FAIL, {log}/7_1_0_log.err"),
@@ -303,24 +323,24 @@ def test_slurm_tells_how_a_task_ended(site: Site, queue: Path) -> None:
 def test_slurm_cancels_only_what_this_call_has_submitted(
     sweep: Sweep, site: Site, queue: Path, submitted: list[list[Path]]
 ) -> None:
-    crew = slurm._Crew(site, Resources())
-    crew.start(sweep.plan.groups)
-    crew.stop(["7_0", "9_0"])
+    pool = slurm.SlurmTasks(site, Resources())
+    pool.start(sweep.plan.groups)
+    pool.stop(["7_0", "9_0"])
     assert queue.read_text() == "7_0\n"
 
 
 def test_more_groups_than_an_array_holds_share_tasks(sweep: Sweep, site: Site, queue: Path, submitted: list[list[Path]]) -> None:
     groups = [replace(group, jobs=(job,)) for group in sweep.plan.groups for job in group.jobs]
-    tasks = slurm._Crew(site, Resources()).start(groups)
+    tasks = slurm.SlurmTasks(site, Resources()).start(groups)
     assert {name: len(own) for name, own in tasks.items()} == {"7_0": 3, "7_1": 3}
-    orders = json.loads(submitted[0][0].read_text())
-    assert [len(order["jobs"]) for order in orders] == [1, 1, 1]
+    messages = json.loads(submitted[0][0].read_text())
+    assert [len(message["jobs"]) for message in messages] == [1, 1, 1]
 
 
-def test_a_slurm_task_does_its_orders_and_can_be_queued_again(sweep: Sweep, site: Site, tmp_path: Path) -> None:
-    file = tmp_path / "orders.json"
+def test_a_slurm_task_runs_its_messages_and_can_be_queued_again(sweep: Sweep, site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "messages.json"
     file.write_text(json.dumps([task_message(group, site.workspace, site.out) for group in sweep.plan.groups]))
-    slurm._Task()(str(file))
+    slurm.RunMessages()(str(file))
     assert len(sweep.results.done()) == 6
 
 

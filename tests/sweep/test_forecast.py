@@ -12,7 +12,6 @@ import torch
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.patchcore import PatchCore
 from adbench.sweep import forecast as forecasting
-from adbench.sweep import forecast as probing
 from adbench.sweep.forecast import made_up, probe
 
 CPU = torch.device("cpu")
@@ -43,7 +42,7 @@ def test_a_short_fit_is_run_to_its_end_and_remembered(tmp_path: Path, monkeypatc
     assert 0 < cost.fit_s < 60
     assert cost.score_s > 0
     assert cost.memory_bytes >= detector.memory_bytes(5, [(8, 4, 4)]) > 0
-    monkeypatch.setattr(probing, "_tried", None)
+    monkeypatch.setattr(forecasting, "try_out", None)
     assert probe(PatchCore(), [(8, 4, 4)], 5, CPU, tmp_path) == cost
     for file in tmp_path.iterdir():
         file.write_text("{")
@@ -53,7 +52,7 @@ def test_a_short_fit_is_run_to_its_end_and_remembered(tmp_path: Path, monkeypatc
 
 def test_a_long_fit_is_stopped_and_reckoned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, steps = [0.0], []
-    monkeypatch.setattr(probing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(forecasting.time, "perf_counter", lambda: now[0])
 
     def fit(self: FastFlow, features: Any, *, device: torch.device, on_step: Callable[..., None]) -> None:
         for done in range(1, 1001):

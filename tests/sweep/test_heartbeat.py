@@ -1,4 +1,4 @@
-"""Signs of workers: there while they work, dead when they are, and never in the way."""
+"""Heartbeats of workers: there while they run, recognized as dead, and never in the way."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from adbench.core.errors import DataError
-from adbench.sweep.heartbeat import busy, died_at, heartbeat, heartbeats
+from adbench.sweep.heartbeat import busy_groups, heartbeat, heartbeats, interrupted_jobs
 
 
 def leave(out: Path, host: str | None = None, age: float = 0, job: str | None = "job") -> Path:
-    """A sign whose process has ended."""
+    """A heartbeat whose process has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = out / "running" / f"group.{ended.pid}.json"
@@ -25,9 +25,9 @@ def leave(out: Path, host: str | None = None, age: float = 0, job: str | None = 
     return path
 
 
-def test_a_sign_tells_who_is_at_what(tmp_path: Path) -> None:
+def test_a_heartbeat_names_the_worker_and_its_job(tmp_path: Path) -> None:
     with heartbeat(tmp_path, "group") as at:
-        assert busy(tmp_path) == {"group"}
+        assert busy_groups(tmp_path) == {"group"}
         at("key")
         [(_, found, lives)] = heartbeats(tmp_path)
         assert (found.group, found.host, found.pid, found.job) == ("group", socket.gethostname(), os.getpid(), "key")
@@ -40,29 +40,29 @@ def test_a_killed_worker_is_known_at_once_here_and_after_a_minute_elsewhere(
     tmp_path: Path, host: str | None, age: float, lives: bool
 ) -> None:
     leave(tmp_path, host, age)
-    assert busy(tmp_path) == ({"group"} if lives else set())
+    assert busy_groups(tmp_path) == ({"group"} if lives else set())
 
 
-def test_the_job_at_which_a_worker_died_is_told_once(tmp_path: Path) -> None:
+def test_the_job_that_a_dead_worker_ran_is_returned_once(tmp_path: Path) -> None:
     leave(tmp_path)
     leave(tmp_path, host="other", job="another")
     leave(tmp_path, job=None)
-    assert died_at(tmp_path, "elsewhere") == set()
-    assert died_at(tmp_path, "group") == {"job", "another"}
-    assert died_at(tmp_path, "group") == set()
+    assert interrupted_jobs(tmp_path, "elsewhere") == set()
+    assert interrupted_jobs(tmp_path, "group") == {"job", "another"}
+    assert interrupted_jobs(tmp_path, "group") == set()
 
 
-def test_a_living_worker_has_not_died(tmp_path: Path) -> None:
+def test_a_living_worker_is_not_interrupted(tmp_path: Path) -> None:
     with heartbeat(tmp_path, "group") as at:
         at("key")
-        assert died_at(tmp_path, "group") == set()
-        assert busy(tmp_path) == {"group"}
+        assert interrupted_jobs(tmp_path, "group") == set()
+        assert busy_groups(tmp_path) == {"group"}
 
 
-def test_old_signs_are_removed_and_damaged_ones_passed_over(tmp_path: Path) -> None:
+def test_old_heartbeats_are_removed_and_damaged_ones_skipped(tmp_path: Path) -> None:
     old, young = leave(tmp_path, age=4000), leave(tmp_path)
     (tmp_path / "running" / "damaged.json").write_text('{"group')
-    assert busy(tmp_path) == set()
+    assert busy_groups(tmp_path) == set()
     assert (old.exists(), young.exists()) == (False, True)
 
 

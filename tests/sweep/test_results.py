@@ -15,6 +15,7 @@ from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("demo", "f0", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"neighbours": 5}, 1, 0)
+AXIS = replace(JOB, extraction=4)
 DONE = Result(JOB, "done", None, {"image_auroc": 0.1 + 0.2, "aupro": None}, {"fit_s": 1.5}, {"torch": "2"}, {"bank": [3, 4]})
 FAILED = Result(JOB, "failed", "out of memory")
 
@@ -84,10 +85,12 @@ def damaged(record: dict) -> dict[str, str]:
     return {
         "Expecting value: line 1 column 1 (char 0)": "",
         "schema version 2, not 1": json.dumps(record | {"schema": 2}),
-        "'environment'": json.dumps({k: v for k, v in record.items() if k != "environment"}),
+        "Object missing required field `environment`": json.dumps({k: v for k, v in record.items() if k != "environment"}),
         "its content does not belong to its name": json.dumps(record | {"seed": 7}),
-        "its outcome is not valid": json.dumps(record | {"metrics": {"aupro": "0.9"}}),
-        "list indices must be integers or slices, not str": "[]",
+        "Expected `int | float | null`, got `str` - at `$.metrics[...]`": json.dumps(record | {"metrics": {"aupro": "0.9"}}),
+        "Expected `object`, got `array`": "[]",
+        "its status is failed": json.dumps(record | {"status": "failed"}),
+        "Object contains unknown field `shot`": json.dumps(record | {"shot": 1}),
     }
 
 
@@ -102,6 +105,64 @@ def test_a_damaged_file_is_reported_once_and_deleted(store: ResultStore, caplog,
         assert store.read(JOB.key) is None
     assert [r.getMessage() for r in caplog.records] == [f"deleted the damaged file {path} ({why}); its job counts as not run"]
     assert not path.exists()
+
+
+def written(store: ResultStore, **changes: object) -> Path:
+    """The file of DONE with other fields, as another version might write it."""
+    record = {name: value for name, value in DONE.record().items() if name not in changes} | {"schema": 1} | changes
+    path = path_of(store)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(dump(record))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"tile": 512}, "Object contains unknown field `tile`"),
+        ({"schema": 2}, "schema version 2, not 1"),
+        ({"status": "half"}, "Invalid enum value 'half' - at `$.status`"),
+    ],
+)
+def test_a_result_of_a_newer_version_is_an_error_and_stays(store: ResultStore, changes: dict, what: str) -> None:
+    path = written(store, **changes)
+    with pytest.raises(DataError) as caught:
+        store.all()
+    assert str(caught.value) == f"{path} was written by a newer version of adbench ({what}); update adbench to read it"
+    assert path.exists()
+
+
+def test_a_plan_of_a_newer_version_is_an_error_and_stays(store: ResultStore) -> None:
+    store.write_plan("study", [JOB])
+    path = store.folder / "plans/study.jsonl"
+    header, line = path.read_text().splitlines(keepends=True)
+    path.write_text(header + dump({name: value for name, value in json.loads(line).items() if name != "crc32"} | {"tile": 512}))
+    with pytest.raises(DataError, match=r"study.jsonl was written by a newer version of adbench \(Object contains unknown field"):
+        store.planned()
+    assert path.exists()
+
+
+def test_a_later_axis_is_in_key_and_record_only_where_it_is_not_the_default(store: ResultStore) -> None:
+    assert "extraction" not in JOB.record() and replace(JOB, extraction=3).key == JOB.key
+    assert AXIS.record()["extraction"] == 4 and AXIS.key != JOB.key and AXIS.group != JOB.group
+    assert Job.from_record(JOB.record()) == JOB and Job.from_record(AXIS.record()) == AXIS
+    for job in (JOB, AXIS):
+        store.write(replace(DONE, job=job))
+        store.write_plan(job.key, [job])
+        assert store.read(job.key) == replace(DONE, job=job)
+    assert {job.extraction for job in store.planned()} == {3, 4}
+
+
+@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"dtype": "float32"}, {"pro_limit": 0.05}])
+def test_what_decides_a_number_is_in_the_key(changes: dict) -> None:
+    assert replace(JOB, **changes).key != JOB.key
+
+
+def test_library_versions_and_devices_are_in_the_record_but_not_in_the_key(store: ResultStore) -> None:
+    environment = {"torch": "9.9", "accelerator": "NVIDIA H200"}
+    store.write(replace(DONE, environment=environment))
+    [found] = store.all()
+    assert (found.job.key, found.environment) == (JOB.key, environment)
 
 
 def test_a_changed_digit_is_noticed(store: ResultStore, caplog) -> None:
@@ -149,6 +210,20 @@ def test_a_folder_may_be_called_failed(tmp_path: Path) -> None:
     assert store.all() == [DONE]
 
 
+def test_replicates_need_a_row_for_each_metric(store: ResultStore, caplog) -> None:
+    for rows, found in ((2, True), (9, True), (1, False)):
+        job = replace(JOB, seed=rows)
+        store.write(replace(DONE, job=job, replicates=np.zeros((rows, 5), np.float32)))
+        assert (store.replicates(job.key) is not None) == found
+    assert "float32 of shape (1, 5), not float32 of 2 metrics" in caplog.text
+
+
+def test_names_that_are_not_utf8_and_odd_numbers_are_read(store: ResultStore) -> None:
+    odd = replace(DONE, job=replace(JOB, category="\udcff", params={"limit": float("inf")}), details={"by_defect": {"\udcfe": 1}})
+    store.write(odd)
+    assert store.all() == [store.read(odd.job.key)] == [odd]
+
+
 def test_numpy_values_are_stored_and_numbers_that_json_lacks_are_null(store: ResultStore) -> None:
     store.write(replace(DONE, details={"loss": [np.float32(0.5), float("nan")], "n": np.int64(3), "v": np.zeros(2)}))
     read = store.read(JOB.key)
@@ -178,7 +253,7 @@ def test_plans_are_joined(store: ResultStore) -> None:
     store.write_plan("layers", [JOB])
     store.write_plan("../image size", [JOB, second])
     assert sorted(job.seed for job in store.planned()) == [0, 1]
-    assert sorted(p.name for p in (store.folder / "plans").iterdir()) == ["_image_size.json", "layers.json"]
+    assert sorted(p.name for p in (store.folder / "plans").iterdir()) == ["_image_size.jsonl", "layers.jsonl"]
 
 
 def test_a_plan_replaces_its_earlier_form(store: ResultStore) -> None:
@@ -189,9 +264,26 @@ def test_a_plan_replaces_its_earlier_form(store: ResultStore) -> None:
 
 def test_a_damaged_plan_is_reported_and_deleted(store: ResultStore, caplog) -> None:
     store.write_plan("layers", [JOB])
-    (store.folder / "plans" / "layers.json").write_text('{"schema": 1, "jobs": {"a": {"layers": []}}}')
-    assert store.planned() == []
-    assert len(caplog.records) == 1 and not (store.folder / "plans" / "layers.json").exists()
+    path = store.folder / "plans" / "layers.jsonl"
+    for content in (
+        path.read_bytes()[:-9],
+        path.read_bytes().splitlines(True)[0],
+        b'{"schema": 1, "jobs": {"a": {"layers": []}}}',
+    ):
+        path.write_bytes(content)
+        caplog.clear()
+        assert store.planned() == []
+        assert len(caplog.records) == 1 and not path.exists()
+
+
+def test_a_plan_of_version_0_1_0_is_read_and_replaced(store: ResultStore) -> None:
+    jobs = {job.key: job.record() for job in (JOB, replace(JOB, seed=1))}
+    old = store.folder / "plans" / "study.json"
+    old.parent.mkdir(parents=True)
+    old.write_text(dump({"command": "adbench sweep", "jobs": jobs, "schema": 1}))
+    assert [job.key for job in store.planned()] == list(jobs) and store.commands() == ["adbench sweep"]
+    store.write_plan("study", [JOB])
+    assert store.planned() == [JOB] and not old.exists()
 
 
 def test_a_file_is_no_results_folder(tmp_path: Path) -> None:
@@ -208,7 +300,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         ResultStore(target).write_plan("layers", [JOB])
     assert str(caught.value) == (
-        f"cannot write {target / 'plans' / 'layers.json'}: Not a directory; choose another folder or free it"
+        f"cannot write {target / 'plans' / 'layers.jsonl'}: Not a directory; choose another folder or free it"
     )
 
 
@@ -233,18 +325,17 @@ def test_a_plan_knows_its_command(store: ResultStore, command: str) -> None:
     assert store.commands() == [command] * bool(command)
 
 
-def test_a_plan_is_the_document_that_its_jobs_make(store: ResultStore) -> None:
-    jobs = [replace(JOB, seed=seed, category='a "jobs": {b}') for seed in range(3)]
+def test_a_plan_is_a_header_and_one_job_a_line(store: ResultStore) -> None:
+    jobs = [replace(JOB, seed=seed, category='a "jobs": {b}\n\udcff') for seed in range(3)]
     store.write_plan("study", jobs, "adbench --set 'x: {\"jobs\": {}}'")
-    content = (store.folder / "plans/study.json").read_text()
-    record = json.loads(content)
-    assert content == dump({name: value for name, value in record.items() if name != "crc32"})
-    assert list(record["jobs"]) == sorted(job.key for job in jobs)
+    header, *lines = (store.folder / "plans/study.jsonl").read_text().splitlines(keepends=True)
+    assert header == dump({"schema": 1, "jobs": 3, "command": "adbench --set 'x: {\"jobs\": {}}'"})
+    assert lines == sorted((dump(job.record() | {"key": job.key}) for job in jobs), key=lambda line: json.loads(line)["key"])
     assert sorted(store.planned(), key=lambda job: job.seed) == jobs
 
 
 def test_the_same_plan_is_not_written_again(store: ResultStore) -> None:
-    path = store.folder / "plans/study.json"
+    path = store.folder / "plans/study.jsonl"
     store.write_plan("study", [JOB])
     first = path.stat().st_ino
     store.write_plan("study", [JOB])
@@ -255,10 +346,10 @@ def test_the_same_plan_is_not_written_again(store: ResultStore) -> None:
 
 
 def test_a_plan_with_a_flipped_bit_is_written_again(store: ResultStore) -> None:
-    path = store.folder / "plans/study.json"
+    path = store.folder / "plans/study.jsonl"
     store.write_plan("study", [JOB])
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"crc32": "', b'"crc32": "0', 1).replace(b'", "command"', b'" "command"', 1))
+    path.write_bytes(content.replace(b'"seed": 0', b'"seed": 1'))
     store.write_plan("study", [JOB])
     assert path.read_bytes() == content
 

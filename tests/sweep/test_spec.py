@@ -47,7 +47,7 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 
 MISTAKES = {
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: write a name, or {name: ..., layers: ..., weights: ...}, not dict \"{'layers': ['a']}\""
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ...}, not dict \"{'layers': ['a']}\""
     ),
     "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not int '3'",
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
@@ -59,9 +59,9 @@ MISTAKES = {
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not int '2'",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
     "layers: [3]": "spec: layers: expected a name, not int '3'",
-    "detectors: [{nam: x}]": "spec: detectors: write a name, or {name: ..., params: ...}, not dict \"{'nam': 'x'}\"",
+    "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not dict \"{'nam': 'x'}\"",
     "detectors: [{name: x, param: {}}]": "unknown key 'param' in detectors of spec; did you mean 'params'?",
-    "detectors: [{name: x, params: 3}]": "spec: detectors: params of x must be a mapping of names to values, not int '3'",
+    "detectors: [{name: x, params: 3}]": "spec: detectors: params of x: expected a mapping of names to values, not int '3'",
     "- a": "spec: must be a mapping of keys such as 'backbones' and 'layers', not list \"['a']\"",
     "a: &x [1]\nb: *x": "spec: YAML anchors and aliases are not accepted; write the values out",
     "layers: [a": "spec line 1: no valid YAML (expected ',' or ']', but got '<stream end>')",

@@ -1,6 +1,6 @@
-"""Backbones: convolutional networks by name; one file per family (a library or a single network), found by import.
+"""Families of backbones: convolutional networks by name; one file per library or network, found by import.
 
-No family imports torch at the module level: names, layers and weights of a sweep that is already done cost no import.
+No family imports torch at the module level, so that a finished sweep can be listed and planned without that import.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ ALIASES = {"wideresnet50": "wide_resnet50_2", "wideresnet101": "wide_resnet101_2
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where a checkpoint lies or will lie, where it can be fetched, and the preprocessing that it was trained with."""
+    """The path of a checkpoint, its download, and the preprocessing of its training."""
 
     path: Path
     url: str | None = None
     mean: tuple[float, ...] = IMAGENET_MEAN  # of RGB in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
-    sha256_prefix: str = ""  # what the file's SHA-256 must begin with, where its publisher says so
-    remedy: str = ""  # what to do without the file; none = put it at `path`
+    sha256_prefix: str = ""  # of the file, if its publisher states it
+    remedy: str = ""  # how to get the file; empty = put it at `path`
 
 
 class Family:
-    """The contract: networks of one source. `prefix/name` names a network of a family where others have it too."""
+    """The contract: networks of one source. `prefix/name` selects this family if several have a network of that name."""
 
     prefix: str = ""
-    packages: tuple[str, ...] = ("torch", "torchvision")  # whose versions decide the names of layers
+    packages: tuple[str, ...] = ("torch", "torchvision")  # whose versions decide the layers' names
     stage_layers: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  last layers of the main stages, where known
 
     def names(self) -> list[str]:
-        """Return the networks' names."""
+        """Return the names of the networks."""
         raise NotImplementedError
 
     def build(self, name: str) -> nn.Module:
@@ -46,19 +46,19 @@ class Family:
         raise NotImplementedError
 
     def node_names(self, module: nn.Module) -> list[str]:
-        """Return the names of the nodes of the network's evaluation graph, in order."""
+        """Return the names of the nodes of the network's graph in evaluation mode, in order."""
         raise NotImplementedError
 
     def cut(self, module: nn.Module, layers: dict[str, str]) -> nn.Module:
-        """Return the graph up to the deepest of `layers`; its output is a dict of tensors by the values of `layers`."""
+        """Return the graph up to the deepest of `layers` (node name to key of the output); it returns a dict of tensors."""
         raise NotImplementedError
 
     def weights_file(self, name: str, label: str) -> WeightsFile:
-        """Return the file of the pretrained weights `label` ("imagenet" = the default); UsageError if there are none."""
+        """Return the file of the pretrained weights `label` ("imagenet" = the default); UsageError if there is none."""
         raise NotImplementedError
 
     def labels(self, name: str) -> list[str]:
-        """Return the names of the pretrained weights that are published for a network."""
+        """Return the labels of the pretrained weights that are published for a network."""
         raise NotImplementedError
 
     def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -71,14 +71,14 @@ register = FAMILIES.register
 
 
 def sorted_families() -> list[Family]:
-    """Return the families in the order in which a bare name is looked up: those with a prefix last."""
+    """Return the families in the order of lookup of a name without prefix: families with a prefix are last."""
     return sorted(FAMILIES.items().values(), key=lambda family: bool(family.prefix))
 
 
 def find(name: str) -> tuple[Family, str]:
     """Return the family and the canonical name of a backbone; raise UsageError with the nearest valid name.
 
-    A network that several families have is torchvision's unless `timm/name` says otherwise.
+    If several families have the network, torchvision's is chosen unless the name is `timm/name`.
     """
     families = sorted_families()
     prefix, _, bare = name.rpartition("/")

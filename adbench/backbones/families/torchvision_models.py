@@ -15,7 +15,7 @@ _RESNET_50 = ("layer1.2.relu_2", "layer2.3.relu_2", "layer3.5.relu_2", "layer4.2
 
 
 class TorchvisionModels(Family):
-    """torchvision.models; stages of the four networks as in Heckler et al. (CVPRW 2023), supplement, Table 2."""
+    """torchvision.models. The stages of four networks are those of Heckler et al. (CVPRW 2023), supplement, Table 2."""
 
     stage_layers = {  # noqa: RUF012
         "resnet50": _RESNET_50,
@@ -50,11 +50,8 @@ class TorchvisionModels(Family):
         from torchvision import models
 
         choices = models.get_model_weights(name)
-        found = (
-            choices["DEFAULT"]
-            if label in ("imagenet", "DEFAULT")
-            else choices[match("weights", label, self.labels(name), where=f" of {name}")]
-        )
+        default = label in ("imagenet", "DEFAULT")
+        found = choices["DEFAULT" if default else match("weights", label, self.labels(name), where=f" of {name}")]
         preset: Any = found.transforms()
         file = found.url.rsplit("/", 1)[1]
         digits = file.removesuffix(".pth").rpartition("-")[2]

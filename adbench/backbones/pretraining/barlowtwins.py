@@ -1,11 +1,11 @@
-"""Barlow Twins, 1000 epochs, batch 2048 (Zbontar et al., ICML 2021); past Table 1 of the supplement.
+"""Barlow Twins, 1000 epochs, batch 2048 (Zbontar et al., ICML 2021); not in Table 1 of the supplement.
 
-Container: a flat state dict of the backbone alone. Keys: torchvision's own, without `fc`; one there is dropped.
-The published file is called `resnet50.pth`, as are others: it gets a name of its own here.
+Container: a flat state dict of the backbone alone. Keys: torchvision's own, without `fc`.
+Several publishers call their file `resnet50.pth`, so it is renamed here.
 Preprocessing: ImageNet mean and standard deviation.
 """
 
-from adbench.backbones.pretraining import Pretraining, layout, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("barlowtwins")(
     Pretraining(
@@ -15,6 +15,5 @@ register("barlowtwins")(
         source="https://github.com/facebookresearch/barlowtwins",
         licence="MIT",
         megabytes=94,
-        convert=layout(heads=("fc.",)),
     )
 )

@@ -1,10 +1,10 @@
-"""DINO, ResNet-50, 800 epochs (Caron et al., ICCV 2021); past Table 1 of the supplement.
+"""DINO, ResNet-50, 800 epochs (Caron et al., ICCV 2021); not in Table 1 of the supplement.
 
-Container: a flat state dict of the teacher's backbone alone. Keys: torchvision's own, without `fc`; one there is dropped.
+Container: a flat state dict of the teacher's backbone alone. Keys: torchvision's own, without `fc`.
 Preprocessing: ImageNet mean and standard deviation.
 """
 
-from adbench.backbones.pretraining import Pretraining, layout, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("dino")(
     Pretraining(
@@ -14,6 +14,5 @@ register("dino")(
         source="https://github.com/facebookresearch/dino",
         licence="Apache-2.0",
         megabytes=94,
-        convert=layout(heads=("fc.",)),
     )
 )

@@ -2,11 +2,11 @@
 
 Container: {state_dict}. Keys: torchvision's own names; `fc` (the linear classifier) is dropped.
 Preprocessing: RGB in [0, 1], no mean and no standard deviation.
-Deviation: TensorFlow's max-pool pads at the bottom and right only, torchvision's on all sides. The layers here are
-those of torchvision, so that features lie 2 px off the original's; it is stated, not reproduced.
+Deviation: TensorFlow's max pool pads only at the bottom and right, torchvision's on all sides. The layers here are
+torchvision's, so features are shifted by 2 px against the original.
 """
 
-from adbench.backbones.pretraining import Pretraining, layout, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("simclr")(
     Pretraining(
@@ -16,7 +16,6 @@ register("simclr")(
         source="https://github.com/tonylins/simclr-converter",
         licence="Apache-2.0",
         megabytes=102,
-        convert=layout(heads=("fc.",)),
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
     )

@@ -4,7 +4,7 @@ Container: a flat state dict. Keys: torchvision's own; `fc` (the classifier) is 
 Preprocessing: ImageNet mean and standard deviation.
 """
 
-from adbench.backbones.pretraining import Pretraining, layout, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("supervised")(
     Pretraining(
@@ -14,7 +14,6 @@ register("supervised")(
         source="https://github.com/pytorch/vision",
         licence="BSD-3-Clause",
         megabytes=103,
-        convert=layout(heads=("fc.",)),
         sha256_prefix="11ad3fa6",
     )
 )

@@ -1,7 +1,7 @@
 """SwAV, 800 epochs, batch 4096, crops 2x224 + 6x96 (Caron et al., NeurIPS 2020).
 
 Container: a flat state dict. Keys: `module.*` is kept without the prefix, but `projection_head` and `prototypes` are
-dropped. The authors pad by a layer of its own and less in `conv1`: the same numbers as torchvision's ResNet-50.
+dropped. The authors pad in a separate layer instead of `conv1`, which gives the same numbers as torchvision's ResNet-50.
 Preprocessing: ImageNet mean, but standard deviation 0.228 (not 0.229) of red.
 """
 

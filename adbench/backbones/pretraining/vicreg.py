@@ -1,11 +1,11 @@
-"""VICReg, 1000 epochs, batch 2048 (Bardes et al., ICLR 2022); past Table 1 of the supplement.
+"""VICReg, 1000 epochs, batch 2048 (Bardes et al., ICLR 2022); not in Table 1 of the supplement.
 
-Container: a flat state dict of the backbone alone. Keys: torchvision's own, without `fc`; one there is dropped.
-The published file is called `resnet50.pth`, as are others: it gets a name of its own here.
+Container: a flat state dict of the backbone alone. Keys: torchvision's own, without `fc`.
+Several publishers call their file `resnet50.pth`, so it is renamed here.
 Preprocessing: ImageNet mean and standard deviation.
 """
 
-from adbench.backbones.pretraining import Pretraining, layout, register
+from adbench.backbones.pretraining import Pretraining, register
 
 register("vicreg")(
     Pretraining(
@@ -15,6 +15,5 @@ register("vicreg")(
         source="https://github.com/facebookresearch/vicreg",
         licence="CC-BY-NC-4.0",
         megabytes=94,
-        convert=layout(heads=("fc.",)),
     )
 )

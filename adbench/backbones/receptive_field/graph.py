@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
-from adbench.backbones.receptive_field.extents import Extent, Placeless, Value, join
-from adbench.backbones.receptive_field.fields import AnalyticField
-from adbench.backbones.receptive_field.operations import RULES, Call, UnknownOperationError
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from adbench.backbones.receptive_field.operations import RULES, Call, Extent, Placeless, UnknownOperationError, Value, join
 from adbench.core.errors import UsageError
 from adbench.core.registry import unknown
 
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.fx import GraphModule, Node
-
-_PROBE = (256, 320)  # px; large enough for every network, sides that differ, multiples of 32
+_PROBE = (256, 320)  # px; large enough for every network, not square, multiples of 32
 
 
-def analytic(module: GraphModule, layer: str) -> AnalyticField:
-    """Return the exact receptive field of `layer`, a key of the dict that the traced feature extractor `module` returns.
+@dataclass(frozen=True)
+class AnalyticField:
+    """The exact receptive field of a layer, in input pixels.
+
+    Cell (i, j) of the map can depend on the pixels of a box `height` x `width`, centered at (stride * i + offset,
+    stride * j + offset). global_path: a path that loses position (squeeze-excitation, group normalization) was ignored,
+    see `analytic`.
+    """
+
+    layer: str
+    height: int
+    width: int
+    stride: int
+    offset: float  # of the horizontal axis; the vertical one differs only after kernels that are not square
+    global_path: bool = False
+
+    @property
+    def size(self) -> int:
+        """The longer side of the box: the number that tables show."""
+        return max(self.height, self.width)
+
+
+def analytic(module: GraphModule, layers: Sequence[str] | None = None) -> dict[str, AnalyticField]:
+    """Return the exact receptive fields of `layers` (None: all), keys of the dict that the traced `module` returns.
 
     Intervals of input pixels are propagated along every path from the image through convolutions, pooling (kernel,
     stride, dilation, padding) and the union of joined paths: Araujo, Norris and Sim, "Computing receptive fields of
-    convolutional neural networks", Distill 2019. The box is that of a cell far from the image's border, whatever the
-    weights. Deviations and conventions:
+    convolutional neural networks", Distill 2019. The box is that of a cell far from the image's border, independent
+    of the weights. Deviations and conventions:
 
-    - A path on which position is lost (squeeze-excitation, any global pooling; statistics of group or instance
-      normalisation) reaches the whole image; it is left out where it only scales or shifts a map, and `global_path` says so.
-    - "Same" padding (timm's `tf_*`) depends on the input size; the offset holds for sizes that the stride divides.
+    - A path that loses position (squeeze-excitation, any global pooling, statistics of group or instance normalization)
+      reaches the whole image. It is ignored where it only scales or shifts a map, and `global_path` is set.
+    - "Same" padding (timm's `tf_*`) depends on the input size; the offset is valid for multiples of the stride.
 
     Raises UsageError for an operation without a rule (upsampling, attention, adaptive pooling to a grid, ...), for a layer
     that is no feature map, and for one that `module` does not return.
     """
-    return analytic_all(module, [layer])[layer]
-
-
-def analytic_all(module: GraphModule, layers: list[str] | None = None) -> dict[str, AnalyticField]:
-    """Return the exact receptive field of several layers (None: all that `module` returns) from one walk, see `analytic`."""
-    outputs = returned(module)
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    outputs = cast("dict[str, Node]", dict(output.args[0]))
     shapes = _shapes(module)
     values: dict[Node, Value] = {}
     fields = {}
@@ -51,12 +70,6 @@ def analytic_all(module: GraphModule, layers: list[str] | None = None) -> dict[s
     return fields
 
 
-def returned(module: GraphModule) -> dict[str, Node]:
-    """Return the graph's nodes by the keys of the dict that the module returns."""
-    output = next(node for node in module.graph.nodes if node.op == "output")
-    return cast("dict[str, Node]", dict(output.args[0]))
-
-
 def _field(layer: str, value: Value) -> AnalyticField:
     if not isinstance(value, Extent):
         raise UsageError(f"layer '{layer}' is no feature map ({value.value}); choose one in front of it")
@@ -66,7 +79,7 @@ def _field(layer: str, value: Value) -> AnalyticField:
 
 
 def _ancestors(node: Node, known: dict[Node, Value]) -> list[Node]:
-    """Return the nodes that `node` needs and that are not known yet, itself included, in the graph's order."""
+    """Return `node` and the nodes it depends on, without the known ones, in the graph's order."""
     needed, stack = set(), [node]
     while stack:
         here = stack.pop()
@@ -77,10 +90,7 @@ def _ancestors(node: Node, known: dict[Node, Value]) -> list[Node]:
 
 
 def _shapes(module: GraphModule) -> dict[Node, Any]:
-    """Return the shape of every node's tensor (a list for several tensors, None for no tensor); nothing is computed."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
+    """Return the shape of each node's tensor (a list for several tensors, None for other values), without computing values."""
     shapes: dict[Node, Any] = {}
 
     class Recorder(torch.fx.Interpreter):
@@ -96,8 +106,6 @@ def _shapes(module: GraphModule) -> dict[Node, Any]:
 
 
 def _shape(value: Any) -> Any:
-    import torch
-
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
     if isinstance(value, list | tuple) and value and all(isinstance(item, torch.Tensor) for item in value):
@@ -106,7 +114,7 @@ def _shape(value: Any) -> Any:
 
 
 def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: dict[Node, Any], layer: str) -> Value:
-    """Return what a node depends on, given what its inputs depend on."""
+    """Return the value of a node, given the values of its inputs."""
     if node.op == "placeholder":
         return Extent()
     if node.op == "get_attr" or shapes[node] is None:
@@ -114,8 +122,8 @@ def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: d
     inputs = node.all_input_nodes
     name = type(module.get_submodule(str(node.target))).__name__ if node.op == "call_module" else _function(node)
     try:
-        # the second tensor of `expand_as` and its like only lends its shape
-        value = join(values[n] for n in (inputs[:1] if name.endswith("_as") else inputs))
+        givers = inputs[:1] if name.endswith("_as") else inputs  # the second tensor of `expand_as` etc. only lends its shape
+        value = join(values[n] for n in givers)
         if not isinstance(value, Extent) or isinstance(shapes[inputs[0]], list):
             return value
         if node.op == "call_module":
@@ -136,8 +144,6 @@ def _function(node: Node) -> str:
 
 def _call(node: Node, name: str, extent: Extent, shapes: dict[Node, Any]) -> Value:
     """Apply the rule of a function or a method."""
-    from torch.fx.node import map_arg
-
     if name not in RULES or name[0].isupper():
         raise UnknownOperationError
     shown = map_arg((node.args[1:], dict(node.kwargs)), lambda n: cast("Any", shapes[n]))
@@ -147,14 +153,14 @@ def _call(node: Node, name: str, extent: Extent, shapes: dict[Node, Any]) -> Val
 
 
 def _apply(module: nn.Module, value: Value, shape: tuple[int, ...], out: tuple[int, ...]) -> Value:
-    """Apply the rule of a module, or those of its parts in order if it is a plain sequence that was not traced through."""
+    """Apply the rule of a module, or the rules of its parts in order if it is a plain sequence that was not traced."""
     if not isinstance(value, Extent):
         return value
     if is_sequence(module):
         for part in module.children():
             value = _apply(part, value, (), ())
         return value
-    for name in _names(module):
+    for name in (kind.__name__ for kind in type(module).__mro__):
         if name in RULES:
             return RULES[name](Call(name, value, module, shape=shape, out=out))
     raise UnknownOperationError("" if out else f"its part {type(module).__name__}")
@@ -162,10 +168,4 @@ def _apply(module: nn.Module, value: Value, shape: tuple[int, ...], out: tuple[i
 
 def is_sequence(module: nn.Module) -> bool:
     """Return whether the module is an nn.Sequential that runs its parts one after the other."""
-    from torch import nn
-
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-
-
-def _names(module: nn.Module) -> Iterator[str]:
-    return (kind.__name__ for kind in type(module).__mro__)

@@ -1,26 +1,89 @@
-"""What each operation of a network does to the extent of its input. One table by name; what is not in it is unknown.
+"""Rules for the receptive field: how each operation of a network changes the input pixels that its cells depend on.
 
-Names: of a module's class or torch.nn base class, of a function, or of a method without the underscore of in-place forms.
+One table by name; an operation that is missing there has no rule. Names are those of a module's class or its torch.nn base
+class, of a function, or of a method without the trailing underscore of in-place forms.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
-from adbench.backbones.receptive_field.extents import Extent, Placeless, Value
+
+@dataclass(frozen=True)
+class Axis:
+    """Cell i of a map depends on the input pixels from start + jump * i to end + jump * i, both included."""
+
+    jump: int = 1
+    start: int = 0
+    end: int = 0
+
+    def window(self, kernel: int, stride: int, dilation: int, before: int) -> Axis:
+        """Return the axis behind a sliding window with `before` cells of padding at the low end (negative: cropped)."""
+        reach = dilation * (kernel - 1) - before
+        return Axis(self.jump * stride, self.start - before * self.jump, self.end + reach * self.jump)
+
+
+class Placeless(Enum):
+    """Values without a position in the image."""
+
+    CONSTANT = "a parameter, a size or a number"
+    WHOLE = "computed from the whole image, e.g. by global pooling"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A tensor with two spatial axes. dims: their positions, counted from the end as in broadcasting.
+
+    global_path: a WHOLE value has been mixed in; the axes ignore its dependence.
+    """
+
+    y: Axis = Axis()
+    x: Axis = Axis()
+    dims: tuple[int, int] = (-2, -1)
+    global_path: bool = False
+
+    def windows(self, *per_axis: tuple[int, int, int, int]) -> Extent:
+        """Return the extent behind one window each for y and x: (kernel, stride, dilation, padding before)."""
+        return replace(self, y=self.y.window(*per_axis[0]), x=self.x.window(*per_axis[1]))
+
+    def mixed_with_whole(self) -> Extent:
+        """Return the extent after a WHOLE value was mixed in."""
+        return replace(self, global_path=True)
+
+
+Value = Extent | Placeless
+
+
+def join(values: Iterable[Value]) -> Value:
+    """Return the union of the inputs of an elementwise operation or concatenation; ValueError if the maps do not match."""
+    values = list(values)
+    extents = [value for value in values if isinstance(value, Extent)]
+    if not extents:
+        return Placeless.WHOLE if Placeless.WHOLE in values else Placeless.CONSTANT
+    if len({(e.dims, e.y.jump, e.x.jump) for e in extents}) > 1:
+        raise ValueError("maps of different strides or layouts are joined")
+    mixed = Placeless.WHOLE in values or any(e.global_path for e in extents)
+    return Extent(_hull(e.y for e in extents), _hull(e.x for e in extents), extents[0].dims, mixed)
+
+
+def _hull(axes: Iterable[Axis]) -> Axis:
+    axes = list(axes)
+    return Axis(axes[0].jump, min(a.start for a in axes), max(a.end for a in axes))
+
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operation on `extent`: its name, its module if it is one, and its arguments behind the first.
+    """One operation on `extent`: its name, its module if it has one, and its arguments after the first.
 
-    Arguments that are graph nodes stand here as their shapes; `shape` is the input's, `out` the result's. Inside a
-    module that is not traced through, shapes are unknown and empty.
+    Arguments that are graph nodes are replaced by their shapes. shape: of the input; out: of the result; both are empty
+    inside a module that was not traced, where shapes are unknown.
     """
 
     name: str
@@ -90,12 +153,10 @@ def scaled_by_statistics(call: Call) -> Value:
 
 @_rule("Conv2d conv2d MaxPool2d max_pool2d AvgPool2d avg_pool2d")
 def window(call: Call) -> Value:
-    """Padding by name and timm's *Same layers are placed as for an input whose size the stride divides."""
+    """Padding by name, and that of timm's *Same layers, is placed as for an input size that is a multiple of the stride."""
     _need(call.extent.dims == (-2, -1))
     convolves = call.name in ("Conv2d", "conv2d")
-    first = (
-        1 if convolves or call.name == "conv2d" else 0
-    )  # conv2d(x, weight, bias, stride, ...), max_pool2d(x, kernel, stride, ...)
+    first = 1 if convolves else 0  # conv2d(x, weight, bias, stride, ...), max_pool2d(x, kernel, stride, ...)
     kernel = _pair(call.args[0][-2:]) if call.name == "conv2d" else _pair(call.get("kernel_size", 0))
     stride = _pair(call.get("stride", first + 1, 1 if convolves else None) or kernel)
     dilates = convolves or call.name in ("MaxPool2d", "max_pool2d")
@@ -120,7 +181,7 @@ def _before(padding: Any, kernel: int, stride: int, dilation: int) -> int:
 
 @_rule("AdaptiveAvgPool2d AdaptiveMaxPool2d adaptive_avg_pool2d adaptive_max_pool2d")
 def adaptive_pool(call: Call) -> Value:
-    """To a grid of more than one cell, the window depends on the input's size."""
+    """Only one cell has a rule: with more, the window depends on the input's size."""
     _need(_pair(call.get("output_size", 0)) == (1, 1))
     return Placeless.WHOLE
 
@@ -137,7 +198,7 @@ def reduction(call: Call) -> Value:
 
 @_rule("LayerNorm layer_norm")
 def layer_norm(call: Call) -> Value:
-    """Over channels alone it is pointwise."""
+    """Over channels only, it is pointwise."""
     given = call.get("normalized_shape", 0)
     inside = -(1 if isinstance(given, int) else len(given))
     return call.extent.mixed_with_whole() if max(call.extent.dims) >= inside else call.extent
@@ -145,7 +206,7 @@ def layer_norm(call: Call) -> Value:
 
 @_rule("cat concat split chunk softmax log_softmax normalize Softmax glu")
 def along_channels(call: Call) -> Value:
-    """Along a spatial axis, places would move or mix."""
+    """Only along channels: along a spatial axis, positions would move or mix."""
     default, position = {"normalize": (1, 1), "split": (0, 1), "chunk": (0, 1), "glu": (-1, 0)}.get(call.name, (0, 0))
     _need(call.dims("dim", position, default).isdisjoint(call.extent.dims))
     return call.extent
@@ -180,7 +241,7 @@ def permutation(call: Call) -> Value:
 
 @_rule("view reshape view_as reshape_as flatten Flatten unflatten Unflatten squeeze unsqueeze")
 def reshape(call: Call) -> Value:
-    """An axis survives where its length and the number of elements in front of it are the same before and after."""
+    """A spatial axis is found again by its length and the number of elements in front of it."""
     y, x = (_survivor(call, dim) for dim in call.extent.dims)
     return replace(call.extent, dims=(y, x))
 
@@ -195,7 +256,7 @@ def _survivor(call: Call, dim: int) -> int:
 
 @_rule("pad ZeroPad2d ConstantPad2d ReflectionPad2d ReplicationPad2d")
 def pad(call: Call) -> Value:
-    """(left, right, top, bottom, ...), which further dimensions may follow."""
+    """Padding is (left, right, top, bottom, ...), and may go on for further dimensions."""
     _need(call.extent.dims == (-2, -1))
     given = call.get("padding" if call.module is not None else "pad", 0)
     left, top = given[0], given[2] if len(given) > 2 else 0
@@ -204,7 +265,7 @@ def pad(call: Call) -> Value:
 
 @_rule("getitem")
 def crop(call: Call) -> Value:
-    """Slices of a tensor: an item of a list of tensors is handled where the list is."""
+    """Slices of a tensor (items of a list of tensors never get here)."""
     index = call.args[0] if isinstance(call.args[0], tuple) else (call.args[0],)
     _need(all(isinstance(item, slice) for item in index))
     full = [*index, *[slice(None)] * (len(call.shape) - len(index))]

@@ -1,1 +1,1 @@
-"""Generated parts and defects, drawn for the data set `demo`."""
+"""Generated parts and defects of the dataset `demo`."""

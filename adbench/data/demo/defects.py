@@ -1,6 +1,6 @@
-"""The generated defects: each takes a part and gives its image with the defect, before light and camera.
+"""The generated defects: each takes a part and returns its image with the defect, before light and camera.
 
-`severity` in (0, 1]: how large and how visible it is.
+`severity` in (0, 1] scales the size and the contrast of the defect.
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ def _rim(part: Part, rng: Rng) -> tuple[float, float]:
     """Return a (column, row) on the outer edge of an object."""
     angle = rng.uniform(0, 2 * np.pi)
     rays = np.arange(0, SIZE * 0.7, 0.5)
-    centre = np.argwhere(part.body).mean(0)
-    rows, columns = (np.clip(centre[k] + rays * f(angle), 0, SIZE - 1) for k, f in ((0, np.sin), (1, np.cos)))
+    center = np.argwhere(part.body).mean(0)
+    rows, columns = (np.clip(center[k] + rays * f(angle), 0, SIZE - 1) for k, f in ((0, np.sin), (1, np.cos)))
     last = np.nonzero(part.body[rows.astype(int), columns.astype(int)])[0][-1]
     return float(columns[last]), float(rows[last])
 
 
 def scratch(part: Part, rng: Rng, severity: float) -> Field:
-    """One or two fine cuts: a groove, bright or (on bright material) dark, with a rim of the other kind on one side."""
+    """One or two fine cuts: a groove, bright or (on bright material) dark, with a rim of the opposite tone on one side."""
     image = part.image
     for _ in range(1 + int(rng.random() < 0.3)):
         points = curve(rng, _spot(part, rng, 8), rng.uniform(25, 45) + 45 * severity, 0.35)
@@ -61,20 +61,20 @@ def stain(part: Part, rng: Rng, severity: float) -> Field:
     image = part.image
     radius = rng.uniform(10, 14) + 12 * severity
     seed = int(rng.integers(2**32))
-    centre = _spot(part, rng, 9)
-    whole, core = (blob(np.random.default_rng(seed), centre, r, 0.25, 3) for r in (radius, radius - 3))
+    center = _spot(part, rng, 9)
+    whole, core = (blob(np.random.default_rng(seed), center, r, 0.25, 3) for r in (radius, radius - 3))
     cover = (0.75 * whole + 0.25 * (whole - core)) * part.body
     tint = 1 - (0.10 + 0.34 * severity) * np.array(rng.choice([[0.7, 1.0, 1.3], [1.0, 1.0, 1.0], [0.6, 0.9, 1.2]]))
     return blend(image, image * tint, cover)
 
 
 def rust(part: Part, rng: Rng, severity: float) -> Field:
-    """Flecks of brown oxide that gather round a spot."""
+    """Flecks of brown oxide around a spot."""
     radius = 14 + 14 * severity
     near = np.clip(1 - (distance_from(_spot(part, rng, 5)) / radius) ** 2, 0, 1)
     cover = step(near * (1 + 0.5 * smooth_noise(rng, 45)) - 0.45, 0.15) * part.body
-    colour = np.array([0.42, 0.24, 0.13]) * (1 + 0.15 * smooth_noise(rng, 80))[..., None]
-    return blend(part.image, colour, cover * (0.2 + 0.6 * severity))
+    color = np.array([0.42, 0.24, 0.13]) * (1 + 0.15 * smooth_noise(rng, 80))[..., None]
+    return blend(part.image, color, cover * (0.2 + 0.6 * severity))
 
 
 def dent(part: Part, rng: Rng, severity: float) -> Field:
@@ -90,13 +90,13 @@ def pits(part: Part, rng: Rng, severity: float) -> Field:
     column, row = _spot(part, rng, 14)
     cut = np.zeros((SIZE, SIZE), np.float32)
     for _ in range(3 + int(6 * severity)):
-        centre = (column + rng.normal(0, 9), row + rng.normal(0, 9))
-        cut = np.maximum(cut, blob(rng, centre, rng.uniform(1.5, 2.2) + 1.2 * severity, 0.2, 0.8))
+        center = (column + rng.normal(0, 9), row + rng.normal(0, 9))
+        cut = np.maximum(cut, blob(rng, center, rng.uniform(1.5, 2.2) + 1.2 * severity, 0.2, 0.8))
     return part.paint(part.x, part.y, cut * (0.18 + 0.65 * severity) * part.body)
 
 
 def hole(part: Part, rng: Rng, severity: float) -> Field:
-    """Material is gone, the ragged edge shows what lies below."""
+    """A hole with a ragged edge that shows the layer below."""
     return part.paint(part.x, part.y, blob(rng, _spot(part, rng, 10), rng.uniform(4, 6) + 8 * severity, 0.35, 1.0))
 
 
@@ -106,19 +106,19 @@ def chip(part: Part, rng: Rng, severity: float) -> Field:
 
 
 def bend(part: Part, rng: Rng, severity: float) -> Field:
-    """Material is pushed sideways: the part's coordinates are bent around a spot at its edge, or anywhere in a texture."""
-    centre = _spot(part, rng, 20) if part.body.all() else _rim(part, rng)
+    """Bent material: coordinates are distorted around a spot at the part's edge, or anywhere in a texture."""
+    center = _spot(part, rng, 20) if part.body.all() else _rim(part, rng)
     radius = rng.uniform(22, 28) + 12 * severity
-    push = np.clip(1 - (distance_from(centre) / radius) ** 2, 0, 1) ** 2 * (4.0 + 7 * severity)
+    push = np.clip(1 - (distance_from(center) / radius) ** 2, 0, 1) ** 2 * (4.0 + 7 * severity)
     angle = rng.uniform(0, 2 * np.pi)
-    if not part.body.all():  # towards or away from the middle, or an edge would only slide along itself
-        angle = np.arctan2(centre[1] - SIZE / 2, centre[0] - SIZE / 2) + np.pi * rng.integers(2)
+    if not part.body.all():  # toward or away from the middle: along the edge, nothing would change
+        angle = np.arctan2(center[1] - SIZE / 2, center[0] - SIZE / 2) + np.pi * rng.integers(2)
     x, y = part.x + push * np.cos(angle), part.y + push * np.sin(angle)
     return part.paint(x.astype(np.float32), y.astype(np.float32), np.zeros((SIZE, SIZE), np.float32))
 
 
 def missing_thread(part: Part, rng: Rng, severity: float) -> Field:
-    """One weft thread is broken: thin and frayed, or gone so that the backing shows through."""
+    """A broken weft thread: thin and frayed, or missing so that the backing shows through."""
     half = rng.uniform(16, 24) + 32 * severity
     slope = np.arctan2(part.y[128, 50] - part.y[128, 200], 150)
     points = curve(rng, _spot(part, rng, 20), 2 * half, 0.06, slope)
@@ -127,7 +127,7 @@ def missing_thread(part: Part, rng: Rng, severity: float) -> Field:
 
 
 def missing_component(part: Part, rng: Rng, severity: float) -> Field:
-    """A component was not placed: small ones when the severity is low."""
+    """A missing component, a small one at low severity."""
     order = sorted(SOCKETS, key=lambda socket: socket[2] * socket[3])
     cx, cy, w, h, _ = order[min(int(severity * len(order) * rng.uniform(0.6, 1.0)), len(order) - 1)]
     gone = step(np.minimum(w + 7 - np.abs(part.x - cx), h + 8 - np.abs(part.y - cy)))
@@ -138,15 +138,15 @@ def solder(part: Part, rng: Rng, severity: float) -> Field:
     """Splashes of solder: bright domes with a highlight."""
     image = part.image
     for _ in range(1 + int(2.5 * severity)):
-        centre, radius = _spot(part, rng, 6), rng.uniform(1.8, 2.8) + 3.5 * severity
-        cover = blob(rng, centre, radius, 0.25, 0.8)
-        dome = np.clip(1 - (distance_from(centre) / (1.5 * radius)) ** 2, 0, 1)
+        center, radius = _spot(part, rng, 6), rng.uniform(1.8, 2.8) + 3.5 * severity
+        cover = blob(rng, center, radius, 0.25, 0.8)
+        dome = np.clip(1 - (distance_from(center) / (1.5 * radius)) ** 2, 0, 1)
         image = blend(image, (0.45 + 0.25 * dome + relief(dome * radius, 0.35))[..., None] * np.ones(3), cover)
     return image
 
 
 def crooked(part: Part, rng: Rng, severity: float) -> Field:
-    """A component is soldered on at an angle and off its place."""
+    """A component that is rotated and displaced."""
     cx, cy, w, h, _ = SOCKETS[rng.integers(len(SOCKETS))]
     u, v = part.x - cx, part.y - cy
     far = np.hypot(np.maximum(np.abs(u) - w, 0), np.maximum(np.abs(v) - h, 0))  # outside the component

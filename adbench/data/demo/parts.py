@@ -1,6 +1,6 @@
-"""The generated parts: two textures and two objects, each with the variation that good parts have.
+"""The generated parts: two textures and two objects, each with the variation of good parts.
 
-A part is drawn from coordinates, so that a defect may bend the coordinates or take material away.
+A part is drawn from coordinates, so that a defect can bend the coordinates or remove material.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,10 @@ from adbench.data.demo.drawing import SIZE, Field, Rng, blend, posed, smooth_noi
 
 @dataclass(frozen=True)
 class Part:
-    """One part in its place. paint(x, y, cut): its image from coordinates, without the material where `cut` is 1.
+    """One part in its pose.
 
-    x, y: the part's own coordinates of each pixel. body: bool, where its material lies.
+    x, y: coordinates of each pixel in the part's frame. paint(x, y, cut): the image from coordinates, without the material
+    where `cut` is 1. body: bool, where the material is.
     """
 
     x: Field
@@ -28,12 +29,12 @@ class Part:
 
     @cached_property
     def image(self) -> Field:
-        """The part as it should be; not to be changed in place."""
+        """The part without a defect; read only."""
         return self.paint(self.x, self.y, np.zeros_like(self.x))
 
 
 def fabric(rng: Rng) -> Part:
-    """Plain weave of blue-grey yarn; every thread has its own thickness and shade."""
+    """Plain weave of blue-gray yarn; every thread has its own thickness and shade."""
     x, y = posed(rng, 8, 1.2)
     pitch = rng.uniform(10.8, 11.2)
     shades = rng.normal(1, 0.04, (2, 64)).astype(np.float32)
@@ -79,7 +80,7 @@ def metal(rng: Rng) -> Part:
 
 
 def _hexagon(x: Field, y: Field, radius: float) -> Field:
-    """Return the signed distance (positive inside) of a hexagon whose flats lie `radius` from its centre."""
+    """Return the signed distance (positive inside) of a hexagon whose sides are `radius` away from its center."""
     sides = [np.abs(np.cos(a) * x + np.sin(a) * y) for a in np.arange(3) * np.pi / 3]
     return np.asarray(radius - np.max(sides, axis=0))
 
@@ -112,7 +113,7 @@ def nut(rng: Rng) -> Part:
 
 
 Socket = tuple[float, float, float, float, str]
-SOCKETS: tuple[Socket, ...] = (  # the board's components: centre, half size, kind
+SOCKETS: tuple[Socket, ...] = (  # the board's components: center, half size, kind
     (-42.0, -38.0, 27.0, 27.0, "chip"), (38.0, 44.0, 34.0, 16.0, "chip"), (42.0, -58.0, 12.0, 6.0, "resistor"),
     (42.0, -36.0, 12.0, 6.0, "resistor"), (42.0, -14.0, 12.0, 6.0, "resistor"), (-66.0, 34.0, 13.0, 13.0, "can"),
     (-34.0, 52.0, 6.0, 12.0, "capacitor"), (-12.0, 52.0, 6.0, 12.0, "capacitor"), (84.0, -36.0, 7.0, 26.0, "pins"),
@@ -120,7 +121,7 @@ SOCKETS: tuple[Socket, ...] = (  # the board's components: centre, half size, ki
 
 
 def board(rng: Rng) -> Part:
-    """A populated circuit board: `cut` takes away components and shows the bare pads below them."""
+    """A populated circuit board: `cut` removes components and shows the bare pads below them."""
     x, y = posed(rng, 3, 1.2)
     green = (np.array([0.05, 0.30, 0.18]) * rng.uniform(0.93, 1.07)).astype(np.float32)
     weave = 0.010 * smooth_noise(rng, 70) + 0.008 * smooth_noise(rng, 6)
@@ -160,7 +161,7 @@ def _bare_board(x: Field, y: Field, green: Field) -> Field:
     table = np.broadcast_to(np.array([0.32, 0.31, 0.30], np.float32), (*x.shape, 3))
     image = blend(table, green, step(_box(x, y, 110, 102)))
     levels = [y + 88 - 22 * k - np.clip(x - (40 * (k % 3) - 30), 0, 14) for k in range(9)]
-    traces = 1.8 - np.min(np.abs(levels), axis=0)  # they run level, down at 45 degrees, and level again
+    traces = 1.8 - np.min(np.abs(levels), axis=0)  # horizontal, down at 45 degrees, and horizontal again
     image = blend(image, green * np.float32(1.55), step(np.minimum(traces, _box(x, y, 102, 94))))
     pads = [_box(np.abs(x - cx) - w * 0.75, y - cy, w * 0.38, h * 0.85) for cx, cy, w, h, _ in SOCKETS]
     image = blend(image, (0.74, 0.70, 0.58), step(np.max(pads, axis=0)))

@@ -1,12 +1,10 @@
-"""The dataset `demo`: generated parts and defects, so that everything can be tried without a download.
+"""The dataset `demo`: generated parts and defects, to try everything without a download.
 
-Written once in MVTec AD's layout. Every image has its own seed, made of the version, the category, the split, the kind
-and its number: it depends on no other image. A mask is where the defect has changed its image, not where it was meant to.
+It is written once, in MVTec AD's layout. The seed of an image is made of the version, its category, split, kind and number,
+so that no image depends on another. A mask shows the pixels that the defect has visibly changed.
 """
 
-import os
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.ndimage import binary_closing, binary_fill_holes, label
+from scipy.ndimage import binary_closing, binary_fill_holes
 
-from adbench.core.files import unwritable
 from adbench.data.demo import defects, parts
 from adbench.data.demo.drawing import SIZE, Rng, light, photograph
 from adbench.data.layouts import register
 from adbench.data.layouts.mvtec import MVTec
+from adbench.data.regions import large_regions
+from adbench.data.writing import save_png, whole_folder
 from adbench.types import OnStep, ignore_step
 
-VERSION = 1  # grows with every change that moves a pixel
-TRAIN, GOOD, EACH = 32, 12, 6  # images per category; of each of the four defects
+VERSION = 1  # increase it with every change that alters a pixel
+TRAIN, GOOD, EACH = 32, 12, 6  # images per category; EACH: of each of the four defects
 CATEGORIES: dict[str, tuple[Callable[[Rng], parts.Part], dict[str, defects.Defect]]] = {
     "board": (parts.board, {"crooked": defects.crooked, "missing": defects.missing_component,
                             "scratch": defects.scratch, "solder": defects.solder}),
@@ -35,8 +33,8 @@ CATEGORIES: dict[str, tuple[Callable[[Rng], parts.Part], dict[str, defects.Defec
                             "stain": defects.stain}),
     "nut": (parts.nut, {"bent": defects.bend, "chip": defects.chip, "rust": defects.rust, "scratch": defects.scratch}),
 }  # fmt: skip
-_LEAST_CHANGE, _LEAST_AREA = 6, 12  # grey levels; pixels
-_STALE_S = 3600.0
+_LEAST_CHANGE, _LEAST_AREA = 6, 12  # gray levels; pixels
+_STALE_S = 3600.0  # age at which a temporary folder is no longer another process's work
 
 
 @register("demo")
@@ -49,21 +47,12 @@ class Demo(MVTec):
         return False
 
     def generate(self, cache: Path, on_step: OnStep = ignore_step) -> Path:
-        """Return `cache`/demo-v1, made if it is not there or not whole. Raises DataError if it cannot be written."""
+        """Return `cache`/demo-v1; make it if it is missing or incomplete. Raises DataError if it cannot be written."""
         target = cache / f"demo-v{VERSION}"
-        if _whole(target):
-            return target
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            _remove_stale(target)
-            folder = Path(tempfile.mkdtemp(dir=cache, prefix=f".{target.name}."))
-            try:
+        if not _complete(target):
+            with whole_folder(target, unless=lambda: _complete(target)) as folder:
+                _remove_stale(target, folder)
                 write(folder, on_step)
-                _move(folder, target)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            raise unwritable(target, error) from error
         return target
 
 
@@ -81,9 +70,9 @@ def write(folder: Path, on_step: OnStep = ignore_step) -> None:
     for done, (category, split, kind, number) in enumerate(plan):
         on_step(done, len(plan), f"drawing {category}")
         image, mask = draw(category, split, kind, number)
-        _save(image, folder / category / split / kind / f"{number:03d}.png")
+        save_png(image, folder / category / split / kind / f"{number:03d}.png")
         if kind != "good":
-            _save(mask.astype(np.uint8) * 255, folder / category / "ground_truth" / kind / f"{number:03d}_mask.png")
+            save_png(mask.astype(np.uint8) * 255, folder / category / "ground_truth" / kind / f"{number:03d}_mask.png")
     on_step(len(plan), len(plan), "drawn")
 
 
@@ -101,47 +90,27 @@ def draw(category: str, split: str, kind: str, number: int) -> tuple[NDArray[np.
 
 
 def _noise(rng: Rng) -> NDArray[np.float32]:
-    """Return sensor noise (SIZE, SIZE, 3): some of each colour, some of all together."""
+    """Return sensor noise (SIZE, SIZE, 3): some independent per color, some common to all colors."""
     return 0.010 * rng.standard_normal((SIZE, SIZE, 3), np.float32) + 0.008 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
 
 
 def _with_mask(clean: NDArray[np.uint8], damaged: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the damaged image and where it differs from the clean one.
+    """Return the damaged image and the mask of its difference from the clean one.
 
-    Differences that nobody can see, and specks, are taken back from the image, so that the mask says all that changed.
+    Invisible differences and specks are undone in the image, so that the mask covers every changed pixel.
     """
     change = np.abs(clean.astype(np.int16) - damaged).max(axis=2) >= _LEAST_CHANGE
-    regions, _ = label(binary_fill_holes(binary_closing(change, np.ones((3, 3)), iterations=2)), np.ones((3, 3)))
-    large = np.bincount(regions.ravel()) >= _LEAST_AREA
-    large[0] = False
-    mask = large[regions]
+    mask = large_regions(binary_fill_holes(binary_closing(change, np.ones((3, 3)), iterations=2)), _LEAST_AREA)
     return np.where(mask[..., None], damaged, clean), mask
 
 
-def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, compress_level=1)
-
-
-def _whole(folder: Path) -> bool:
+def _complete(folder: Path) -> bool:
     count = {"train": TRAIN, "test": GOOD + 4 * EACH, "ground_truth": 4 * EACH}
     return all(sum(1 for _ in (folder / c).glob(f"{s}/*/*.png")) == n for c in CATEGORIES for s, n in count.items())
 
 
-def _remove_stale(target: Path) -> None:
-    """Remove what earlier, killed calls have left; a folder that is not old may be another process's work."""
+def _remove_stale(target: Path, own: Path) -> None:
+    """Remove temporary folders that killed processes have left; young ones may be in use by another process."""
     for folder in target.parent.glob(f".{target.name}.*"):
-        if time.time() - folder.stat().st_mtime > _STALE_S:
+        if folder != own and time.time() - folder.stat().st_mtime > _STALE_S:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`; if another process was first, its folder stays."""
-    folder.chmod(0o755)
-    if target.exists() and not _whole(target):
-        shutil.rmtree(target)
-    try:
-        os.replace(folder, target)  # noqa: PTH105
-    except OSError:
-        if not _whole(target):
-            raise

@@ -1,21 +1,22 @@
-"""The folder layout of MVTec AD (Bergmann et al., CVPR 2019), as MVTec LOCO AD, BTAD and most own data have it too.
+"""The folder layout of MVTec AD (Bergmann et al., CVPR 2019), shared by MVTec LOCO AD, BTAD and most own data.
 
 CAT/train/good/*, CAT/test/KIND/*, and for each defective image STEM.EXT its masks under CAT/ground_truth/KIND:
-STEM_mask.* (MVTec AD), STEM.* (BTAD, whose masks may have another suffix), or a folder STEM of several (LOCO).
+STEM_mask.* (MVTec AD), STEM.* (BTAD, perhaps with another suffix), or a folder STEM with several masks (LOCO).
 """
 
 from pathlib import Path
 from typing import ClassVar
 
-from adbench.data.layouts import Dataset, folders, image_files, register
+from adbench.data.image_lists import folders, image_files
+from adbench.data.layouts import Dataset, register
 from adbench.types import Category, Sample
 
-NOMINAL = ("good", "ok")  # the second is BTAD's
+NOMINAL = ("good", "ok")  # BTAD says "ok"
 
 
 @register("mvtec")
 class MVTec(Dataset):
-    """A folder of categories, or one category; subclasses name other folders."""
+    """A folder of categories, or one category. Subclasses may name other folders."""
 
     test: ClassVar[str] = "test"
     ground_truth: ClassVar[str] = "ground_truth"
@@ -32,7 +33,7 @@ class MVTec(Dataset):
 
     def load(self, root: Path, category: str) -> Category:
         folder = self._folder(root, category)
-        kinds = [kind for kind in folders(folder / self.test) if kind != folder / self.ground_truth]  # MVTec AD 2 nests it
+        kinds = [kind for kind in folders(folder / self.test) if kind != folder / self.ground_truth]  # nested in MVTec AD 2
         test = [sample for kind in kinds for sample in self._test_samples(folder, kind)]
         return Category(self.name, category, self.training(root, category), tuple(test))
 
@@ -52,7 +53,7 @@ class MVTec(Dataset):
 
 
 def _sample(folder: Path, path: Path, kind: str = "good", masks: dict[str, tuple[Path, ...]] | None = None) -> Sample:
-    """Return a nominal sample, or one of a defect `kind`: without masks at all (None) or with those of its stem."""
+    """Return a nominal sample, or one of a defect `kind` with the masks of its stem (None: the dataset has no masks)."""
     name = path.relative_to(folder).as_posix()
     if kind == "good":
         return Sample(path, name)
@@ -60,7 +61,7 @@ def _sample(folder: Path, path: Path, kind: str = "good", masks: dict[str, tuple
 
 
 def masks_by_stem(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Return the mask files in `folder` by the stem of the image they belong to; STEM_mask goes before STEM."""
+    """Return the mask files in `folder` by the stem of their image; STEM_mask takes precedence over STEM."""
     masks = {path.name: tuple(image_files(path)) for path in folders(folder)}
     files = image_files(folder)
     masks |= {path.stem: (path,) for path in files}

@@ -1,5 +1,5 @@
 """The folder layout of MVTec AD 2 (Heckler-Kram et al., 2025): CAT/train/good, CAT/test_public/{good,bad}/*, and masks
-CAT/test_public/ground_truth/bad/STEM_mask.png. The private test images carry no labels and are not listed."""
+CAT/test_public/ground_truth/bad/STEM_mask.png. The private test images have no labels and are not listed."""
 
 from pathlib import Path
 from typing import ClassVar

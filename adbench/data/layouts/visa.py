@@ -1,7 +1,7 @@
-"""VisA (Zou et al., ECCV 2022) as it is published: images by category, the split in split_csv/1cls.csv.
+"""VisA (Zou et al., ECCV 2022) as published: images by category, the split in split_csv/1cls.csv.
 
-The csv has the columns object, split, label, image, mask; paths are relative to the root. Masks hold class numbers,
-so that any value above 0 is defective.
+The columns of the csv are object, split, label, image, mask; paths are relative to the root. Masks hold class numbers: any
+value above 0 is defective.
 """
 
 import csv
@@ -17,7 +17,7 @@ _COLUMNS = ("object", "split", "label", "image", "mask")
 
 @register("visa")
 class VisA(Dataset):
-    """Sample names follow MVTec AD's layout (test/anomaly/000.JPG), so that maps are filed in the same way."""
+    """Sample names follow MVTec AD's layout (test/anomaly/000.JPG), so that maps are stored in the same way."""
 
     def matches(self, root: Path) -> bool:
         return (root / _SPLIT).is_file()
@@ -53,8 +53,8 @@ def _sample(root: Path, row: dict[str, str]) -> Sample:
 
 
 def _inside(root: Path, name: str) -> Path:
-    """Return `root`/`name`; refuse a path of the csv that leads out of `root`."""
-    windows = PureWindowsPath(name)  # the stricter reading: it knows both separators, and drives
+    """Return `root`/`name`; raise DataError for a path that leads out of `root`."""
+    windows = PureWindowsPath(name)  # the stricter rules: both separators, and drives
     if windows.is_absolute() or windows.drive or windows.root or ".." in windows.parts or not windows.parts:
         raise DataError(f"{root / _SPLIT}: path '{name}' leads out of {root}; correct the file")
     return root / PurePosixPath(name)

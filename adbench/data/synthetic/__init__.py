@@ -1,1 +1,1 @@
-"""Synthetic defects on images of good parts, and data sets made of them."""
+"""Synthetic defects on images of good parts, and datasets of them."""

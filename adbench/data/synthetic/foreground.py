@@ -1,4 +1,4 @@
-"""Where the part is in its images: an object before a calm background, or a texture that fills them. It registers nothing."""
+"""The foreground of images: an object in front of a plain background, or a texture that fills the image."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_closing, binary_erosion, binary_opening, gaussian_filter, label
+from scipy.ndimage import binary_closing, binary_erosion, binary_opening, gaussian_filter
 
 from adbench.data.images import read_image
+from adbench.data.regions import Mask, large_regions
 from adbench.types import OnStep, Sample, ignore_step
 
 _SIDE = 256  # px of the longer side at which foregrounds are estimated
 _SMOOTHED = 0.006  # of the longer side
-_PLANE_WORTH = 0.5  # of the error that the median leaves
-_RING = 8  # px of it: the border that is taken for background
-_LOOKED_AT = 12  # images that decide what a category is
-_MOST_ON_BORDER, _LEAST_DISTANCE = 0.3, 2.5  # share of the border that an object may cover; in background spreads
+_PLANE_WORTH = 0.5  # a plane must reduce the error of the median to this share
+_RING = 8  # px at that size: width of the border that is taken for background
+_LOOKED_AT = 12  # images that decide between object and texture
+_MOST_ON_BORDER, _LEAST_DISTANCE = 0.3, 2.5  # share of the border that an object may cover; distance in spreads of the background
 _SHARES = (0.02, 0.95)  # of the image that an object covers
-_CLOSED, _SMALL_HOLE, _SMALL_PIECE = 6, 0.01, 0.05  # px; share of the image; share of the largest piece
-Mask = NDArray[np.bool_]
+_CLOSED, _SMALL_HOLE, _SMALL_REGION = 6, 0.01, 0.05  # px; share of the image; share of the largest region
+_FOUR = None  # scipy's default: 4-connected regions
 
 
 @dataclass(frozen=True)
 class Foreground:
-    """What the good images of a category have in common; `typical` (SIDE, SIDE) is None for a texture."""
+    """The foreground that good images of a category have in common: `typical` (SIDE, SIDE), None for a texture."""
 
     typical: NDArray[np.float32] | None
 
     def of(self, image: NDArray[np.uint8]) -> Mask:
-        """Return where the part is in `image` (H, W, 3), as (H, W) bool.
+        """Return the foreground of `image` (H, W, 3), as (H, W) bool.
 
-        An estimate that is out of line with the category's other images is replaced by what they have in common.
+        An estimate whose area is atypical of the category is replaced by the foreground that the category's images share.
         """
         if self.typical is None:
             return np.ones(image.shape[:2], bool)
@@ -51,7 +52,7 @@ class Foreground:
 def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step) -> Foreground:
     """Return the foreground of good images, from up to 12 of them.
 
-    They show an object if at least two thirds of them, taken alone, have one, and of about the same size.
+    They show an object if one of about the same size is found in at least two thirds of them.
     """
     chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int))]
     found = []
@@ -67,10 +68,10 @@ def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step) -
 
 
 def estimate(image: NDArray[np.uint8]) -> Mask | None:
-    """Return where the object is in `image` (H, W, 3), or None where no object stands out from the border.
+    """Return the mask (H, W) of the object in `image` (H, W, 3), or None if no object differs from the border.
 
-    Each pixel's distance from the background's colour is counted in the border's spreads (median absolute deviation)
-    and split by Otsu's threshold of its logarithm. In a texture, the border has as much above it as the middle.
+    Each pixel's distance from the background's color is measured in spreads of the border (median absolute deviation), and
+    Otsu's threshold is applied to its logarithm. In a texture, the border exceeds the threshold as often as the middle.
     """
     small = _shrunk(image)
     sigma = _SMOOTHED * max(small.shape)
@@ -90,9 +91,9 @@ def estimate(image: NDArray[np.uint8]) -> Mask | None:
 
 
 def _background(image: NDArray[np.float32], ring: Mask) -> NDArray[np.float64]:
-    """Return the colour (H, W, 3) that the border leads one to expect: its median or, where light falls off, a plane.
+    """Return the background's color (H, W, 3), estimated from the border: its median or, under uneven light, a plane.
 
-    The plane is fitted again without its outliers, which may be an object that touches the border.
+    The plane is fitted repeatedly without outliers, because an object may touch the border.
     """
     rows, columns = np.mgrid[-1 : 1 : 1j * ring.shape[0], -1 : 1 : 1j * ring.shape[1]]
     basis = np.stack([np.ones_like(rows), rows, columns], axis=-1)
@@ -123,26 +124,18 @@ def _otsu(values: NDArray[Any]) -> float:
 
 
 def _tidy(mask: Mask) -> Mask:
-    """Return the mask without gaps, small holes (dark places of the part) and small pieces (dust).
+    """Return the mask without gaps, small holes (dark places of the part) and small regions (dust).
 
-    Specks of a noisy background go first, or closing would join them to the part.
+    Specks of a noisy background are removed first, or closing would join them to the part.
     """
     padded = np.pad(binary_opening(mask, np.ones((3, 3))), _CLOSED)
     closed = binary_closing(padded, np.ones((3, 3)), _CLOSED)[_CLOSED:-_CLOSED, _CLOSED:-_CLOSED]
-    filled = ~_pieces(~closed, _SMALL_HOLE * mask.size)
-    areas = np.bincount(label(filled)[0].ravel())[1:]
-    kept = _pieces(filled, _SMALL_PIECE * areas.max(initial=0))
+    filled = ~large_regions(~closed, _SMALL_HOLE * mask.size, neighbors=_FOUR)
+    kept = large_regions(filled, share=_SMALL_REGION, neighbors=_FOUR)
     return np.asarray(binary_erosion(kept, border_value=1))  # smoothing has widened it
-
-
-def _pieces(mask: Mask, least: float) -> Mask:
-    regions, _ = label(mask)
-    keep = np.bincount(regions.ravel()) >= least
-    keep[0] = False
-    return np.asarray(keep[regions])
 
 
 def _resized(field: NDArray[np.float32], shape: tuple[int, ...]) -> Mask:
     size = (shape[1], shape[0])
-    soft = gaussian_filter(field, 1.0, mode="nearest")  # or a large image would show the steps of a small one
+    soft = gaussian_filter(field, 1.0, mode="nearest")  # hides the steps of upsampled pixels
     return np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC)) > 0.5

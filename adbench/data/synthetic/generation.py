@@ -1,63 +1,42 @@
-"""Images with synthetic defects, one by one, each from its own seed. It registers nothing."""
+"""Images with synthetic defects, one by one, each from a seed of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, label
+from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
 from adbench.core.errors import DataError, UsageError
-from adbench.data.synthetic.foreground import learn_foreground
+from adbench.data.images import read_image
+from adbench.data.regions import EIGHT, Mask, large_regions
+from adbench.data.synthetic.foreground import Foreground, learn_foreground
 from adbench.data.synthetic.kinds import KINDS, Canvas, Kind, Picture, Rng
-from adbench.data.synthetic.parts import Part, Parts
 from adbench.data.synthetic.sizes import DEFAULT_SIZES, Sizes
 from adbench.types import OnStep, Sample, ignore_step
 
-VISIBLE = 6  # grey levels of the most changed channel
-_CLOSED, _CLOSED_SHARE = 1.5, 0.05  # px, share of its size: gaps up to twice as wide inside a defect belong to it
-_LEAST_VISIBLE_SHARE = 0.1  # of a defect's largest piece: smaller ones are specks
-
-
-def visible_change(
-    before: NDArray[np.uint8], after: Picture, foreground: NDArray[np.bool_], size: float
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the changed image (H, W, 3) and the mask (H, W) of all that differs from `before` in it.
-
-    `size`: of the defect, in px.
-    Changes below `VISIBLE`, specks, and what lies outside the foreground are taken back. Gaps and holes of the change,
-    where the defect happens to look like what it covers, count as defect, as a person would label them.
-    """
-    inside = foreground if foreground.all() else gaussian_filter(foreground.astype(np.float32), 0.7)
-    painted = np.clip(np.rint(before + (after - before) * inside[..., None]), 0, 255).astype(np.uint8)
-    change = np.abs(painted.astype(np.int16) - before).max(axis=2) >= VISIBLE
-    reach = round(_CLOSED + _CLOSED_SHARE * size)
-    closed = binary_closing(np.pad(change & foreground, reach), np.ones((3, 3)), reach)[reach:-reach, reach:-reach]
-    regions, count = label(binary_fill_holes(closed) & foreground, np.ones((3, 3)))
-    areas = np.bincount(regions.ravel(), minlength=count + 1)
-    large = areas >= _LEAST_VISIBLE_SHARE * areas[1:].max(initial=1)
-    large[0] = False
-    mask = large[regions]
-    return np.where(mask[..., None], painted, before), mask
-
-
-_IMAGES, _TRIES = 3, 8  # that a kind is tried on; places on each
+VISIBLE = 6  # gray levels by which the most changed channel must differ
 TOLERANCE = 1.25  # factor by which a defect's size may miss the wanted one
-_LEAST_SHARE, _LEAST_MEAN = 0.5, 8  # of a mask's pixels that have visibly changed themselves; grey levels over the mask
-_LEAST_SPREAD = 32.0  # grey levels that contrasts are relative to, at the least
+_CLOSED, _CLOSED_SHARE = 1.5, 0.05  # px, share of its size: gaps inside a defect up to twice as wide are filled
+_LEAST_REGION = 0.1  # of a defect's largest region: smaller regions are specks
+_IMAGES, _TRIES = 3, 8  # images on which a kind is tried; places on each
+_LEAST_SHARE, _LEAST_MEAN = 0.5, 8  # of a mask: share of its pixels that have changed visibly; mean change in gray levels
+_LEAST_SPREAD = 32.0  # gray levels: contrasts are relative to this range or more
 _LARGEST = 0.7  # of the part's size
-Drawn = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # image (H, W, 3), mask (H, W)
+_KEPT = 8  # images in memory
+Image = NDArray[np.uint8]  # (H, W, 3)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What defects shall be like.
+    """How defects look.
 
-    kinds: names, taken in turn; none = all. sizes: relative to the image. contrasts: range, as fractions of the
-    range of brightness around the defect. min_size_px: no defect is smaller, whatever `sizes` says.
+    kinds: names, taken in turn; none = all. sizes: relative to the image. contrasts: range, as fractions of the range of
+    brightness around the defect. min_size_px: lower bound on the size in pixels, whatever `sizes` says.
     Raises UsageError for an unknown kind or a range that does not fit.
     """
 
@@ -80,12 +59,12 @@ class Recipe:
 class SyntheticImage:
     """A good image with one synthetic defect: image (H, W, 3) uint8, mask (H, W) bool, never empty."""
 
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
+    image: Image
+    mask: Mask
     kind: str
     source: Sample
     seed: int
-    index: int  # with `seed`, all that chance had to say
+    index: int  # `seed` and `index` are all that the random numbers depend on
 
     @property
     def size_px(self) -> float:
@@ -94,17 +73,66 @@ class SyntheticImage:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A good image (H, W, 3) and the foreground (H, W): where the part is in it."""
+
+    image: Image
+    foreground: Mask
+
+    @cached_property
+    def gray(self) -> bool:
+        """Whether the image has no color, so that a defect must have none."""
+        return int(np.ptp(self.image[::3, ::3], axis=2).max()) <= 2
+
+    def place(self, rng: Rng) -> tuple[int, int]:
+        """Return a random (row, column) of the foreground."""
+        flat = np.flatnonzero(self.foreground)
+        row, column = divmod(int(flat[rng.integers(len(flat))]), self.foreground.shape[1])
+        return row, column
+
+
+class Parts:
+    """The good images of a category, read on demand; the last few stay in memory."""
+
+    def __init__(self, samples: Sequence[Sample], foreground: Foreground) -> None:
+        self.samples, self.foreground = samples, foreground
+        self._part = lru_cache(maxsize=_KEPT)(self._read)
+
+    def _read(self, index: int) -> Part:
+        image = read_image(self.samples[index].path)
+        return Part(image, self.foreground.of(image))
+
+    def __getitem__(self, index: int) -> Part:
+        return self._part(index)
+
+    def texture(self, rng: Rng, shape: tuple[int, int]) -> Picture:
+        """Return a piece of a random image around a random place of its part, mirrored at the image's border."""
+        part = self[int(rng.integers(len(self.samples)))]
+        rows, columns = (
+            _mirrored(np.arange(length) + middle - length // 2, limit)
+            for length, middle, limit in zip(shape, part.place(rng), part.foreground.shape, strict=True)
+        )
+        return part.image[rows[:, None], columns].astype(np.float32)
+
+
+def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return indices in [0, length) for indices beyond the ends, reflected as in a mirror."""
+    folded = np.mod(index, 2 * length)
+    return np.asarray(np.minimum(folded, 2 * length - 1 - folded))
+
+
+@dataclass(frozen=True)
 class Maker:
-    """Makes any image of a seed, whatever has been made before."""
+    """Make any image of a seed; it does not depend on the images made before."""
 
     parts: Parts
     recipe: Recipe
     seed: int
 
     def make(self, index: int) -> SyntheticImage:
-        """Return image number `index`. Its kind is the next in turn; where that cannot be seen on any image tried, another.
+        """Return image number `index`. Its kind is the next in turn or, if that stays invisible on all images tried, another.
 
-        Raises DataError if none can, UsageError if `min_size_px` is too large for the part.
+        Raises DataError if all kinds stay invisible, UsageError if `min_size_px` is too large for the part.
         """
         rng = np.random.default_rng([self.seed, index])
         turn = self.recipe.kinds[index % len(self.recipe.kinds)]
@@ -119,7 +147,7 @@ class Maker:
         raise DataError(f"no {' or '.join(self.recipe.kinds)} can be seen on {first} or others; choose other kinds or contrasts")
 
     def _sources(self, index: int) -> list[int]:
-        """Return which images to paint on, in order of preference; all come first once before one does so again."""
+        """Return the images to paint on, in order of preference; each is the first choice once per round."""
         count = len(self.parts.samples)
         turn, place = divmod(index, count)
         order = np.random.default_rng([self.seed, turn, 1]).permutation(count)
@@ -132,10 +160,12 @@ class Maker:
                 f"--min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
             )
         wanted = self.recipe.sizes.draw(rng) * float(np.sqrt(part.foreground.size))
-        return min(max(wanted, 1.1 * self.recipe.min_size_px), largest)  # a little more, or half would miss it
+        return min(
+            max(wanted, 1.1 * self.recipe.min_size_px), largest
+        )  # a margin: the size that comes out scatters around the wanted one
 
-    def _draw(self, paint: Kind, part: Part, wanted: float, rng: Rng) -> Drawn | None:
-        """Return a defect of about the `wanted` size, or None if no try shows one."""
+    def _draw(self, paint: Kind, part: Part, wanted: float, rng: Rng) -> tuple[Image, Mask] | None:
+        """Return an image (H, W, 3) and mask (H, W) of about the `wanted` size, or None if all tries fail."""
         size, least = wanted, max(wanted / TOLERANCE, self.recipe.min_size_px)
         for _ in range(_TRIES):
             image, mask = self._try(paint, part, size, rng)
@@ -145,29 +175,49 @@ class Maker:
             size = float(np.clip(size * np.clip(wanted / max(got, 1), 0.6, 1.6), wanted / 3, wanted * 3))
         return None
 
-    def _try(self, paint: Kind, part: Part, size: float, rng: Rng) -> Drawn:
-        centre, reach = part.place(rng), int(3 * size) + 12
-        rows, columns = (slice(max(c - reach, 0), c + reach + 1) for c in centre)
+    def _try(self, paint: Kind, part: Part, size: float, rng: Rng) -> tuple[Image, Mask]:
+        center, reach = part.place(rng), int(3 * size) + 12
+        rows, columns = (slice(max(c - reach, 0), c + reach + 1) for c in center)
         window, inside = part.image[rows, columns], part.foreground[rows, columns]
         contrast = rng.uniform(*self.recipe.contrasts) * _spread(window, inside)
-        corner = (centre[0] - rows.start, centre[1] - columns.start)
+        corner = (center[0] - rows.start, center[1] - columns.start)
         canvas = Canvas(window.astype(np.float32), inside, corner, size, contrast, self.parts.texture)
         picture = paint(canvas, rng)
-        if part.grey:
+        if part.gray:
             picture = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
         image, mask = part.image.copy(), np.zeros(part.foreground.shape, bool)
         image[rows, columns], mask[rows, columns] = visible_change(window, picture, inside, size)
         return image, mask
 
 
-def _stands_out(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
-    """Return whether a change of pixels (N, 3) can be seen: most of them have changed, and by enough on average."""
-    change = np.abs(after.astype(np.int16) - before).max(axis=1)
+def visible_change(before: Image, after: Picture, foreground: Mask, size: float) -> tuple[Image, Mask]:
+    """Return the changed image (H, W, 3) and the mask (H, W) of its difference from `before`; `size`: of the defect, in px.
+
+    Changes outside the foreground, changes below `VISIBLE` and specks are undone. Gaps and holes inside the defect, where it
+    happens to look like the material it covers, belong to the mask, as a person would label them.
+    """
+    inside = foreground if foreground.all() else gaussian_filter(foreground.astype(np.float32), 0.7)
+    painted = np.clip(np.rint(before + (after - before) * inside[..., None]), 0, 255).astype(np.uint8)
+    change = _change(before, painted) >= VISIBLE
+    reach = round(_CLOSED + _CLOSED_SHARE * size)
+    closed = binary_closing(np.pad(change & foreground, reach), EIGHT, reach)[reach:-reach, reach:-reach]
+    mask = large_regions(binary_fill_holes(closed) & foreground, share=_LEAST_REGION)
+    return np.where(mask[..., None], painted, before), mask
+
+
+def _change(before: Image, after: Image) -> NDArray[np.int16]:
+    """Return the change of the most changed channel, in gray levels."""
+    return np.asarray(np.abs(after.astype(np.int16) - before).max(axis=-1))
+
+
+def _stands_out(before: Image, after: Image) -> bool:
+    """Return whether a change of pixels (N, 3) is visible: in most of them, and large enough on average."""
+    change = _change(before, after)
     return bool((change >= VISIBLE).mean() >= _LEAST_SHARE and change.mean() >= _LEAST_MEAN)
 
 
-def _spread(window: NDArray[np.uint8], inside: NDArray[np.bool_]) -> float:
-    """Return how far brightness ranges around a place, in grey levels; what is bright without texture counts by half."""
+def _spread(window: Image, inside: Mask) -> float:
+    """Return the range of brightness (5th to 95th percentile) in gray levels, at least half of the mean brightness."""
     values = window[::2, ::2][inside[::2, ::2]].mean(axis=1) if inside[::2, ::2].any() else window[inside].mean(axis=1)
     low, high = np.percentile(values, [5, 95])
     return max(float(high - low), float(values.mean()) / 2, _LEAST_SPREAD)
@@ -176,10 +226,10 @@ def _spread(window: NDArray[np.uint8], inside: NDArray[np.bool_]) -> float:
 def make_defects(
     samples: Sequence[Sample], num: int, seed: int, recipe: Recipe | None = None, on_step: OnStep = ignore_step
 ) -> Iterator[SyntheticImage]:
-    """Yield `num` images with one synthetic defect each, made from good `samples`; few are in memory at a time.
+    """Yield `num` images with one synthetic defect each, made from good `samples` as they are needed.
 
-    Image k depends on the samples, the recipe, `seed` and k alone. Raises DataError for an image that cannot be read
-    or shows no defect of the recipe, UsageError if the part has no room for one.
+    Image k depends only on the samples, the recipe, `seed` and k. Raises DataError for an image that cannot be read and if
+    no kind of the recipe is visible, UsageError if the part is too small for the defect.
     """
     maker = Maker(Parts(samples, learn_foreground(samples, on_step)), recipe or Recipe(), seed)
     for index in range(num):

@@ -1,6 +1,6 @@
-"""How large defects are: a range, or as known defects are. It registers nothing.
+"""Sizes of defects: drawn from a range, or distributed like the sizes of known defects.
 
-The size of a defect is the square root of its area; relative to the square root of the image's area, it is a fraction.
+The size of a defect is the square root of its area. Relative sizes are fractions of the square root of the image's area.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import label
 
 from adbench.core.errors import DataError, UsageError
+from adbench.data.image_lists import images_below
 from adbench.data.images import read_mask
-from adbench.data.layouts import folders, image_files
+from adbench.data.regions import region_areas
 from adbench.data.synthetic.kinds import Rng
 from adbench.types import OnStep, ignore_step
 
-_QUANTILES = 101  # kept of known defects
+_QUANTILES = 101  # that describe the sizes of known defects
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A distribution of relative sizes by its quantiles, ascending and evenly spaced; log-uniform between two of them."""
+    """A distribution of relative sizes, given by evenly spaced quantiles in ascending order; log-uniform between two of them."""
 
     quantiles: tuple[float, ...]
 
@@ -41,25 +41,20 @@ DEFAULT_SIZES = Sizes((0.03, 0.2))
 
 
 def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignore_step) -> Sizes:
-    """Return the sizes of the defects in a folder of masks, subfolders included: one for each 8-connected region.
+    """Return the sizes of the defects (8-connected regions) in a folder of masks and its subfolders.
 
-    Regions smaller than `min_size_px` are left out. Raises DataError if none is left, or there is no folder.
+    Regions smaller than `min_size_px` are skipped. Raises DataError if the folder is missing or no region is left.
     """
     if not folder.is_dir():
         raise DataError(f"masks {folder}: no such folder; give one of masks, white where the defect is")
-    files = list(_below(folder))
+    files = list(images_below(folder))
     found: list[float] = []
     for done, path in enumerate(files):
         mask = read_mask(path)
-        areas = np.bincount(label(mask, np.ones((3, 3)))[0].ravel())[1:]
-        found += [float(np.sqrt(a / mask.size)) for a in areas if a >= min_size_px**2]
+        found += [float(np.sqrt(a / mask.size)) for a in region_areas(mask) if a >= min_size_px**2]
         on_step(done + 1, len(files), "measuring masks")
     if not found:
         what = f"no defect of {min_size_px:g} px or more in {len(files)} masks" if files else "no image file in it"
         raise DataError(f"masks {folder}: {what}; give a folder of masks, white where the defect is")
     quantiles = np.quantile(np.minimum(found, 0.7), np.linspace(0, 1, min(len(found), _QUANTILES)))
     return Sizes(tuple(quantiles.tolist()))
-
-
-def _below(folder: Path) -> list[Path]:
-    return image_files(folder) + [path for child in folders(folder) for path in _below(child)]

@@ -1,13 +1,15 @@
-"""Exact nearest neighbours of queries in a bank of rows, by Euclidean distance.
+"""Nearest neighbors of queries in a bank of rows, by Euclidean distance: exact, or with faiss's inverted file.
 
-One nearest row: on a CPU by lower bounds (pruning.py) where the bank allows it, else by a tiled matrix product with a running
-minimum, no heap: where the dimension is some hundred it is within a fifth of faiss either way, both near the peak of the
-product; below that, and for few queries, it is twice as fast.
-Several nearest rows: faiss `IndexFlatL2` on a CPU, whose heap beats a partial sort of the products; `topk` on a GPU.
-benchmarks/neighbours.py and benchmarks/scoring.py measure them.
+One nearest row: on a CPU by lower bounds (bounds.py) where the bank allows it, else by a tiled matrix product with a running
+minimum. In some hundred dimensions that is within a fifth of faiss either way, both near the peak of the product; in fewer,
+and for few queries, it is twice as fast. Several nearest rows: faiss's `IndexFlatL2` on a CPU, whose heap beats a partial sort
+of the products; `topk` on a GPU. benchmarks/neighbours.py and benchmarks/scoring.py measure them.
+M rows of the bank, d dimensions, Q queries. Distances are plain, not squared, where nothing else is said.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adbench.core.threads import workers
-from adbench.detectors.search.bounds import Bounds, argmin, make_bounds, rounding
+from adbench.detectors.search.bounds import Bounds, argmin, make_bounds
 
 Rows = NDArray[np.generic] | Tensor
 TILE = {"cpu": 512}  # rows and queries of one product: on a CPU 1 MB, which stays in the cache
@@ -27,11 +29,13 @@ FEWEST = 32  # queries of one product
 REFINED = 1 << 18  # elements of one block of differences, likewise
 SMALL = 1 << 26  # multiply-adds that take about as long as to start threads and to wait for them
 SPARE = 4  # rows looked at beyond the k asked for, as products may swap rows that are equally near within rounding
-CANCELS = 1 / 16  # of the squared norm: below that share a float32 product tells distances apart to less than 1e-6
+CANCELS = 1 / 16  # of the squared norm: below that share float32 products give distances to less than 1e-6
+LISTS, LEAST_PROBED = 4, 8  # an inverted file has LISTS sqrt(M) lists, of which a query searches so many at least
+ROUNDS, PER_LIST = 10, 64  # of k-means, and rows for each of its centers
 
 
 class NearestNeighbours:
-    """A bank (M, d) that answers which of its rows lie nearest to a query. Raise ValueError if it has no rows.
+    """A bank (M, d) that answers which of its rows are nearest to a query. Raise ValueError if it has no rows.
 
     All is taken relative to the bank's mean, so that less cancels in |q|^2 + |b|^2 - 2qb (distances stay the same). That
     form only finds the rows; the distances returned are those of differences: 0 for a query that is in the bank.
@@ -41,9 +45,9 @@ class NearestNeighbours:
         self.bank = as_float32(bank).to(device or "cpu").contiguous()
         if self.bank.ndim != 2 or not self.bank.numel():
             raise ValueError(f"a bank must be a non-empty (M, d) array, not one of shape {tuple(self.bank.shape)}")
-        self.centre = self.bank.mean(0)
-        self.centred = self.bank - self.centre
-        self.norms = self.centred.square().sum(1)
+        self.center = self.bank.mean(0)
+        self.centered = self.bank - self.center
+        self.norms = self.centered.square().sum(1)
         self.tile = TILE.get(self.bank.device.type, DEVICE_TILE)
 
     @cached_property
@@ -54,7 +58,7 @@ class NearestNeighbours:
         return len(self.bank)
 
     def query(self, queries: Rows, k: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return distances (Q, k) float32 (L2, not squared), nearest first, and the bank rows' indices (Q, k) int64.
+        """Return distances (Q, k) float32, nearest first, and the bank rows' indices (Q, k) int64.
 
         Equal distances come by index. Raise ValueError for a k outside of 1..M or queries (Q, d) of another d.
         """
@@ -71,41 +75,58 @@ class NearestNeighbours:
         distances = torch.empty(len(rows), k, device=rows.device)
         indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
         with torch.inference_mode():
-            several = None if k == 1 else self._several(rows, min(k + SPARE, len(self)))
-            worth = len(rows) * self._work(several) > SMALL
-            step = self._step(len(rows), several, torch.get_num_threads() if worth else 1)
+            candidates = self._candidates(rows, k)
+            worth = len(rows) * self._work(candidates) > SMALL
+            step = self._step(len(rows), candidates, torch.get_num_threads() if worth else 1)
 
             def answer(start: int) -> None:
                 part = slice(start, start + step)
-                found = several[part] if several is not None else self._nearest(rows[part])[:, None]
+                found = candidates[part] if candidates is not None else self._nearest(rows[part])[:, None]
                 distances[part], indices[part] = self._refine(rows[part], found, k)
 
             with workers(rows.device, worth) as spread:
                 spread(answer, range(0, len(rows), step))
         return distances, indices
 
-    def _work(self, several: Tensor | None) -> float:
-        """Return the multiply-adds that a query counts as, of which `several` (Q, n) rows have been found, if any."""
-        if several is not None:
-            return several.shape[1] * self.bank.shape[1]
+    def _candidates(self, queries: Tensor, k: int) -> Tensor | None:
+        """Return the indices (Q, >= k) of rows that hold the k nearest, in any order; None for one row: see `_nearest`."""
+        if k == 1:
+            return None
+        count, centered = min(k + SPARE, len(self)), queries - self.center
+        if self.bank.device.type == "cpu":
+            return torch.from_numpy(self._index.search(centered.numpy(), count)[1])
+        return by_topk(self.centered, centered, count)
+
+    @cached_property
+    def _index(self) -> Any:
+        import faiss  # slow to import, and one nearest row needs none
+
+        index = faiss.IndexFlatL2(self.bank.shape[1])
+        index.add(self.centered.numpy())
+        return index
+
+    def _work(self, candidates: Tensor | None) -> float:
+        """Return the multiply-adds that a query counts as, whose `candidates` (Q, n) have been found, if any."""
+        if candidates is not None:
+            return candidates.shape[1] * self.bank.shape[1]
         return self._bounds.work if self._bounds else self.bank.numel()  # made here, not by several threads at once
 
-    def _step(self, queries: int, several: Tensor | None, threads: int) -> int:
-        """Return how many queries a thread takes at a time: some for each thread, and few if `several` rows are found.
+    def _step(self, queries: int, candidates: Tensor | None, threads: int) -> int:
+        """Return how many queries a thread takes at a time: some for each thread, and few if they have `candidates`.
 
-        On a GPU, whose host waits after each step, as many as memory reaches for.
+        On a GPU, whose host waits after each step, as many as memory allows.
         """
-        numbers = (1 if several is None else several.shape[1]) * self.bank.shape[1]
+        numbers = (1 if candidates is None else candidates.shape[1]) * self.bank.shape[1]
         if self.bank.device.type != "cpu":
             return max(1, min(self.tile, DEVICE_TILE**2 // numbers))
         share = max(FEWEST, math.ceil(queries / threads))
-        if several is not None:
+        if candidates is not None:
             return max(1, min(self.tile, share, REFINED // numbers))
         return min(share, MOST if self._bounds else self.tile)
 
     def _nearest(self, queries: Tensor) -> Tensor:
         """Return the index of the nearest row (Q,)."""
-        if self._bounds is None or _rough():
+        if self._bounds is None or _is_rough():
             return self._by_products(queries)
         index = self._bounds.nearest(queries)
         many = torch.nonzero(index < 0)[:, 0]
@@ -114,95 +135,138 @@ class NearestNeighbours:
         return index
 
     def _by_products(self, queries: Tensor) -> Tensor:
-        """Return the index of the nearest row (Q,); where its float32 product may have cancelled, by a second look."""
+        """Return the index of the nearest row (Q,), measured again where its float32 product may have cancelled."""
         value, index, norms = self._search(queries, torch.float32)
-        close = torch.nonzero(torch.ones_like(norms) if _rough() else value < norms * (CANCELS - 1))[:, 0]
-        if len(close) and self.bank.device.type == "cpu" and not _rough():
-            index[close] = self._measured(queries[close] - self.centre, value[close], norms[close])
+        close = torch.nonzero(torch.ones_like(norms) if _is_rough() else value < norms * (CANCELS - 1))[:, 0]
+        if len(close) and self.bank.device.type == "cpu" and not _is_rough():
+            index[close] = self._measured(queries[close] - self.center, value[close], norms[close])
         elif len(close) and self.bank.device.type != "mps":
             index[close] = self._search(queries[close], torch.float64)[1]
         return index
 
-    def _measured(self, centred: Tensor, value: Tensor, norms: Tensor) -> Tensor:
-        """Return the index of the nearest row (Q,), by differences to all rows that are as near as products can tell.
+    def _measured(self, centered: Tensor, value: Tensor, norms: Tensor) -> Tensor:
+        """Return the index of the nearest row (Q,), by differences to all rows that products cannot exclude.
 
         value: the least |b|^2 - 2qb of each query (Q,), norms: its |q|^2, both relative to the bank's mean.
         """
         from adbench.detectors.search.kernels import nearest_within  # slow to import
 
-        limit = value + 2 * rounding(norms, self.norms.max().sqrt(), centred.shape[1])
-        gap, index = torch.full_like(norms, torch.inf), torch.full((len(norms),), -1)
+        # float32 products of d numbers round squared distances by up to that much: several times what was measured
+        rounding = (
+            2 * (centered.shape[1] + 32) * torch.finfo(torch.float32).eps * (norms.sqrt() + self.norms.max().sqrt()).square()
+        )
+        limit = value + 2 * rounding
+        squared, index = torch.full_like(norms, torch.inf), torch.full((len(norms),), -1)
         for first in range(0, len(self), self.tile):
             bank, squares = self._tile(first, torch.float32)
-            values = torch.addmm(squares, centred, bank.T, alpha=-2).numpy()
+            values = torch.addmm(squares, centered, bank.T, alpha=-2).numpy()
             nearer = index - first
-            nearest_within(values, limit.numpy(), bank.numpy(), centred.numpy(), gap.numpy(), nearer.numpy())
+            nearest_within(values, limit.numpy(), bank.numpy(), centered.numpy(), squared.numpy(), nearer.numpy())
             index = nearer + first
         return index
 
     def _search(self, queries: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Return the least |b|^2 - 2qb of each query, the row's index, and |q|^2, all relative to the bank's mean, (Q,)."""
-        centred, found = queries.to(dtype) - self.centre.to(dtype), list[tuple[Tensor, Tensor]]()
+        centered, found = queries.to(dtype) - self.center.to(dtype), list[tuple[Tensor, Tensor]]()
         for first in range(0, len(self), self.tile):
             bank, norms = self._tile(first, dtype)
-            product = torch.addmm(norms, centred, bank.T, alpha=-2)
-            which = first_smallest(product)
+            product = torch.addmm(norms, centered, bank.T, alpha=-2)
+            which = argmin(product)
             found.append((product.gather(1, which[:, None])[:, 0], which + first if first else which))
         value, index = found[0]
         for least, which in found[1:]:
             nearer = least < value
             value, index = torch.where(nearer, least, value), torch.where(nearer, which, index)
-        return value, index, centred.square_().sum(1)
+        return value, index, centered.square_().sum(1)
 
     def _tile(self, first: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return some rows of the bank relative to its mean, and their squared norms."""
         rows = slice(first, first + self.tile)
         if dtype == torch.float32:
-            return self.centred[rows], self.norms[rows]
-        bank = self.bank[rows].to(dtype) - self.centre.to(dtype)
+            return self.centered[rows], self.norms[rows]
+        bank = self.bank[rows].to(dtype) - self.center.to(dtype)
         return bank, bank.square().sum(1)
-
-    @cached_property
-    def _index(self) -> Any:
-        return faiss_index(self.centred)
-
-    def _several(self, queries: Tensor, count: int) -> Tensor:
-        """Return the indices of the `count` nearest rows (Q, count) in any order."""
-        centred = queries - self.centre
-        if self.bank.device.type == "cpu":
-            return torch.from_numpy(self._index.search(centred.numpy(), count)[1])
-        return by_topk(self.centred, centred, count)
 
     def _refine(self, queries: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the k smallest distances by differences (Q, k) among the rows `found` (Q, >= k), and their indices."""
         if found.shape[1] == 1 and self.bank.device.type == "cpu":
-            from adbench.detectors.search.kernels import distances  # slow to import
+            from adbench.detectors.search import kernels  # slow to import
 
-            gap = torch.empty(len(queries), 1)
-            distances(self.bank.numpy(), queries.numpy(), found[:, 0].numpy(), gap[:, 0].numpy())
-            return gap, found
+            distances = torch.empty(len(queries), 1)
+            kernels.distances(self.bank.numpy(), queries.numpy(), found[:, 0].numpy(), distances[:, 0].numpy())
+            return distances, found
         several = found.shape[1] > 1
         found = found.sort(dim=1).values if several else found
         rows = self.bank.index_select(0, found.flatten()).view(*found.shape, queries.shape[1])  # bank[found] is slower
-        gap = rows.sub_(queries[:, None]).square_().sum(2).sqrt_()
+        distances = rows.sub_(queries[:, None]).square_().sum(2).sqrt_()
         if not several:
-            return gap, found
-        gap, order = gap.sort(dim=1, stable=True)
-        return gap[:, :k], found.gather(1, order[:, :k])
+            return distances, found
+        distances, order = distances.sort(dim=1, stable=True)
+        return distances[:, :k], found.gather(1, order[:, :k])
 
 
-def _rough() -> bool:
-    """Whether the caller allows TF32 or bfloat16 products, which are good for nothing here."""
+class InvertedFile(NearestNeighbours):
+    """An approximate search on the CPU for banks that are too large for an exact one: faiss's `IndexIVFFlat`.
+
+    The rows are divided among 4 sqrt(M) lists by the nearest of as many centers (at most M / 39: k-means wants 39 rows each).
+    A query searches the sqrt(lists) / 2 lists whose centers are nearest, at least 8: about M^(3/4) / 4 rows and 4 sqrt(M)
+    centers. If these hold too few rows, it is searched exactly. `centers` (lists, d), relative to the bank's mean, are made
+    by k-means on one thread, so that the seed alone decides them.
+    """
+
+    def __init__(self, bank: Rows, seed: int = 0, centers: Tensor | None = None) -> None:
+        super().__init__(bank)
+        import faiss  # slow to import
+
+        rows, lists = self.centered.numpy(), max(1, min(round(LISTS * math.sqrt(len(self))), len(self) // 39))
+        flat = faiss.IndexFlatL2(rows.shape[1])
+        with _one_thread():
+            if centers is None:
+                limits = {"min_points_per_centroid": 1, "max_points_per_centroid": PER_LIST}
+                means = faiss.Kmeans(rows.shape[1], lists, niter=ROUNDS, seed=seed, **limits)
+                means.train(rows)
+                centers = torch.from_numpy(np.array(means.centroids))
+            flat.add(centers.numpy())
+            self._lists = faiss.IndexIVFFlat(flat, rows.shape[1], len(centers))
+            self._lists.train(rows)  # has its centers already
+            self._lists.add(rows)
+        self.centers, self._lists.nprobe = centers, min(len(centers), max(LEAST_PROBED, round(math.sqrt(len(centers)) / 2)))
+
+    def _candidates(self, queries: Tensor, k: int) -> Tensor:
+        centered, count = queries - self.center, min(k + SPARE, len(self)) if k > 1 else 1
+        found = torch.from_numpy(self._lists.search(centered.numpy(), count)[1])
+        short = torch.nonzero(found.amin(1) < 0)[:, 0]
+        if len(short):
+            found[short] = by_topk(self.centered, centered[short], count)
+        return found
+
+    def recall(self, queries: Tensor) -> float:
+        """Return recall@1: the share of queries (Q, d) whose nearest row is found. A query's own row does not count."""
+        k = min(2, len(self))
+        with torch.inference_mode():
+            exact = by_topk(self.centered, queries - self.center, min(k + SPARE, len(self)))
+            least = self._refine(queries, exact, k)[0]
+            hits = self.find(queries, k)[0] <= least * (1 + 1e-6)
+        other = (least[:, :1] == 0).long() * (k - 1)
+        return float(hits.gather(1, other).float().mean())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let faiss work on one thread inside: on several, sums are formed in another order."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _is_rough() -> bool:
+    """Return whether the caller allows TF32 or bfloat16 products, which are not precise enough here."""
     return torch.get_float32_matmul_precision() != "highest"
-
-
-def faiss_index(bank: Tensor) -> Any:
-    """Return a faiss index of `bank` (M, d), which lies on the CPU."""
-    import faiss  # slow to import, and one nearest row needs none
-
-    index = faiss.IndexFlatL2(bank.shape[1])
-    index.add(bank.numpy())
-    return index
 
 
 def by_topk(bank: Tensor, queries: Tensor, count: int) -> Tensor:
@@ -218,8 +282,3 @@ def as_float32(rows: Rows) -> Tensor:
         return rows.detach().float()
     array = np.asarray(rows, np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def first_smallest(product: Tensor) -> Tensor:
-    """Return the first smallest column of each row."""
-    return argmin(product) if product.device.type == "cpu" else product.argmin(1)

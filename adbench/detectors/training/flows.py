@@ -1,4 +1,4 @@
-"""Invertible networks on feature maps, shared by the detectors that train one. Registers nothing.
+"""Invertible networks on feature maps, shared by the detectors that train one.
 
 Every step maps (B, C, h, w) to the same shape and gives log |det J| per location, (B, h, w): all couplings here scale
 channel by channel, so that the determinant is a product over locations and the map's sum is the image's total.
@@ -20,14 +20,9 @@ def position_map(channels: int, height: int, width: int) -> Tensor:
     """
     half = channels // 2
     rates = torch.exp(torch.arange(0, half, 2) * -(math.log(10000.0) / half))
-    across, down = (_waves(torch.arange(size), rates) for size in (width, height))
+    angles = (rates[:, None] * torch.arange(size) for size in (width, height))
+    across, down = (torch.stack([angle.sin(), angle.cos()], dim=1).flatten(0, 1) for angle in angles)
     return torch.cat([across[:, None].expand(-1, height, -1), down[:, :, None].expand(-1, -1, width)])
-
-
-def _waves(places: Tensor, rates: Tensor) -> Tensor:
-    """Return (2 * len(rates), len(places)), sine and cosine in turn."""
-    angles = rates[:, None] * places
-    return torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)
 
 
 def pad_by_edge(x: Tensor, by: int) -> Tensor:
@@ -52,9 +47,6 @@ class Permutation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.index_select(1, self.order)
 
-    def inverse(self, y: Tensor) -> Tensor:
-        return y.index_select(1, self.order.argsort())
-
 
 class Subnet(nn.Module):
     """k x k convolution, ReLU, k x k convolution, with zeros or repeated edges around."""
@@ -66,14 +58,14 @@ class Subnet(nn.Module):
         self.second = nn.Conv2d(hidden, outputs, kernel, padding=self.zeros)
 
     def forward(self, x: Tensor, factor: Tensor | float) -> Tensor:
-        """Return the output times `factor`: that is laid on the last weights, which are fewer than the values."""
+        """Return the output times `factor`. The last weights are multiplied by it: they are fewer than the values."""
         hidden = F.relu(self.first(pad_by_edge(x, self.repeated)), inplace=True)
         weight, bias = factor * self.second.weight, factor * cast(Tensor, self.second.bias)
         return F.conv2d(pad_by_edge(hidden, self.repeated), weight, bias, padding=self.zeros)
 
 
 class OneSidedStep(nn.Module):
-    """FastFlow's step: x1 (the first C - C//2 channels) moves x2, then a scale and offset per channel, then a permutation.
+    """FastFlow's step: x1 (the first C - C//2 channels) transforms x2, then a scale and offset per channel, then a permutation.
 
     a = 0.1 subnet(x1);  x2' = x2 exp(clamp tanh(a_s)) + a_t;  y = P([x1, x2'] * scale + offset), where
     scale = 0.1 softplus(g, beta=0.5) starts as 1 and offset as 0.
@@ -88,46 +80,33 @@ class OneSidedStep(nn.Module):
         self.offset = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.permutation = Permutation(channels)
 
-    def _scale(self) -> Tensor:
-        return 0.1 * F.softplus(self.scale_raw, beta=0.5)
-
-    def _move(self, x1: Tensor) -> tuple[Tensor, Tensor]:
-        logs, shift = self.subnet(x1, 0.1).split(self.moved, dim=1)
-        return self.clamp * torch.tanh(logs), shift
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
-        logs, shift = self._move(x1)
-        scale = self._scale()
+        logs, shift = self.subnet(x1, 0.1).split(self.moved, dim=1)
+        logs, scale = self.clamp * torch.tanh(logs), 0.1 * F.softplus(self.scale_raw, beta=0.5)
         moved = torch.cat([x1, torch.addcmul(shift, x2, logs.exp())], dim=1)
         return self.permutation(torch.addcmul(self.offset, moved, scale)), logs.sum(dim=1) + scale.log().sum()
 
-    def inverse(self, y: Tensor) -> Tensor:
-        x = (self.permutation.inverse(y) - self.offset) / self._scale()
-        x1, x2 = torch.split(x, [x.shape[1] - self.moved, self.moved], dim=1)
-        logs, shift = self._move(x1)
-        return torch.cat([x1, (x2 - shift) * (-logs).exp()], dim=1)
-
 
 class TwoSidedStep(nn.Module):
-    """AST's step: a permutation, then each half moves the other, both told where they are by the map `where`.
+    """AST's step: a permutation, then each half transforms the other, both conditioned on the position map `where`.
 
     y1 = x1 exp(l(s2)) + t2 with (s2, t2) = gamma2 N2(x2, where);  y2 = x2 exp(l(s1)) + t1 with (s1, t1) = gamma1 N1(y1,
     where);  l(s) = clamp 0.636 atan(s / clamp). The gammas start as 0: the step starts as the bare permutation.
     """
 
-    def __init__(self, channels: int, hidden: int, kernel: int, clamp: float, places: int) -> None:
+    def __init__(self, channels: int, hidden: int, kernel: int, clamp: float, positions: int) -> None:
         super().__init__()
         self.sizes, self.clamp = [channels // 2, channels - channels // 2], clamp
         first, second = self.sizes
         self.permutation = Permutation(channels)
-        self.subnet1 = Subnet(first + places, hidden, 2 * second, kernel, repeat_edges=True)
-        self.subnet2 = Subnet(second + places, hidden, 2 * first, kernel, repeat_edges=True)
+        self.subnet1 = Subnet(first + positions, hidden, 2 * second, kernel, repeat_edges=True)
+        self.subnet2 = Subnet(second + positions, hidden, 2 * first, kernel, repeat_edges=True)
         self.gamma1, self.gamma2 = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
 
     def _move(self, subnet: nn.Module, gamma: Tensor, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-        told = torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)
-        logs, shift = subnet(told, gamma).chunk(2, dim=1)
+        conditioned = torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)
+        logs, shift = subnet(conditioned, gamma).chunk(2, dim=1)
         return self.clamp * 0.636 * torch.atan(logs / self.clamp), shift
 
     def forward(self, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,33 +117,21 @@ class TwoSidedStep(nn.Module):
         y = torch.cat([y1, torch.addcmul(shift1, x2, logs1.exp())], dim=1)
         return y, logs1.sum(dim=1) + logs2.sum(dim=1)
 
-    def inverse(self, y: Tensor, where: Tensor) -> Tensor:
-        y1, y2 = torch.split(y, self.sizes, dim=1)
-        logs1, shift1 = self._move(self.subnet1, self.gamma1, y1, where)
-        x2 = (y2 - shift1) * (-logs1).exp()
-        logs2, shift2 = self._move(self.subnet2, self.gamma2, x2, where)
-        return self.permutation.inverse(torch.cat([(y1 - shift2) * (-logs2).exp(), x2], dim=1))
-
 
 class Flow(nn.Module):
-    """Steps one after the other; what conditions them is handed to each."""
+    """Steps one after the other, each with the same conditions."""
 
     def __init__(self, steps: Iterable[nn.Module]) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
 
-    def forward(self, x: Tensor, *told: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Return z (B, C, h, w) and log |det dz/dx| per location (B, h, w)."""
         total = x.new_zeros(len(x), *x.shape[2:])
         for step in self.steps:
-            x, logdet = step(x, *told)
+            x, logdet = step(x, *conditions)
             total = total + logdet
         return x, total
-
-    def inverse(self, z: Tensor, *told: Tensor) -> Tensor:
-        for step in reversed(self.steps):
-            z = cast(OneSidedStep, step).inverse(z, *told)
-        return z
 
 
 def negative_log_likelihood(z: Tensor, logdet: Tensor) -> Tensor:

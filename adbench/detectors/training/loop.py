@@ -1,8 +1,8 @@
-"""What detectors that train a network share: the features in batches, the loop, its curve. Registers nothing.
+"""The base of detectors that train networks: parameters, the training loop, scoring in batches, and their state.
 
-float32 throughout: no autocast. On a GPU, convolutions may use TF32 where torch's own setting allows it (its default; a
-result's environment says so), and the whole feature set is moved there once if it takes at most half of the free memory;
-elsewhere the features stream from disk, a batch at a time. The global random state is left as it was.
+float32 throughout, no autocast. On a GPU, convolutions may use TF32 if torch's setting allows it (its default; a result's
+environment says so), and the whole feature set is moved there once if it takes at most half of the free memory. Otherwise the
+features stream from disk, a batch at a time. The global random state is left as it was.
 """
 
 import math
@@ -11,28 +11,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from adbench.core.errors import DetectorError, UsageError
 from adbench.core.registry import match
 from adbench.detectors import Detector
+from adbench.detectors.training.standardization import Standardization
 from adbench.features.feature_maps import FeatureMaps, Shape
-from adbench.types import OnStep
+from adbench.types import OnStep, Scores, ignore_step
 
 SCHEDULES = ("constant", "cosine", "onecycle")
-Input = TypeVar("Input")  # what a network takes: made of a batch of each layer's maps
+Input = TypeVar("Input")  # of a network: made of a batch of each layer's maps
 _EXPLODED = 100.0  # times the first batch's loss
+_BATCH = 16  # images scored at once
 
 
 @dataclass
 class TrainedDetector(Detector):
-    """Parameters and records of a detector that trains with Adam; the last epoch counts, never the best one.
+    """Parameters of a detector that trains with Adam; the result is that of the last epoch, never of the best one.
 
     schedule of the learning rate: constant (as published), cosine (falls to 0), onecycle (rises over the first 30 % of
-    the steps, then falls as cosine does: lets a short run use a higher rate). min_steps: where epochs, images and
-    batch_size would give fewer steps in all, batches are smaller, down to two images; a run of the published length is
-    never touched by it, a short run is of use only so. 0 = off.
+    the steps, then falls as cosine does: allows a higher rate in a short run). min_steps: if epochs, images and batch_size
+    would give fewer steps in all, batches are smaller, down to two images. That makes a short run useful; a run of the
+    published length is not affected. 0 = off.
     """
 
     epochs: int = 1
@@ -41,31 +45,83 @@ class TrainedDetector(Detector):
     weight_decay: float = 1e-5
     schedule: str = "constant"
     min_steps: int = 400
+    networks_: nn.ModuleDict = field(default_factory=nn.ModuleDict, init=False, repr=False)
+    scales_: dict[str, Standardization] = field(default_factory=dict, init=False, repr=False)  # by their suffix in a state
     curves_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # loss per dimension and epoch
     batches_: int = field(default=0, init=False, repr=False)  # of an epoch
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be trained with; a subclass's own checks come on top."""
-        name = type(self).__name__.lower()
-        for key in ("epochs", "batch_size", "learning_rate"):
-            if getattr(self, key) <= 0:
-                raise UsageError(f"{name}: {key}={getattr(self, key):g} must be above 0")
+        """Refuse values that cannot be trained with."""
+        self.require_positive("epochs", "batch_size", "learning_rate")
         for key in ("weight_decay", "min_steps"):
             if getattr(self, key) < 0:
-                raise UsageError(f"{name}: {key}={getattr(self, key):g} must not be negative")
-        self.schedule = match("schedule", self.schedule, SCHEDULES, where=f" of {name}")
+                raise UsageError(f"{self._name}: {key}={getattr(self, key):g} must not be negative")
+        self.schedule = match("schedule", self.schedule, SCHEDULES, where=f" of {self._name}")
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__.lower()
+
+    def require_positive(self, *names: str) -> None:
+        """Raise UsageError if one of these parameters is not above 0."""
+        for name in names:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{self._name}: {name}={getattr(self, name):g} must be above 0")
+
+    def make_scales(self, features: FeatureMaps) -> dict[str, Standardization]:
+        """Return the standardizations of the features, by their suffix in a state."""
+        raise NotImplementedError
+
+    def make_networks(self) -> nn.ModuleDict:
+        """Return new networks, by their prefix in a state, for channels as `scales_` has them."""
+        raise NotImplementedError
+
+    def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
+        """Train new networks, which are on `device`, by `train`, and record the curves."""
+        raise NotImplementedError
+
+    def score_maps(self, layers: list[Tensor]) -> Tensor:
+        """Return the maps (B, h, w) of a batch (B, C_l, h_l, w_l) of each layer."""
+        raise NotImplementedError
+
+    def score_images(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores (N,) of images with these maps (N, h, w): the largest of their cells."""
+        largest: NDArray[np.float32] = maps.max(axis=(1, 2))
+        return largest
 
     def unsupported(self, shapes: Sequence[Shape]) -> str | None:
-        """A coupling needs two channels."""
+        """Return the reason if there is one channel: a coupling needs two."""
         channels = sum(shape[0] for shape in shapes)
         return None if channels >= 2 else f"a coupling flow needs at least 2 channels, the features have {channels}"
 
-    def train(
-        self, network: nn.Module, loss: Callable[[Input], Tensor], data: "TrainingSet[Input]", note: OnStep, size: float = 1
-    ) -> Tensor:
-        """Minimise loss(batch) over the network's parameters; return each epoch's mean loss, divided by `size`.
+    def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "TrainedDetector":
+        """Train the networks on nominal images."""
+        self.scales_, self.curves_ = self.make_scales(features), {}
+        with repeatable(self.seed):
+            networks = self.make_networks().to(device)
+            self.train_networks(networks, features, device, on_step)
+        self.networks_ = networks.cpu().eval()
+        return self
 
-        What is minimised is not divided: weight decay and Adam's epsilon would weigh more than published.
+    @torch.no_grad()
+    def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
+        """Return image scores (N,) and maps (N, h, w) on the finest grid."""
+        with _moved(self._fitted(), device):
+            parts = [self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)]
+        maps = np.concatenate(parts)
+        return Scores(self.score_images(maps), maps)
+
+    def _fitted(self) -> nn.ModuleDict:
+        if not self.networks_:
+            raise UsageError(f"{self._name}: fit it before it is used")
+        return self.networks_
+
+    def train(
+        self, network: nn.Module, loss: Callable[[Input], Tensor], data: "TrainingSet[Input]", on_step: OnStep, size: float = 1
+    ) -> Tensor:
+        """Minimize loss(batch) over the network's parameters; return each epoch's mean loss, divided by `size`.
+
+        The minimized loss is not divided: weight decay and Adam's epsilon would weigh more than published.
         """
         curve: list[float] = []
         optimizer = torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
@@ -78,15 +134,15 @@ class TrainedDetector(Detector):
                 value = self._step(optimizer, loss(data.batch(rows)), (index + 0.5) / steps) / size
                 start = start if index else float(value)
                 total += value * (len(rows) / len(data))
-                note(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
+                on_step(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
             curve.append(float(total))
             _check(curve, start, self.learning_rate)
         return torch.tensor(curve)
 
     def _batches(self, count: int, order: torch.Generator) -> tuple[Tensor, ...]:
         """Return all images in random order, in batches of nearly equal sizes, `batch_size` at most."""
-        wished = max(math.ceil(count / self.batch_size), math.ceil(self.min_steps / self.epochs))
-        self.batches_ = min(wished, max(math.ceil(count / self.batch_size), count // 2))
+        wanted = max(math.ceil(count / self.batch_size), math.ceil(self.min_steps / self.epochs))
+        self.batches_ = min(wanted, max(math.ceil(count / self.batch_size), count // 2))
         return torch.randperm(count, generator=order).tensor_split(self.batches_)
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor, done: float) -> Tensor:
@@ -97,18 +153,25 @@ class TrainedDetector(Detector):
         optimizer.step()
         return loss.detach()
 
-    def training_state(self) -> dict[str, Tensor]:
-        """Return what `load_training_state` and the details need of the training."""
-        return self.curves_ | {"batches": torch.tensor(self.batches_)}
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {name: value.detach().cpu().clone() for name, value in self._fitted().state_dict().items()}
+        for suffix, scale in self.scales_.items():
+            state |= {f"mean{suffix}": scale.mean, f"deviation{suffix}": scale.deviation}
+        return state | self.curves_ | {"batches": torch.tensor(self.batches_)}
 
-    def load_training_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what `training_state` gave: the batches and every curve."""
+    def load_state_dict(self, state: dict[str, Tensor]) -> "TrainedDetector":
         self.batches_ = int(state["batches"])
         self.curves_ = {name: value for name, value in state.items() if name.endswith("loss")}
+        suffixes = sorted((name[4:] for name in state if name.startswith("mean")), key=lambda suffix: (len(suffix), suffix))
+        self.scales_ = {suffix: Standardization(state[f"mean{suffix}"], state[f"deviation{suffix}"]) for suffix in suffixes}
+        with repeatable(self.seed):  # what it draws is replaced at once
+            self.networks_ = self.make_networks().eval()
+        self.networks_.load_state_dict({name: value for name, value in state.items() if name.split(".")[0] in self.networks_})
+        return self
 
-    def training_details(self, *networks: nn.Module) -> dict[str, object]:
-        """Return the capacity, the batches of an epoch and the curves for the result."""
-        count = sum(p.numel() for network in networks for p in network.parameters())
+    def details(self) -> dict[str, object]:
+        """Return the capacity, the batches of an epoch, and the curves."""
+        count = sum(parameter.numel() for parameter in self._fitted().parameters())
         curves = {name: [float(f"{v:.5g}") for v in curve.tolist()] for name, curve in self.curves_.items()}
         return {"trainable_parameters": count, "batches_per_epoch": self.batches_, **curves}
 
@@ -134,33 +197,28 @@ def rate(schedule: str, done: float) -> float:
 
 
 class TrainingSet(Generic[Input]):
-    """Images' features, prepared for a network, batch by batch; held on the GPU if they fit there."""
+    """Images' features, prepared for a network batch by batch; on the GPU if they fit there."""
 
     def __init__(self, features: FeatureMaps, prepare: Callable[[list[Tensor]], Input], device: torch.device) -> None:
         self.features, self.prepare, self.device = features, prepare, device
-        self._held = features.read(slice(None), device) if _fits(features, device) else None
+        size = 4 * sum(layer.size for layer in features.layers)
+        fits = device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 2
+        self._on_device = features.read(slice(None), device) if fits else None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def batch(self, rows: Tensor) -> Input:
         """Return the network's input made of some images."""
-        if self._held is None:
+        if self._on_device is None:
             return self.prepare(self.features.read(rows.numpy(), self.device))
         chosen = rows.to(self.device)
-        return self.prepare([layer.index_select(0, chosen) for layer in self._held])
-
-
-def _fits(features: FeatureMaps, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    size = 4 * sum(layer.size for layer in features.layers)
-    return size <= torch.cuda.mem_get_info(device)[0] / 2
+        return self.prepare([layer.index_select(0, chosen) for layer in self._on_device])
 
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Random numbers of the CPU follow `seed` inside, convolutions take their deterministic forms; both as before after.
+    """Inside, the CPU's random numbers follow `seed` and convolutions are deterministic; both are restored afterwards.
 
     Networks are made on the CPU and then moved, so that a seed means the same start on every device.
     """
@@ -175,23 +233,12 @@ def repeatable(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def lent(device: torch.device, *networks: nn.Module) -> Iterator[None]:
-    """Networks of the CPU are on `device` inside. Where that is the CPU they are not touched: several threads may use them."""
-    moved = networks if device.type != "cpu" else ()
-    for network in moved:
-        network.to(device)
+def _moved(networks: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have networks on `device` inside. If that is the CPU, nothing is touched: several threads may use them."""
+    if device.type != "cpu":
+        networks.to(device)
     try:
         yield
     finally:
-        for network in moved:
-            network.cpu()
-
-
-def cpu_state(network: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """Return a network's parameters and buffers as CPU tensors, each name behind `prefix` and a dot."""
-    return {f"{prefix}.{name}": value.detach().cpu().clone() for name, value in network.state_dict().items()}
-
-
-def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the entries of a state whose names start with `prefix` and a dot, without it."""
-    return {key[len(prefix) + 1 :]: value for key, value in state.items() if key.startswith(f"{prefix}.")}
+        if device.type != "cpu":
+            networks.cpu()

@@ -1,4 +1,4 @@
-"""Channels brought to mean 0 and deviation 1 over the training set, for detectors that train. Registers nothing."""
+"""Channels brought to mean 0 and deviation 1 over the training set, for detectors that train."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from adbench.core.errors import DetectorError
 from adbench.features.feature_maps import FeatureMaps, join
 
 _BATCH = 16  # images whose moments are taken at once
-_DEAD = 1e-4  # a channel that varies so much less than the average channel is left out
+_DEAD = 1e-4  # share of the average channel's deviation below which a channel counts as constant
 
 
 @dataclass(frozen=True)
-class Standardisation:
+class Standardization:
     """mean, deviation: (C,) of each channel; a dead channel, which does not vary in training, has the deviation 0."""
 
     mean: Tensor
     deviation: Tensor
 
     @staticmethod
-    def of(features: FeatureMaps) -> "Standardisation":
+    def of(features: FeatureMaps) -> "Standardization":
         """Return the moments of the joined channels over all cells of all images; DetectorError if fewer than two vary."""
         mean = _mean(features, lambda x: x)
         deviation = _mean(features, lambda x: (x - mean[:, None, None]).square()).sqrt()
         deviation[deviation <= _DEAD * deviation.mean()] = 0
-        made = Standardisation(mean.float(), deviation.float())
+        made = Standardization(mean.float(), deviation.float())
         if made.alive < 2:
             raise DetectorError(f"{made.alive} of {len(mean)} channels vary, 2 are needed; take another layer")
         return made

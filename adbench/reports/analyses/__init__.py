@@ -1,6 +1,6 @@
-"""Further looks at results, shown when they are asked for; one file each, found by import.
+"""Analyses: further sections of a report, shown on request; one file each, found by import.
 
-An analysis looks at the jobs of a results folder and returns a section, which says so in a note where it has no data.
+An analysis turns the jobs of a results folder into a section. Without data, the section has a note that says so.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,24 +11,22 @@ from numpy.typing import NDArray
 
 from adbench.core.registry import Registry
 from adbench.reports.formats import Section
-from adbench.reports.keys import Entry
+from adbench.reports.keys import KeyedJob
 from adbench.types import Result
-
-
-def no_replicates(result: Result) -> NDArray[np.float32] | None:
-    """Know of no replicates."""
-    return None
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: the keys that name a row of the main table, the metrics that count, and a result's replicates (7, R)."""
+    """The keys that name a row of the main table, the metrics to analyze, and a function that reads a result's replicates.
+
+    replicates: returns (metrics, R), in the order of `metric_order`, or None if the result has none.
+    """
 
     rows: Sequence[str]
     metrics: Sequence[str]
-    replicates: Callable[[Result], NDArray[np.float32] | None] = no_replicates
+    replicates: Callable[[Result], NDArray[np.float32] | None] = lambda result: None
 
 
-Analysis = Callable[[Sequence[Entry], Question], Section]
+Analysis = Callable[[Sequence[KeyedJob], Question], Section]
 ANALYSES: Registry[Analysis] = Registry("analysis", __name__)
 register = ANALYSES.register

@@ -1,6 +1,6 @@
 """Which defects does a layer find? Metrics by kind of defect, and by its size relative to the layer's receptive field.
 
-The numbers are those of `adbench.breakdown`, which says what counts against what.
+The numbers come from `adbench.metrics.support.breakdown`, which documents how they are computed.
 """
 
 from __future__ import annotations
@@ -11,70 +11,64 @@ from typing import Any
 
 from adbench.metrics.support.breakdown import LIMITS, SIZES
 from adbench.reports.analyses import Question, register
-from adbench.reports.formats import Cell, Section, Table
-from adbench.reports.grid import Slice, cut, field_of, fraction, layers
-from adbench.reports.keys import Entry, grouped, natural
-from adbench.reports.tables import DASH
-
-TITLE = "Which defects are found?"
-Values = dict[str, Any]
+from adbench.reports.formats import Section, Table
+from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
+from adbench.reports.study_data import by_layer, receptive_field
+from adbench.reports.tables import DASH, fraction
 
 
 @register("defects")
-def section(found: Sequence[Entry], question: Question) -> Section:
+def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     """Return per metric a table of kinds of defect by layer, and one of sizes; means over seeds, of sizes over categories too."""
-    done = [entry for entry in found if entry.done]
-    known = [entry for entry in done if _parts(entry, "by_defect")]
-    sized = [entry for entry in done if _parts(entry, "by_size")]
-    kinds = [_kinds(known, question.rows, metric) for metric in question.metrics] if known else []
-    sizes = [_sizes(sized, question.rows, metric) for metric in question.metrics] if sized else []
-    return Section(TITLE, [*kinds, *sizes], notes=[*_missing(len(done), len(known)), *_legend(bool(sizes))])
+    done = [job for job in jobs if job.done]
+    by_kind = [job for job in done if _breakdown(job, "by_defect")]
+    by_size = [job for job in done if _breakdown(job, "by_size")]
+    kinds = [_kinds(by_kind, question.rows, metric) for metric in question.metrics] if by_kind else []
+    sizes = [_sizes(by_size, question.rows, metric) for metric in question.metrics] if by_size else []
+    return Section("Which defects are found?", [*kinds, *sizes], notes=_notes(len(done), len(by_kind), bool(sizes)))
 
 
-def _parts(entry: Entry, table: str) -> dict[str, Values]:
+def _breakdown(job: KeyedJob, table: str) -> dict[str, dict[str, Any]]:
     """Return a result's metrics by kind or by size: {name: {"images", "regions", metric: value}}."""
-    return entry.done.details.get(table, {}) if entry.done else {}
+    return job.done.details.get(table, {}) if job.done else {}
 
 
-def _kinds(found: Sequence[Entry], keys: Sequence[str], metric: str) -> Table:
+def _kinds(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
     others = [key for key in keys if key != "layer"]
-    columns = list(layers(found))
-    rows = [row for part in cut(found, others) for row in _kind_rows(part, columns, metric)]
+    columns = list(by_layer(jobs))
+    rows = [row for group in groups_by(jobs, others) for row in _kind_rows(group, columns, metric)]
     heads = ["configuration"] if others else []
-    return Table(
-        f"{metric} by kind of defect and layer, each kind against all good images",
-        [*heads, "category", "defect", "images", *columns],
-        [[Cell(text) for text in (row if others else row[1:])] for row in rows],
-        num_labels=len(heads) + 2,
-    )
+    caption = f"{metric} by kind of defect and layer, each kind against all good images"
+    texts = rows if others else [row[1:] for row in rows]
+    return Table.of_texts(caption, [*heads, "category", "defect", "images", *columns], texts, num_labels=len(heads) + 2)
 
 
-def _kind_rows(part: Slice, columns: Sequence[str], metric: str) -> Iterator[list[str]]:
+def _kind_rows(group: Group, columns: Sequence[str], metric: str) -> Iterator[list[str]]:
     """Yield configuration, category, kind, images, and the metric at each layer."""
-    for (category,), entries in grouped(part.entries, ["category"]).items():
-        of_layer = layers(entries)
-        for kind in sorted({name for entry in entries for name in _parts(entry, "by_defect")}, key=_naturally):
-            images = max(_numbers(entries, "by_defect", kind, "images"))
-            values = [_mean(_numbers(of_layer.get(layer, []), "by_defect", kind, metric)) for layer in columns]
-            yield [part.label, category, kind, str(images), *(fraction(value, 3) for value in values)]
+    for (category,), jobs in grouped(group.jobs, ["category"]).items():
+        layers = by_layer(jobs)
+        for kind in sorted({name for job in jobs for name in _breakdown(job, "by_defect")}, key=natural):
+            images = max(_numbers(jobs, "by_defect", kind, "images"))
+            values = [_mean(_numbers(layers.get(layer, []), "by_defect", kind, metric)) for layer in columns]
+            yield [group.label, category, kind, str(images), *(fraction(value, 3) for value in values)]
 
 
-def _sizes(found: Sequence[Entry], keys: Sequence[str], metric: str) -> Table:
+def _sizes(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
     rows = []
-    for part in cut(found, keys):
-        field, categories = field_of(part.entries), grouped(part.entries, ["category"]).values()
-        texts = [part.label, DASH if field is None else str(field)]
+    for group in groups_by(jobs, keys):
+        field, categories = receptive_field(group.jobs), grouped(group.jobs, ["category"]).values()
+        texts = [group.label, DASH if field is None else str(field)]
         for size in SIZES:
-            means = [_mean(_numbers(entries, "by_size", size, metric)) for entries in categories]
-            regions = sum(max(_numbers(entries, "by_size", size, "regions"), default=0) for entries in categories)
+            means = [_mean(_numbers(members, "by_size", size, metric)) for members in categories]
+            regions = sum(max(_numbers(members, "by_size", size, "regions"), default=0) for members in categories)
             texts += [fraction(_mean([value for value in means if value is not None]), 3), str(regions)]
-        rows.append([Cell(text) for text in texts])
+        rows.append(texts)
     headers = ["configuration", "RF px", *(text for size in SIZES for text in (size, "regions"))]
-    return Table(f"{metric} by size of defect relative to the receptive field", headers, rows, num_labels=1)
+    return Table.of_texts(f"{metric} by size of defect relative to the receptive field", headers, rows, num_labels=1)
 
 
-def _numbers(entries: Sequence[Entry], table: str, name: str, key: str) -> list[Any]:
-    found = [_parts(entry, table).get(name, {}).get(key) for entry in entries]
+def _numbers(jobs: Sequence[KeyedJob], table: str, name: str, key: str) -> list[Any]:
+    found = [_breakdown(job, table).get(name, {}).get(key) for job in jobs]
     return [value for value in found if value is not None]
 
 
@@ -82,20 +76,16 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def _naturally(kind: str) -> tuple[Any, ...]:
-    return natural("defect", kind)
-
-
-def _missing(done: int, known: int) -> list[str]:
-    if known == done > 0:
-        return []
-    return [f"{done - known} of {done} results have no metrics by defect: no defective test image, or an earlier version's"]
-
-
-def _legend(sizes: bool) -> list[str]:
-    small, large = LIMITS
-    words = (
-        f"the size of a region is sqrt(area) / receptive field, both on the evaluation grid: small below {small:g}, large above "
-        f"{large:g}; a deeper layer counts the same region as smaller; a mean is over the categories that have the size"
-    )
-    return [words] if sizes else []
+def _notes(done: int, known: int, sizes: bool) -> list[str]:
+    notes = []
+    if not known == done > 0:
+        notes.append(
+            f"{done - known} of {done} results have no metrics by defect: no defective test image, or an earlier version's"
+        )
+    if sizes:
+        small, large = LIMITS
+        notes.append(
+            f"the size of a region is sqrt(area) / receptive field, both on the evaluation grid: small below {small:g}, large "
+            f"above {large:g}; a deeper layer counts the same region as smaller; a mean is over the categories that have the size"
+        )
+    return notes

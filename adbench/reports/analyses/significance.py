@@ -1,167 +1,94 @@
-"""Is the difference real? Chance in the choice of test images, of categories and of seeds, each by its own means.
+"""Is the difference real? Chance in the choice of test images, of categories and of seeds, each with its own test.
 
-Over test images: the bootstrap replicates that every result keeps; all configurations are measured on the same ones, so
-their differences are tested pairwise (`statistics.paired`). Over categories: Friedman's test, Nemenyi's critical difference,
-and Wilcoxon's signed-rank test against the best with Holm's correction (`statistics.ranks`). Over seeds: the standard deviation.
+Over test images: every result has bootstrap replicates; all configurations are measured on the same ones, so their
+differences are tested pairwise (`statistics.paired`). Over categories: Friedman's test, Nemenyi's critical difference, and
+Wilcoxon's signed-rank test against the best with Holm's correction (`statistics.ranks`). Over seeds: the standard deviation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.reports import configurations as side_by_side
 from adbench.reports.analyses import Question, register
-from adbench.reports.comparisons import (
-    Comparison,
-    against_best,
-    comparisons,
-    critical_difference_diagram,
-    enough_categories,
-    identical,
-    listed,
-    over_images,
-    resampled,
-    verdict,
-)
-from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.grid import spread
-from adbench.reports.keys import Entry
+from adbench.reports.configurations import Configurations, configurations, verdict
+from adbench.reports.formats import Cell, Section, Table
+from adbench.reports.keys import KeyedJob
+from adbench.reports.study_data import seed_scatter
 from adbench.reports.tables import DASH
-from adbench.statistics.paired import interval, p_values
+from adbench.statistics.paired import interval
 from adbench.statistics.ranks import ALPHA, critical_difference, least_categories
 
 TITLE = "Is the difference real?"
-MOST = 50  # configurations that the main table's sentence and a diagram still make sense of
+MOST = 50  # configurations for which a sentence under the main table or a diagram is still readable
 
 
 @register("significance")
-def section(found: Sequence[Entry], question: Question) -> Section:
-    """Return per metric a table of the configurations, one of the categories, the diagram, and what they say in words."""
-    made = [_Judged(contest, resampled(contest, question)) for contest in comparisons(found, question)]
-    if not made:
+def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
+    """Return per metric a table of configurations, one of categories, the diagram, and the verdicts in words."""
+    found = [side_by_side.with_replicates(compared, question) for compared in configurations(jobs, question)]
+    if not found:
         return Section(TITLE, notes=["nothing to compare: no two configurations have a value in the same category"])
     return Section(
         TITLE,
-        tables=[table for judged in made for table in judged.tables()],
-        figures=[figure for judged in made for figure in judged.figures()],
-        notes=[*(note for judged in made for note in judged.notes()), *_legend(made)],
+        tables=[table for compared in found for table in (_configurations(compared), *_categories(compared))],
+        figures=[side_by_side.critical_difference_diagram(c) for c in found if c.testable and 2 < len(c.rows) <= MOST],
+        notes=[*(note for compared in found for note in _notes(compared)), *_legend(found)],
     )
 
 
-def sentences(found: Sequence[Entry], question: Question) -> list[str]:
+def sentences(jobs: Sequence[KeyedJob], question: Question) -> list[str]:
     """Return one sentence per metric for the main table; none where there are too few categories or too many rows."""
     rows: set[tuple[object, ...]] = set()
-    for entry in found:
-        rows.add(tuple(entry.values[key] for key in question.rows))
+    for job in jobs:
+        rows.add(tuple(job.values[key] for key in question.rows))
         if len(rows) > MOST:
             return []
-    if len({entry.job.category for entry in found}) < least_categories(1):
+    if len({job.job.category for job in jobs}) < least_categories(1):
         return []
-    return [verdict(contest) for contest in comparisons(found, question) if enough_categories(contest)]
+    return [verdict(compared) for compared in configurations(jobs, question) if compared.testable]
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A contest, and replicates (k, n, R) of its values if all of them are there."""
-
-    contest: Comparison
-    replicates: NDArray[np.float64] | None
-
-    @cached_property
-    def by_images(self) -> NDArray[np.float64] | None:
-        """P-values (k,) of the difference to the best mean, over test images; 1 for the best."""
-        if self.replicates is None:
-            return None
-        return _against(self.contest.best, self.contest.means, self.replicates.mean(axis=1))
-
-    @cached_property
-    def by_categories(self) -> NDArray[np.float64] | None:
-        """P-values (k,) of the difference to the best, over categories; 1 for the best."""
-        return against_best(self.contest) if enough_categories(self.contest) else None
-
-    def tables(self) -> list[Table]:
-        return [self._configurations()] if self.replicates is None else [self._configurations(), self._categories()]
-
-    def _configurations(self) -> Table:
-        contest = self.contest
-        columns = {"mean": [f"{value:.3f}" for value in contest.means], "mean rank": [f"{r:.2f}" for r in contest.ranks]}
-        columns |= self._deviations() | self._over_images()
-        if self.by_categories is not None:
-            columns["p (categories)"] = self._others([f"{p:.2g}" for p in self.by_categories])
-        rows = zip(contest.names, *columns.values(), strict=True)
-        return Table(
-            f"{contest.title}: means over {len(contest.categories)} of {contest.planned} categories",
-            ["configuration", *columns],
-            [[Cell(text, i == 1 and j == contest.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
-            num_labels=1,
-        )
-
-    def _deviations(self) -> dict[str, list[str]]:
-        """The column of standard deviations over seeds, if any configuration has enough seeds."""
-        found = [spread(entries, self.contest.metric).deviation for entries in self.contest.entries]
-        texts = [DASH if value is None else f"{value:.4f}" for value in found]
-        return {"sd of seeds": texts} if any(value is not None for value in found) else {}
-
-    def _over_images(self) -> dict[str, list[str]]:
-        """The columns that come from replicates, if there are any."""
-        if self.replicates is None or self.by_images is None:
-            return {}
-        means, best = self.replicates.mean(axis=1), self.contest.best
-        return {
-            "95 % interval": [_interval(row) for row in means],
-            "minus best": self._others([f"{value:+.3f}" for value in self.contest.means - self.contest.means[best]]),
-            "95 % interval of that": self._others([_interval(row - means[best], "+.3f") for row in means]),
-            "p (images)": self._others([f"{p:.2g}" for p in self.by_images]),
-        }
-
-    def _others(self, texts: Sequence[str]) -> list[str]:
-        """The best is not compared with itself."""
-        return [DASH if j == self.contest.best else text for j, text in enumerate(texts)]
-
-    def _categories(self) -> Table:
-        """Which configuration is best in each category, and which are not significantly different there."""
-        assert self.replicates is not None  # noqa: S101  asked before
-        rows = []
-        for i, category in enumerate(self.contest.categories):
-            values, drawn = self.contest.values[i], self.replicates[:, i]
-            best = int(np.argmax(values))
-            close = [j for j, p in enumerate(_against(best, values, drawn)) if p >= ALPHA and j != best]
-            names = self._few([self.contest.names[j] for j in close])
-            texts = (category, self.contest.names[best], names, f"{values[best]:.3f}", _interval(drawn[best]))
-            rows.append([Cell(text) for text in texts])
-        headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
-        return Table(f"{self.contest.title}: the best of each category, by its test images", headers, rows, num_labels=3)
-
-    def _few(self, names: Sequence[str]) -> str:
-        return (listed(names) or DASH) if len(names) < 3 else f"{len(names)} of {len(self.contest.others)} others"
-
-    def notes(self) -> list[str]:
-        sure = [] if self.by_images is None else [over_images(self.contest, self.by_images)]
-        return [verdict(self.contest), *self._ranks(), *sure, *identical(self.contest)]
-
-    def _ranks(self) -> list[str]:
-        if self.by_categories is None or len(self.contest.names) < 3:
-            return []
-        difference = critical_difference(len(self.contest.categories), len(self.contest.names))
-        words = f"mean ranks that are less than {difference:.2f} apart are not significantly different (Nemenyi)"
-        return [f"{self.contest.title}: {words}"]
-
-    def figures(self) -> list[Figure]:
-        contest = self.contest
-        small = 2 < len(contest.names) <= MOST
-        return [critical_difference_diagram(contest)] if small and self.by_categories is not None else []
+def _configurations(compared: Configurations) -> Table:
+    columns = {"mean": [f"{value:.3f}" for value in compared.means], "mean rank": [f"{r:.2f}" for r in compared.ranks]}
+    columns |= _over_seeds(compared) | _over_images(compared)
+    if compared.testable:
+        columns["p (categories)"] = _others(compared, [f"{p:.2g}" for p in compared.by_categories])
+    rows = zip(compared.names, *columns.values(), strict=True)
+    return Table(
+        f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories",
+        ["configuration", *columns],
+        [[Cell(text, i == 1 and j == compared.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
+        num_labels=1,
+    )
 
 
-def _against(best: int, estimates: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values (k,) of the differences of estimates (k,) with replicates (k, R) to the one of `best`."""
-    others = np.arange(len(estimates)) != best
-    found = np.ones(len(estimates))
-    found[others] = p_values((estimates - estimates[best])[others], (replicates - replicates[best])[others])
-    return found
+def _over_seeds(compared: Configurations) -> dict[str, list[str]]:
+    """Return the column of standard deviations over seeds, if any configuration has enough seeds."""
+    found = [seed_scatter(row.jobs, compared.metric).deviation for row in compared.rows]
+    texts = [DASH if value is None else f"{value:.4f}" for value in found]
+    return {"sd of seeds": texts} if any(value is not None for value in found) else {}
+
+
+def _over_images(compared: Configurations) -> dict[str, list[str]]:
+    """Return the columns that need replicates."""
+    if compared.replicates is None or compared.by_images is None:
+        return {}
+    replicates, means, best = compared.replicates.mean(axis=1), compared.means, compared.best
+    return {
+        "95 % interval": [_interval(row) for row in replicates],
+        "minus best": _others(compared, [f"{value:+.3f}" for value in means - means[best]]),
+        "95 % interval of that": _others(compared, [_interval(row - replicates[best], "+.3f") for row in replicates]),
+        "p (images)": _others(compared, [f"{p:.2g}" for p in compared.by_images]),
+    }
+
+
+def _others(compared: Configurations, texts: Sequence[str]) -> list[str]:
+    """Return the texts with a dash for the best, which is not compared with itself."""
+    return [DASH if j == compared.best else text for j, text in enumerate(texts)]
 
 
 def _interval(replicates: NDArray[np.float64], form: str = ".3f") -> str:
@@ -169,19 +96,46 @@ def _interval(replicates: NDArray[np.float64], form: str = ".3f") -> str:
     return f"{low:{form}} to {high:{form}}"
 
 
-def _legend(made: Sequence[_Judged]) -> list[str]:
-    """What the columns mean, and what is missing."""
+def _categories(compared: Configurations) -> list[Table]:
+    """Return a table of the best configurations in each category, where there are replicates."""
+    if compared.replicates is None:
+        return []
+    rows = []
+    for i, category in enumerate(compared.categories):
+        values, replicates = compared.values[i], compared.replicates[:, i]
+        best = int(np.argmax(values))
+        p_values = side_by_side.p_values_against(best, values, replicates)
+        close = [name for j, name in enumerate(compared.names) if p_values[j] >= ALPHA and j != best]
+        few = (side_by_side.listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
+        rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best])))
+    headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
+    return [Table.of_texts(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
+
+
+def _notes(compared: Configurations) -> list[str]:
+    notes = [verdict(compared)]
+    if compared.testable and len(compared.rows) > 2:
+        difference = critical_difference(len(compared.categories), len(compared.rows))
+        words = f"mean ranks that are less than {difference:.2f} apart are not significantly different (Nemenyi)"
+        notes.append(f"{compared.title}: {words}")
+    if compared.by_images is not None:
+        notes.append(side_by_side.verdict_over_images(compared, compared.by_images))
+    return notes + side_by_side.identical(compared)
+
+
+def _legend(found: Sequence[Configurations]) -> list[str]:
+    """Return what the columns mean, and for which metrics they are missing."""
     notes = []
-    if any(judged.replicates is not None for judged in made):
+    if any(compared.replicates is not None for compared in found):
         notes.append(
             "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all comparisons "
             "(max T); chance in seeds and in training images is not in them"
         )
-    if lacking := [judged.contest.title for judged in made if judged.replicates is None]:
+    if lacking := [compared.title for compared in found if compared.replicates is None]:
         notes.append(
             f"no intervals for {', '.join(lacking)}: not every result has its replicates (RESULTS/replicates), drawn from the "
             "same test images"
         )
-    if any(judged.by_categories is not None for judged in made):
+    if any(compared.testable for compared in found):
         notes.append("p (categories): Wilcoxon's signed-rank test against the best, Holm's correction")
     return notes

@@ -1,12 +1,12 @@
 """Report formats: each turns the same Report into text; one file each, found by import.
 
-Tables are made once, in `pivot`, `studies` and `analyses`, so that every format for people prints the same digits; formats
-for programs (csv, json) write the records themselves, lossless.
+Formats for people print the tables of the report, so that all of them show the same digits. Formats for programs (csv, json)
+write the records themselves, lossless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table as it is printed; `best` = the highest of its column among the complete, comparable ones."""
+    """The text of one cell; `best` marks the highest of its column among the complete, comparable ones."""
 
     text: str
     best: bool = False
@@ -28,12 +28,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, headers, and rows of cells, of which the leading `num_labels` name the row."""
+    """A caption, headers, and rows of cells, of which the first `num_labels` name the row."""
 
     caption: str
     headers: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     num_labels: int
+
+    @staticmethod
+    def of_texts(caption: str, headers: Sequence[str], rows: Iterable[Iterable[str]], num_labels: int) -> Table:
+        """Return a table of texts, none of them marked as best."""
+        return Table(caption, headers, [[Cell(text) for text in row] for row in rows], num_labels)
 
     @property
     def alignment(self) -> list[str]:
@@ -47,17 +52,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: the name of its file without suffix, its caption, what it shows in words, and how to draw it."""
+    """A picture: its file name without suffix, its caption, a description for readers who cannot see it, how to draw it."""
 
     name: str
     caption: str
-    description: str  # stands in for the picture where it cannot be seen
+    description: str
     draw: Callable[[], Drawing]
 
 
 @dataclass(frozen=True)
 class Section:
-    """What a study or an analysis found: tables, figures, and sentences below them."""
+    """The findings of a study or an analysis: tables, figures, and sentences below them."""
 
     title: str
     tables: Sequence[Table] = ()
@@ -67,20 +72,20 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What a format prints: the table of all results, notes on what is missing, further sections; and the records below."""
+    """The main table with notes under it, further sections, and the records behind them."""
 
     table: Table
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
     results: Sequence[Result] = field(default=(), repr=False)
-    folder: Path | None = None  # where the results, and pictures that a sweep kept, lie
-    commands: Sequence[str] = ()  # what made them
-    documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # stand in for the records where these are not the answer
-    bold: bool = False  # whether the reader's terminal shows bold, for formats made for one
+    folder: Path | None = None  # of the results and their kept pictures
+    commands: Sequence[str] = ()  # that made the results
+    documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # written instead of the results' records, if any
+    bold: bool = False  # whether the reader's terminal shows bold
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """What formats for programs write."""
+        """The records that formats for programs write."""
         return list(self.documents) or [result.record() for result in self.results]
 
 

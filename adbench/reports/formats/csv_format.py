@@ -7,21 +7,13 @@ from typing import Any
 
 from adbench.reports.formats import Report, register
 
-FLAT = (
-    "metrics",
-    "cost",
-    "environment",
-    "a",
-    "b",
-    "difference",
-    "interval",
-    "p",
-)  # each of their keys is a column, e.g. metrics.image_auroc
+# Each of their keys becomes a column, e.g. metrics.image_auroc. The last five are in the records of --compare.
+FLATTENED = ("metrics", "cost", "environment", "a", "b", "difference", "interval", "p")
 
 
 @register("csv")
 def csv_format(report: Report) -> str:
-    """Return a header and one line per record; a value that is null or not there is empty, lists and maps are JSON."""
+    """Return a header and one line per record. Null and absent values are empty; lists and maps are JSON."""
     records = [_flat(record) for record in report.records]
     names = dict.fromkeys(name for record in records for name in record)
     out = io.StringIO()
@@ -32,8 +24,8 @@ def csv_format(report: Report) -> str:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    nested = {f"{part}.{name}": value for part in FLAT for name, value in record.get(part, {}).items()}
-    return {name: value for name, value in record.items() if name not in FLAT} | nested
+    nested = {f"{part}.{name}": value for part in FLATTENED for name, value in record.get(part, {}).items()}
+    return {name: value for name, value in record.items() if name not in FLATTENED} | nested
 
 
 def _text(value: Any) -> str:

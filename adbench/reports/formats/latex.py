@@ -1,20 +1,14 @@
 """A complete LaTeX document with booktabs tables; each tabular can be copied into a paper."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from adbench.reports.formats import Cell, Report, Section, Table, register
+from adbench.reports.formats import Cell, Report, Table, register
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",  # or it would be an argument of the line break before it
-    "]": "{]}",
-}
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "[": "{[}", "]": "{]}",  # bare, a bracket would be an argument of the line break before it
+}  # fmt: skip
 PAGE_ROWS = 36
 DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -41,35 +35,32 @@ TABLE = r"""\begin{table}[H]
 @register("latex")
 def latex(report: Report) -> str:
     """Return a document that compiles as it stands, the best of each column in bold, notes below their tables."""
-    parts = [_table(report.table), *_notes(report.notes)]
-    return DOCUMENT % "\n".join([*parts, *(line for section in report.sections for line in _section(section))])
-
-
-def _section(section: Section) -> list[str]:
-    tables = [_table(table) for table in section.tables]
-    return ["", rf"\section*{{{_escaped(section.title)}}}", *tables, *_notes(section.notes)]
+    parts = [*_tables(report.table), *_notes(report.notes)]
+    for section in report.sections:
+        tables = [page for table in section.tables for page in _tables(table)]
+        parts += ["", rf"\section*{{{_escaped(section.title)}}}", *tables, *_notes(section.notes)]
+    return DOCUMENT % "\n".join(parts)
 
 
 def _notes(notes: Sequence[str]) -> list[str]:
     return [rf"\noindent {_escaped(note)}\par" for note in notes]
 
 
-def _table(table: Table) -> str:
-    """Return the table, in several where it is too long for a page; one that is too wide for it is made smaller."""
-    starts = range(0, max(len(table.rows), 1), PAGE_ROWS)
-    return "\n".join(_page(table, table.rows[start : start + PAGE_ROWS], " (continued)" if start else "") for start in starts)
+def _tables(table: Table) -> list[str]:
+    """Return a table, as several where it is too long for a page; a wide one is scaled down."""
+    return [
+        TABLE
+        % {
+            "caption": _escaped(table.caption) + (" (continued)" if start else ""),
+            "columns": "".join(side[0] for side in table.alignment),
+            "head": _line(map(_escaped, table.headers)),
+            "body": "\n".join(_line(map(_cell, row)) for row in table.rows[start : start + PAGE_ROWS]),
+        }
+        for start in range(0, max(len(table.rows), 1), PAGE_ROWS)
+    ]
 
 
-def _page(table: Table, rows: Sequence[Sequence[Cell]], continued: str) -> str:
-    return TABLE % {
-        "caption": _escaped(table.caption) + continued,
-        "columns": "".join(side[0] for side in table.alignment),
-        "head": _line([_escaped(header) for header in table.headers]),
-        "body": "\n".join(_line([_cell(cell) for cell in row]) for row in rows),
-    }
-
-
-def _line(cells: list[str]) -> str:
+def _line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
@@ -79,4 +70,4 @@ def _cell(cell: Cell) -> str:
 
 def _escaped(text: str) -> str:
     plain = " ".join("".join(SPECIAL.get(c, c) for c in text).split())
-    return plain.replace("--", "-{}-")  # an option's two hyphens would become a dash
+    return plain.replace("--", "-{}-")  # else the two hyphens of an option become a dash

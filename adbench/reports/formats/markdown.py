@@ -5,28 +5,22 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from adbench.reports.formats import Cell, Report, Section, Table, register
+from adbench.reports.formats import Cell, Report, Table, register
 
 
 @register("markdown")
 def markdown(report: Report) -> str:
     """Return captions, tables with the best of each column in bold, and notes as lists; sections under headings."""
-    return _table(report.table) + _notes(report.notes) + "".join(_section(section) for section in report.sections)
-
-
-def _section(section: Section) -> str:
-    tables = "".join(f"\n{_table(table)}" for table in section.tables)
-    return f"\n## {_escaped(section.title)}\n{tables}{_notes(section.notes)}"
+    text = _table(report.table) + _notes(report.notes)
+    for section in report.sections:
+        tables = "".join(f"\n{_table(table)}" for table in section.tables)
+        text += f"\n## {_escaped(section.title)}\n{tables}{_notes(section.notes)}"
+    return text
 
 
 def _table(table: Table) -> str:
-    body = tabulate(
-        [[_cell(cell) for cell in row] for row in table.rows],
-        headers=[_escaped(header) for header in table.headers],
-        tablefmt="pipe",
-        colalign=table.alignment,
-        disable_numparse=True,
-    )
+    rows, headers = [[_cell(cell) for cell in row] for row in table.rows], [_escaped(header) for header in table.headers]
+    body = tabulate(rows, headers=headers, tablefmt="pipe", colalign=table.alignment, disable_numparse=True)
     return f"{_escaped(table.caption)}\n\n{body}\n"
 
 
@@ -40,5 +34,5 @@ def _cell(cell: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Keep text from being read as markup; an underscore inside a word is none."""
+    """Return text that is not read as markup; an underscore inside a word needs no escape."""
     return re.sub(r"([\\`*~&<>|\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))

@@ -1,7 +1,6 @@
-"""The paper's questions, each asked of any results that can answer it; one file each, found by import.
+"""Studies: the paper's questions, each asked of any results that can answer it; one file each, found by import.
 
-A study is about one key of the records, such as the layer. Results answer it where jobs that are alike in all else differ in
-that key; it then makes a section of tables, figures and notes out of them.
+A study is about one key, such as the layer. Results answer it where jobs that agree in all other keys differ in that one.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,32 +8,31 @@ from dataclasses import dataclass
 
 from adbench.core.registry import Registry
 from adbench.reports.formats import Section
-from adbench.reports.keys import KEYS, Entry, varies
+from adbench.reports.keys import KEYS, KeyedJob, varies
 
 
 @dataclass(frozen=True)
 class Study:
-    """The contract: the key that it is about, its section, and keys of questions that come first.
+    """The contract: the key that the study is about, a function that returns its section, and keys of other studies.
 
-    Where one of `unless` varies too, the results were made for another study, and this one is shown only when it is named.
+    Where a key in `unless` varies too, the results were made for another study, and this one is shown only on request.
     """
 
     key: str
-    section: Callable[[Sequence[Entry]], Section]
+    section: Callable[[Sequence[KeyedJob]], Section]
     unless: tuple[str, ...] = ()
 
-    def answered_by(self, found: Sequence[Entry]) -> bool:
+    def answered_by(self, jobs: Sequence[KeyedJob]) -> bool:
         """Return whether the results can answer it."""
-        return differ(found, self.key)
+        return _differ(jobs, self.key)
 
-    def recognised_in(self, found: Sequence[Entry]) -> bool:
+    def recognized_in(self, jobs: Sequence[KeyedJob]) -> bool:
         """Return whether the results were made for it."""
-        return self.answered_by(found) and not any(differ(found, key) for key in self.unless)
+        return self.answered_by(jobs) and not any(_differ(jobs, key) for key in self.unless)
 
 
-def differ(found: Sequence[Entry], key: str) -> bool:
-    """Return whether jobs that are alike in all other keys differ in `key`."""
-    return varies(found, key, [other for other in KEYS if other != key])
+def _differ(jobs: Sequence[KeyedJob], key: str) -> bool:
+    return varies(jobs, key, [other for other in KEYS if other != key])
 
 
 STUDIES: Registry[Study] = Registry("study", __name__)

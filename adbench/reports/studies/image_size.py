@@ -10,25 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.grid import (
-    AXIS_NAMES,
-    Slice,
-    blocks,
-    cut,
-    figure_keys,
-    fraction,
-    layers,
-    mean,
-    measured,
-    relative_field,
-    short_names,
-    slug,
-)
-from adbench.reports.keys import Entry, choose_rows, natural
+from adbench.reports import study_data as data
+from adbench.reports.formats import Figure, Section, Table
+from adbench.reports.keys import Group, KeyedJob, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH, Mean, partial_note, tabulated
+from adbench.reports.study_data import AXIS_NAMES, by_layer, relative_field
+from adbench.reports.tables import DASH, Mean, fraction, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,117 +24,113 @@ if TYPE_CHECKING:
 
 KEY = "image_size"
 RRF = "RRF"
-_WIDTH, _HEIGHT, _STEP, _FRAME = (1.65, 1.1, 0.25, 1.05)  # inches: a panel, from layer to layer, legend and names of layers
+_WIDTH, _HEIGHT, _STEP, _FRAME = 1.65, 1.1, 0.25, 1.05  # inches: a panel, from layer to layer, legend and names of layers
 
 
-def section(found: Sequence[Entry]) -> Section:
-    """Return a table per metric with a column per size, one of RRF, and a figure per detector."""
-    shown = measured(found)
-    made = [tabulated(found, choose_rows(found, (), KEY), KEY, [measure]) for measure in shown]
+def section(jobs: Sequence[KeyedJob]) -> Section:
+    """Return a table per metric with a column per size, a table of RRF, and a figure per detector."""
+    measures = data.measured(jobs)
+    tables, notes = data.pivot_tables(jobs, KEY, measures)
+    grids = " or ".join(sorted({str(job.job.eval_size) for job in jobs}))
     return Section(
         "How does the image size matter?",
-        tables=[*(table for table, _ in made), _fields(found)],
-        figures=[_figure(part.label, part.entries, shown) for part in cut(found, figure_keys(found)) if shown],
-        notes=[*partial_note([row for _, means in made for row in means]), _note(found)],
+        tables=[*tables, _relative_fields(jobs)],
+        figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
+        notes=[*notes, f"all sizes are scored at one grid, eval_size {grids}; RRF: analytic receptive field / image size"],
     )
 
 
-def _note(found: Sequence[Entry]) -> str:
-    grids = sorted({str(entry.job.eval_size) for entry in found})
-    return f"all sizes are scored at one grid, eval_size {' or '.join(grids)}; RRF: analytic receptive field / image size"
-
-
-def _fields(found: Sequence[Entry]) -> Table:
-    sizes = sorted({entry.job.image_size for entry in found})
+def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
+    sizes = _sizes(jobs)
     rows = [
-        (part.label, layer, {e.job.image_size: [e] for e in entries if e.done})
-        for part in cut(found, ["backbone"])
-        for layer, entries in layers(part.entries).items()
+        [group.label, layer, *(fraction(relative_field(_of_size(members, size))) for size in sizes)]
+        for group in groups_by(jobs, ["backbone"])
+        for layer, members in by_layer(group.jobs).items()
     ]
-    return Table(
-        "Relative receptive field (RRF) by image size",
-        ["backbone", "layer", *map(str, sizes)],
-        [
-            [Cell(label), Cell(layer), *(Cell(fraction(relative_field(of.get(size, [])))) for size in sizes)]
-            for label, layer, of in rows
-        ],
-        num_labels=2,
+    return Table.of_texts(
+        "Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, num_labels=2
     )
 
 
-def _figure(name: str, found: Sequence[Entry], shown: Sequence[str]) -> Figure:
-    said = (
-        f"{part.label} {layer}: " + "; ".join(f"{AXIS_NAMES[m]} {_by_size(entries, m)}" for m in shown)
-        for part in cut(found, blocks(found, ["weights"]))
-        for layer, entries in layers(part.entries).items()
+def _sizes(jobs: Sequence[KeyedJob]) -> list[int]:
+    return sorted({job.job.image_size for job in jobs})
+
+
+def _of_size(jobs: Sequence[KeyedJob], size: int) -> list[KeyedJob]:
+    return [job for job in jobs if job.job.image_size == size]
+
+
+def _figure(detector: Group, measures: Sequence[str]) -> Figure:
+    jobs = detector.jobs
+    words = (
+        f"{group.label} {layer}: " + "; ".join(f"{AXIS_NAMES[m]} {_by_size(members, m)}" for m in measures)
+        for group in groups_by(jobs, data.backbone_keys(jobs, ["weights"]))
+        for layer, members in by_layer(group.jobs).items()
     )
     return Figure(
-        name=f"image-size-{slug(name)}",
-        caption=f"{name}: metrics by layer and image size, and below them the relative receptive field (RRF)",
-        description=f"Lines, one per image size. {'. '.join(said)}.",
-        draw=lambda: _drawn(found, shown),
+        name=f"image-size-{data.slug(detector.label)}",
+        caption=f"{detector.label}: metrics by layer and image size, and below them the relative receptive field (RRF)",
+        description=f"Lines, one per image size. {'. '.join(words)}.",
+        draw=lambda: _draw(jobs, measures),
     )
 
 
-def _by_size(entries: Sequence[Entry], measure: str) -> str:
-    return ", ".join(f"{mean(part.entries, measure).text} at {part.label}" for part in cut(entries, [KEY]))
+def _by_size(jobs: Sequence[KeyedJob], measure: str) -> str:
+    return ", ".join(f"{mean_of(group.jobs, measure).text} at {group.label}" for group in groups_by(jobs, [KEY]))
 
 
-def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
+def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
-    parts, sizes = cut(found, blocks(found, ["weights"])), sorted({entry.job.image_size for entry in found})
-    rows = [*shown, RRF]
-    most = max(len(layers(part.entries)) for part in parts)
-    size = (max(COLUMN, max(_WIDTH, _STEP * most) * len(parts)), _FRAME + _HEIGHT * len(rows))
+    groups, sizes = groups_by(jobs, data.backbone_keys(jobs, ["weights"])), _sizes(jobs)
+    rows = [*measures, RRF]
+    most_layers = max(len(by_layer(group.jobs)) for group in groups)
+    size = (max(COLUMN, max(_WIDTH, _STEP * most_layers) * len(groups)), _FRAME + _HEIGHT * len(rows))
     drawing = Drawing(figsize=size, layout="constrained")
-    axes = drawing.subplots(len(rows), len(parts), sharex="col", sharey="row", squeeze=False)
+    axes = drawing.subplots(len(rows), len(groups), sharex="col", sharey="row", squeeze=False)
     tones = dict(zip(sizes, shades(len(sizes)), strict=True))
-    for part, column in zip(parts, axes.T, strict=True):
-        column[0].set_title(part.label.replace(", ", "\n"), fontsize="medium", fontweight="bold")
-        _column(column, part, shown, tones)
+    for group, column in zip(groups, axes.T, strict=True):
+        column[0].set_title(group.label.replace(", ", "\n"), fontsize="medium", fontweight="bold")
+        _draw_column(column, group.jobs, measures, tones)
     for panel, name in zip(axes[:, 0], rows, strict=True):
         panel.set_ylabel(AXIS_NAMES.get(name, name))
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1)
     return drawing
 
 
-def _column(column: Sequence[Axes], part: Slice, shown: Sequence[str], tones: dict[int, Look]) -> None:
-    """The panels of one backbone: metrics over its layers, then their relative receptive fields."""
-    names = short_names(list(layers(part.entries)))
-    cells = {size: layers([e for e in part.entries if e.job.image_size == size]) for size in tones}
+def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Sequence[str], tones: dict[int, Look]) -> None:
+    """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
+    names = data.short_names(list(by_layer(jobs)))
+    of_size = {size: by_layer(_of_size(jobs, size)) for size in tones}
     for panel in column:
         panel.grid(axis="y")
         panel.set_xlim(-0.3, len(names) - 0.7)
         name_layers(panel, list(names.values()), _WIDTH)
-    for panel, measure in zip(column, shown, strict=False):
-        means = {size: [mean(of.get(name, []), measure) for name in names] for size, of in cells.items()}
-        _metric_panel(panel, means, tones)
-    _field_panel(column[-1], {size: [relative_field(of.get(n, [])) for n in names] for size, of in cells.items()}, tones)
+    for panel, measure in zip(column, measures, strict=False):
+        _draw_metric(panel, {size: [mean_of(of.get(name, []), measure) for name in names] for size, of in of_size.items()}, tones)
+    _draw_fields(column[-1], {size: [relative_field(of.get(name, [])) for name in names] for size, of in of_size.items()}, tones)
 
 
-def _metric_panel(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Look]) -> None:
-    """A line per size, broken where there is no value; what is over a part of the categories is hollow, with the part."""
+def _draw_metric(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Look]) -> None:
+    """Draw a line per size, broken where there is no value; markers of partial means are hollow."""
     for size, look in tones.items():
-        values = [math.nan if point.number == DASH else float(point.number) for point in means[size]]
-        panel.plot(values, color=look.colour, marker=look.marker, label=f"{size} px")
-        part = [math.nan if point.complete else value for point, value in zip(means[size], values, strict=True)]
-        panel.plot(part, look.marker, color=look.colour, markerfacecolor="white")
-    shares = sorted(
-        {point.share for points in means.values() for point in points if point.share}, key=lambda share: natural(KEY, share)
-    )
+        values = [math.nan if mean.number == DASH else float(mean.number) for mean in means[size]]
+        panel.plot(values, color=look.color, marker=look.marker, label=f"{size} px")
+        partial = [math.nan if mean.complete else value for mean, value in zip(means[size], values, strict=True)]
+        panel.plot(partial, look.marker, color=look.color, markerfacecolor="white")
+    shares = sorted({mean.share for row in means.values() for mean in row if mean.share}, key=natural)
     if shares:
         panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys((shares[0], shares[-1])))}", fontsize=SMALL)
 
 
-def _field_panel(panel: Axes, fields: dict[int, list[float | None]], tones: dict[int, Look]) -> None:
+def _draw_fields(panel: Axes, fields: dict[int, list[float | None]], tones: dict[int, Look]) -> None:
     from matplotlib.ticker import LogLocator
 
     panel.set_yscale("log", subs=[])
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     panel.yaxis.set_major_formatter("{x:g}")
     for size, look in tones.items():
-        panel.plot([field or math.nan for field in fields[size]], color=look.colour, marker=look.marker)
+        panel.plot([field or math.nan for field in fields[size]], color=look.color, marker=look.marker)
 
 
 register("image-size")(Study(KEY, section))

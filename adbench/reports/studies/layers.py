@@ -10,26 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.grid import (
-    AXIS_NAMES,
-    MEASURES,
-    blocks,
-    cut,
-    field_of,
-    figure_keys,
-    fraction,
-    layers,
-    mean,
-    measured,
-    relative_field,
-    short_names,
-    slug,
-)
-from adbench.reports.keys import Entry, natural
-from adbench.reports.plotting import Block, fill, remark, rows, shades
+from adbench.reports import study_data as data
+from adbench.reports.formats import Figure, Section, Table
+from adbench.reports.keys import KeyedJob, groups_by
+from adbench.reports.plotting import RowBlock, fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH
+from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, relative_field, short_names
+from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +27,7 @@ _LABEL = 0.35  # inches: two lines below the panels
 
 @dataclass(frozen=True)
 class Winners:
-    """The best layers of each category that counts, out of `planned` ones."""
+    """The best layers of each category in which all layers have a value, out of `planned` categories."""
 
     best: dict[str, list[str]]
     planned: int
@@ -54,79 +41,69 @@ class Winners:
         return sum(layer in names for names in self.best.values())
 
     def text(self, layer: str) -> str:
-        """The number of categories in which a layer is best; of an unfinished sweep only with its share."""
+        """The number of categories in which a layer is best, with the share of an unfinished sweep."""
         if not self.best:
             return f"{DASH} ({self.share})"
         return f"{self.wins(layer)} ({self.share})" if self.share else str(self.wins(layer))
 
 
-def winners(entries: Sequence[Entry], measure: str) -> Winners:
+def winners(jobs: Sequence[KeyedJob], measure: str) -> Winners:
     """Return which layers are best by a measure, in each category in which all layers have a value."""
-    by_layer = layers(entries)
-    categories = sorted({entry.job.category for entry in entries}, key=lambda name: natural("category", name))
-    best = {}
+    layers, best = by_layer(jobs), {}
+    categories = data.categories_of(jobs)
     for category in categories:
-        means = {name: mean([e for e in found if e.job.category == category], measure) for name, found in by_layer.items()}
-        if all(value.complete for value in means.values()):
-            highest = max(float(value.number) for value in means.values())
-            best[category] = [name for name, value in means.items() if float(value.number) == highest]
+        means = {name: mean_of([j for j in members if j.job.category == category], measure) for name, members in layers.items()}
+        if all(mean.complete for mean in means.values()):
+            highest = max(float(mean.number) for mean in means.values())
+            best[category] = [name for name, mean in means.items() if float(mean.number) == highest]
     return Winners(best, len(categories))
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One backbone as one detector saw it: its layers, small receptive field to large, and who wins by each measure."""
+    """One backbone under one detector: its layers, small receptive field to large, and the winners by each measure."""
 
     label: str
-    layers: dict[str, list[Entry]]
+    layers: dict[str, list[KeyedJob]]
     winners: dict[str, Winners]
 
 
-def section(found: Sequence[Entry]) -> Section:
+def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return the counts as a table and a figure per detector, and the best layers of each category."""
-    shown, keys = measured(found), blocks(found)
-    detectors = {
-        part.label: seen
-        for part in cut(found, figure_keys(found))
-        if (seen := [b for b in _backbones(part.entries, keys, shown) if len(b.layers) > 1])
-    }
+    measures, keys = data.measured(jobs), data.backbone_keys(jobs)
+    detectors: dict[str, list[Backbone]] = {}
+    for detector in groups_by(jobs, data.figure_keys(jobs)):
+        backbones = [
+            Backbone(group.label, by_layer(group.jobs), {measure: winners(group.jobs, measure) for measure in measures})
+            for group in groups_by(detector.jobs, keys)
+        ]
+        if compared := [backbone for backbone in backbones if len(backbone.layers) > 1]:
+            detectors[detector.label] = compared
     return Section(
         "Which layer is best?",
         tables=[
-            *(_counts(detectors, measure) for measure in shown),
-            *(_best(of, columns, measure) for of, columns in _side_by_side(detectors).items() for measure in shown),
+            *(_counts(detectors, measure) for measure in measures),
+            *(_best(name, columns, measure) for name, columns in _side_by_side(detectors).items() for measure in measures),
         ],
-        figures=[_figure(name, seen) for name, seen in detectors.items() if shown],
-        notes=_notes(detectors),
+        figures=[_figure(name, backbones) for name, backbones in detectors.items() if measures],
+        notes=_notes([backbone for backbones in detectors.values() for backbone in backbones]),
     )
-
-
-def _backbones(entries: Sequence[Entry], keys: Sequence[str], shown: Sequence[str]) -> list[Backbone]:
-    return [
-        Backbone(part.label, layers(part.entries), {measure: winners(part.entries, measure) for measure in shown})
-        for part in cut(entries, keys)
-    ]
 
 
 def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
-    """One row per backbone and layer, one column per detector."""
-    rows: dict[tuple[str, str], list[Entry]] = {}
-    for backbone in (b for seen in detectors.values() for b in seen):
-        for layer, entries in backbone.layers.items():
-            rows.setdefault((backbone.label, layer), []).extend(entries)
-    columns = [{b.label: b for b in seen} for seen in detectors.values()]
-    return Table(
-        f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})",
-        ["backbone", "layer", "RF px", "RRF", *detectors],
-        [
-            [
-                *map(Cell, (label, layer, fraction(field_of(entries), 0), fraction(relative_field(entries)))),
-                *(Cell(_count(seen.get(label), layer, measure)) for seen in columns),
-            ]
-            for (label, layer), entries in rows.items()
-        ],
-        num_labels=2,
-    )
+    """Return a table with a row per backbone and layer and a column per detector."""
+    rows: dict[tuple[str, str], list[KeyedJob]] = {}
+    for backbone in (backbone for backbones in detectors.values() for backbone in backbones):
+        for layer, members in backbone.layers.items():
+            rows.setdefault((backbone.label, layer), []).extend(members)
+    columns = [{backbone.label: backbone for backbone in backbones} for backbones in detectors.values()]
+    texts = [
+        [label, layer, fraction(receptive_field(members), 0), fraction(relative_field(members))]
+        + [_count(backbones.get(label), layer, measure) for backbones in columns]
+        for (label, layer), members in rows.items()
+    ]
+    caption = f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})"
+    return Table.of_texts(caption, ["backbone", "layer", "RF px", "RRF", *detectors], texts, num_labels=2)
 
 
 def _count(backbone: Backbone | None, layer: str, measure: str) -> str:
@@ -134,56 +111,52 @@ def _count(backbone: Backbone | None, layer: str, measure: str) -> str:
 
 
 def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, Backbone]]:
-    """Return the columns of each table of best layers: detectors of the one backbone, else backbones of each detector."""
-    labels = {backbone.label for seen in detectors.values() for backbone in seen}
+    """Return the columns of each table of best layers: all detectors of a single backbone, else each detector's backbones."""
+    labels = {backbone.label for backbones in detectors.values() for backbone in backbones}
     if len(labels) == 1:
-        return {labels.pop(): {name: seen[0] for name, seen in detectors.items()}}
-    return {name: {backbone.label: backbone for backbone in seen} for name, seen in detectors.items()}
+        return {labels.pop(): {name: backbones[0] for name, backbones in detectors.items()}}
+    return {name: {backbone.label: backbone for backbone in backbones} for name, backbones in detectors.items()}
 
 
-def _best(of: str, columns: dict[str, Backbone], measure: str) -> Table:
-    """One row per category, the names of the best layers in it."""
-    categories = {e.job.category for b in columns.values() for entries in b.layers.values() for e in entries}
-    return Table(
-        f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {of}",
-        ["category", *columns],
-        [
-            [Cell(category), *(Cell(_names(b, measure, category)) for b in columns.values())]
-            for category in sorted(categories, key=lambda name: natural("category", name))
-        ],
-        num_labels=1 + len(columns),
-    )
+def _best(name: str, columns: dict[str, Backbone], measure: str) -> Table:
+    """Return a table with a row per category, which names the best layers in it."""
+    jobs = [job for backbone in columns.values() for members in backbone.layers.values() for job in members]
+    texts = [
+        [category, *(_best_layers(backbone, measure, category) for backbone in columns.values())]
+        for category in data.categories_of(jobs)
+    ]
+    caption = f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {name}"
+    return Table.of_texts(caption, ["category", *columns], texts, num_labels=1 + len(columns))
 
 
-def _names(backbone: Backbone, measure: str, category: str) -> str:
+def _best_layers(backbone: Backbone, measure: str, category: str) -> str:
     best, short = backbone.winners[measure].best.get(category, []), short_names(list(backbone.layers))
     return ", ".join(short[layer] for layer in best) or DASH
 
 
-def _notes(detectors: dict[str, list[Backbone]]) -> list[str]:
-    everyone = [(won, b.layers) for seen in detectors.values() for b in seen for won in b.winners.values()]
+def _notes(backbones: Sequence[Backbone]) -> list[str]:
     notes = ["a layer is best in a category if none of the same backbone has a higher value as printed; ties count for each"]
-    if any(won.share for won, _ in everyone):
+    if any(won.share for backbone in backbones for won in backbone.winners.values()):
         notes.append("a number with (n/N) counts n of N planned categories: those in which all layers have a value")
-    if known := [b for seen in detectors.values() for b in seen if any(field_of(of) for of in b.layers.values())]:
-        backbone = known[0].label.partition(",")[0]
+    if known := [backbone for backbone in backbones if any(map(receptive_field, backbone.layers.values()))]:
+        name = known[0].label.partition(",")[0]
         notes.append(
             "RF: analytic receptive field; RRF: RF / image size; the estimated fields of the paper's Figure 1: "
-            f"adbench rf {backbone} --figure FILE.png"
+            f"adbench rf {name} --figure FILE.png"
         )
     return notes
 
 
-def _figure(name: str, seen: Sequence[Backbone]) -> Figure:
+def _figure(detector: str, backbones: Sequence[Backbone]) -> Figure:
     return Figure(
-        name=f"layers-{slug(name)}",
-        caption=f"{name}: number of categories in which a layer is best, layers by relative receptive field (in brackets)",
-        description=f"Bars. {'; '.join(_described(b) for b in seen)}.",
-        draw=lambda: _drawn(seen),
+        name=f"layers-{data.slug(detector)}",
+        caption=f"{detector}: number of categories in which a layer is best, layers by relative receptive field (in brackets)",
+        description=f"Bars. {'; '.join(map(_description, backbones))}.",
+        draw=lambda: _draw(backbones),
     )
 
 
-def _described(backbone: Backbone) -> str:
+def _description(backbone: Backbone) -> str:
     short = short_names(list(backbone.layers))
     counts = (
         f"{MEASURES[measure]} of {won.planned} categories: "
@@ -193,14 +166,14 @@ def _described(backbone: Backbone) -> str:
     return f"{backbone.label}, {'; '.join(counts)}"
 
 
-def _drawn(seen: Sequence[Backbone]) -> Drawing:
-    measures = list(seen[0].winners)
-    titles = [f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})" for measure in measures]
-    drawing, axes, heights = rows([Block(b.label, _row_labels(b)) for b in seen], titles, _LABEL)
+def _draw(backbones: Sequence[Backbone]) -> Drawing:
+    measures = list(backbones[0].winners)
+    blocks = [RowBlock(backbone.label, _row_labels(backbone)) for backbone in backbones]
+    drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures], _LABEL)
     for panel, measure in zip(axes, measures, strict=True):
-        for backbone, block in zip(seen, heights, strict=True):
-            _bars(panel, backbone, measure, block)
-        panel.set_xlim(0, 1.15 * max(b.winners[measure].planned for b in seen))  # room for the numbers
+        for backbone, block in zip(backbones, heights, strict=True):
+            _draw_bars(panel, backbone, measure, block)
+        panel.set_xlim(0, 1.15 * max(backbone.winners[measure].planned for backbone in backbones))  # room for the numbers
         panel.locator_params(axis="x", integer=True, nbins=4)
     label = "number of categories in which the layer is best\n(in brackets: relative receptive field)"
     drawing.supxlabel(label, fontsize="medium")
@@ -209,13 +182,13 @@ def _drawn(seen: Sequence[Backbone]) -> Drawing:
 
 def _row_labels(backbone: Backbone) -> list[str]:
     short = short_names(list(backbone.layers))
-    return [f"{short[name]} ({fraction(relative_field(found))})" for name, found in backbone.layers.items()]
+    return [f"{short[layer]} ({fraction(relative_field(members))})" for layer, members in backbone.layers.items()]
 
 
-def _bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int]) -> None:
+def _draw_bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int]) -> None:
     won, tones = backbone.winners[measure], shades(len(backbone.layers))
     for layer, y, look in zip(backbone.layers, heights, tones, strict=True):
-        style = fill(replace(look, hatch=""), complete=not won.share)  # a row's label tells it apart
+        style = fill(replace(look, hatch=""), complete=not won.share)  # the row's label identifies it
         panel.barh(y, won.wins(layer), height=0.75, **style)
         remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
 

@@ -6,112 +6,104 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from adbench.backbones.pretraining import PRETRAININGS
-from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.grid import AXIS_NAMES, MEASURES, blocks, cut, figure_keys, layers, mean, measured, short_names, slug
-from adbench.reports.keys import Entry, choose_rows, natural, varies
+from adbench.reports import study_data as data
+from adbench.reports.formats import Figure, Section, Table
+from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varies
 from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, remark
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH, Mean, partial_note, tabulated
+from adbench.reports.study_data import AXIS_NAMES, by_layer
+from adbench.reports.tables import DASH, Mean, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 KEY = "weights"
-FLOORS = {"image_auroc": 0.5}  # where bars start: chance; else 0
+FLOORS = {"image_auroc": 0.5}  # where bars start: at chance, of other metrics at 0
 _HEIGHT, _BAR, _FRAME = 1.35, 0.08, 0.75  # inches: a panel, a bar's width, legend and names of layers
 
 
-def section(found: Sequence[Entry]) -> Section:
-    """Return a table per metric with a column per pretraining, where the weights come from, and a figure per detector."""
-    shown = measured(found)
-    made = [tabulated(found, choose_rows(found, (), KEY), KEY, [measure]) for measure in shown]
-    keys = [*figure_keys(found), *(key for key in blocks(found, ["image_size"]) if varies(found, key))]
-    return Section(
-        "Does the pretraining matter?",
-        tables=[*(table for table, _ in made), _sources(found)],
-        figures=[_figure(part.label, part.entries, shown) for part in cut(found, keys) if shown],
-        notes=partial_note([row for _, means in made for row in means]),
-    )
+def section(jobs: Sequence[KeyedJob]) -> Section:
+    """Return a table per metric with a column per pretraining, the sources of the weights, and a figure per detector."""
+    measures = data.measured(jobs)
+    tables, notes = data.pivot_tables(jobs, KEY, measures)
+    keys = [*data.figure_keys(jobs), *(key for key in data.backbone_keys(jobs, ["image_size"]) if varies(jobs, key))]
+    figures = [_figure(group, measures) for group in groups_by(jobs, keys) if measures]
+    return Section("Does the pretraining matter?", [*tables, _sources(jobs)], figures, notes)
 
 
-def _sources(found: Sequence[Entry]) -> Table:
-    """Table 1: where each set of weights comes from, and which file was used."""
-    used = {(entry.job.weights, entry.job.backbone): entry.job.weights_sha256 for entry in found}
-    rows = [(*key, *_source(key[0], used[key])) for key in sorted(used, key=lambda key: natural(KEY, key[0]))]
-    return Table(
-        "Where the weights come from",
-        ["weights", "backbone", "source", "file", "SHA-256"],
-        [[Cell(text) for text in row] for row in rows],
-        num_labels=5,
-    )
+def _sources(jobs: Sequence[KeyedJob]) -> Table:
+    """Return Table 1 of the supplement: where each set of weights comes from, and which file was used."""
+    used = {(job.job.weights, job.job.backbone): job.job.weights_sha256 for job in jobs}
+    rows = [(*key, *_source(key[0], used[key])) for key in sorted(used, key=lambda key: natural(key[0]))]
+    return Table.of_texts("Where the weights come from", ["weights", "backbone", "source", "file", "SHA-256"], rows, 5)
 
 
-def _source(label: str, sha256: str) -> tuple[str, str, str]:
-    made = PRETRAININGS.items().get(label)
-    if label == "random":
-        return "initialisation with a fixed seed", DASH, DASH
+def _source(weights: str, sha256: str) -> tuple[str, str, str]:
+    if weights == "random":
+        return "initialization with a fixed seed", DASH, DASH
+    published = PRETRAININGS.items().get(weights)
     digits = sha256[:8] if sha256 != "missing" else "missing: its jobs are skipped"
-    return (made.source, made.file, digits) if made else ("the backbone's library", DASH, digits)
+    return (published.source, published.file, digits) if published else ("the backbone's library", DASH, digits)
 
 
-def _figure(name: str, found: Sequence[Entry], shown: Sequence[str]) -> Figure:
-    said = (
-        f"{layer}: " + "; ".join(f"{AXIS_NAMES[m]} {_by_weights(entries, m)}" for m in shown)
-        for layer, entries in layers(found).items()
+def _figure(group: Group, measures: Sequence[str]) -> Figure:
+    words = (
+        f"{layer}: " + "; ".join(f"{AXIS_NAMES[m]} {_by_weights(members, m)}" for m in measures)
+        for layer, members in by_layer(group.jobs).items()
     )
-    floor = ", ".join(f"{AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in shown)
+    floors = ", ".join(f"{AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in measures)
     return Figure(
-        name=f"pretraining-{slug(name)}",
-        caption=f"{name}: metrics by layer and pretraining; layers by receptive field, bars start at {floor}",
-        description=f"Grouped bars, one per pretraining. {'. '.join(said)}.",
-        draw=lambda: _drawn(found, shown),
+        name=f"pretraining-{data.slug(group.label)}",
+        caption=f"{group.label}: metrics by layer and pretraining; layers by receptive field, bars start at {floors}",
+        description=f"Grouped bars, one per pretraining. {'. '.join(words)}.",
+        draw=lambda: _draw(group.jobs, measures),
     )
 
 
-def _by_weights(entries: Sequence[Entry], measure: str) -> str:
-    return ", ".join(f"{part.label} {mean(part.entries, measure).text}" for part in cut(entries, [KEY]))
+def _by_weights(jobs: Sequence[KeyedJob], measure: str) -> str:
+    return ", ".join(f"{group.label} {mean_of(group.jobs, measure).text}" for group in groups_by(jobs, [KEY]))
 
 
-def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
+def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
-    names, labels = list(short_names(list(layers(found))).values()), [part.label for part in cut(found, [KEY])]
-    width = max(COLUMN, _BAR * len(names) * (len(labels) + 1))
-    drawing = Drawing(figsize=(width, _FRAME + _HEIGHT * len(shown)), layout="constrained")
-    panels = drawing.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    layers, labels = list(data.short_names(list(by_layer(jobs))).values()), [group.label for group in groups_by(jobs, [KEY])]
+    width = max(COLUMN, _BAR * len(layers) * (len(labels) + 1))
+    drawing = Drawing(figsize=(width, _FRAME + _HEIGHT * len(measures)), layout="constrained")
+    panels = drawing.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
     series = dict(zip(labels, looks(len(labels)), strict=True))
-    for panel, measure in zip(panels, shown, strict=True):
-        _panel(panel, found, measure, series)
-    name_layers(panels[-1], names, width - 0.5)
+    for panel, measure in zip(panels, measures, strict=True):
+        _draw_panel(panel, jobs, measure, series)
+    name_layers(panels[-1], layers, width - 0.5)
     drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1)
     return drawing
 
 
-def _panel(panel: Axes, found: Sequence[Entry], measure: str, series: dict[str, Look]) -> None:
-    """Groups of bars, one group per layer, one bar per pretraining; what is worse than chance hangs down."""
-    cells = {(part, label): [entry for entry in entries if entry.job.weights == label]
-             for part, entries in enumerate(layers(found).values()) for label in series}  # fmt: skip
-    means = {place: mean(entries, measure) for place, entries in cells.items() if entries}
+def _draw_panel(panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]) -> None:
+    """Draw a group of bars per layer with a bar per pretraining; a value below chance hangs down."""
+    cells = {(group, weights): [job for job in members if job.job.weights == weights]
+             for group, members in enumerate(by_layer(jobs).values()) for weights in series}  # fmt: skip
+    means = {cell: mean_of(members, measure) for cell, members in cells.items() if members}
     width, floor = 0.84 / len(series), FLOORS.get(measure, 0.0)
-    for index, (label, look) in enumerate(series.items()):
+    for index, (weights, look) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * width
-        panel.bar(0, 0, bottom=floor, label=label, **fill(look, complete=True))  # for the legend, complete or not
-        for group in (part for part, name in means if name == label):
-            _bar(panel, group + shift, means[group, label], (width, floor), look)
-    lowest = min([floor, *(float(value.number) - 0.02 for value in means.values() if value.number != DASH)])
-    panel.set_ylim(lowest, 1.02 if all(value.complete for value in means.values()) else 1.15)  # room for n/N
+        panel.bar(0, 0, bottom=floor, label=weights, **fill(look, complete=True))  # for the legend, complete or not
+        for group in (group for group, name in means if name == weights):
+            _draw_bar(panel, group + shift, means[group, weights], (width, floor), look)
+    lowest = min([floor, *(float(mean.number) - 0.02 for mean in means.values() if mean.number != DASH)])
+    panel.set_ylim(lowest, 1.02 if all(mean.complete for mean in means.values()) else 1.15)  # room for n/N
     panel.axhline(floor, color=INK, linewidth=0.6)
     panel.grid(axis="y")
-    panel.set_ylabel(f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})")
+    panel.set_ylabel(data.title(measure))
 
 
-def _bar(panel: Axes, place: float, value: Mean, shape: tuple[float, float], look: Look) -> None:
+def _draw_bar(panel: Axes, x: float, mean: Mean, shape: tuple[float, float], look: Look) -> None:
     width, floor = shape
-    height = floor if value.number == DASH else float(value.number)
-    panel.bar(place, height - floor, width, bottom=floor, **fill(look, value.complete))
-    if not value.complete:
-        remark(panel, value.share, (place, max(height, floor)), (0, 2), rotation=90, ha="center", va="bottom")
+    height = floor if mean.number == DASH else float(mean.number)
+    panel.bar(x, height - floor, width, bottom=floor, **fill(look, mean.complete))
+    if not mean.complete:
+        remark(panel, mean.share, (x, max(height, floor)), (0, 2), rotation=90, ha="center", va="bottom")
 
 
 register("pretraining")(Study(KEY, section))

@@ -1,4 +1,4 @@
-"""How far do numbers scatter if nothing but the seed changes?
+"""How far do numbers scatter if only the seed changes?
 
 A cell is the mean over seeds and their sample standard deviation (n - 1): of the mean over categories, or of one category.
 It has no deviation while a job is missing, nor over fewer than three seeds.
@@ -9,126 +9,108 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adbench.metrics import in_order
-from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.grid import (
-    AXIS_NAMES,
-    FEWEST_SEEDS,
-    MEASURES,
-    Spread,
-    blocks,
-    cut,
-    figure_keys,
-    layers,
-    measured,
-    short_names,
-    slug,
-    spread,
-)
-from adbench.reports.keys import Entry, choose_rows, grouped, natural
-from adbench.reports.plotting import INK, Block, looks, remark, rows
+from adbench.reports import study_data as data
+from adbench.reports.formats import Figure, Section, Table
+from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
+from adbench.reports.plotting import INK, RowBlock, looks, remark, row_panels
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH
+from adbench.reports.study_data import AXIS_NAMES, FEWEST_SEEDS, SeedScatter, by_layer, seed_scatter
+from adbench.reports.tables import DASH, metric_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 
-def section(found: Sequence[Entry]) -> Section:
-    """Return mean and deviation of every row and of every category, and a figure per detector with each seed's dot."""
-    shown = measured(found)
+def section(jobs: Sequence[KeyedJob]) -> Section:
+    """Return mean and deviation of every row and of every category, and a figure per detector with a dot per seed."""
+    measures = data.measured(jobs)
     return Section(
         "How much do the seeds matter?",
-        tables=[_means(found), *(_by_category(found, measure) for measure in shown)],
-        figures=[_figure(part.label, part.entries, shown) for part in cut(found, figure_keys(found)) if shown],
-        notes=_notes(found),
+        tables=[_means(jobs), *(_by_category(jobs, measure) for measure in measures)],
+        figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
+        notes=_notes(jobs),
     )
 
 
-def _means(found: Sequence[Entry]) -> Table:
-    keys = choose_rows(found, (), None)
-    names = in_order(name for e in found if e.done for name, value in e.done.metrics.items() if value is not None)
-    return Table(
-        "Mean and standard deviation over seeds of the mean over categories",
-        [*keys, "seeds", *names],
-        [
-            [*map(Cell, map(str, values)), Cell(_count(entries)), *(Cell(spread(entries, name).text) for name in names)]
-            for values, entries in grouped(found, keys).items()
-        ],
-        num_labels=len(keys),
-    )
+def _means(jobs: Sequence[KeyedJob]) -> Table:
+    names = metric_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
+    rows = [
+        [_count_seeds(row), *(seed_scatter(row, name).text for name in names)]
+        for row in grouped(jobs, choose_rows(jobs)).values()
+    ]
+    return _table("Mean and standard deviation over seeds of the mean over categories", jobs, ["seeds", *names], rows)
 
 
-def _by_category(found: Sequence[Entry], measure: str) -> Table:
-    keys = choose_rows(found, (), None)
-    categories = sorted({entry.job.category for entry in found}, key=lambda name: natural("category", name))
-    return Table(
-        f"{measure} by category: mean and standard deviation over seeds",
-        [*keys, *categories],
-        [
-            [*map(Cell, map(str, values)), *(Cell(_in(entries, category, measure)) for category in categories)]
-            for values, entries in grouped(found, keys).items()
-        ],
-        num_labels=len(keys),
-    )
+def _by_category(jobs: Sequence[KeyedJob], measure: str) -> Table:
+    categories = data.categories_of(jobs)
+    rows = [
+        [seed_scatter([job for job in row if job.job.category == category], measure).text for category in categories]
+        for row in grouped(jobs, choose_rows(jobs)).values()
+    ]
+    return _table(f"{measure} by category: mean and standard deviation over seeds", jobs, categories, rows)
 
 
-def _in(entries: Sequence[Entry], category: str, measure: str) -> str:
-    return spread([entry for entry in entries if entry.job.category == category], measure).text
+def _table(caption: str, jobs: Sequence[KeyedJob], headers: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:
+    """Return a table of texts with the rows of the main table."""
+    keys = choose_rows(jobs)
+    rows = [map(str, (*values, *row)) for values, row in zip(grouped(jobs, keys), texts, strict=True)]
+    return Table.of_texts(caption, [*keys, *headers], rows, num_labels=len(keys))
 
 
-def _count(entries: Sequence[Entry]) -> str:
-    """Seeds of which every job is done, and of how many."""
-    seeds = {entry.job.seed for entry in entries}
-    return f"{len(seeds - {entry.job.seed for entry in entries if not entry.done})}/{len(seeds)}"
+def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
+    """Return "n/N": the seeds whose jobs are all done, of all seeds."""
+    seeds = {job.job.seed for job in jobs}
+    return f"{len(seeds - {job.job.seed for job in jobs if not job.done})}/{len(seeds)}"
 
 
-def _notes(found: Sequence[Entry]) -> list[str]:
-    notes = ["±: sample standard deviation over seeds; it tells how training scatters, not how test images do"]
-    if few := sum(len({e.job.seed for e in row}) < FEWEST_SEEDS for row in grouped(found, choose_rows(found, (), None)).values()):
+def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
+    notes = ["±: sample standard deviation over seeds; it shows how training scatters, not how test images do"]
+    rows = grouped(jobs, choose_rows(jobs)).values()
+    if few := sum(len({job.job.seed for job in row}) < FEWEST_SEEDS for row in rows):
         notes.append(f"too few seeds for a standard deviation in {few} rows: {FEWEST_SEEDS} are the least, five are better")
-    if any(not entry.done for entry in found):
+    if any(not job.done for job in jobs):
         notes.append("no standard deviation is given while a job is missing; a number with (n/N) is over n of N")
     return notes
 
 
-def _figure(name: str, found: Sequence[Entry], shown: Sequence[str]) -> Figure:
-    said = (
-        f"{block.label} {layer}: " + ", ".join(f"{AXIS_NAMES[m]} {spread(entries, m).text}" for m in shown)
-        for block in cut(found, blocks(found))
-        for layer, entries in layers(block.entries).items()
+def _figure(detector: Group, measures: Sequence[str]) -> Figure:
+    jobs = detector.jobs
+    words = (
+        f"{group.label} {layer}: " + ", ".join(f"{AXIS_NAMES[m]} {seed_scatter(members, m).text}" for m in measures)
+        for group in groups_by(jobs, data.backbone_keys(jobs))
+        for layer, members in by_layer(group.jobs).items()
     )
     return Figure(
-        name=f"seeds-{slug(name)}",
-        caption=f"{name}: each seed's mean over categories (dots), mean and standard deviation over seeds (bars)",
-        description=f"Dots with error bars. {'; '.join(said)}.",
-        draw=lambda: _drawn(found, shown),
+        name=f"seeds-{data.slug(detector.label)}",
+        caption=f"{detector.label}: each seed's mean over categories (dots), mean and standard deviation over seeds (bars)",
+        description=f"Dots with error bars. {'; '.join(words)}.",
+        draw=lambda: _draw(jobs, measures),
     )
 
 
-def _drawn(found: Sequence[Entry], shown: Sequence[str]) -> Drawing:
-    parts = [(part.label, layers(part.entries)) for part in cut(found, blocks(found))]
-    titles = [f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})" for measure in shown]
-    drawing, axes, heights = rows([Block(label, list(short_names(list(of)).values())) for label, of in parts], titles)
-    for panel, measure in zip(axes, shown, strict=True):
-        for (_, of), block in zip(parts, heights, strict=True):
-            for entries, y in zip(of.values(), block, strict=True):
-                _row(panel, spread(entries, measure), y)
+def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
+    groups = [(group.label, by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
+    blocks = [RowBlock(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
+    drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures])
+    for panel, measure in zip(axes, measures, strict=True):
+        for (_, layers), block in zip(groups, heights, strict=True):
+            for members, y in zip(layers.values(), block, strict=True):
+                _draw_row(panel, seed_scatter(members, measure), y)
         panel.locator_params(axis="x", nbins=3)
     return drawing
 
 
-def _row(panel: Axes, found: Spread, y: int) -> None:
-    """A dot per seed; below them the mean with its deviation, hollow and with its share where something is missing."""
-    panel.scatter(found.values, [y - 0.2] * len(found.values), s=5, color=looks(1)[0].colour, linewidths=0, zorder=3)
-    if found.mean.number == DASH:
+def _draw_row(panel: Axes, scatter: SeedScatter, y: int) -> None:
+    """Draw a dot per seed, and below them the mean with its deviation; a partial mean is hollow and shows its share."""
+    panel.scatter(scatter.values, [y - 0.2] * len(scatter.values), s=5, color=looks(1)[0].color, linewidths=0, zorder=3)
+    if scatter.mean.number == DASH:
         return
-    face = INK if found.mean.complete else "white"
-    centre = float(found.mean.number)
-    panel.errorbar(centre, y + 0.15, xerr=found.deviation, fmt="D", ms=2.5, color=INK, markerfacecolor=face)
-    if not found.mean.complete:
-        remark(panel, found.mean.share, (centre, y + 0.15), (4, 0), va="center")
+    face = INK if scatter.mean.complete else "white"
+    center = float(scatter.mean.number)
+    panel.errorbar(center, y + 0.15, xerr=scatter.deviation, fmt="D", ms=2.5, color=INK, markerfacecolor=face)
+    if not scatter.mean.complete:
+        remark(panel, scatter.mean.share, (center, y + 0.15), (4, 0), va="center")
 
 
 register("seeds")(Study("seed", section))

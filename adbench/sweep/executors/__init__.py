@@ -1,4 +1,4 @@
-"""Where the groups of a sweep run; one file each. The same jobs give the same bytes of metrics under every executor."""
+"""Executors: where the groups of a sweep run; one file each. The same jobs give the same metrics, bit by bit, under each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from adbench.types import Result
 
 @dataclass(frozen=True)
 class Resources:
-    """What a user grants, None where nothing is said; each field is an option of `adbench sweep`."""
+    """The resources that a user grants; None = option not given. Each field is an option of `adbench sweep`."""
 
     jobs: int | None = None  # worker processes
     gpus: tuple[int, ...] | None = None  # numbers of this machine's GPUs
@@ -29,7 +29,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Site:
-    """Where results go, and where the sweep works."""
+    """Where a sweep writes its results, and its workspace."""
 
     out: Path
     workspace: Workspace
@@ -37,21 +37,21 @@ class Site:
 
 @dataclass(frozen=True)
 class Executor:
-    """The contract. `takes` names the resources that a kind of executor understands."""
+    """The contract of an executor. takes: names of the resources that it uses."""
 
     takes: ClassVar[tuple[str, ...]] = ()
     resources: Resources
 
     @property
     def elsewhere(self) -> bool:
-        """Whether other processes compute, so that this one can do without torch."""
+        """Whether other processes compute, so that this one need not load torch."""
         return True
 
     def check(self) -> None:
-        """Raise UsageError for resources that cannot be, ClusterError if something to run with is missing."""
+        """Raise UsageError for impossible resources, ClusterError if a package or a command is missing."""
 
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-        """Run every group, write each result into `site.out`, yield it; never raise for a failed job."""
+        """Run every group; write each result into `site.out` and yield it. A failed job is a result, not an error."""
         raise NotImplementedError
 
 
@@ -60,7 +60,7 @@ register = EXECUTORS.register
 
 
 def choose_executor(name: str, resources: Resources = Resources()) -> Executor:
-    """Return the executor called `name`, checked; UsageError for a resource that it does not take."""
+    """Return the executor called `name` after its checks; raise UsageError for a resource that it does not take."""
     kind = EXECUTORS.get(name)
     for field in fields(resources):
         if getattr(resources, field.name) is not None and field.name not in kind.takes:

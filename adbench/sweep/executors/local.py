@@ -1,4 +1,4 @@
-"""Groups on this machine: one after the other in this process, or in worker processes."""
+"""Runs groups on this machine: one after the other in this process, or in worker processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from adbench.sweep.task_messages import task_message
 from adbench.sweep.worker_pool import Ending, follow, next_groups
 from adbench.types import Result
 
-_END_S = 2  # seconds that a worker has to go when it is asked to
+_END_S = 2  # between the request to end and the kill
 
 
 @register("local")
 class Local(Executor):
-    """This machine. A worker that dies leaves the job it was at as failed, and the others go on."""
+    """This machine. If a worker dies, the job that it was running fails and the other workers go on."""
 
     takes = ("jobs", "gpus", "gpu_slots")
 
@@ -35,17 +35,17 @@ class Local(Executor):
         return len(devices(self.resources, "auto")) > 1
 
     def check(self) -> None:
-        """Raise UsageError for more workers than slots, and for GPUs that are not here."""
+        """Raise UsageError for more workers than slots, and for a GPU that this machine lacks."""
         for device in devices(self.resources, "auto"):
             check_device(device)
 
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-        """Run the groups here, each worker on a device slot of its own."""
+        """Run the groups, each worker on its own device slot."""
         slots = devices(self.resources, site.workspace.device)
         if not groups:
             return check_device(slots[0])
         if len(slots) > 1 and len(groups) > 1:
-            yield from follow(_Crew(site, slots), groups, site)
+            yield from follow(_Workers(site, slots), groups, site)
             return
         from adbench.sweep.pipeline import run_group
 
@@ -78,12 +78,12 @@ def devices(resources: Resources, device: str) -> list[str]:
 class _Worker:
     process: subprocess.Popen[bytes]
     device: str
-    task: int = 0  # the last one it was given
+    task: int = 0  # its last one
 
 
 @dataclass
-class _Crew:
-    """Worker processes, one per device slot. They have their orders by stdin, and end when that closes: none is orphaned."""
+class _Workers:
+    """A pool of worker processes, one per device slot. They read messages from stdin and end when it closes, never orphaned."""
 
     site: Site
     slots: list[str]
@@ -101,24 +101,24 @@ class _Crew:
         return {self._start(group): (group,) for group in groups}
 
     def _start(self, group: Group) -> int:
-        worker = self.idle.pop() if self.idle else self._hire()
+        worker = self.idle.pop() if self.idle else self._start_worker()
         self.count += 1
         worker.task = self.count
-        order = task_message(group, replace(self.site.workspace, device=worker.device), self.site.out)
+        message = task_message(group, replace(self.site.workspace, device=worker.device), self.site.out)
         assert worker.process.stdin  # noqa: S101  a pipe was asked for
-        with suppress(BrokenPipeError):  # it has died, which `ended` will tell
-            worker.process.stdin.write(json.dumps(order).encode() + b"\n")
+        with suppress(BrokenPipeError):  # it has died: `ended` will report it
+            worker.process.stdin.write(json.dumps(message).encode() + b"\n")
             worker.process.stdin.flush()
         return worker.task
 
-    def _hire(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         slots = list(self.slots)
         for worker in self.workers:
             slots.remove(worker.device)
         command = [sys.executable, "-m", "adbench.cli.worker"]
         if logging.getLogger("adbench").isEnabledFor(logging.DEBUG):
             command.append("--verbose")
-        # a session of its own: the terminal's Ctrl-C is for the parent, which ends its workers
+        # in a new session, so that only the parent gets the terminal's Ctrl-C; it ends its workers
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
         self.workers.append(worker := _Worker(process, slots[0]))
         return worker

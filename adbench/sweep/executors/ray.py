@@ -1,6 +1,6 @@
-"""Groups as tasks of a running Ray cluster, with a share of a GPU each; the result files tell what is done.
+"""Runs groups as tasks of a running Ray cluster, each with a share of a GPU. What is done is read from the result files.
 
-Ray starts a task again when its worker or node is lost, and the task goes on where it was.
+If a worker or a node is lost, Ray starts its task again; finished jobs are not repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from adbench.core import plugins
 from adbench.core.errors import ClusterError, UsageError
 from adbench.core.subprocess import default_threads
 from adbench.sweep.executors import Executor, Site, register
@@ -27,8 +28,8 @@ from adbench.sweep.task_messages import run_task, task_message, worker_environme
 from adbench.sweep.worker_pool import Ending, follow
 from adbench.types import Result
 
-_ANSWER_S = 10  # that a cluster may take
-_RETRIES = 3  # by Ray, of a task whose worker or node is lost
+_ANSWER_S = 10  # timeout of a connection
+_RETRIES = 3  # of a task whose worker or node is lost
 
 
 @register("ray")
@@ -45,8 +46,8 @@ class Ray(Executor):
             raise UsageError(f"--gpus-per-task {gpus}: write a part of one GPU, such as 0.5, or a whole number")
 
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-        """Run the groups on the cluster, as many at a time as it has room for. Until the end stdout is stderr."""
-        with redirect_stdout(sys.stderr):  # Ray tells of lost workers on stdout, which belongs to the answer
+        """Run the groups on the cluster, as many at a time as fit. Meanwhile stdout is redirected to stderr."""
+        with redirect_stdout(sys.stderr):  # Ray reports lost workers on stdout, which is for the answer
             yield from self._run(groups, site)
 
     def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
@@ -56,13 +57,19 @@ class Ray(Executor):
         try:
             threads = default_threads(site.workspace.memo)
             largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-            task = ray.remote(_carry_out).options(
+            task = ray.remote(_run).options(
                 num_cpus=min(threads, largest), num_gpus=self.resources.gpus_per_task or 0, max_retries=_RETRIES,
-                runtime_env={"env_vars": worker_environment(threads)},
+                runtime_env={"env_vars": environment_of_tasks(threads)},
             )  # fmt: skip
-            yield from follow(_Crew(site, task, self.resources.max_parallel or 1 << 30), groups, site)
+            yield from follow(_Tasks(site, task, self.resources.max_parallel or 1 << 30), groups, site)
         finally:
             ray.shutdown()
+
+
+def environment_of_tasks(threads: int) -> dict[str, str]:
+    """Return the variables of a task, which inherits none from this process, with the absolute paths of plug-ins."""
+    files = os.environ.get(plugins.VARIABLE)  # made absolute when the plug-ins were loaded
+    return worker_environment(threads) | ({plugins.VARIABLE: files} if files else {})
 
 
 def _connect(address: str | None) -> None:
@@ -78,24 +85,24 @@ def _connect(address: str | None) -> None:
             f"no Ray cluster at {address or 'auto'} ({reason}); start one with 'ray start --head', or give --ray-address"
         ) from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
+        signal.signal(signal.SIGTERM, handler)  # Ray has replaced it
 
 
 def _look_for(address: str) -> None:
-    """Raise OSError at once if nobody listens at HOST:PORT; Ray itself would try for many minutes."""
+    """Raise OSError at once if nothing listens at HOST:PORT; Ray itself would retry for many minutes."""
     found = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address)
     if found:
         socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
 
 
-def _carry_out(order: str) -> None:
-    for _ in run_task(json.loads(order)):
+def _run(message: str) -> None:
+    for _ in run_task(json.loads(message)):
         pass
 
 
 @dataclass
-class _Crew:
-    """Tasks by Ray's reference."""
+class _Tasks:
+    """A pool of Ray tasks, named by their references."""
 
     site: Site
     task: Any
@@ -104,8 +111,8 @@ class _Crew:
     patience: float = 10.0
 
     def start(self, groups: Sequence[Group]) -> dict[Any, tuple[Group, ...]]:
-        orders = (json.dumps(task_message(group, self.site.workspace, self.site.out)) for group in groups)
-        return {self.task.remote(order): (group,) for order, group in zip(orders, groups, strict=True)}
+        messages = (json.dumps(task_message(group, self.site.workspace, self.site.out)) for group in groups)
+        return {self.task.remote(message): (group,) for message, group in zip(messages, groups, strict=True)}
 
     def ended(self, tasks: Collection[Any]) -> dict[Any, Ending]:
         import ray

@@ -1,8 +1,8 @@
-"""Groups as tasks of Slurm job arrays, submitted by submitit; the result files tell what is done, never the accounting.
+"""Runs groups as tasks of Slurm job arrays, submitted by submitit. What is done is read from the result files.
 
-A task that is preempted, out of time or has lost its node is queued again and goes on where it was. RESULTS/orders holds
-what the tasks shall do and which tasks those are: the same command, run again, follows those that are in the queue.
-Whatever has no option here is set by Slurm's own environment variables (SBATCH_ACCOUNT, SBATCH_QOS ...).
+A task that is preempted, runs out of time or loses its node is queued again; finished jobs are not repeated. RESULTS/orders has
+the messages of the tasks and the tasks' names, so that the same command, run again, follows the tasks in the queue.
+Other settings of Slurm are made by its own environment variables (SBATCH_ACCOUNT, SBATCH_QOS ...).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from adbench.sweep.worker_pool import Ending, follow
 from adbench.types import Result
 
 log = logging.getLogger("adbench")
-_TIME_MIN = 240  # of a task, where nothing is said
-_TIMEOUTS = 10  # times that a task may run out of it and go on
-_ASK_S = 5.0  # between two questions to the controller
+_TIME_MIN = 240  # default time limit of a task
+_TIMEOUTS = 10  # number of times that a task may reach it and go on
+_ASK_S = 5.0  # between two queries of the queue
 _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 
 
 @register("slurm")
 class Slurm(Executor):
-    """A Slurm cluster, from a machine that has its commands and shares data, cache and results with its nodes."""
+    """A Slurm cluster; this machine has its commands and shares data, cache and results with its nodes."""
 
     takes = ("partition", "time", "gpus_per_task", "max_parallel", "no_wait")
 
@@ -55,42 +55,42 @@ class Slurm(Executor):
             raise UsageError(f"--gpus-per-task {gpus}: Slurm gives whole GPUs; write a whole number")
 
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-        """Submit the groups that are not in the queue from an earlier call; follow all, unless nobody waits."""
-        crew = _Crew(site, self.resources)
-        running = crew.adopt(groups)
+        """Submit the groups that are not in the queue from an earlier call, and follow all unless `no_wait`."""
+        tasks = SlurmTasks(site, self.resources)
+        running = tasks.adopt(groups)
         queued = {job.key for own in running.values() for group in own for job in group.jobs}
         left = [replace(g, jobs=tuple(job for job in g.jobs if job.key not in queued)) for g in groups]
         new = [group for group in left if group.jobs]
         if self.resources.no_wait:
             ResultStore(site.out).forget_failures({job.key for group in new for job in group.jobs})
-            crew.start(new)
+            tasks.start(new)
             return
-        yield from follow(crew, new, site, running)
-        crew.live()  # forgets what has ended
+        yield from follow(tasks, new, site, running)
+        tasks.live()  # deletes the files of ended tasks
 
 
-class _Task:
-    """What a node runs: the orders in a file. submitit pickles this by its name, with the file's path."""
+class RunMessages:
+    """Runs the messages in a file. submitit pickles its name and the file's path."""
 
     def __call__(self, path: str) -> None:
-        for order in json.loads(Path(path).read_text(encoding="utf-8")):
-            for _ in run_task(order):
+        for message in json.loads(Path(path).read_text(encoding="utf-8")):
+            for _ in run_task(message):
                 pass
 
     def checkpoint(self, path: str) -> Any:
-        """Return what goes on after a preemption: the same, as what is done has a result."""
+        """Return the submission after a preemption: the same, as finished jobs are not repeated."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, path)
 
 
 @dataclass
-class _Crew:
-    """Tasks by Slurm's name, such as 17_3 or 17. Those submitted here are cancelled when they are not wanted any more."""
+class SlurmTasks:
+    """A pool of Slurm tasks, named like 17_3 or 17. `stop` cancels only those that this call has submitted."""
 
     site: Site
     resources: Resources
-    size: int = 1 << 30  # Slurm itself lets --max-parallel at a time
+    size: int = 1 << 30  # Slurm itself applies --max-parallel
     pause: float = 1.0
     patience: float = 10.0
     own: set[str] = field(default_factory=set)
@@ -98,7 +98,7 @@ class _Crew:
     endings: dict[str, Ending] = field(default_factory=dict)
 
     @property
-    def orders(self) -> Path:
+    def folder(self) -> Path:
         return self.site.out / "orders"
 
     def start(self, groups: Sequence[Group]) -> dict[str, tuple[Group, ...]]:
@@ -108,46 +108,45 @@ class _Crew:
         parts = [tuple(groups[i : i + share]) for i in range(0, len(groups), share)]
         files = [self._write(part) for part in parts]
         threads = default_threads(self.site.workspace.memo)
-        names = _submit(self.site.out / "slurm", files, self.resources, threads)
+        names = submit(self.site.out / "slurm", files, self.resources, threads)
         record = {name: file.name for name, file in zip(names, files, strict=True)}
-        write_text(self.orders / f"tasks-{names[0].split('_')[0]}.json", json.dumps(record))
+        write_text(self.folder / f"tasks-{names[0].split('_')[0]}.json", json.dumps(record))
         self.own.update(names)
         return dict(zip(names, parts, strict=True))
 
     def _write(self, groups: Sequence[Group]) -> Path:
-        path = self.orders / f"{uuid4().hex}.json"
-        orders = [task_message(group, self.site.workspace, self.site.out) for group in groups]
-        write_text(path, json.dumps(orders))
+        path = self.folder / f"{uuid4().hex}.json"
+        write_text(path, json.dumps([task_message(group, self.site.workspace, self.site.out) for group in groups]))
         return path.absolute()
 
     def live(self) -> dict[str, str]:
-        """Return the tasks that wait or run, each with the file of its orders; delete what belongs to ended ones."""
+        """Return the tasks that wait or run, each with the name of its file; delete the files of ended ones."""
         found: dict[str, str] = {}
-        for record in sorted(self.orders.glob("tasks-*.json")):
+        for record in sorted(self.folder.glob("tasks-*.json")):
             files = json.loads(record.read_text(encoding="utf-8"))
-            over = self._look(files)
-            found |= {name: file for name, file in files.items() if name not in over}
-            if len(over) == len(files):
-                for path in (*map(self.orders.joinpath, files.values()), record):
+            ended = self._query(files)
+            found |= {name: file for name, file in files.items() if name not in ended}
+            if len(ended) == len(files):
+                for path in (*map(self.folder.joinpath, files.values()), record):
                     path.unlink(missing_ok=True)
         return found
 
     def adopt(self, groups: Sequence[Group]) -> dict[str, tuple[Group, ...]]:
-        """Return the tasks of earlier calls that wait or run, with what of `groups` they have."""
+        """Return the tasks of earlier calls that wait or run, each with its part of `groups`."""
         found = {}
         for name, file in self.live().items():
-            orders = json.loads((self.orders / file).read_text(encoding="utf-8"))
-            keys = {job.key for order in orders for job in jobs_of(order)}
+            messages = json.loads((self.folder / file).read_text(encoding="utf-8"))
+            keys = {job.key for message in messages for job in jobs_of(message)}
             parts = (replace(group, jobs=tuple(job for job in group.jobs if job.key in keys)) for group in groups)
             found[name] = tuple(part for part in parts if part.jobs)
         return found
 
     def ended(self, tasks: Collection[str]) -> dict[str, Ending]:
         if tasks and time.monotonic() - self.asked >= _ASK_S:
-            self.endings, self.asked = self._look(tasks), time.monotonic()
+            self.endings, self.asked = self._query(tasks), time.monotonic()
         return self.endings
 
-    def _look(self, tasks: Collection[str]) -> dict[str, Ending]:
+    def _query(self, tasks: Collection[str]) -> dict[str, Ending]:
         states = _states({name.split("_")[0] for name in tasks})
         if states is None:
             return {}
@@ -164,33 +163,35 @@ class _Crew:
             subprocess.run(["scancel", *unwanted], check=False, capture_output=True)  # noqa: S603, S607
 
 
-def _submit(folder: Path, files: Sequence[Path], resources: Resources, threads: int) -> list[str]:
-    """Return the names of the tasks that Slurm took, one per file, as one array."""
+def submit(folder: Path, files: Sequence[Path], resources: Resources, threads: int) -> list[str]:
+    """Submit one array with a task per file; return the names of the tasks."""
     import submitit
 
-    variables = worker_environment(threads) | {"SRUN_CPUS_PER_TASK": str(threads)}  # srun has not heard of it since Slurm 22.05
-    wishes = {"partition": resources.partition, "gpus_per_task": resources.gpus_per_task and int(resources.gpus_per_task)}
+    variables = worker_environment(threads) | {
+        "SRUN_CPUS_PER_TASK": str(threads)
+    }  # since Slurm 22.05 srun ignores --cpus-per-task of sbatch
+    options = {"partition": resources.partition, "gpus_per_task": resources.gpus_per_task and int(resources.gpus_per_task)}
     try:
         slurm = submitit.SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
         slurm.update_parameters(
             job_name="adbench", time=resources.time or _TIME_MIN, cpus_per_task=threads,
             array_parallelism=resources.max_parallel or len(files), wckey=None,
             setup=[f"export {name}={value}" for name, value in variables.items()],
-            **{name: value for name, value in wishes.items() if value is not None},
+            **{name: value for name, value in options.items() if value is not None},
         )  # fmt: skip
-        with redirect_stderr(StringIO()):  # what sbatch says is in the error, too
-            return [str(job.job_id) for job in slurm.map_array(_Task(), [str(file) for file in files])]
+        with redirect_stderr(StringIO()):  # the error has the messages of sbatch
+            return [str(job.job_id) for job in slurm.map_array(RunMessages(), [str(file) for file in files])]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ClusterError(f"Slurm refuses the tasks: {reason}; see --partition, --time and --gpus-per-task") from error
 
 
 def _states(arrays: Collection[str]) -> dict[str, str] | None:
-    """Return the state of each task of these arrays that the queue still knows, or None if nobody answers."""
+    """Return the state of each task of these arrays that is in the queue, or None if the queue does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={','.join(sorted(arrays))}"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode and "Invalid job id" not in done.stderr:
-        log.warning("Slurm's queue does not answer (%s); asked again", " ".join(done.stderr.split()))
+        log.warning("Slurm's queue does not answer (%s); trying again", " ".join(done.stderr.split()))
         return None
     return dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
 

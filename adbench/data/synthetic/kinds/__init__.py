@@ -1,9 +1,9 @@
-"""Synthetic defects on images of good parts; one file per kind, found by import.
+"""Kinds of synthetic defects: one file each, found by import.
 
-A kind paints one defect on a `Canvas` and returns the picture, nothing else: where it has changed visibly is measured
-afterwards, from the picture (see `visible`), so that every mask is exact. It may paint beyond the foreground and out of
-range, for both are cut off; and it may fail to show anything, for then it is asked again, elsewhere. It paints around
-`canvas.centre`, about `canvas.size` large, with soft edges, and keeps the shading and grain of what it covers.
+A kind paints one defect on a `Canvas` and returns the picture. It paints around `canvas.center`, about `canvas.size` large,
+with soft edges, and keeps the shading and grain of the material. It may paint beyond the foreground and out of range: both
+are cut off. The mask is measured from the picture (see `generation.visible_change`), and an invisible defect is tried again
+at another place.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from adbench.core.registry import Registry
 
-REVISION = 5  # grows with every change that gives a seed other pixels
-Picture = NDArray[np.float32]  # (H, W, 3), grey levels from 0 to 255
+REVISION = 5  # increase it with every change that alters the pixels of a seed
+Picture = NDArray[np.float32]  # (H, W, 3), gray levels from 0 to 255
 Field = NDArray[np.float32]  # (H, W)
 Rng = np.random.Generator
 Texture = Callable[[Rng, tuple[int, int]], Picture]
@@ -25,17 +25,17 @@ Texture = Callable[[Rng, tuple[int, int]], Picture]
 class Canvas:
     """The window of a good image that a kind paints on.
 
-    image: (H, W, 3), grey levels 0 to 255; not to be written to.
+    image: (H, W, 3), gray levels 0 to 255; read only.
     foreground: (H, W) bool, where the part is; true everywhere for a texture.
-    centre: (row, column) of a pixel of the foreground.
-    size: side in px of the square whose area the defect shall have.
-    contrast: grey levels by which it shall differ from what it covers.
-    texture: (rng, (h, w)) -> a piece (h, w, 3) of the part in another good image of the category.
+    center: (row, column) of a pixel of the foreground.
+    size: side in px of the square that has the wanted area of the defect.
+    contrast: wanted difference from the covered material, in gray levels.
+    texture: (rng, (h, w)) -> a piece (h, w, 3) of a good image of the category.
     """
 
     image: Picture
     foreground: NDArray[np.bool_]
-    centre: tuple[int, int]
+    center: tuple[int, int]
     size: float
     contrast: float
     texture: Texture

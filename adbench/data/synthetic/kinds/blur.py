@@ -8,7 +8,7 @@ from adbench.data.synthetic.shapes import blend, blob, smoothed
 
 @register("blur")
 def blur(canvas: Canvas, rng: Rng) -> Picture:
-    """Blur an irregular region alike in all directions, or along one."""
+    """Blur an irregular region in all directions, or along one."""
     cover = blob(canvas, rng, ragged=0.3, softness=1 + 0.08 * canvas.size, longest=2.0)
     strength = rng.uniform(1.5, 4) + 0.05 * canvas.size
     soft = smoothed(canvas.image, strength) if rng.random() < 0.5 else _smeared(canvas.image, rng, 3 * strength)

@@ -1,4 +1,4 @@
-"""A colour shift: the material is discoloured or burnt, its texture and shading unchanged."""
+"""A color shift: the material is discolored or burnt; its texture and shading stay."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from adbench.data.synthetic.shapes import WARM, blob
 
 
 @register("colour")
-def colour(canvas: Canvas, rng: Rng) -> Picture:
+def color(canvas: Canvas, rng: Rng) -> Picture:
     """Multiply the channels by factors around 1, some above and some below, with a wide soft edge."""
     cover = blob(canvas, rng, ragged=0.3, softness=1 + 0.15 * canvas.size, longest=2.0)
     hue = rng.uniform(-0.4, 0.4) * WARM + rng.uniform(-0.08, 0.08, 3)

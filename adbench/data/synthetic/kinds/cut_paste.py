@@ -1,7 +1,7 @@
 """CutPaste (Li et al., CVPR 2021): a piece of a good part in the wrong place.
 
-Deviations: the outline is rounded, turned and slightly feathered, and the piece stands in the light of its new place,
-so that a person does not see a pasted rectangle; its tone is shifted by the contrast in place of colour jitter.
+Deviations: the outline is rounded, rotated and slightly feathered, and the piece takes on the light of its new place, so
+that no pasted rectangle is visible; a shift of its tone by the contrast replaces color jitter.
 """
 
 import numpy as np
@@ -12,6 +12,6 @@ from adbench.data.synthetic.shapes import another_piece, bar, blend
 
 @register("cut_paste")
 def cut_paste(canvas: Canvas, rng: Rng) -> Picture:
-    """Paste a piece of another good image, turned by a multiple of 90 degrees."""
+    """Paste a piece of a good image, rotated by a multiple of 90 degrees."""
     piece = another_piece(canvas, rng) + canvas.contrast * rng.uniform(0.2, 0.6) * rng.choice([-1, 1])
     return blend(canvas.image, np.asarray(piece), bar(canvas, rng, shortest=1.0, longest=3.0, softness=0.8))

@@ -9,7 +9,7 @@ from adbench.data.synthetic.shapes import blend, blob, smoothed
 
 @register("hole")
 def hole(canvas: Canvas, rng: Rng) -> Picture:
-    """Darken an irregular spot towards its middle, most on the side from which the light comes."""
+    """Darken an irregular spot toward its middle, most on the side the light comes from."""
     cover = blob(canvas, rng, ragged=0.3, softness=0.9, longest=1.8)
     depth = gaussian_filter(cover, 0.2 * canvas.size + 0.5)
     down, right = np.gradient(depth)

@@ -1,4 +1,4 @@
-"""A missing part: a region is filled in from its surroundings, or, at the part's edge, with what lies behind it."""
+"""A missing part: a region is filled in from its surroundings, or, at the part's edge, with the background."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ _BROKEN_OFF = 0.2  # share of a region's surroundings that is background where i
 
 @register("missing")
 def missing(canvas: Canvas, rng: Rng) -> Picture:
-    """Continue the colours around an irregular region into it, with the grain of a place nearby."""
+    """Fill an irregular region with the colors around it and the grain of a place nearby."""
     cover = blob(canvas, rng, ragged=0.25, softness=0.8, longest=1.6)
     around = ~binary_dilation(cover > 0, iterations=2)
     ring = binary_dilation(cover > 0.5, iterations=4) & (cover == 0)
@@ -23,7 +23,7 @@ def missing(canvas: Canvas, rng: Rng) -> Picture:
 
 
 def _grain(image: Picture, known: NDArray[np.bool_], region: NDArray[np.bool_], rng: Rng) -> Picture:
-    """Return the fine texture (H, W, 3) that the `region` would have if it looked like a `known` place nearby."""
+    """Return a fine texture (H, W, 3) for the `region`, copied from a `known` place nearby."""
     places = np.argwhere(region)
     shifts = [rng.integers(-n // 2, n // 2 + 1, 32) for n in known.shape]
     moved = [tuple((places + shift).T % np.array(known.shape)[:, None]) for shift in zip(*shifts, strict=True)]

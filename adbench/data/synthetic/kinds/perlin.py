@@ -1,7 +1,7 @@
 """Perlin-noise blends, after DRAEM (Zavrtanik et al., ICCV 2021).
 
-Deviation: the texture comes from good images of the same category, turned and with its tone shifted, not from a
-collection of other textures; the region is the noise's highest ground around one place, so that its area can be chosen.
+Deviations: the texture comes from good images of the same category, rotated and with its tone shifted, not from a
+collection of textures; the region is where the noise around one place is highest, so that its area can be chosen.
 """
 
 import numpy as np

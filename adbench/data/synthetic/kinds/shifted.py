@@ -1,4 +1,4 @@
-"""A shifted part: what lies in a region has moved, and the material around it is stretched."""
+"""A shifted part: the inside of a region has moved, and the material around it is stretched."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates

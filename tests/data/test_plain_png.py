@@ -1,4 +1,4 @@
-"""Plain PNG files give the pixels that Pillow gives, and all others are left to it."""
+"""Plain PNG files give the same pixels as Pillow; all others are left to Pillow."""
 
 import io
 import struct
@@ -10,28 +10,29 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from adbench.core.errors import DataError
-from adbench.data import images as png
+from adbench.data import images
 from adbench.data.images import plain_png, read_image
 
 MOST = 1 << 27
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 6: 4}
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png, "SMALLEST", 1)
+    monkeypatch.setattr(images, "SMALLEST", 1)
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def header(width: int, height: int, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+def header(width: int, height: int, depth: int = 8, color: int = 2, interlace: int = 0) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
 
 
-def encoded(pixels: np.ndarray, kinds: list[int], *more: bytes, colour: int = 2) -> bytes:
+def encoded(pixels: np.ndarray, kinds: list[int], *more: bytes, color: int = 2) -> bytes:
     """Return a PNG of (H, W, C) pixels whose line y has the filter kinds[y % len(kinds)], by the specification's formulas."""
     height, width, step = pixels.shape
     lines = pixels.reshape(height, -1).astype(int)
@@ -40,30 +41,30 @@ def encoded(pixels: np.ndarray, kinds: list[int], *more: bytes, colour: int = 2)
         above = lines[y - 1] if y else zero
         left, corner = (np.concatenate([np.zeros(step, int), values[:-step]]) for values in (line, above))
         guess = left + above - corner
-        gaps = np.stack([abs(guess - left), abs(guess - above), abs(guess - corner)])
-        paeth = np.choose(gaps.argmin(0), [left, above, corner])
+        distances = np.stack([abs(guess - left), abs(guess - above), abs(guess - corner)])
+        paeth = np.choose(distances.argmin(0), [left, above, corner])
         kind = kinds[y % len(kinds)]
         stream += bytes([kind]) + ((line - [zero, left, above, (left + above) // 2, paeth][kind]) % 256).astype("u1").tobytes()
     packed = zlib.compress(stream)
     parts = chunk(b"IDAT", packed[:50]) + chunk(b"IDAT", packed[50:])
-    return png._SIGNATURE + header(width, height, colour=colour) + b"".join(more) + parts + chunk(b"IEND", b"")
+    return SIGNATURE + header(width, height, color=color) + b"".join(more) + parts + chunk(b"IEND", b"")
 
 
 def by_pillow(data: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-@pytest.mark.parametrize("colour", CHANNELS)
+@pytest.mark.parametrize("color", CHANNELS)
 @pytest.mark.parametrize("kinds", [[0], [1], [2], [3], [4], [4, 1, 3, 0, 2]])
-def test_each_filter_is_undone(colour: int, kinds: list[int]) -> None:
-    smooth = np.add.outer(np.add.outer(np.arange(23), 2 * np.arange(31)), np.arange(CHANNELS[colour]))
+def test_each_filter_is_undone(color: int, kinds: list[int]) -> None:
+    smooth = np.add.outer(np.add.outer(np.arange(23), 2 * np.arange(31)), np.arange(CHANNELS[color]))
     for pixels in (RNG.integers(0, 256, smooth.shape), smooth):
-        data = encoded(pixels, kinds, colour=colour)
+        data = encoded(pixels, kinds, color=color)
         found = plain_png(data, MOST)
         assert found is not None
         assert found.flags.writeable
         assert (found == by_pillow(data)).all()
-        assert (found == pixels[..., : 3 if colour else 1]).all()
+        assert (found == pixels[..., : 3 if color else 1]).all()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_each_filter_is_undone(colour: int, kinds: list[int]) -> None:
     [{"mode": "P"}, {"mode": "1"}, {"mode": "I;16"}, {"mode": "LA"}, {"transparency": (1, 2, 3)}, {"exif": b"Exif\0\0II*\0"}],
     ids=str,
 )
-def test_what_is_not_plain_is_left_to_pillow(options: dict[str, object]) -> None:
+def test_other_modes_and_notes_are_left_to_pillow(options: dict[str, object]) -> None:
     mode, file = str(options.pop("mode", "RGB")), io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (9, 9, 3), np.uint8)).convert("L" if mode == "I;16" else mode).convert(mode).save(
         file, "PNG", **options
@@ -101,7 +102,7 @@ def test_an_interlaced_a_huge_and_a_tiny_image_are_left_to_pillow(monkeypatch: p
     assert plain_png(data, 81) is not None
     assert plain_png(data, 80) is None
     assert plain_png(data.replace(header(9, 9), header(9, 9, interlace=1)), MOST) is None
-    monkeypatch.setattr(png, "SMALLEST", 82)
+    monkeypatch.setattr(images, "SMALLEST", 82)
     assert plain_png(data, MOST) is None
 
 
@@ -113,10 +114,10 @@ def test_pixels_that_do_not_fit_the_header_are_left_to_pillow(other: bytes) -> N
 
 def test_an_unknown_filter_is_left_to_pillow() -> None:
     lines = zlib.compress(bytes([5] + [0] * 27) * 9)
-    assert plain_png(png._SIGNATURE + header(9, 9) + chunk(b"IDAT", lines) + chunk(b"IEND", b""), MOST) is None
+    assert plain_png(SIGNATURE + header(9, 9) + chunk(b"IDAT", lines) + chunk(b"IEND", b""), MOST) is None
 
 
-def test_a_damaged_file_is_told_in_pillows_words_or_read_as_it_reads_it(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_or_read_as_pillow_reads_it(tmp_path: Path) -> None:
     data = encoded(RNG.integers(0, 256, (12, 12, 3)), [4, 3])
     path, refused = tmp_path / "a.png", 0
     for place in range(len(data)):

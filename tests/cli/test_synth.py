@@ -11,8 +11,8 @@ from conftest import Run, make_category
 from PIL import Image
 
 from adbench.data.check import check_files
+from adbench.data.datasets import open_dataset
 from adbench.data.images import read_image, read_mask
-from adbench.data.layouts import open_dataset
 
 _watched: list[Path] | None = None
 

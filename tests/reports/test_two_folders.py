@@ -11,9 +11,10 @@ import pytest
 from conftest import Run
 
 from adbench.core.errors import DataError
-from adbench.reports.compare import compare
 from adbench.reports.formats import Report
+from adbench.reports.keys import keyed_jobs
 from adbench.reports.report import render
+from adbench.reports.two_folders import Match, compare, differences
 from adbench.statistics.ranks import wilcoxon
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
@@ -134,6 +135,21 @@ def test_few_jobs_are_not_tested(folders: tuple[Path, Path]) -> None:
         "aupro: B is higher in 1, lower in 0, equal in 0 of 1 job; mean difference +0.100; "
         "too few jobs for a test, 6 are the least"
     )
+
+
+def test_folders_of_two_versions_are_named(folders: tuple[Path, Path]) -> None:
+    first = write(folders[0], replace(result(0.5), environment={"torch": "2.9.1"}))
+    second = write(folders[1], replace(result(0.5), environment={"torch": "2.14.1"}))
+    assert compare(first, second).notes == ["the results mix torch 2.9.1 and 2.14.1: last digits and times may differ"]
+
+
+def test_a_metric_of_a_plug_in_is_compared(folders: tuple[Path, Path]) -> None:
+    rows = [replace(r, metrics=r.metrics | {"blur": r.metrics["aupro"]}) for r in (result(0.5), result(0.6))]
+    more = [replace(r, replicates=np.concatenate([r.replicates, r.replicates[-1:]])) for r in rows]
+    made = compare(write(folders[0], rows[0]), write(folders[1], rows[1]), "blur")
+    assert texts(made) == [["bolt", "0.500", "0.600", "+0.100", "-", "-"]]  # no replicates of it
+    found = differences([Match(keyed_jobs([(more[0].job, None)])[0], *more)], "blur", (lambda r: r.replicates,) * 2)
+    assert found.intervals[0] == pytest.approx((0.1, 0.1), abs=0.02) and found.p_values[0] < 0.05
 
 
 @pytest.mark.parametrize("name", ["table", "markdown", "latex", "html"])

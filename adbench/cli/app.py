@@ -1,0 +1,132 @@
+"""The program `adbench`: its commands, the options of every command, and how a run ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from adbench import __version__
+from adbench.cli import (
+    cache,
+    console,
+    eval_maps,
+    evaluate,
+    extract,
+    options,
+    predict,
+    report,
+    rf,
+    select,
+    sweep,
+    synth,
+    train,
+    weights,
+)  # fmt: skip
+from adbench.cli.list import list_names
+from adbench.cli.stopping import stoppable
+from adbench.core.errors import AdbenchError
+
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    some jobs failed or were skipped
+  2    wrong usage
+  3    data or weights missing or unreadable
+  4    an image is anomalous (predict --fail-on-anomaly)
+  130  stopped by SIGINT (Ctrl-C)
+  143  stopped by SIGTERM"""
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "extract": extract.extract,
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "threshold": predict.threshold,
+    "predict": predict.predict,
+    "sweep": sweep.sweep,
+    "report": report.report,
+    "select": select.select,
+    "rf": rf.rf,
+    "synth": synth.synth,
+    "list": list_names,
+    "eval-maps": eval_maps.eval_maps,
+    "cache list": cache.cache_list,
+    "cache prune": cache.cache_prune,
+    "weights list": weights.weights_list,
+    "weights path": weights.weights_path,
+    "weights import": weights.weights_import,
+}
+GROUPS = {"cache": "List or prune the feature cache.", "weights": "List, find or import pretrainings."}
+# typer's parser is click, in newer releases its own copy: the base class of its errors is found through one that typer exports
+ParserError: type[typer.BadParameter] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.answer(f"adbench {__version__}")
+        raise typer.Exit
+
+
+def common(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print the traceback of a failed job.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Set up the console. These options may stand before or after the command's name."""
+    console.set_up(quiet, verbose)
+
+
+def make_app() -> typer.Typer:
+    """Return the Typer app with all commands."""
+    text = "Which pretrained backbone, layer, input size, pretraining and detector to use for visual anomaly detection."
+    new = partial(typer.Typer, no_args_is_help=True, rich_markup_mode=None)
+    app = new(name="adbench", help=text, epilog=_EPILOG, pretty_exceptions_enable=False)
+    app.callback()(common)
+    groups = {"": app} | {name: new(help=text) for name, text in GROUPS.items()}
+    for path, command in COMMANDS.items():
+        group, _, name = path.rpartition(" ")
+        groups[group].command(name)(options.expanded(command))
+    for name in GROUPS:
+        app.add_typer(groups[name], name=name)
+    return app
+
+
+app = make_app()
+
+
+def _common_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with the options of every command first, where the parser expects them."""
+    names = ("--quiet", "-q", "--verbose", "-v")
+    return [a for a in arguments if a in names] + [a for a in arguments if a not in names]
+
+
+def _with_help(error: typer.BadParameter) -> str:
+    """Return the parser's message, and the command whose --help shows the right usage."""
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}{'' if message.endswith('?') else '.'} See '{context.command_path if context else 'adbench'} --help'."
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; a user's mistake is one line on stderr."""
+    # read when torch is imported: threads that spin while they wait make a busy machine up to ten times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    console.set_up()
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        typed = shlex.join(["adbench", *given])  # recorded with results, and printed to resume a stopped command
+        with stoppable(typed):
+            code = typer.main.get_command(app)(args=_common_first(given), prog_name="adbench", standalone_mode=False, obj=typed)
+    except AdbenchError as error:
+        console.error(str(error))
+        code = error.exit_code
+    except ParserError as error:
+        console.error(_with_help(error))
+        code = 2
+    raise SystemExit(code or 0)

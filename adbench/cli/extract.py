@@ -1,0 +1,32 @@
+"""`adbench extract`: features into the cache."""
+
+from typing import Annotated
+
+from adbench.cli import console
+from adbench.cli import options as o
+
+
+def extract(
+    backbone: o.Backbone,
+    layers: Annotated[list[str], o.argument("LAYER...", "Names from 'adbench list layers BACKBONE'.")],
+    images: o.DataOptions,
+    runtime: o.RuntimeOptions,
+    weights: o.Weights = "imagenet",
+    image_size: o.ImageSize = 256,
+    dtype: o.Dtype = "float16",
+    json: o.Json = False,
+) -> None:
+    """Extract layers of all images into the cache, in one forward pass per image."""
+    from adbench.sweep.pipeline import extract_layers
+
+    with runtime.open(images) as workspace:
+        found = extract_layers(workspace, backbone, layers, weights, image_size, o.feature_dtype(dtype))
+    if json:
+        return console.answer_json(found)
+    rows = [
+        [e["category"], e["split"], e["layer"], "x".join(map(str, e["shape"])), e["dtype"], "cached" if e["cached"] else "new"]
+        for e in found["entries"]
+    ]
+    console.answer(console.table(["category", "split", "layer", "shape", "dtype", ""], rows))
+    if found["images_per_second"]:
+        console.say(f"{found['images_per_second']:.1f} images per second")

@@ -1,0 +1,41 @@
+"""`adbench train`: a detector fitted and saved."""
+
+from pathlib import Path
+from typing import Annotated
+
+from adbench.cli import console
+from adbench.cli import options as o
+from adbench.cli.predict import threshold_text
+
+
+def train(
+    detector: Annotated[str, o.argument("DETECTOR", "A name from 'adbench list detectors'.")],
+    backbone: o.Backbone,
+    layer: Annotated[str, o.argument("LAYER[+LAYER]", "One layer, or several joined with '+'.")],
+    model: Annotated[Path, o.path_option("FILE.safetensors", "File for the fitted detector.")],
+    images: o.DataOptions,
+    runtime: o.RuntimeOptions,
+    weights: o.Weights = "imagenet",
+    image_size: o.ImageSize = 256,
+    eval_size: o.EvalSize = "256",
+    param: Annotated[list[str] | None, o.option("NAME=VALUE", "Parameter of the detector; may be repeated.")] = None,
+    fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
+    holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
+    seed: o.Seed = 0,
+    dtype: o.Dtype = "float16",
+    json: o.Json = False,
+) -> None:
+    """Fit a detector to a category's good images and save it."""
+    from adbench.models.calibration import HoldOut
+    from adbench.models.training import Choices, train_model
+
+    with runtime.open(images) as workspace:
+        grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
+        choices = Choices(detector, backbone, layer, weights, image_size, grid, stored, seed=seed)
+        trained = train_model(workspace, choices, o.parameters(param), model, HoldOut.wanted(fpr, holdout))
+    if json:
+        return console.answer_json(trained)
+    facts = ", ".join(f"{name} {value}" for name, value in trained["details"].items() if isinstance(value, (int, float, str)))
+    console.answer(f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB")
+    if trained["threshold"]:
+        console.answer(f"{model}: {threshold_text(trained['threshold'])}")

@@ -1,0 +1,125 @@
+"""Data that studies and analyses share: jobs by layer, receptive fields, scatter over seeds, short names of layers."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.core.registry import squeeze
+from adbench.metrics import ORDER
+from adbench.reports.formats import Table
+from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, natural, varying
+from adbench.reports.tables import Mean, mean_of, metric_order, partial_note, table_of_means
+from adbench.types import Result
+
+MEASURES = {"image_auroc": "classification", "aupro": "localization"}  # the two that the paper shows, side by side
+AXIS_NAMES = {"image_auroc": "image AUROC", "aupro": "AU-PRO"}
+FEWEST_SEEDS = 3  # the standard deviation of two values is typically off by three quarters
+
+
+def title(measure: str) -> str:
+    """Return the title of a panel: what a measure is for, and its name."""
+    return f"{MEASURES[measure]}\n({AXIS_NAMES[measure]})"
+
+
+def slug(label: str) -> str:
+    """Return a label as a part of a file's name."""
+    return re.sub(r"[^0-9A-Za-z_.]+", "-", label).strip("-").lower()
+
+
+def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", "image_size")) -> list[str]:
+    """Return the keys within which layers are compared: the backbone, and those of `others` that vary."""
+    return ["backbone", *varying(jobs, others)]
+
+
+def figure_keys(jobs: Sequence[KeyedJob]) -> list[str]:
+    """Return the keys whose values have figures of their own: the detector, and all that cannot be compared."""
+    return ["detector", *varying(jobs, ("params", *NEVER_MIXED))]
+
+
+def measured(jobs: Sequence[KeyedJob]) -> list[str]:
+    """Return those of `MEASURES` that any result has a value of."""
+    return [m for m in MEASURES if any(job.done and job.done.metrics.get(m) is not None for job in jobs)]
+
+
+def pivot_tables(jobs: Sequence[KeyedJob], key: str, measures: Sequence[str]) -> tuple[list[Table], list[str]]:
+    """Return a table per measure with a column per value of `key`, and the notes under them."""
+    made = [table_of_means(jobs, choose_rows(jobs, (), key), key, [measure]) for measure in measures]
+    return [table for table, _ in made], partial_note([row for _, means in made for row in means])
+
+
+def categories_of(jobs: Sequence[KeyedJob]) -> list[str]:
+    """Return the categories of jobs, sorted as people count."""
+    return sorted({job.job.category for job in jobs}, key=natural)
+
+
+def by_layer(jobs: Sequence[KeyedJob]) -> dict[str, list[KeyedJob]]:
+    """Return the jobs of each layer, from the smallest receptive field to the largest; unknown ones last."""
+    return {layer: members for (layer,), members in grouped(jobs, ["layer"]).items()}
+
+
+def receptive_field(jobs: Sequence[KeyedJob]) -> int | None:
+    """Return the analytic receptive field (px) of the one layer of these jobs, if a result has it."""
+    return next((field for job in jobs if job.done and (field := job.done.receptive_field)), None)
+
+
+def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
+    """Return receptive field / image size of jobs of one layer and one image size."""
+    field = receptive_field(jobs)
+    return field / jobs[0].job.image_size if field else None
+
+
+def short_names(layers: Sequence[str]) -> dict[str, str]:
+    """Return each layer's stage (`layer2` for `layer2.3.relu_2`), or its whole name if two layers share a stage."""
+    stages = {layer: "+".join(_stage(part) for part in layer.split("+")) for layer in layers}
+    unique = len({squeeze(stage) for stage in stages.values()}) == len(stages)
+    return stages if unique else {layer: layer for layer in layers}
+
+
+def _stage(layer: str) -> str:
+    """Return the first part of a node's name that has a number, with its module."""
+    found = re.search(r"(?:^|\.)([A-Za-z_]+\.?\d+)", layer)
+    return found[1] if found else layer
+
+
+@dataclass(frozen=True)
+class SeedScatter:
+    """A metric over seeds: its mean over all jobs, and the mean over categories of each seed that is complete."""
+
+    mean: Mean
+    values: Sequence[float]
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation, of a complete mean over enough seeds."""
+        return stdev(self.values) if self.mean.complete and len(self.values) >= FEWEST_SEEDS else None
+
+    @property
+    def text(self) -> str:
+        return self.mean.text if self.deviation is None else f"{self.mean.number} ± {self.deviation:.4f}"
+
+
+def seed_scatter(jobs: Sequence[KeyedJob], metric: str) -> SeedScatter:
+    """Return how a metric's mean over categories varies with the seed."""
+    seeds: dict[int, list[float | None]] = defaultdict(list)
+    for job in jobs:
+        seeds[job.job.seed].append(job.done.metrics.get(metric) if job.done else None)
+    complete = [[v for v in values if v is not None] for values in seeds.values() if None not in values]
+    return SeedScatter(mean_of(jobs, metric), [fmean(values) for values in complete])
+
+
+def replicates_of(
+    metric: str, result: Result, read: Callable[[Result], NDArray[np.float32] | None]
+) -> NDArray[np.float32] | None:
+    """Return a metric's bootstrap replicates (R,) of a result, or None; `read` returns those of all metrics, (metrics, R).
+
+    Rows are the package's own metrics, then those of plug-ins that the result has, by name.
+    """
+    found, row = read(result), metric_order([*ORDER, *result.metrics]).index(metric)
+    return found[row] if found is not None and row < len(found) else None

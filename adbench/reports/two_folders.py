@@ -1,0 +1,319 @@
+"""Two results folders compared job by job: what differs, and whether chance in the test images can explain it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.core.errors import DataError
+from adbench.reports.formats import Figure, Report, Section, Table
+from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
+from adbench.reports.plotting import COLUMN, INK, looks
+from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
+from adbench.reports.tables import DASH, choices, counted, current, mixed_environment_note, shown_metrics
+from adbench.statistics.paired import interval, p_values
+from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon
+from adbench.sweep.results import ResultStore
+from adbench.types import JOB_FIELDS, Job, Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+ParameterNames = dict[str, set[str]]  # by detector
+FindReplicates = Callable[[Result], NDArray[np.float32] | None]
+STATE = {
+    "fingerprint": "the data differ",
+    "weights_sha256": "the weights' bytes differ",
+    "revision": "the method's revision differs",
+    "extraction": "the extraction's revision differs",
+}
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Match:
+    """The same job in both folders: the job with its keys, and its result in each folder."""
+
+    keyed: KeyedJob
+    first: Result
+    second: Result
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The jobs done in both folders, the number of jobs done in one only, by folder, and parameters known in one only."""
+
+    matches: Sequence[Match]
+    unmatched: tuple[int, int]
+    ignored: Sequence[str]
+
+
+def match_jobs(first: Path, second: Path) -> Matches:
+    """Return the jobs that are done in both folders; raise DataError if there are none.
+
+    Jobs match if a user chose the same: names of data, backbone, weights and detector, layer, sizes, seed, and every
+    parameter that the detector has in both folders (a newer version may have more).
+    """
+    ours, theirs = _done(first), _done(second)
+    names, others = _parameter_names(ours), _parameter_names(theirs)
+    shared = {detector: names[detector] & others[detector] for detector in names.keys() & others.keys()}
+    ignored = {f"{name} of {detector}" for detector in shared for name in names[detector] ^ others[detector]}
+    a, b = _by_choices(ours, shared), _by_choices(theirs, shared)
+    common = [_closest(a[key], b[key]) for key in a if key in b]
+    if not common:
+        raise DataError(
+            f"'{first}' and '{second}' have no job in common: none agrees in data set, category, backbone, weights, layer, "
+            "sizes, detector, parameters and seed"
+        )
+    keyed = keyed_jobs([(first.job, first) for first, _ in common])
+    matches = [Match(job, *results) for job, results in zip(keyed, common, strict=True)]
+    return Matches(matches, (len(a) - len(common), len(b) - len(common)), sorted(ignored))
+
+
+def _done(folder: Path) -> list[Result]:
+    store = ResultStore(folder)
+    jobs, _ = current(store.all(), store.planned())
+    done = [job.done for job in jobs if job.done]
+    if not done:
+        raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
+    return done
+
+
+def _parameter_names(results: Sequence[Result]) -> ParameterNames:
+    names: ParameterNames = defaultdict(set)
+    for result in results:
+        names[result.job.detector] |= set(result.job.params)
+    return names
+
+
+def _by_choices(results: Sequence[Result], shared: ParameterNames) -> dict[tuple[Any, ...], list[Result]]:
+    found = defaultdict(list)
+    for result in results:
+        found[_shared_choices(result.job, shared)].append(result)
+    return found
+
+
+def _shared_choices(job: Job, shared: ParameterNames) -> tuple[Any, ...]:
+    params = {name: value for name, value in job.params.items() if name in shared.get(job.detector, ())}
+    return (json.dumps(params, sort_keys=True), *choices(job)[1:])
+
+
+def _closest(ours: Sequence[Result], theirs: Sequence[Result]) -> tuple[Result, Result]:
+    """Return a result of each side, of several those that agree most in data, weights and method, else the last."""
+
+    def agreement(pair: tuple[Result, Result]) -> int:
+        return sum(getattr(pair[0].job, key) == getattr(pair[1].job, key) for key in STATE)
+
+    return max([(a, b) for a in reversed(ours) for b in reversed(theirs)], key=agreement)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """A metric of the m jobs that have it in both folders: second folder minus first.
+
+    first, second: (m,). replicates: (R,) of the difference, by index of the job, where both results have them.
+    """
+
+    metric: str
+    matches: Sequence[Match]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    replicates: dict[int, NDArray[np.float64]]
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """(m,); differences that rounding can explain are zero."""
+        return _rounded(self.second - self.first)
+
+    @cached_property
+    def intervals(self) -> dict[int, tuple[float, float]]:
+        """95 % intervals over test images, by index of the job."""
+        return {i: interval(replicates) for i, replicates in self.replicates.items()}
+
+    @cached_property
+    def p_values(self) -> dict[int, float]:
+        """P-values over test images, corrected for all jobs, by index of the job."""
+        if not self.replicates:
+            return {}
+        indices = list(self.replicates)
+        found = p_values(self.values[indices], np.array(list(self.replicates.values())))
+        return dict(zip(indices, found.tolist(), strict=True))
+
+    @property
+    def significant(self) -> list[int]:
+        return [i for i, p in self.p_values.items() if p < ALPHA]
+
+
+def differences(matches: Sequence[Match], metric: str, find: tuple[FindReplicates, FindReplicates]) -> Differences:
+    """Return the differences of a metric; `find` returns the replicates (metrics, R) of a result of either folder."""
+    known = [m for m in matches if m.first.metrics.get(metric) is not None and m.second.metrics.get(metric) is not None]
+    first, second = (np.array([result.metrics[metric] for result in side], dtype=float)
+                     for side in ([m.first for m in known], [m.second for m in known]))  # fmt: skip
+    found = {i: _difference_replicates(match, metric, find) for i, match in enumerate(known)}
+    return Differences(metric, known, first, second, {i: values for i, values in found.items() if values is not None})
+
+
+def _difference_replicates(match: Match, metric: str, find: tuple[FindReplicates, FindReplicates]) -> NDArray[np.float64] | None:
+    """Return the replicates of a difference, if both were drawn from the same test images."""
+    names = [result.details.get("resamples") for result in (match.first, match.second)]
+    if None in names or names[0] != names[1]:
+        return None
+    first, second = replicates_of(metric, match.first, find[0]), replicates_of(metric, match.second, find[1])
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    return np.array(second - first, dtype=float)
+
+
+def verdicts(found: Differences) -> list[str]:
+    """Return what the differences of all jobs say together, in sentences."""
+    values, jobs, metric = found.values, len(found.matches), found.metric
+    if not values.any():
+        return [f"{metric}: A and B do not differ: equal in {counted(jobs, 'job')}"]
+    higher, lower, equal = (int(which.sum()) for which in (values > 0, values < 0, values == 0))
+    counts = f"B is higher in {higher}, lower in {lower}, equal in {equal} of {counted(jobs, 'job')}"
+    sentences = [f"{metric}: {counts}; mean difference {values.mean():+.3f}; {_wilcoxon(values, 'jobs')}"]
+    by_category = _by_category(found)
+    if len(by_category) < jobs:
+        sentences[0] += "; jobs of one category share their test images, which makes that p too small"
+        sentences.append(f"{metric}: means of each category: {_wilcoxon(by_category, 'categories')}")
+    if found.p_values:
+        number, of = len(found.significant), counted(len(found.p_values), "job")
+        sentences.append(f"{metric}: {number} of {of} with common replicates differ significantly over their test images")
+    return sentences
+
+
+def _wilcoxon(values: NDArray[np.float64], units: str) -> str:
+    if len(values) < least_categories(1):
+        return f"too few {units} for a test, {least_categories(1)} are the least"
+    return f"Wilcoxon's test over {len(values)} {units}: p = {wilcoxon(values, np.zeros(len(values))):.2g}"
+
+
+def _by_category(found: Differences) -> NDArray[np.float64]:
+    """Return the mean difference of each category."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for match, value in zip(found.matches, found.values, strict=True):
+        values[match.keyed.job.dataset, match.keyed.job.category].append(float(value))
+    return _rounded(np.array([np.mean(own) for own in values.values()]))
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(values) < _ROUNDING, 0.0, values)
+
+
+def compare(first: Path, second: Path, metric: str | None = None) -> Report:
+    """Return the report on the differences of two results folders, A and B, by one metric or by the paper's two.
+
+    Raises DataError if a folder has no results or the folders have no job in common, UsageError for an unknown metric.
+    """
+    jobs = match_jobs(first, second)
+    results = [result for match in jobs.matches for result in (match.first, match.second)]
+    metrics = shown_metrics(results, metric) if metric else [m for m in MEASURES if m in shown_metrics(results)]
+    find = partial(_replicates, ResultStore(first)), partial(_replicates, ResultStore(second))
+    found = [one for name in metrics if (one := differences(jobs.matches, name, find)).matches]
+    if not found:
+        raise DataError(f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both")
+    tables = [_table(one, f"A = {first}, B = {second}") for one in found]
+    notes = [*(sentence for one in found for sentence in verdicts(one)), *_notes(jobs, found)]
+    section = Section("What the differences say", tables[1:], [_figure(found)], notes)
+    return Report(tables[0], mixed_environment_note(results), [section], documents=_documents(jobs.matches, found))
+
+
+def _replicates(store: ResultStore, result: Result) -> NDArray[np.float32] | None:
+    return store.replicates(result.job.key)
+
+
+def _table(found: Differences, folders: str) -> Table:
+    """Return a table with a row per job, named by the keys in which the jobs differ."""
+    jobs = [match.keyed for match in found.matches]
+    keys = [key for key in (*ROW_KEYS, "category", "seed") if varies(jobs, key)] or ["category"]
+    index = {id(job): i for i, job in enumerate(jobs)}
+    rows = [
+        [*map(str, values), *_texts(found, index[id(job)])] for values, members in grouped(jobs, keys).items() for job in members
+    ]
+    headers = [*keys, "A", "B", "B - A", "95 % interval", "p"]
+    return Table.of_texts(f"{found.metric} job by job: {folders}", headers, rows, num_labels=len(keys))
+
+
+def _texts(found: Differences, i: int) -> list[str]:
+    values = [f"{found.first[i]:.3f}", f"{found.second[i]:.3f}", _signed(found.values[i])]
+    if i not in found.intervals:
+        return [*values, DASH, DASH]
+    low, high = found.intervals[i]
+    return [*values, f"{_signed(low)} to {_signed(high)}", f"{found.p_values[i]:.2g}"]
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.3f}"
+    return text if float(text) else "0.000"
+
+
+def _notes(jobs: Matches, found: Sequence[Differences]) -> list[str]:
+    """Return what the columns mean, which jobs and parameters are not compared, and what differs besides the metric."""
+    notes, total = [], len(jobs.matches)
+    if any(one.p_values for one in found):
+        notes.append(
+            f"interval and p: paired bootstrap over the test images, p corrected for all jobs (max T), significant below {ALPHA}"
+        )
+    if lacking := max(len(one.matches) - len(one.replicates) for one in found):
+        notes.append(f"{lacking} of {total} jobs have no replicates of the same test images: no interval, no p")
+    notes += [f"done in {side} only: {counted(n, 'job')}" for side, n in zip("AB", jobs.unmatched, strict=True) if n]
+    if jobs.ignored:
+        notes.append(f"parameters that only one folder has are not compared: {', '.join(jobs.ignored)}")
+    for key, difference in STATE.items():
+        if count := sum(getattr(match.first.job, key) != getattr(match.second.job, key) for match in jobs.matches):
+            notes.append(f"in {count} of {total} jobs {difference} between A and B")
+    return notes
+
+
+def _documents(matches: Sequence[Match], found: Sequence[Differences]) -> list[dict[str, Any]]:
+    """Return a record per job for formats for programs; numbers by metric."""
+    index = [(one, {id(match): i for i, match in enumerate(one.matches)}) for one in found]
+    return [_document(match, [(one, of[id(match)]) for one, of in index if id(match) in of]) for match in matches]
+
+
+def _document(match: Match, found: Sequence[tuple[Differences, int]]) -> dict[str, Any]:
+    job = match.first.job
+    return {key: getattr(job, key) for key in JOB_FIELDS if key not in STATE} | {
+        "layer": job.layer,
+        "key_a": job.key,
+        "key_b": match.second.job.key,
+        "a": {one.metric: float(one.first[i]) for one, i in found},
+        "b": {one.metric: float(one.second[i]) for one, i in found},
+        "difference": {one.metric: float(one.values[i]) for one, i in found},
+        "interval": {one.metric: list(one.intervals[i]) if i in one.intervals else None for one, i in found},
+        "p": {one.metric: one.p_values.get(i) for one, i in found},
+    }
+
+
+def _figure(found: Sequence[Differences]) -> Figure:
+    return Figure(
+        name="compare",
+        caption="Every job in A and in B; filled: significantly different over its test images",
+        description=" ".join(f"{sentence}." for one in found for sentence in verdicts(one)),
+        draw=lambda: _draw(found),
+    )
+
+
+def _draw(found: Sequence[Differences]) -> Drawing:
+    from matplotlib.figure import Figure as Drawing
+
+    drawing = Drawing(figsize=(COLUMN * len(found), COLUMN), layout="constrained")
+    look = looks(1)[0]
+    for panel, one in zip(drawing.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        low, high = min(one.first.min(), one.second.min()), max(one.first.max(), one.second.max())
+        panel.plot([low, high], [low, high], color=INK, linewidth=0.6)
+        filled = one.significant
+        panel.plot(one.first, one.second, "o", color=look.color, markerfacecolor="white")
+        panel.plot(one.first[filled], one.second[filled], "o", color=look.color)
+        name = AXIS_NAMES.get(one.metric, one.metric)
+        panel.set(xlabel=f"{name} in A", ylabel=f"{name} in B", aspect="equal")
+        panel.grid()
+    return drawing

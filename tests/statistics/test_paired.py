@@ -1,0 +1,26 @@
+"""Differences over common bootstrap replicates: intervals, and p-values corrected for all comparisons."""
+
+import numpy as np
+import pytest
+
+from adbench.statistics.paired import interval, p_values
+
+
+def test_a_difference_in_every_replicate_is_significant_and_none_is_not() -> None:
+    noise = np.random.default_rng(0).normal(size=(3, 999)) * 0.01
+    noise[2] = 0
+    found = p_values(np.array([0.1, 0.001, 0.0]), noise + np.array([[0.1], [0.001], [0.0]]))
+    assert found[0] == 0.001 and found[1] > 0.9 and found[2] == 1
+    assert p_values(np.array([0.2]), np.full((1, 999), 0.2)).tolist() == [0.001]
+
+
+def test_p_values_are_corrected_for_all_comparisons() -> None:
+    rng = np.random.default_rng(1)
+    estimates = rng.normal(size=(300, 8))  # no true difference, standard error 1
+    draws = rng.normal(size=(300, 8, 400)) + estimates[..., None]
+    smallest = np.array([p_values(e, d).min() for e, d in zip(estimates, draws, strict=True)])
+    assert 0.02 < (smallest < 0.05).mean() < 0.09
+
+
+def test_the_interval_leaves_out_what_is_not_defined() -> None:
+    assert interval(np.array([np.nan, *np.linspace(0, 1, 1001)])) == pytest.approx((0.025, 0.975))
