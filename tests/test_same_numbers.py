@@ -8,7 +8,7 @@ import torch
 from adbench.detectors import mahalanobis, padim, patchcore
 from adbench.detectors.search import bounds, coreset, nearest
 from adbench.features import extraction
-from adbench.metrics.support import counting
+from adbench.metrics.support import curves
 from adbench.models.training import TrainingRequest, evaluate_model, train_model
 from adbench.sweep.workspace import Workspace
 
@@ -52,7 +52,7 @@ def test_block_sizes_move_no_metric(
     monkeypatch.setitem(nearest.TILE, "cpu", 50)
     monkeypatch.setattr(coreset, "ROWS", 37)
     monkeypatch.setattr(bounds, "BLOCK", 1 << 12)
-    monkeypatch.setattr(counting, "BLOCK", 1000)
+    monkeypatch.setattr(curves, "BLOCK", 1000)
     for module in (patchcore, padim, mahalanobis):
         monkeypatch.setattr(module, "_BATCH", 2)
     assert metrics(parts, tmp_path, detector) == pytest.approx(usual[detector], abs=1e-6)

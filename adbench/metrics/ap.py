@@ -1,4 +1,8 @@
-"""Average precision: the step-wise area under the precision-recall curve."""
+"""Average precision: the step-wise area under the precision-recall curve (Davis and Goadrich, ICML 2006).
+
+AP = sum_k (R_k - R_(k-1)) P_k over the distinct scores k from the highest, R recall, P precision. A fraction of 1; the share of
+anomalous items is chance. No interpolation, as in scikit-learn. An item is an image, or a pixel of any image.
+"""
 
 import numpy as np
 
@@ -6,7 +10,7 @@ from adbench.metrics import Case, Curves, register
 
 
 def average_precision(curves: Curves) -> float:
-    """Return sum_k (R_k - R_(k-1)) P_k, as scikit-learn; no interpolation (Davis and Goadrich, ICML 2006)."""
+    """Return sum_k (R_k - R_(k-1)) P_k; recall rises only at scores of anomalous items, the k points of `curves`."""
     gains = np.diff(curves.true_at, prepend=0) / curves.anomalous
     return min(float(np.sum(gains * (curves.true_at / (curves.true_at + curves.false_at)))), 1.0)
 

@@ -1,4 +1,9 @@
-"""AU-PRO: area under the per-region overlap curve (Bergmann et al., IJCV 2021, "The MVTec Anomaly Detection Dataset")."""
+"""AU-PRO: area under the per-region overlap curve (Bergmann et al., IJCV 2021, "The MVTec Anomaly Detection Dataset").
+
+PRO(t) = 1 / K sum_k |{pixels of region k with a score >= t}| / |region k| over the K 8-connected regions of all masks. AU-PRO is
+the area below PRO over the false-positive rate of all good pixels, from 0 to `pro_limit` (0.3), over `pro_limit`: a fraction
+of 1. No deviation from MVTec's evaluation code: exact, one point per distinct score, linear in between.
+"""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""One picture of many synthetic defects, for a person to judge: a row for each kind. It registers nothing."""
+"""One picture of many synthetic defects, for a person to judge: a row for each kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adbench.core.files import replacing
 from adbench.data.synthetic.generation import SyntheticImage
-from adbench.pictures.heatmaps import outlined
+from adbench.pictures.heatmaps import outlined, scaled
 
 _SIDE, _GAP, _CAPTION = 144, 6, 18  # px of a picture, between pictures, above a row
 
@@ -51,8 +51,8 @@ def _cell(made: SyntheticImage) -> Image.Image:
 
 def _surroundings(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the square around the mask with half as much again on each side, at least 32 px wide."""
-    places = np.argwhere(mask)
-    low, high = places.min(0), places.max(0)
+    positions = np.argwhere(mask)
+    low, high = positions.min(0), positions.max(0)
     half = max(16, int((high - low).max()))
     middle = np.clip((low + high) // 2, half, np.maximum(np.asarray(mask.shape) - half, half))
     return slice(max(middle[0] - half, 0), middle[0] + half), slice(max(middle[1] - half, 0), middle[1] + half)
@@ -60,5 +60,6 @@ def _surroundings(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 def _fitted(picture: NDArray[np.uint8]) -> Image.Image:
     scale = _SIDE / max(picture.shape[:2])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX)
+    return Image.fromarray(picture).resize(
+        scaled(picture.shape, scale), Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    )

@@ -27,7 +27,7 @@ def draw_heatmaps(
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths.
 
-    All maps of a call share one colour scale, from the median to the maximum of all smoothed maps, so that a good
+    All maps of a call share one color scale, from the median to the maximum of all smoothed maps, so that a good
     image looks calm beside a defective one.
     """
     drawn, written = panels(samples, scores, smoothing), []
@@ -51,13 +51,17 @@ def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Panel
 def _panels(sample: Sample, heat: NDArray[np.float32], score: float) -> Image.Image:
     full = read_image(sample.path)
     mask = read_union(sample, full.shape[:2])
-    scale = _SIDE / max(full.shape[:2])
-    size = (max(1, round(full.shape[1] * scale)), max(1, round(full.shape[0] * scale)))
+    size = scaled(full.shape, _SIDE / max(full.shape[:2]))
     image = np.asarray(Image.fromarray(full).resize(size, Image.Resampling.BILINEAR))
     marked = outlined(image, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
     overlay = laid_over(image, np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR)))
     panels = [("image", image), (_mask_caption(sample, mask), marked), (f"anomaly map, score {score:.3g}", overlay)]
     return beside(panels, size)
+
+
+def scaled(shape: Sequence[int], scale: float) -> tuple[int, int]:
+    """Return the size (width, height), at least 1 x 1, of a picture of shape (H, W, ...) drawn at `scale`."""
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def _mask_caption(sample: Sample, mask: NDArray[np.bool_]) -> str:
@@ -67,7 +71,7 @@ def _mask_caption(sample: Sample, mask: NDArray[np.bool_]) -> str:
 
 
 def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float = _OPACITY) -> NDArray[np.uint8]:
-    """Return `image` (H, W, 3) under the colours of `heat` (H, W) in [0, 1], as opaque as they are hot."""
+    """Return `image` (H, W, 3) under the colors of `heat` (H, W) in [0, 1], as opaque as they are hot."""
     kept, added = _blend(opacity)
     level = (heat * 255).round().astype(np.uint8)
     return np.asarray(image * kept.take(level, axis=0) + added.take(level, axis=0), np.uint8)
@@ -85,7 +89,7 @@ def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_], width: int = 2) 
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask (H, W) and the four neighbours of its pixels; scipy's dilation takes ten times as long."""
+    """Return a mask (H, W) and the four neighbors of its pixels; scipy's dilation takes ten times as long."""
     grown = mask.copy()
     grown[1:] |= mask[:-1]
     grown[:-1] |= mask[1:]
@@ -113,9 +117,9 @@ def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=4)
 def _blend(opacity: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return for each level of heat the share of the image that stays and the colour that is added, both (256, 3)."""
+    """Return for each level of heat the share of the image that stays and the color that is added, both (256, 3)."""
     from matplotlib import colormaps
 
     share = np.linspace(0, opacity, 256, dtype=np.float32)[:, None]
-    colours = np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, np.float32)
-    return np.repeat(1 - share, 3, axis=1), share * colours
+    colors = np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, np.float32)
+    return np.repeat(1 - share, 3, axis=1), share * colors

@@ -1,6 +1,6 @@
-"""Pictures of new images: the map laid over the image, the places above the threshold outlined.
+"""Pictures of new images: the map laid over the image, with an outline around everything above the threshold.
 
-The colours depend on the model's threshold, not on the other images: an image looks the same alone and among many.
+The colors depend on the model's threshold, not on the other images: an image looks the same alone and among many.
 """
 
 import math
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
-from adbench.pictures.heatmaps import beside, laid_over, outlined
+from adbench.pictures.heatmaps import beside, laid_over, outlined, scaled
 
 _LEAST, _MOST = 256, 512  # px of a picture's longer side
 _OPACITY = 0.5  # a defect is to be seen through its heat
 
 
 def smoothed(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Return N maps (h, w) on the grid on which places are told from each other, (N, 256, 256)."""
+    """Return N maps (h, w) on the grid on which regions above the threshold are found, (N, 256, 256)."""
     return resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), sigma)
 
 
@@ -29,8 +29,9 @@ def thumbnail(image: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     most = max(_LEAST, min(_MOST, 4 * image_size))
     scale = min(max(_LEAST / max(height, width), 1), most / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return image if scale == 1 else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    if scale == 1:
+        return image
+    return np.asarray(Image.fromarray(image).resize(scaled(image.shape, scale), Image.Resampling.BILINEAR))
 
 
 def draw_overlay(

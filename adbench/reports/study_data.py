@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.registry import squeeze
-from adbench.metrics import ORDER
+from adbench.metrics import ORDER, in_order
 from adbench.reports.formats import Table
 from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, natural, varying
-from adbench.reports.tables import Mean, mean_of, metric_order, partial_note, table_of_means
+from adbench.reports.tables import Mean, mean_of, partial_note, table_of_means
 from adbench.types import Result
 
 MEASURES = {"image_auroc": "classification", "aupro": "localization"}  # the two that the paper shows, side by side
@@ -121,5 +121,5 @@ def replicates_of(
 
     Rows are the package's own metrics, then those of plug-ins that the result has, by name.
     """
-    found, row = read(result), metric_order([*ORDER, *result.metrics]).index(metric)
+    found, row = read(result), in_order([*ORDER, *result.metrics]).index(metric)
     return found[row] if found is not None and row < len(found) else None

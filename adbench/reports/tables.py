@@ -9,7 +9,7 @@ from typing import Any
 
 from adbench.core.errors import DataError
 from adbench.core.registry import match
-from adbench.metrics import ORDER
+from adbench.metrics import ORDER, in_order
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, parse_key, varies
 from adbench.types import Job, Result
@@ -26,15 +26,9 @@ def fraction(value: float | None, digits: int = 2) -> str:
     return DASH if value is None else f"{value:.{digits}f}"
 
 
-def metric_order(names: Iterable[str]) -> list[str]:
-    """Return the names of metrics in the order of their columns: the package's own, then those of plug-ins by name."""
-    present = set(names)
-    return [name for name in ORDER if name in present] + sorted(present - set(ORDER))
-
-
 def shown_metrics(results: Iterable[Result], metric: str | None = None) -> list[str]:
     """Return the metrics to show: the one asked for, or all that any result has. Their plug-ins need not be installed."""
-    known = metric_order({name for result in results for name in result.metrics} or ORDER)
+    known = in_order({name for result in results for name in result.metrics} or ORDER)
     return [match("metric", metric, known, see="metrics")] if metric else known
 
 

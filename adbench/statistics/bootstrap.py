@@ -6,14 +6,15 @@ their differences can be compared pairwise. Images are the only source of chance
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.metrics import ORDER, Regions, reasons
+from adbench.metrics import ORDER, Case, Curves, Regions, in_order, measure, reasons
+from adbench.metrics.support.inputs import select
 from adbench.types import Maps, Masks, Scores, Truth
 
 Floats = NDArray[np.floating[Any]]
@@ -108,7 +109,7 @@ def draw_replicates(
 ) -> Draws:
     """Return the draws for test images with this fingerprint, which is the seed; `anomalous` (N,).
 
-    `sources` (N,), 0 to S - 1: pictures that were made of the same one are no independent ones, and come or stay away
+    `sources` (N,), 0 to S - 1: images made from the same original are not independent, so all of a source are drawn
     together: S sources are drawn out of S. Each source must have good and anomalous images.
     """
     random = np.random.default_rng(int(hashlib.sha256(fingerprint.encode()).hexdigest(), 16))
@@ -125,24 +126,69 @@ def draw_replicates(
 
 def replicates(
     scores: Scores, truth: Truth, regions: Regions | None, pro_limit: float, draws: Draws,
-    metrics: dict[str, float | None],
+    metrics: Mapping[str, float | None],
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return the metrics of `ORDER` in each of R replicates, (7, R); NaN where a metric is not defined.
+    """Return each of M metrics in each of R replicates, (M, R), in the order of `in_order(metrics)`; NaN where undefined.
 
     `metrics` are the exact ones of all images. Image metrics are exact in every replicate; pixel metrics come from
-    histograms and are shifted by what those lack in the whole: `metrics` less their value from histograms.
+    histograms and are shifted by the error that those make on all images: `metrics` minus their value from histograms.
     """
-    found = np.full((len(ORDER), len(draws.times)), np.nan)
     undefined = reasons(truth)
+    image = pixel = None
     if "image" not in undefined:
-        found[:3] = curves_metrics(image_histograms(scores.image, truth.anomalous), draws.times, pro_limit)[:3]
+        image = image_histograms(scores.image, truth.anomalous)
     if "pixel" not in undefined:
         assert truth.masks is not None and regions is not None  # noqa: S101  otherwise `reasons` has said so
-        histograms = pixel_histograms(scores.maps, truth.masks, regions.weights)
-        whole = curves_metrics(histograms, np.ones((1, len(truth.masks))), pro_limit)
-        exact = np.array([[metrics[name]] for name in ORDER[3:]], dtype=float)
-        found[3:] = curves_metrics(histograms, draws.times, pro_limit) + (exact - whole)
+        pixel = pixel_histograms(scores.maps, truth.masks, regions.weights)
+    others = [name for name in in_order(metrics) if name not in ORDER]
+    found = np.full((len(ORDER) + len(others), len(draws.times)), np.nan)
+    everything = np.ones((1, len(truth.anomalous)))
+    if image:
+        found[:3] = curves_metrics(image, draws.times, pro_limit)[:3]
+    if pixel:
+        whole = curves_metrics(pixel, everything, pro_limit)
+        found[3:7] = curves_metrics(pixel, draws.times, pro_limit) + (_exact(metrics, ORDER[3:]) - whole)
+    if others:
+        whole, drawn = (_other_metrics(Case(scores, truth, pro_limit, None, None), image, pixel, times, others)
+                        for times in (everything, draws.times))  # fmt: skip
+        found[7:] = drawn + (_exact(metrics, others) - whole)
     return np.asarray(np.clip(found, 0, 1), dtype=np.float32)
+
+
+def _exact(metrics: Mapping[str, float | None], names: Sequence[str]) -> ImageWeights:
+    return np.array([[metrics[name]] for name in names], dtype=float)
+
+
+def _other_metrics(
+    case: Case, image: Histograms | None, pixel: Histograms | None, times: ImageWeights, names: Sequence[str]
+) -> ImageWeights:
+    """Return the metrics `names`, (len(names), R), of `case` with its images drawn again, image i `times`[r, i] times."""
+    nothing = [None] * len(times)
+    curves = zip(_curves(image, times) if image else nothing, _curves(pixel, times) if pixel else nothing, strict=True)
+    found = []
+    for drawn, (image_curves, pixel_curves) in zip(times, curves, strict=True):
+        own = select(case.scores, case.truth, np.repeat(np.arange(drawn.size), drawn.astype(int)))
+        found.append(list(measure(Case(*own, case.pro_limit, image_curves, pixel_curves), names).values()))
+    return np.array(found, dtype=float).T
+
+
+def _curves(histograms: Histograms, times: ImageWeights) -> Iterator[Curves | None]:
+    """Yield the curves of each weighting of the images, (R, N), with all items of a bin as ties; None if it lacks a kind."""
+    for counts in _weighted(histograms, times):
+        for good, anomalous, overlap in zip(*counts, strict=True):
+            at = np.flatnonzero(anomalous)
+            false, true, found = np.cumsum(good).astype(np.int64), np.cumsum(anomalous).astype(np.int64), np.cumsum(overlap)
+            above = false - good.astype(np.int64)
+            whole = Curves(above[at], false[at], true[at], found[at] / (found[-1] or 1), int(false[-1]), int(true[-1]))
+            yield whole if whole.good and whole.anomalous else None
+
+
+def _weighted(histograms: Histograms, times: ImageWeights) -> Iterator[tuple[ImageWeights, ImageWeights, ImageWeights]]:
+    """Yield the items in each bin, (BLOCK, B): good and anomalous ones and the latter's weights, of `BLOCK` weightings."""
+    bad = histograms.anomalous.any(axis=1)
+    for start in range(0, len(times), BLOCK):
+        block = times[start : start + BLOCK]
+        yield block @ histograms.good, block[:, bad] @ histograms.anomalous[bad], block[:, bad] @ histograms.overlap[bad]
 
 
 def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float) -> ImageWeights:
@@ -150,13 +196,7 @@ def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float
 
     As in `adbench.metrics`, with all items of a bin as ties; NaN where a weighting has no good or no anomalous item.
     """
-    bad = histograms.anomalous.any(axis=1)
-    parts = []
-    for start in range(0, len(times), BLOCK):
-        block = times[start : start + BLOCK]
-        counts = (block @ histograms.good, block[:, bad] @ histograms.anomalous[bad], block[:, bad] @ histograms.overlap[bad])
-        parts.append(_metrics(*counts, pro_limit))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate([_metrics(*counts, pro_limit) for counts in _weighted(histograms, times)], axis=1)
 
 
 def _metrics(good: ImageWeights, anomalous: ImageWeights, overlap: ImageWeights, pro_limit: float) -> ImageWeights:
@@ -179,8 +219,8 @@ def _area(step: ImageWeights, rate: ImageWeights, rise: ImageWeights, height: Im
     return area
 
 
-def intervals(found: NDArray[np.float32]) -> dict[str, list[float]]:
-    """Return {metric: [low, high]} of `replicates`: the percentile interval that holds 95 % of them."""
-    defined = [(name, row[~np.isnan(row)]) for name, row in zip(ORDER, found, strict=True)]
+def intervals(found: NDArray[np.float32], metrics: Iterable[str]) -> dict[str, list[float]]:
+    """Return {metric: [low, high]} of the `replicates` of `metrics`: the percentile interval that holds 95 % of them."""
+    defined = [(name, row[~np.isnan(row)]) for name, row in zip(in_order(metrics), found, strict=True)]
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     return {name: [round(float(v), 6) for v in np.quantile(row, ends)] for name, row in defined if row.size}

@@ -31,7 +31,7 @@ from adbench.features.extraction import extract, precision_of
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.latency import Forward, forward_times, score_times
 from adbench.features.runtime import Runtime
-from adbench.metrics import ORDER
+from adbench.metrics import names
 from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.labels import CategoryInputs, Labels
 from adbench.pictures.kept_maps import keep_maps
@@ -61,7 +61,7 @@ def measure_scores(
     relative_field = receptive_field / job.image_size if receptive_field else None
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, relative_field)
     found = replicates(scores, truth, regions, job.pro_limit, draws, metrics)
-    details = {"resamples": draws.name, "intervals": intervals(found)}
+    details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
     known = {"receptive_field_px": receptive_field} if receptive_field else {}
     return Measured(metrics, labels.remarks, known | details | parts, found)
 
@@ -200,7 +200,7 @@ def assess(
     """
     test = inputs.category.test
     if not test:
-        nothing = Measured(dict.fromkeys(ORDER), ["no labelled test images: nothing to measure"])
+        nothing = Measured(dict.fromkeys(names()), ["no labelled test images: nothing to measure"])
         return _result(runtime, job, nothing, fit_cost, detector), None
     scores, cost = score(runtime, network, inputs, job, detector)
     maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)

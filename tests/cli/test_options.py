@@ -82,7 +82,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--eval-size": Case("--eval-size 64", '"eval_size": 64'),
         "--param": Case("--param nosuch=1", "unknown parameter 'nosuch'"),
         "--fpr": Case("--fpr 0.4", '"threshold": {'),
-        "--holdout": Case("--holdout 0.5", "--holdout: nothing is held out"),
+        "--holdout": Case("--holdout 0.5", "--holdout needs a false-positive rate"),
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
         "--offline": Case("--offline", MISSING, "RESNET"),
@@ -100,7 +100,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--out": Case("--out other", "file other/predictions.csv"),
         "--overlays": Case("--overlays nosuch", "'nosuch'"),
         "--no-overlays": Case("", "file out/overlays", "--overlays all"),  # with it they are not drawn: the other way round
-        "--fail-on-anomaly": Case("--fail-on-anomaly", "has no threshold, so nothing is anomalous", "NOTHRESHOLD"),
+        "--fail-on-anomaly": Case("--fail-on-anomaly", "has no threshold to decide by", "NOTHRESHOLD"),
     },
     "sweep": DATA
     | {
@@ -151,8 +151,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--kinds": Case("--kinds nosuch", "unknown defect 'nosuch'"),
         "--like": Case("--like nowhere", "masks nowhere: no such folder"),
         "--holdout": Case("--holdout 2", "--holdout 2: the share of good images held out"),
-        "--max-latency": Case("--max-latency 0.0001", "select: none of 1 candidates can be ranked"),
-        "--max-memory": Case("--max-memory 0.001", "select: none of 1 candidates can be ranked"),
+        "--max-latency": Case("--max-latency 0.0001", "select: no candidate can be ranked"),
+        "--max-memory": Case("--max-memory 0.001", "select: no candidate can be ranked"),
         "--seed": Case("--seed 7", "--seed 7"),  # of the command that trains the best candidate
         "--format": Case("--format nosuch", "unknown format 'nosuch'", "TEXT"),
         "--offline": Case("--offline", MISSING, "--backbones resnet18 --layers layer1"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adbench.metrics import ORDER, Regions, components, evaluate
+from adbench.metrics import METRICS, ORDER, Regions, components, evaluate, register
 from adbench.metrics.support.breakdown import classes, evaluate_broken_down
 from adbench.types import Sample, Scores, Truth
 
@@ -108,3 +108,13 @@ def test_only_good_images_have_no_parts() -> None:
     good = Truth(np.zeros(8, bool), np.zeros((8, SIDE, SIDE), bool))
     whole, details = evaluate_broken_down(scores, good, 0.3, components(good.masks), samples(("good",) * 8), FIELD)  # type: ignore[arg-type]
     assert set(whole.values()) == {None} and details == {}
+
+
+def test_a_metric_from_outside_is_broken_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METRICS, "_items", dict(METRICS.items()))
+    register("toy")(lambda case: case.pixel.anomalous / 1000 if case.pixel else None)
+    scores, truth, regions = case()
+    whole, details = evaluate_broken_down(scores, truth, 0.3, regions, samples(), FIELD)
+    assert whole["toy"] == 0.178
+    assert {name: part["toy"] for name, part in details["by_size"].items()} == {"small": 0.002, "medium": 0.032, "large": 0.144}
+    assert {name: part["toy"] for name, part in details["by_defect"].items()} == {"dent": 0.017, "hole": 0.161}

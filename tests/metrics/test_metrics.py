@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from adbench.core.errors import UsageError
 from adbench.metrics import METRICS, ORDER, components, evaluate, reason, reasons, register
-from adbench.metrics.support import counting
-from adbench.metrics.support.counting import count_below
+from adbench.metrics.support import curves
+from adbench.metrics.support.curves import count_below
 from adbench.types import Scores, Truth
 
 TINY = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
@@ -142,12 +142,13 @@ KINDS = ["smooth", "ties", "heavy", "positive", "apart", "offset", "zeros", "con
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_counting_between_scores_is_exact(kind, dtype, monkeypatch):
-    monkeypatch.setattr(counting, "SORTED", 100_000)  # several sorts
+    monkeypatch.setattr(curves, "BLOCK", 100_000)  # several
     scores, truth = large_case(kind)
     maps = scores.maps.astype(dtype)
     good, values = maps[~truth.masks], np.unique(maps[truth.masks])
     ranked = np.sort(good)
-    below, not_above = count_below(np.array_split(good, 7), values, good.size)
+    below, not_above, total = count_below(np.array_split(good, 7), values)
+    assert total == good.size
     assert np.array_equal(below, np.searchsorted(ranked, values, "left"))
     assert np.array_equal(not_above, np.searchsorted(ranked, values, "right"))
 
@@ -168,7 +169,7 @@ class Recomputed:
 
 
 def test_maps_that_are_read_one_by_one_give_the_same_in_less_memory(monkeypatch):
-    monkeypatch.setattr(counting, "MOST_BINS", 1 << 17)
+    monkeypatch.setattr(curves, "BLOCK", 1 << 20)
     lazy, masks = Recomputed(150), np.zeros((150, 256, 256), bool)
     masks[::9, 30:60, 40:50] = True
     truth = Truth(masks.any(axis=(1, 2)), masks)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from adbench.metrics import ORDER, Regions, components, evaluate
+from adbench.metrics import METRICS, ORDER, Regions, components, evaluate, register
 from adbench.statistics.bootstrap import (
     curves_metrics,
     draw_replicates,
@@ -96,7 +96,7 @@ def test_an_interval_holds_the_metric_and_shrinks_with_more_images() -> None:
         scores, truth, regions = case(good, bad, 24)
         metrics = evaluate(scores, truth)
         draws = draw_replicates("parts", truth.anomalous)
-        found = intervals(replicates(scores, truth, regions, 0.3, draws, metrics))
+        found = intervals(replicates(scores, truth, regions, 0.3, draws, metrics), metrics)
         assert list(found) == list(ORDER)
         assert all(low <= metrics[name] <= high for name, (low, high) in found.items())  # type: ignore[operator]
         widths.append([high - low for low, high in found.values()])
@@ -107,9 +107,9 @@ def test_what_is_not_defined_has_no_interval() -> None:
     scores, truth, _ = case()
     unlabelled, draws = Truth(truth.anomalous, None), draw_replicates("parts", truth.anomalous, 20)
     found = replicates(scores, unlabelled, None, 0.3, draws, evaluate(scores, unlabelled))
-    assert list(intervals(found)) == list(ORDER[:3])
+    assert list(intervals(found, ORDER)) == list(ORDER[:3])
     nothing = Truth(np.zeros(20, bool), np.zeros((20, SIDE, SIDE), bool))
-    assert intervals(replicates(scores, nothing, None, 0.3, draws, evaluate(scores, nothing))) == {}
+    assert intervals(replicates(scores, nothing, None, 0.3, draws, evaluate(scores, nothing)), ORDER) == {}
 
 
 def test_a_replicate_without_a_defective_pixel_does_not_count() -> None:
@@ -120,7 +120,7 @@ def test_a_replicate_without_a_defective_pixel_does_not_count() -> None:
     draws = draw_replicates("parts", truth.anomalous, 200)
     found = replicates(scores, alone, components(masks), 0.3, draws, evaluate(scores, alone))
     np.testing.assert_array_equal(np.isnan(found[3:]).all(axis=0), draws.times[:, 4] == 0)
-    assert not np.isnan(found[:3]).any() and list(intervals(found)) == list(ORDER)
+    assert not np.isnan(found[:3]).any() and list(intervals(found, ORDER)) == list(ORDER)
 
 
 def test_maps_of_differing_sizes_are_taken() -> None:
@@ -162,7 +162,7 @@ def test_a_sweep_keeps_intervals_and_replicates(run: Run, parts: Path, tmp_path:
     assert first.details["resamples"] == second.details["resamples"]
     for result in (first, second):
         found = ResultStore(Path("out")).replicates(result.job.key)
-        assert found is not None and intervals(found) == result.details["intervals"]
+        assert found is not None and intervals(found, ORDER) == result.details["intervals"]
 
 
 def test_pictures_made_of_one_image_are_drawn_together() -> None:
@@ -170,3 +170,18 @@ def test_pictures_made_of_one_image_are_drawn_together() -> None:
     np.testing.assert_array_equal(times[:, [3, 4]], times[:, [1, 1]])
     np.testing.assert_array_equal(times[:, :3].sum(axis=1), np.full(50, 3))
     assert times.max() > 1
+
+
+def test_a_metric_from_outside_has_replicates_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METRICS, "_items", dict(METRICS.items()))
+    for name in ("image_auroc", "pixel_ap", "aupro"):
+        register(f"toy_{name}")(METRICS.get(name))
+    register("toy_count")(lambda case: len(case.scores.maps) / 40 if case.image else None)
+    scores, truth, regions = case()
+    metrics = evaluate(scores, truth)
+    found = replicates(scores, truth, regions, 0.3, draw_replicates("parts", truth.anomalous, 60), metrics)
+    rows = dict(zip(metrics, found, strict=True))
+    for name in ("image_auroc", "pixel_ap", "aupro"):
+        np.testing.assert_allclose(rows[f"toy_{name}"], rows[name], rtol=1e-6)
+    assert intervals(found, metrics)["toy_count"] == [0.5, 0.5]
+    assert list(intervals(found, metrics)) == list(metrics) and len(metrics) == 11

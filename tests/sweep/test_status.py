@@ -45,7 +45,7 @@ def test_jobs_are_counted_in_all_and_by_group(run: Run, results: ResultStore) ->
 def test_a_worker_and_its_job_are_shown(run: Run, results: ResultStore) -> None:
     with heartbeat(results.folder, group_name(job("nut", 0))) as at:
         assert state(run)["workers"][0]["layer"] is None
-        assert "extracts features" in run("sweep", "--status", "--out", "out").out
+        assert "extracting features" in run("sweep", "--status", "--out", "out").out
         at(job("nut", 2).key)
         found = state(run)
         assert (found["running"], found["waiting"]) == (1, 2)

@@ -18,7 +18,7 @@ from adbench.types import Category, Sample, Size, Truth
 
 @lru_cache(maxsize=64)
 def nearest(inputs: int, outputs: int) -> NDArray[np.intp]:
-    """Return for each output pixel the input pixel under its centre; positions add up in the same floats as Pillow's."""
+    """Return for each output pixel the input pixel under its center; positions add up in the same floats as Pillow's."""
     steps = np.full(outputs, inputs / outputs)
     steps[0] /= 2
     return np.minimum(np.cumsum(steps).astype(np.intp), inputs - 1)
@@ -53,7 +53,7 @@ class Labels:
 def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]]) -> Labels:
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
-    Masks are resized with nearest neighbour; regions (8-connected) that vanish so are counted and said.
+    Masks are resized with nearest neighbour; 8-connected regions that vanish are counted in the remarks.
     """
     anomalous = np.array([sample.anomalous for sample in samples], dtype=bool)
     if any(sample.masks is None for sample in samples):
@@ -85,7 +85,7 @@ def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
 class CategoryInputs:
     """A category with the facts about its files (digest, size), and what was read of its labels so far.
 
-    `sources`: of which original each test image was made, where several were made of one (`bootstrap.draw`).
+    `sources`: the index of the original that each test image was made from, where several share one (`draw_replicates`).
     """
 
     category: Category

@@ -19,7 +19,7 @@ from adbench.types import Result
 class Question:
     """The keys that name a row of the main table, the metrics to analyze, and a function that reads a result's replicates.
 
-    replicates: returns (metrics, R), in the order of `metric_order`, or None if the result has none.
+    replicates: returns (metrics, R), in the order of `adbench.metrics.in_order`, or None if the result has none.
     """
 
     rows: Sequence[str]

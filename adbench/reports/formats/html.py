@@ -14,11 +14,12 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any
 
+from adbench.metrics import in_order
 from adbench.pictures.kept_maps import KeptMap, read_kept
 from adbench.reports.formats import Figure, Report, Table, register
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import images
-from adbench.reports.tables import DASH, fraction, metric_order
+from adbench.reports.tables import DASH, fraction
 from adbench.sweep.results import ResultStore
 from adbench.types import Result
 
@@ -89,7 +90,7 @@ def _jobs_table(results: Sequence[Result]) -> Table:
     """Return one row per job with its metrics and costs; the first 5,000 if there are more, which the caption says."""
     jobs = keyed_jobs([(result.job, result) for result in results])
     labels = [key for key in KEYS if key in ALWAYS or varies(jobs, key)]
-    metrics = metric_order(name for result in results for name in result.metrics)
+    metrics = in_order(name for result in results for name in result.metrics)
     rows = [
         [*(str(job.values[key]) for key in labels), *_outcome(result, metrics)]
         for job, result in zip(jobs[:MOST_JOBS], results, strict=False)

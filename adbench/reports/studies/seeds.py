@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from adbench.metrics import in_order
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
 from adbench.reports.plotting import INK, RowBlock, looks, remark, row_panels
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, FEWEST_SEEDS, SeedScatter, by_layer, seed_scatter
-from adbench.reports.tables import DASH, metric_order
+from adbench.reports.tables import DASH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 
 
 def _means(jobs: Sequence[KeyedJob]) -> Table:
-    names = metric_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
+    names = in_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
     rows = [
         [_count_seeds(row), *(seed_scatter(row, name).text for name in names)]
         for row in grouped(jobs, choose_rows(jobs)).values()
