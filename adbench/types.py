@@ -105,7 +105,7 @@ class Job:
     image_size: int
     eval_size: Size
     detector: str
-    params: dict[str, Any]  # every parameter, defaults included
+    params: dict[str, Any]  # every parameter; one that was added later only where it is not at its default
     revision: int  # of the detector's method
     seed: int
     dtype: str = "float16"  # of the cached features
