@@ -35,8 +35,10 @@ def in_subprocess(function: Callable[[], T]) -> T:
         outcome = receiver.recv()
     except EOFError:
         return function()
-    finally:
+    except BaseException:  # an interrupt
         process.terminate()
+        raise
+    finally:
         process.join()
     if isinstance(outcome, AdbenchError):
         raise outcome
@@ -45,6 +47,7 @@ def in_subprocess(function: Callable[[], T]) -> T:
 
 def _send_result(pipe: Connection, function: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that semaphores of libraries are released, without a warning
     try:
         pipe.send(function())
     except AdbenchError as error:
