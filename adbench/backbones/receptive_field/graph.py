@@ -28,7 +28,6 @@ class AnalyticField:
     see `analytic`.
     """
 
-    layer: str
     height: int
     width: int
     stride: int
@@ -41,8 +40,8 @@ class AnalyticField:
         return max(self.height, self.width)
 
 
-def analytic(module: GraphModule, layers: Sequence[str] | None = None) -> dict[str, AnalyticField]:
-    """Return the exact receptive fields of `layers` (None: all), keys of the dict that the traced `module` returns.
+def analytic(module: GraphModule, layers: Sequence[str]) -> dict[str, AnalyticField]:
+    """Return the exact receptive fields of `layers`, keys of the dict that the traced `module` returns.
 
     Intervals of input pixels are propagated along every path from the image through convolutions, pooling (kernel,
     stride, dilation, padding) and the union of joined paths: Araujo, Norris and Sim, "Computing receptive fields of
@@ -61,21 +60,18 @@ def analytic(module: GraphModule, layers: Sequence[str] | None = None) -> dict[s
     shapes = _shapes(module)
     values: dict[Node, Value] = {}
     fields = {}
-    for layer in outputs if layers is None else layers:
+    for layer in layers:
         if layer not in outputs:
             raise unknown("layer", layer, outputs, "layers BACKBONE")
         for node in _ancestors(outputs[layer], values):
             values[node] = _value(module, node, values, shapes, layer)
-        fields[layer] = _field(layer, values[outputs[layer]])
+        value = values[outputs[layer]]
+        if not isinstance(value, Extent):
+            raise UsageError(f"layer '{layer}' is no feature map ({value.value}); choose one in front of it")
+        y, x = value.y, value.x
+        height, width = y.end - y.start + 1, x.end - x.start + 1
+        fields[layer] = AnalyticField(height, width, max(y.jump, x.jump), (x.start + x.end) / 2, value.global_path)
     return fields
-
-
-def _field(layer: str, value: Value) -> AnalyticField:
-    if not isinstance(value, Extent):
-        raise UsageError(f"layer '{layer}' is no feature map ({value.value}); choose one in front of it")
-    y, x = value.y, value.x
-    height, width = y.end - y.start + 1, x.end - x.start + 1
-    return AnalyticField(layer, height, width, max(y.jump, x.jump), (x.start + x.end) / 2, value.global_path)
 
 
 def _ancestors(node: Node, known: dict[Node, Value]) -> list[Node]:
@@ -108,9 +104,8 @@ def _shapes(module: GraphModule) -> dict[Node, Any]:
 def _shape(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
-    if isinstance(value, list | tuple) and value and all(isinstance(item, torch.Tensor) for item in value):
-        return [tuple(item.shape) for item in value]
-    return None
+    several = isinstance(value, list | tuple) and value and all(isinstance(item, torch.Tensor) for item in value)
+    return [tuple(item.shape) for item in value] if several else None
 
 
 def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: dict[Node, Any], layer: str) -> Value:

@@ -50,10 +50,6 @@ class Extent:
         """Return the extent behind one window each for y and x: (kernel, stride, dilation, padding before)."""
         return replace(self, y=self.y.window(*per_axis[0]), x=self.x.window(*per_axis[1]))
 
-    def mixed_with_whole(self) -> Extent:
-        """Return the extent after a WHOLE value was mixed in."""
-        return replace(self, global_path=True)
-
 
 Value = Extent | Placeless
 
@@ -148,7 +144,7 @@ def pointwise(call: Call) -> Value:
 @_rule("SqueezeExcitation GroupNorm InstanceNorm2d group_norm instance_norm")
 def scaled_by_statistics(call: Call) -> Value:
     """A pointwise operation whose scale is computed from the whole image."""
-    return call.extent.mixed_with_whole()
+    return replace(call.extent, global_path=True)
 
 
 @_rule("Conv2d conv2d MaxPool2d max_pool2d AvgPool2d avg_pool2d")
@@ -201,7 +197,7 @@ def layer_norm(call: Call) -> Value:
     """Over channels only, it is pointwise."""
     given = call.get("normalized_shape", 0)
     inside = -(1 if isinstance(given, int) else len(given))
-    return call.extent.mixed_with_whole() if max(call.extent.dims) >= inside else call.extent
+    return replace(call.extent, global_path=call.extent.global_path or max(call.extent.dims) >= inside)
 
 
 @_rule("cat concat split chunk softmax log_softmax normalize Softmax glu")
