@@ -95,7 +95,6 @@ def test_analytic_fields_of_table_2(name: str) -> None:
     assert {layer: field.size for layer, field in fields.items()} == TABLE_2[name]
     assert [field.stride for field in fields.values()] == [4, 8, 16, 32]
     assert [field.offset for field in fields.values()] == ([0, 2, 6, 14] if name == "densenet201" else [0, 0, 0, 0])
-    assert all(field.global_path == (name == "efficientnet_b5") for field in fields.values())
 
 
 def test_analytic_fields_of_a_network_with_same_padding() -> None:
@@ -144,7 +143,7 @@ def test_functions_and_methods_follow_the_gradient() -> None:
     torch.manual_seed(0)
     module = traced(Functions(), "transpose_1")
     field = exact(module, "transpose_1")
-    assert (field.height, field.width, field.stride, field.global_path) == (7, 15, 4, True)
+    assert (field.height, field.width, field.stride) == (7, 15, 4)
     box, cell = support(module, "transpose_1", 48)
     assert (box[3] - box[1], box[2] - box[0]) == (7, 15)
     assert (box[0] + box[2] - 1) / 2 == 4 * cell + field.offset

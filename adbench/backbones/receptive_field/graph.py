@@ -24,15 +24,13 @@ class AnalyticField:
     """The exact receptive field of a layer, in input pixels.
 
     Cell (i, j) of the map can depend on the pixels of a box `height` x `width`, centered at (stride * i + offset,
-    stride * j + offset). global_path: a path that loses position (squeeze-excitation, group normalization) was ignored,
-    see `analytic`.
+    stride * j + offset).
     """
 
     height: int
     width: int
     stride: int
     offset: float  # of the horizontal axis; the vertical one differs only after kernels that are not square
-    global_path: bool = False
 
     @property
     def size(self) -> int:
@@ -49,7 +47,7 @@ def analytic(module: GraphModule, layers: Sequence[str]) -> dict[str, AnalyticFi
     of the weights. Deviations and conventions:
 
     - A path that loses position (squeeze-excitation, any global pooling, statistics of group or instance normalization)
-      reaches the whole image. It is ignored where it only scales or shifts a map, and `global_path` is set.
+      reaches the whole image. It is ignored where it only scales or shifts a map.
     - "Same" padding (timm's `tf_*`) depends on the input size; the offset is valid for multiples of the stride.
 
     Raises UsageError for an operation without a rule (upsampling, attention, adaptive pooling to a grid, ...), for a layer
@@ -70,7 +68,7 @@ def analytic(module: GraphModule, layers: Sequence[str]) -> dict[str, AnalyticFi
             raise UsageError(f"layer '{layer}' is no feature map ({value.value}); choose one in front of it")
         y, x = value.y, value.x
         height, width = y.end - y.start + 1, x.end - x.start + 1
-        fields[layer] = AnalyticField(height, width, max(y.jump, x.jump), (x.start + x.end) / 2, value.global_path)
+        fields[layer] = AnalyticField(height, width, max(y.jump, x.jump), (x.start + x.end) / 2)
     return fields
 
 

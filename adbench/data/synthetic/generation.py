@@ -173,7 +173,9 @@ class Maker:
         rng = np.random.default_rng([self.seed, index])
         turn = self.recipe.kinds[index % len(self.recipe.kinds)]
         others = [str(kind) for kind in rng.permutation(self.recipe.kinds) if kind != turn]
-        sources = self._sources(index)
+        count = len(self.parts.samples)
+        order = np.random.default_rng([self.seed, index // count, 1]).permutation(count)
+        sources = np.roll(order, -(index % count))[:_IMAGES].tolist()  # each image is the first choice once per round
         for kind, number in product((turn, *others), sources):
             source, part = self.parts.samples[number], self.parts.part(number)
             drawn = self._draw(KINDS.get(kind), part, self._wanted(part, source, rng), rng)
@@ -181,13 +183,6 @@ class Maker:
                 return SyntheticImage(*drawn, kind, source, self.seed, index)
         first = self.parts.samples[sources[0]].path
         raise DataError(f"no {' or '.join(self.recipe.kinds)} can be seen on {first} or others; choose other kinds or contrasts")
-
-    def _sources(self, index: int) -> list[int]:
-        """Return the images to paint on, in order of preference; each is the first choice once per round."""
-        count = len(self.parts.samples)
-        turn, place = divmod(index, count)
-        order = np.random.default_rng([self.seed, turn, 1]).permutation(count)
-        return [int(number) for number in np.roll(order, -place)[:_IMAGES]]
 
     def _wanted(self, part: Part, source: Sample, rng: Rng) -> float:
         largest = _LARGEST * float(np.sqrt(part.foreground.sum()))
