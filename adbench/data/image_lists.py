@@ -57,7 +57,7 @@ def find_images(sources: Sequence[Path], skip: Path | None = None) -> list[NewIm
     """
     found: dict[Path, NewImage] = {}
     for source in sources:
-        if not source.exists():
+        if not (source.is_file() or source.is_dir()):
             raise DataError(f"no image {source}: no such file or folder; name images or folders of images")
         inside = [source] if source.is_file() else list(images_below(source, {skip.resolve()} if skip else set()))
         if not inside:

@@ -279,8 +279,8 @@ def field_of(box: tuple[int, int, int, int]) -> EstimatedField:
 
 def test_figure_has_a_panel_and_a_box_for_every_layer(tmp_path: Path) -> None:
     backend = matplotlib.rcParams._get_backend_or_none()
-    figure([(field_of((28, 28, 36, 36)), None), (field_of((8, 8, 56, 56)), None)], tmp_path / "f.png", title="both")
-    figure([(field_of((28, 28, 36, 36)), None)], tmp_path / "f.svg")
+    figure([(field_of((28, 28, 36, 36)), None), (field_of((8, 8, 56, 56)), None)], tmp_path / "f.png", "both")
+    figure([(field_of((28, 28, 36, 36)), None)], tmp_path / "f.svg", "one")
     assert matplotlib.rcParams._get_backend_or_none() == backend
     pixels = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
     red = (pixels[..., 0] - pixels[..., 1]) > 100
@@ -291,6 +291,6 @@ def test_figure_has_a_panel_and_a_box_for_every_layer(tmp_path: Path) -> None:
 
 def test_figures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs a layer and one of the suffixes \.png, \.svg, \.pdf"):
-        figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "f.bmp")
+        figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "f.bmp", "")
     with pytest.raises(DataError, match=r"cannot be written \(No such file or directory\); choose another path"):
-        figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "none" / "f.png")
+        figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "none" / "f.png", "")

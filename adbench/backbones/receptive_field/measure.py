@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,7 @@ from torch.fx import GraphModule
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from adbench.backbones.layers import Description, parse_layers
+from adbench.backbones.layers import Description, Layer, parse_layers
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
 from adbench.core.errors import DataError, UsageError
@@ -157,37 +158,35 @@ def receptive_fields(
     Each layer is cut and measured alone, to save memory. Raises UsageError for an unknown layer.
     """
     names = [name for text in layers for name in parse_layers(text, description)] or list(description.stages)
-    exact: dict[str, AnalyticField | None] = {}
-    found: dict[str, EstimatedField] = {}
+    fields: list[tuple[EstimatedField, AnalyticField | None]] = []
     for done, name in enumerate(names):
         on_step(done, len(names), f"receptive field of {name}")
         module = network.cut([name])
-        exact[name] = None
+        exact = None
         with suppress(UsageError):  # an operation without a rule
-            exact[name] = analytic(cast("GraphModule", module), [name])[name]
-        found[name] = estimated(module, name, measure)
+            exact = analytic(cast("GraphModule", module), [name])[name]
+        fields.append((estimated(module, name, measure), exact))
     if drawn:
-        figure([(found[name], exact[name]) for name in names], drawn, f"{description.backbone}, {network.weights.label} weights")
+        figure(fields, drawn, f"{description.backbone}, {network.weights.label} weights")
     facts = {"backbone": description.backbone, "weights": network.weights.label}
-    rows = [_record(description, exact[name], found[name], sizes) for name in names]
+    rows = [_record(description.layer(found.layer), found, exact, sizes) for found, exact in fields]
     return facts | {"input_size": measure.input_size, "threshold": measure.threshold, "layers": rows}
 
 
-def _record(description: Description, exact: AnalyticField | None, found: EstimatedField, sizes: Sequence[int]) -> dict[str, Any]:
-    layer, pixels = description.layer(found.layer), exact.size if exact else found.px
+def _record(layer: Layer, found: EstimatedField, exact: AnalyticField | None, sizes: Sequence[int]) -> dict[str, Any]:
     return {
-        "layer": found.layer,
+        "layer": layer.name,
         "channels": layer.channels,
         "stride": layer.stride,
         "analytic_px": exact.size if exact else None,
         "estimated_px": found.px,
         "bbox": list(found.bbox),
         "saturated": found.saturated,
-        "rrf": {str(size): pixels / size for size in sizes},
+        "rrf": {str(size): (exact.size if exact else found.px) / size for size in sizes},
     }
 
 
-def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: Path, title: str = "") -> None:
+def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: Path, title: str) -> None:
     """Draw the fields from left to right at one scale and write a PNG, SVG or PDF, according to the suffix of `path`.
 
     Each panel is the whole input image. Black is the panel's largest gradient norm, white is 10^-4 of it or less, and the
@@ -201,12 +200,11 @@ def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: 
 
     if not fields or path.suffix.lower() not in _FIGURES:
         raise UsageError(f"figure '{path}': needs a layer and one of the suffixes {', '.join(_FIGURES)}")
-    sheet = Figure(figsize=(3.1 * len(fields), 3.7 if title else 3.4), layout="constrained")
+    sheet = Figure(figsize=(3.1 * len(fields), 3.7), layout="constrained")
     FigureCanvasAgg(sheet)
     for axes, (found, exact) in zip(sheet.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
         _panel(axes, found, exact)
-    if title:
-        sheet.suptitle(title)
+    sheet.suptitle(title)
     try:
         sheet.savefig(path, dpi=150)
     except OSError as error:
@@ -214,24 +212,21 @@ def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: 
 
 
 def _panel(axes: Axes, found: EstimatedField, exact: AnalyticField | None) -> None:
+    from matplotlib.patches import Rectangle
+
     height, width = found.gradient.shape
     extent = (0, width, height, 0)
     shares = found.gradient / max(float(found.gradient.max()), _TINY)
     darkness = 1 + np.log10(np.maximum(shares, 10.0**-_DECADES)) / _DECADES
     axes.imshow(darkness, cmap="gray_r", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
-    if exact is not None:
+    box = partial(Rectangle, fill=False, edgecolor="#d62728", linewidth=1.2)
+    if exact:
         x, y = (size // exact.stride // 2 * exact.stride + exact.offset + 0.5 for size in (width, height))  # the central cell's
-        _rectangle(axes, x - exact.width / 2, y - exact.height / 2, exact.width, exact.height, "--")
+        axes.add_patch(box((x - exact.width / 2, y - exact.height / 2), exact.width, exact.height, linestyle="--"))
     x0, y0, x1, y1 = found.bbox
-    _rectangle(axes, x0, y0, x1 - x0, y1 - y0, "-")
+    axes.add_patch(box((x0, y0), x1 - x0, y1 - y0, linestyle="-"))
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=(0, width), yticks=(0, height))
-    known = f", analytic {exact.size} px" if exact is not None else ""
+    known = f", analytic {exact.size} px" if exact else ""
     estimate = f"{'≥ ' if found.saturated else ''}{found.px} px"
     axes.tick_params(labelsize=7)
     axes.set_title(f"{found.layer}\nRF {estimate}{known}", fontsize=9)
-
-
-def _rectangle(axes: Axes, x: float, y: float, width: float, height: float, style: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="#d62728", linewidth=1.2, linestyle=style))
