@@ -121,7 +121,11 @@ def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: d
             return value
         if node.op == "call_module":
             return _apply(module.get_submodule(str(node.target)), value, shapes[inputs[0]], shapes[node])
-        return _call(node, name, value, shapes)
+        if name not in RULES or name[0].isupper():
+            raise UnknownOperationError
+        args, kwargs = map_arg((node.args[1:], dict(node.kwargs)), lambda n: cast("Any", shapes[n]))
+        out = shapes[node][0] if isinstance(shapes[node], list) else shapes[node]
+        return RULES[name](Call(name, value, None, args, kwargs, shapes[inputs[0]] or (), out))
     except (UnknownOperationError, ValueError) as error:
         why = f": {error}" if str(error) else ""
         raise UsageError(
@@ -133,16 +137,6 @@ def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: d
 def _function(node: Node) -> str:
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
     return name if name == "_assert" else name.rstrip("_")
-
-
-def _call(node: Node, name: str, extent: Extent, shapes: dict[Node, Any]) -> Value:
-    """Apply the rule of a function or a method."""
-    if name not in RULES or name[0].isupper():
-        raise UnknownOperationError
-    shown = map_arg((node.args[1:], dict(node.kwargs)), lambda n: cast("Any", shapes[n]))
-    first = shapes[node.all_input_nodes[0]] or ()
-    out = shapes[node][0] if isinstance(shapes[node], list) else shapes[node]
-    return RULES[name](Call(name, extent, None, shown[0], shown[1], first, out))
 
 
 def _apply(module: nn.Module, value: Value, shape: tuple[int, ...], out: tuple[int, ...]) -> Value:

@@ -51,7 +51,9 @@ class Demo(MVTec):
         target = cache / f"demo-v{VERSION}"
         if not _complete(target):
             with whole_folder(target, unless=lambda: _complete(target)) as folder:
-                _remove_stale(target, folder)
+                for other in cache.glob(f".{target.name}.*"):  # left by killed processes; young ones may be in use
+                    if other != folder and time.time() - other.stat().st_mtime > _STALE_S:
+                        shutil.rmtree(other, ignore_errors=True)
                 write(folder, on_step)
         return target
 
@@ -97,10 +99,3 @@ def draw(category: str, split: str, kind: str, number: int) -> tuple[NDArray[np.
 def _complete(folder: Path) -> bool:
     count = {"train": TRAIN, "test": GOOD + 4 * EACH, "ground_truth": 4 * EACH}
     return all(sum(1 for _ in (folder / c).glob(f"{s}/*/*.png")) == n for c in CATEGORIES for s, n in count.items())
-
-
-def _remove_stale(target: Path, own: Path) -> None:
-    """Remove temporary folders that killed processes have left; young ones may be in use by another process."""
-    for folder in target.parent.glob(f".{target.name}.*"):
-        if folder != own and time.time() - folder.stat().st_mtime > _STALE_S:
-            shutil.rmtree(folder, ignore_errors=True)
