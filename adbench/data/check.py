@@ -88,7 +88,7 @@ def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
         yield f"no mask for image {sample.path}; add it to the ground truth or remove the image"
     for mask in sample.masks or ():
         image_facts, mask_facts = facts.get(sample.path), facts.get(mask)
-        if image_facts and mask_facts and image_facts[1:] != mask_facts[1:]:
+        if image_facts and mask_facts and image_facts[1:] != mask_facts[1:]:  # height, width
             yield (f"mask {mask} has {mask_facts.width} x {mask_facts.height} pixels, its image {sample.path} has "
                    f"{image_facts.width} x {image_facts.height}; make them the same")  # fmt: skip
 
