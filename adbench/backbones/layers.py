@@ -76,7 +76,10 @@ def describe(backbone: str, memo: Path | None = None) -> Description:
 
 def _trace(family: Family, name: str) -> Description:
     try:
-        layers = tuple(_feature_maps(family, name))
+        try:
+            layers = _feature_maps(family, name, "meta")  # computes shapes only
+        except (NotImplementedError, RuntimeError):  # the network cannot be built there
+            layers = _feature_maps(family, name, "cpu")
     except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
         raise UsageError(
             f"backbone '{name}' cannot be traced ({str(error).splitlines()[0]}); choose a convolutional one"
@@ -86,15 +89,8 @@ def _trace(family: Family, name: str) -> Description:
     return Description(name, layers, family.stage_layers.get(bare(name)) or tuple(stage_ends(layers)))
 
 
-def _feature_maps(family: Family, name: str) -> list[Layer]:
-    """Run the graph once on the meta device, which computes shapes only; on the CPU for networks that cannot be built there."""
-    try:
-        return _run(family, name, "meta")
-    except (NotImplementedError, RuntimeError):
-        return _run(family, name, "cpu")
-
-
-def _run(family: Family, name: str, device: str) -> list[Layer]:
+def _feature_maps(family: Family, name: str, device: str) -> tuple[Layer, ...]:
+    """Run the graph once and return its feature maps."""
     import torch
 
     with torch.device(device), torch.no_grad():
@@ -105,7 +101,7 @@ def _run(family: Family, name: str, device: str) -> list[Layer]:
     maps = {n: o.shape for n, o in outputs.items() if isinstance(o, torch.Tensor) and o.dim() == 4}
     maps = {n: shape for n, shape in maps.items() if 1 < shape[2] == shape[3]}
     fields = _fields(cut, list(maps))
-    return [Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2])), fields.get(n)) for n, s in maps.items()]
+    return tuple(Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2])), fields.get(n)) for n, s in maps.items())
 
 
 def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:

@@ -75,9 +75,10 @@ def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep
 
 
 def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
-    own = _own_file(label)
-    if own:
-        return label, own
+    if "/" in label or "\\" in label or Path(label).suffix in (".pth", ".pt", ".safetensors", ".tar", ".bin"):
+        if not Path(label).is_file():
+            raise WeightsError(f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'")
+        return label, WeightsFile(Path(label))
     made = named(label)
     if made is None:
         if fitting(name):
@@ -98,14 +99,6 @@ def published_file(made: Pretraining) -> WeightsFile:
     return WeightsFile(path, made.url, made.mean, made.std, digits, made.remedy)
 
 
-def _own_file(label: str) -> WeightsFile | None:
-    if not ("/" in label or "\\" in label or Path(label).suffix in (".pth", ".pt", ".safetensors", ".tar", ".bin")):
-        return None
-    if not Path(label).is_file():
-        raise WeightsError(f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'")
-    return WeightsFile(Path(label))
-
-
 def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnStep) -> None:
     remedy = file.remedy or (f"get it from {file.url} and put it there" if file.url else "put it there")
     missing = f"weights '{label}' of {name}: {file.path} is not there"
@@ -116,18 +109,13 @@ def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnS
             _download(file.url, temporary, on_step)
             if not sha256(temporary).startswith(file.sha256_prefix):
                 raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")
-            _check_download(name, label, file, temporary, f"{missing} and its download is not it; {remedy}")
+            try:
+                if label in PRETRAININGS.items():  # most publishers state no SHA-256
+                    load(name, Weights(label, "", file.mean, file.std, temporary))
+            except WeightsError as error:
+                raise WeightsError(f"{missing} and its download is not it; {remedy}") from error
     except _UnreachableError as error:
         raise WeightsError(f"{missing} and cannot be downloaded ({error}); {remedy}") from error
-
-
-def _check_download(name: str, label: str, file: WeightsFile, temporary: Path, problem: str) -> None:
-    """Load the download of a pretraining, since most publishers state no SHA-256."""
-    try:
-        if label in PRETRAININGS.items():
-            load(name, Weights(label, "", file.mean, file.std, temporary))
-    except WeightsError as error:
-        raise WeightsError(problem) from error
 
 
 class _UnreachableError(Exception):
@@ -187,8 +175,12 @@ def _fitting_state(family: Family, name: str, label: str, path: Path, module: nn
         remedy = f"this is not the published '{made.name}', see {made.source}"
     else:
         given = family.convert(bare(name), given)
-    given = {key: value for key, value in given.items() if not key.endswith("num_batches_tracked")}
-    _check_fit(name, path, wanted, given, remedy)
+    wanted, given = ({k: v for k, v in s.items() if not k.endswith("num_batches_tracked")} for s in (wanted, given))
+    shapes = [key for key in sorted(wanted.keys() & given) if given[key].shape != wanted[key].shape]
+    problems = {"missing": sorted(wanted.keys() - given), "unexpected": sorted(given.keys() - wanted), "of another shape": shapes}
+    texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems.items() if k]
+    if texts:
+        raise WeightsError(f"weights {path} do not fit {name}: keys {'; '.join(texts)}; {remedy}")
     return given
 
 
@@ -216,15 +208,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"weights {path}: holds no state dict of tensors; save 'model.state_dict()'")
     return content
-
-
-def _check_fit(name: str, path: Path, wanted: dict[str, Tensor], given: dict[str, Tensor], remedy: str) -> None:
-    keys = {key for key in wanted if not key.endswith("num_batches_tracked")}
-    shapes = [k for k in sorted(keys & set(given)) if given[k].shape != wanted[k].shape]
-    problems = [("missing", sorted(keys - set(given))), ("unexpected", sorted(set(given) - keys)), ("of another shape", shapes)]
-    texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems if k]
-    if texts:
-        raise WeightsError(f"weights {path} do not fit {name}: keys {'; '.join(texts)}; {remedy}")
 
 
 def inventory() -> list[dict[str, Any]]:

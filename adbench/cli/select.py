@@ -59,8 +59,7 @@ class DefectOptions:
 
     def validation(self, on_step: OnStep) -> ValidationRecipe:
         """Return how to make the validation data; reading the masks of --like is reported to `on_step`."""
-        from adbench.data.synthetic.generation import Recipe
-        from adbench.data.synthetic.sizes import DEFAULT_SIZES, sizes_of_masks
+        from adbench.data.synthetic.generation import DEFAULT_SIZES, Recipe, sizes_of_masks
         from adbench.selection.validation import ValidationRecipe
 
         sizes = sizes_of_masks(self.like, on_step=on_step) if self.like else DEFAULT_SIZES

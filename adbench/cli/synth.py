@@ -30,8 +30,7 @@ class RecipeOptions:
 
     def recipe(self, on_step: OnStep) -> Recipe:
         """Return the recipe; reading the masks of --like is reported to `on_step`."""
-        from adbench.data.synthetic.generation import Recipe
-        from adbench.data.synthetic.sizes import Sizes, sizes_of_masks
+        from adbench.data.synthetic.generation import Recipe, Sizes, sizes_of_masks
 
         if self.like and self.sizes:
             raise UsageError("--like and --sizes exclude each other; leave one out")

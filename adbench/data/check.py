@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,6 @@ class FileFacts(NamedTuple):
     height: int
     width: int
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return (self.height, self.width)
-
 
 Facts = dict[Path, FileFacts]
 Keep = Callable[[Path, NDArray[np.uint8]], None]
@@ -48,13 +43,29 @@ def check_files(
     keep: called with each image that is decoded, (H, W, 3), in one of several threads.
     Raises one DataError with the number of problems and the first ten.
     """
-    files = dict(_files(categories))
+    samples = [sample for category in categories for sample in (*category.train, *category.test)]
+    files = {path: "mask" if path != s.path else "image" for s in samples for path in (s.path, *(s.masks or ()))}
     memo = Memo(memo_file, "size, modification time, SHA-256, height, width")
-    facts, problems = _examine(files, partial(_facts, memo=memo, keep=keep), on_step)
+    facts: Facts = {}
+    problems = []
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        found = pool.map(partial(_facts, memo=memo, keep=keep), files, files.values())
+        for done, (path, result) in enumerate(zip(files, found, strict=True), 1):
+            on_step(done, len(files), "checking files")
+            if isinstance(result, FileFacts):
+                facts[path] = result
+            else:
+                problems.append(result)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the other files
     memo.write()
     problems += [text for category in categories for sample in category.test for text in _mask_problems(sample, facts)]
+    if len(problems) > 1:
+        more = f" | and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise DataError(f"{len(problems)} problems in the data: {' | '.join(problems[:_SHOWN])}{more}")
     if problems:
-        raise _refused(problems)
+        raise DataError(problems[0])
     return facts
 
 
@@ -72,45 +83,14 @@ def category_fingerprint(category: Category, facts: Mapping[Path, FileFacts]) ->
     return digest([split_fingerprint(category.train, facts), split_fingerprint(category.test, facts), truth])
 
 
-def _files(categories: Sequence[Category]) -> Iterator[tuple[Path, str]]:
-    """Yield every file with its kind, "image" or "mask"."""
-    for category in categories:
-        for sample in (*category.train, *category.test):
-            yield sample.path, "image"
-            yield from ((mask, "mask") for mask in sample.masks or ())
-
-
-def _examine(files: Mapping[Path, str], look: Callable[[Path, str], FileFacts | str], on_step: OnStep) -> tuple[Facts, list[str]]:
-    facts: Facts = {}
-    problems = []
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        for done, (path, found) in enumerate(zip(files, pool.map(look, files, files.values()), strict=True)):
-            on_step(done + 1, len(files), "checking files")
-            if isinstance(found, FileFacts):
-                facts[path] = found
-            else:
-                problems.append(found)
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the other files
-    return facts, problems
-
-
 def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
     if sample.anomalous and sample.masks == ():
         yield f"no mask for image {sample.path}; add it to the ground truth or remove the image"
     for mask in sample.masks or ():
         image_facts, mask_facts = facts.get(sample.path), facts.get(mask)
-        if image_facts and mask_facts and image_facts.size != mask_facts.size:
+        if image_facts and mask_facts and image_facts[1:] != mask_facts[1:]:  # height, width
             yield (f"mask {mask} has {mask_facts.width} x {mask_facts.height} pixels, its image {sample.path} has "
                    f"{image_facts.width} x {image_facts.height}; make them the same")  # fmt: skip
-
-
-def _refused(problems: Sequence[str]) -> DataError:
-    if len(problems) == 1:
-        return DataError(problems[0])
-    more = f" | and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    return DataError(f"{len(problems)} problems in the data: {' | '.join(problems[:_SHOWN])}{more}")
 
 
 def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep) -> FileFacts | str:
@@ -125,21 +105,14 @@ def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep) -> FileFacts | str:
         known = memo.get(key)
         if known and known[:2] == stamp:
             return FileFacts(*known[2:])
-        facts = _decode(path, kind, keep)
+        data = path.read_bytes()  # once, for the digest and the decoder
+        pixels: NDArray[Any] = read_mask(path, data) if kind == "mask" else read_image(path, data)
     except OSError as error:
         return str(unreadable(path, kind, error.strerror or str(error)))
     except DataError as error:
         return str(error)
+    if kind == "image":
+        keep(path, pixels)
+    facts = FileFacts(hashlib.sha256(data).hexdigest(), *pixels.shape[:2])
     memo.put(key, [*stamp, *facts])
     return facts
-
-
-def _decode(path: Path, kind: str, keep: Keep) -> FileFacts:
-    data = path.read_bytes()  # once, for the digest and the decoder
-    if kind == "mask":
-        height, width = read_mask(path, data).shape
-    else:
-        image = read_image(path, data)
-        height, width = image.shape[:2]
-        keep(path, image)
-    return FileFacts(hashlib.sha256(data).hexdigest(), height, width)

@@ -30,7 +30,8 @@ def open_training(data: str, cache: Path, names: Sequence[str] = (), on_step: On
 
 
 def _open(data: str, cache: Path, names: Sequence[str], on_step: OnStep) -> tuple[Dataset, Path, list[str]]:
-    dataset, root = _generated(data, cache, on_step) or _existing(data)
+    kind = DATASETS.items().get(data)
+    dataset, root = (kind(data), kind(data).generate(cache, on_step)) if kind and kind.generated else _existing(data)
     known = dataset.categories(root)
     return dataset, root, list(dict.fromkeys(_category(name, known, data) for name in names)) or known
 
@@ -42,13 +43,6 @@ def _category(name: str, known: Sequence[str], data: str) -> str:
         if "did you mean" in str(error):
             raise
         raise UsageError(f"unknown category '{name}' in {data}; choose from: {', '.join(known)}") from error
-
-
-def _generated(data: str, cache: Path, on_step: OnStep) -> tuple[Dataset, Path] | None:
-    kind = DATASETS.items().get(data)
-    if kind is None or not kind.generated:
-        return None
-    return kind(data), kind(data).generate(cache, on_step)
 
 
 def _existing(data: str) -> tuple[Dataset, Path]:

@@ -55,20 +55,16 @@ def find_images(sources: Sequence[Path], skip: Path | None = None) -> list[NewIm
     Folders are walked in the order of their names; hidden files, hidden folders and the folder `skip` are skipped.
     Raises DataError for a source that does not exist and for a folder without images.
     """
-    images = {image.path.absolute(): image for source in sources for image in _images_of(source, skip)}
-    return list(images.values())
-
-
-def _images_of(source: Path, skip: Path | None) -> list[NewImage]:
-    if source.is_file():
-        return [NewImage(source, PurePath(source.name))]
-    if not source.is_dir():
-        raise DataError(f"no image {source}: no such file or folder; name images or folders of images")
-    seen = {skip.resolve()} if skip else set()
-    found = [NewImage(path, path.relative_to(source)) for path in images_below(source, seen)]
-    if not found:
-        raise DataError(f"no image in {source}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp")
-    return found
+    found: dict[Path, NewImage] = {}
+    for source in sources:
+        if not (source.is_file() or source.is_dir()):
+            raise DataError(f"no image {source}: no such file or folder; name images or folders of images")
+        inside = [source] if source.is_file() else list(images_below(source, {skip.resolve()} if skip else set()))
+        if not inside:
+            raise DataError(f"no image in {source}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp")
+        root = source.parent if source.is_file() else source
+        found |= {path.absolute(): NewImage(path, path.relative_to(root)) for path in inside}
+    return list(found.values())
 
 
 def picture_names(images: Sequence[NewImage]) -> list[PurePath]:

@@ -22,7 +22,7 @@ from adbench.core.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
-_MOST_PIXELS = 1 << 27  # 134 million: a file that claims more may be a decompression bomb
+MOST_PIXELS = 1 << 27  # 134 million: a file that claims more may be a decompression bomb
 SMALLEST = 1 << 17  # pixels: smaller PNG files are left to Pillow, since loading the compiled code takes longer
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 6: 4}  # gray, RGB, RGBA, by color type
@@ -40,7 +40,7 @@ def read_image(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     """
     with _named(path, "image"):
         data = path.read_bytes() if data is None else data
-        plain = plain_png(data, _MOST_PIXELS)
+        plain = plain_png(data)
         return _rgb(_decoded(path, data)) if plain is None else plain
 
 
@@ -66,8 +66,8 @@ def _decoded(path: Path, data: bytes | None) -> Image.Image:
         raise ValueError("the file is empty")
     with _quiet, Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
-        if width * height > _MOST_PIXELS:
-            raise ValueError(f"{width} x {height} pixels are more than {_MOST_PIXELS >> 20} million")
+        if width * height > MOST_PIXELS:
+            raise ValueError(f"{width} x {height} pixels are more than {MOST_PIXELS >> 20} million")
         if min(width, height) < 2:
             raise ValueError(f"{width} x {height} pixels are no picture")
         image.load()
@@ -76,25 +76,21 @@ def _decoded(path: Path, data: bytes | None) -> Image.Image:
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):
-        return _gray(_scaled(np.asarray(image), 65535, 257))
+        return _gray(np.asarray(image), 65535, 257)
     if image.mode == "F":
         values = np.asarray(image)
-        return _gray(_scaled(values, 255, 1 / 255 if values.max() <= 1 else 1))
+        return _gray(values, 255, 1 / 255 if values.max() <= 1 else 1)
     with _quiet:
         if "transparency" in image.info and image.mode == "P":
             image = image.convert("RGBA")  # or Pillow would blend the transparent color
         return np.array(image.convert("RGB"))  # a copy: writable
 
 
-def _scaled(values: NDArray[Any], highest: int, divisor: float) -> NDArray[np.uint8]:
+def _gray(values: NDArray[Any], highest: int, divisor: float) -> NDArray[np.uint8]:
     values = values.astype(np.float64)
     if not (values.min() >= 0 and values.max() <= highest):  # so that NaN fails too
         raise ValueError(f"values from {values.min():g} to {values.max():g} do not fit 0 to {highest}")
-    return np.asarray(np.floor(values / divisor + 0.5), dtype=np.uint8)
-
-
-def _gray(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(values[..., None], 3, axis=2)
+    return np.repeat(np.floor(values / divisor + 0.5).astype(np.uint8)[..., None], 3, axis=2)
 
 
 @contextmanager
@@ -140,11 +136,11 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def plain_png(data: bytes, most: int) -> NDArray[np.uint8] | None:
+def plain_png(data: bytes) -> NDArray[np.uint8] | None:
     """Return the (H, W, 3) uint8 RGB pixels of a plain PNG file's content without alpha, or None if Pillow must read it.
 
     Plain: undamaged, 8 bits per channel, not interlaced, without a palette, a transparent color or a text that might rotate
-    the image, with at least SMALLEST and at most `most` pixels.
+    the image, with at least SMALLEST and at most MOST_PIXELS pixels.
     """
     found = _chunks(data)
     if found is None:
@@ -153,7 +149,7 @@ def plain_png(data: bytes, most: int) -> NDArray[np.uint8] | None:
     width, height, depth, color, compression, filters, interlace = struct.unpack(">IIBBBBB", header)
     channels = _CHANNELS.get(color, 0)
     plain = channels and depth == 8 and not (compression or filters or interlace)
-    if not plain or not SMALLEST <= width * height <= most or min(width, height) < 2:
+    if not plain or not SMALLEST <= width * height <= MOST_PIXELS or min(width, height) < 2:
         return None
     return _pixels(width, height, channels, stream)
 

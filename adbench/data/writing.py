@@ -1,6 +1,5 @@
 """Write generated datasets: folders that appear whole or not at all, and their images."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,21 +26,17 @@ def whole_folder(target: Path, unless: Callable[[], bool] = lambda: False) -> It
         try:
             yield folder
             folder.chmod(0o755)
-            _replace(folder, target, unless)
+            try:
+                if not unless():
+                    shutil.rmtree(target, ignore_errors=True)
+                    folder.replace(target)
+            except OSError:  # another process may have been faster
+                if not unless():
+                    raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise unwritable(target, error) from error
-
-
-def _replace(folder: Path, target: Path, unless: Callable[[], bool]) -> None:
-    try:
-        if not unless():
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(folder, target)  # noqa: PTH105
-    except OSError:  # another process may have been faster
-        if not unless():
-            raise
 
 
 def save_png(pixels: NDArray[Any], path: Path) -> None:

@@ -212,7 +212,7 @@ def test_check_gives_digest_and_size_of_every_file(tmp_path):
     categories = opened(mvtec(tmp_path))
     steps = []
     facts = check_files(categories, on_step=lambda *step: steps.append(step))
-    assert len(facts) == 5 and {f.size for f in facts.values()} == {(4, 6)}
+    assert len(facts) == 5 and {(f.height, f.width) for f in facts.values()} == {(4, 6)}
     assert len({f.sha256 for f in facts.values()}) == 5
     assert steps[-1] == (5, 5, "checking files")
 
@@ -299,4 +299,4 @@ def test_many_sizes_and_a_large_image(tmp_path):
     mvtec(tmp_path)
     path = tmp_path / "bolt/train/good/002.png"
     Image.fromarray(np.zeros((50, 70, 3), np.uint8)).save(path)
-    assert check_files(opened(tmp_path))[path].size == (50, 70)
+    assert check_files(opened(tmp_path))[path][1:] == (50, 70)

@@ -10,9 +10,8 @@ from scipy.ndimage import gaussian_filter
 from adbench.core.errors import DataError, UsageError
 from adbench.data.images import read_image
 from adbench.data.synthetic.foreground import learn_foreground
-from adbench.data.synthetic.generation import TOLERANCE, VISIBLE, Maker, Parts, Recipe, make_defects
+from adbench.data.synthetic.generation import TOLERANCE, VISIBLE, Maker, Parts, Recipe, Sizes, make_defects, sizes_of_masks
 from adbench.data.synthetic.kinds import KINDS
-from adbench.data.synthetic.sizes import Sizes, sizes_of_masks
 from adbench.types import Sample
 
 

@@ -41,6 +41,7 @@ class TimmModels(Family):
         return cast("nn.Module", create_feature_extractor(module.eval(), layers))
 
     def weights_file(self, name: str, label: str) -> WeightsFile:
+        from huggingface_hub import try_to_load_from_cache
         from timm.models import get_pretrained_cfg
 
         tag = "" if label in ("imagenet", "DEFAULT") else match("weights", label, self.labels(name), where=f" of {name}")
@@ -50,20 +51,13 @@ class TimmModels(Family):
         home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
         url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
         path = home / "adbench" / f"{config.hf_hub_id.replace('/', '--')}.safetensors"
-        return WeightsFile(_hub_copy(config.hf_hub_id) or path, url, tuple(config.mean), tuple(config.std))
+        downloaded = try_to_load_from_cache(config.hf_hub_id, "model.safetensors")  # by timm or huggingface_hub
+        return WeightsFile(Path(downloaded) if isinstance(downloaded, str) else path, url, tuple(config.mean), tuple(config.std))
 
     def labels(self, name: str) -> list[str]:
         from timm.models import list_pretrained
 
         return [model.partition(".")[2] for model in list_pretrained(f"{name}.*")]
-
-
-def _hub_copy(repository: str) -> Path | None:
-    """Return the file that timm or huggingface_hub has already downloaded, if any."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, "model.safetensors")
-    return Path(found) if isinstance(found, str) else None
 
 
 register("timm")(TimmModels())

@@ -24,16 +24,13 @@ class AnalyticField:
     """The exact receptive field of a layer, in input pixels.
 
     Cell (i, j) of the map can depend on the pixels of a box `height` x `width`, centered at (stride * i + offset,
-    stride * j + offset). global_path: a path that loses position (squeeze-excitation, group normalization) was ignored,
-    see `analytic`.
+    stride * j + offset).
     """
 
-    layer: str
     height: int
     width: int
     stride: int
     offset: float  # of the horizontal axis; the vertical one differs only after kernels that are not square
-    global_path: bool = False
 
     @property
     def size(self) -> int:
@@ -41,8 +38,8 @@ class AnalyticField:
         return max(self.height, self.width)
 
 
-def analytic(module: GraphModule, layers: Sequence[str] | None = None) -> dict[str, AnalyticField]:
-    """Return the exact receptive fields of `layers` (None: all), keys of the dict that the traced `module` returns.
+def analytic(module: GraphModule, layers: Sequence[str]) -> dict[str, AnalyticField]:
+    """Return the exact receptive fields of `layers`, keys of the dict that the traced `module` returns.
 
     Intervals of input pixels are propagated along every path from the image through convolutions, pooling (kernel,
     stride, dilation, padding) and the union of joined paths: Araujo, Norris and Sim, "Computing receptive fields of
@@ -50,7 +47,7 @@ def analytic(module: GraphModule, layers: Sequence[str] | None = None) -> dict[s
     of the weights. Deviations and conventions:
 
     - A path that loses position (squeeze-excitation, any global pooling, statistics of group or instance normalization)
-      reaches the whole image. It is ignored where it only scales or shifts a map, and `global_path` is set.
+      reaches the whole image. It is ignored where it only scales or shifts a map.
     - "Same" padding (timm's `tf_*`) depends on the input size; the offset is valid for multiples of the stride.
 
     Raises UsageError for an operation without a rule (upsampling, attention, adaptive pooling to a grid, ...), for a layer
@@ -61,21 +58,18 @@ def analytic(module: GraphModule, layers: Sequence[str] | None = None) -> dict[s
     shapes = _shapes(module)
     values: dict[Node, Value] = {}
     fields = {}
-    for layer in outputs if layers is None else layers:
+    for layer in layers:
         if layer not in outputs:
             raise unknown("layer", layer, outputs, "layers BACKBONE")
         for node in _ancestors(outputs[layer], values):
             values[node] = _value(module, node, values, shapes, layer)
-        fields[layer] = _field(layer, values[outputs[layer]])
+        value = values[outputs[layer]]
+        if not isinstance(value, Extent):
+            raise UsageError(f"layer '{layer}' is no feature map ({value.value}); choose one in front of it")
+        y, x = value.y, value.x
+        height, width = y.end - y.start + 1, x.end - x.start + 1
+        fields[layer] = AnalyticField(height, width, max(y.jump, x.jump), (x.start + x.end) / 2)
     return fields
-
-
-def _field(layer: str, value: Value) -> AnalyticField:
-    if not isinstance(value, Extent):
-        raise UsageError(f"layer '{layer}' is no feature map ({value.value}); choose one in front of it")
-    y, x = value.y, value.x
-    height, width = y.end - y.start + 1, x.end - x.start + 1
-    return AnalyticField(layer, height, width, max(y.jump, x.jump), (x.start + x.end) / 2, value.global_path)
 
 
 def _ancestors(node: Node, known: dict[Node, Value]) -> list[Node]:
@@ -108,9 +102,8 @@ def _shapes(module: GraphModule) -> dict[Node, Any]:
 def _shape(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
-    if isinstance(value, list | tuple) and value and all(isinstance(item, torch.Tensor) for item in value):
-        return [tuple(item.shape) for item in value]
-    return None
+    several = isinstance(value, list | tuple) and value and all(isinstance(item, torch.Tensor) for item in value)
+    return [tuple(item.shape) for item in value] if several else None
 
 
 def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: dict[Node, Any], layer: str) -> Value:
@@ -128,7 +121,11 @@ def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: d
             return value
         if node.op == "call_module":
             return _apply(module.get_submodule(str(node.target)), value, shapes[inputs[0]], shapes[node])
-        return _call(node, name, value, shapes)
+        if name not in RULES or name[0].isupper():
+            raise UnknownOperationError
+        args, kwargs = map_arg((node.args[1:], dict(node.kwargs)), lambda n: cast("Any", shapes[n]))
+        out = shapes[node][0] if isinstance(shapes[node], list) else shapes[node]
+        return RULES[name](Call(name, value, None, args, kwargs, shapes[inputs[0]] or (), out))
     except (UnknownOperationError, ValueError) as error:
         why = f": {error}" if str(error) else ""
         raise UsageError(
@@ -140,16 +137,6 @@ def _value(module: GraphModule, node: Node, values: dict[Node, Value], shapes: d
 def _function(node: Node) -> str:
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
     return name if name == "_assert" else name.rstrip("_")
-
-
-def _call(node: Node, name: str, extent: Extent, shapes: dict[Node, Any]) -> Value:
-    """Apply the rule of a function or a method."""
-    if name not in RULES or name[0].isupper():
-        raise UnknownOperationError
-    shown = map_arg((node.args[1:], dict(node.kwargs)), lambda n: cast("Any", shapes[n]))
-    first = shapes[node.all_input_nodes[0]] or ()
-    out = shapes[node][0] if isinstance(shapes[node], list) else shapes[node]
-    return RULES[name](Call(name, extent, None, shown[0], shown[1], first, out))
 
 
 def _apply(module: nn.Module, value: Value, shape: tuple[int, ...], out: tuple[int, ...]) -> Value:

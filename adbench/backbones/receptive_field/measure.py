@@ -1,29 +1,34 @@
-"""Receptive fields of a backbone's layers: estimated from gradients as in the paper, next to the exact ones of the graph."""
+"""Receptive fields of a backbone's layers: estimated from gradients as in the paper, next to the exact ones; their figure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from adbench.backbones.layers import Description, parse_layers
+from adbench.backbones.layers import Description, Layer, parse_layers
 from adbench.backbones.network import Network
-from adbench.backbones.receptive_field.figure import figure
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
-from adbench.core.errors import UsageError
+from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import unknown
 from adbench.types import OnStep, ignore_step
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FIGURES = (".png", ".svg", ".pdf")
+_DECADES = 4  # of gradient norm between white and black in a figure
 _SEED = 0  # of the noise image and of the signs: the same network gives the same box
 _TINY = np.finfo(np.float64).tiny
 
@@ -72,12 +77,10 @@ class EstimatedField:
         return max(x1 - x0, y1 - y0)
 
 
-def estimated(
-    module: nn.Module, layers: Sequence[str] | None = None, measure: Measure | None = None, on_step: OnStep = ignore_step
-) -> dict[str, EstimatedField]:
-    """Return the estimated receptive fields of `layers` (None: all) from one forward pass.
+def estimated(module: nn.Module, layer: str, measure: Measure) -> EstimatedField:
+    """Return the estimated receptive field of `layer`, a key of the dict of (1, C, h, w) maps that `module` returns.
 
-    `module` is in evaluation mode and returns a dict of (1, C, h, w) maps. Its parameters are frozen meanwhile.
+    `module` is frozen and in evaluation mode: a parameter that requires a gradient would keep its layer's input in memory.
 
     The method is that of Heckler, König and Bergmann (CVPRW 2023), supplement, section 1. The input is one image x of
     3 x input_size x input_size in the network's (normalized) input space, f the C values of the map at cell (h // 2, w // 2),
@@ -95,24 +98,20 @@ def estimated(
       0, and tied maxima of a max pool shrink the box by up to 4 px.
 
     The estimate is an effective receptive field: it depends on the weights, grows with a smaller threshold, and is at most
-    the analytic field unless a global path passes the threshold. Raises UsageError for a layer that is not returned or is no
-    feature map. `on_step` reports the forward pass (of 0 layers if `layers` is None) and each layer.
+    the analytic field unless a global path passes the threshold.
     """
-    measure = measure or Measure()
-    fields = {}
-    with _frozen(module):
-        pixels = _image(module, measure)
-        on_step(0, len(layers or ()), f"forward pass at {measure.input_size} px")
-        with LeanNorms():
-            maps = module(pixels)
-        layers = list(maps) if layers is None else layers
-        for done, layer in enumerate(layers, 1):
-            norms = _norms(_central_values(maps, layer), pixels, keep=done < len(layers))
-            if measure.normalize == "max":
-                norms /= max(norms.max(), _TINY)
-            fields[layer] = EstimatedField(layer, *bounding_box(norms, measure.threshold, measure.margin), norms)
-            on_step(done, len(layers), layer)
-    return fields
+    shape = (1, 3, measure.input_size, measure.input_size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
+    pixels = (torch.zeros(shape) if measure.image == "zeros" else noise).requires_grad_()
+    with LeanNorms():
+        maps = module(pixels)[layer]
+    values = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
+    signs = torch.randint(0, 2, values.shape, generator=torch.Generator().manual_seed(_SEED)) * 2 - 1
+    (gradient,) = torch.autograd.grad((values * signs).sum(), pixels)
+    norms = cast("NDArray[np.float64]", gradient[0].double().norm(dim=0).numpy())  # squares are as small as 1e-22
+    if measure.normalize == "max":
+        norms /= max(norms.max(), _TINY)
+    return EstimatedField(layer, *bounding_box(norms, measure.threshold, measure.margin), norms)
 
 
 def bounding_box(norms: NDArray[np.float64], threshold: float, margin: int) -> tuple[tuple[int, int, int, int], bool]:
@@ -126,44 +125,6 @@ def bounding_box(norms: NDArray[np.float64], threshold: float, margin: int) -> t
     ys, xs = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
     x0, y0, x1, y1 = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
     return (x0, y0, x1, y1), min(x0, y0) == margin or x1 == width - margin or y1 == height - margin
-
-
-def _image(module: nn.Module, measure: Measure) -> Tensor:
-    parameter = next(module.parameters(), torch.empty(0))
-    shape = (1, 3, measure.input_size, measure.input_size)
-    generator = torch.Generator().manual_seed(_SEED)  # on the CPU, so that the image is the same on every device
-    pixels = torch.zeros(shape) if measure.image == "zeros" else torch.randn(shape, generator=generator)
-    return pixels.to(parameter.device, parameter.dtype).requires_grad_()
-
-
-def _central_values(maps: dict[str, Tensor], layer: str) -> Tensor:
-    """Return the (C,) values at the center of a layer's map."""
-    if layer not in maps:
-        raise unknown("layer", layer, maps, "layers BACKBONE")
-    shape = tuple(maps[layer].shape)
-    if len(shape) != 4 or shape[2] != shape[3]:
-        raise UsageError(f"layer '{layer}' is no feature map (shape {shape}); choose one of (1, C, h, w)")
-    return maps[layer][0, :, shape[2] // 2, shape[3] // 2]
-
-
-def _norms(values: Tensor, pixels: Tensor, *, keep: bool) -> NDArray[np.float64]:
-    """Return the (H, W) gradient norms of the pixels, in float64 because squares are as small as 1e-22."""
-    signs = torch.randint(0, 2, values.shape, generator=torch.Generator().manual_seed(_SEED)) * 2 - 1
-    (gradient,) = torch.autograd.grad((values * signs.to(values)).sum(), pixels, retain_graph=keep)
-    return cast("NDArray[np.float64]", gradient[0].cpu().double().norm(dim=0).numpy())
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let no parameter require a gradient: each would keep its layer's input in memory."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 class LeanNorms(TorchFunctionMode):
@@ -197,37 +158,75 @@ def receptive_fields(
     Each layer is cut and measured alone, to save memory. Raises UsageError for an unknown layer.
     """
     names = [name for text in layers for name in parse_layers(text, description)] or list(description.stages)
-    exact: dict[str, AnalyticField | None] = {}
-    found: dict[str, EstimatedField] = {}
+    fields: list[tuple[EstimatedField, AnalyticField | None]] = []
     for done, name in enumerate(names):
         on_step(done, len(names), f"receptive field of {name}")
         module = network.cut([name])
-        exact[name] = _analytic(cast("GraphModule", module), name)
-        found |= estimated(module, [name], measure)
+        exact = None
+        with suppress(UsageError):  # an operation without a rule
+            exact = analytic(cast("GraphModule", module), [name])[name]
+        fields.append((estimated(module, name, measure), exact))
     if drawn:
-        figure([(found[name], exact[name]) for name in names], drawn, f"{description.backbone}, {network.weights.label} weights")
+        figure(fields, drawn, f"{description.backbone}, {network.weights.label} weights")
     facts = {"backbone": description.backbone, "weights": network.weights.label}
-    rows = [_record(description, exact[name], found[name], sizes) for name in names]
+    rows = [_record(description.layer(found.layer), found, exact, sizes) for found, exact in fields]
     return facts | {"input_size": measure.input_size, "threshold": measure.threshold, "layers": rows}
 
 
-def _analytic(module: GraphModule, name: str) -> AnalyticField | None:
-    """Return the exact field, or None if the graph has an operation without a rule."""
-    try:
-        return analytic(module, [name])[name]
-    except UsageError:
-        return None
-
-
-def _record(description: Description, exact: AnalyticField | None, found: EstimatedField, sizes: Sequence[int]) -> dict[str, Any]:
-    layer, pixels = description.layer(found.layer), exact.size if exact else found.px
+def _record(layer: Layer, found: EstimatedField, exact: AnalyticField | None, sizes: Sequence[int]) -> dict[str, Any]:
     return {
-        "layer": found.layer,
+        "layer": layer.name,
         "channels": layer.channels,
         "stride": layer.stride,
         "analytic_px": exact.size if exact else None,
         "estimated_px": found.px,
         "bbox": list(found.bbox),
         "saturated": found.saturated,
-        "rrf": {str(size): pixels / size for size in sizes},
+        "rrf": {str(size): (exact.size if exact else found.px) / size for size in sizes},
     }
+
+
+def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: Path, title: str) -> None:
+    """Draw the fields from left to right at one scale and write a PNG, SVG or PDF, according to the suffix of `path`.
+
+    Each panel is the whole input image. Black is the panel's largest gradient norm, white is 10^-4 of it or less, and the
+    scale is logarithmic (the paper does not state its scale; a linear one shows the innermost pixels only). Solid: the
+    estimated box. Dashed: the analytic one, if it is known.
+
+    Raises UsageError for another suffix or no fields, DataError if the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not fields or path.suffix.lower() not in _FIGURES:
+        raise UsageError(f"figure '{path}': needs a layer and one of the suffixes {', '.join(_FIGURES)}")
+    sheet = Figure(figsize=(3.1 * len(fields), 3.7), layout="constrained")
+    FigureCanvasAgg(sheet)
+    for axes, (found, exact) in zip(sheet.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
+        _panel(axes, found, exact)
+    sheet.suptitle(title)
+    try:
+        sheet.savefig(path, dpi=150)
+    except OSError as error:
+        raise DataError(f"figure '{path}' cannot be written ({error.strerror}); choose another path") from error
+
+
+def _panel(axes: Axes, found: EstimatedField, exact: AnalyticField | None) -> None:
+    from matplotlib.patches import Rectangle
+
+    height, width = found.gradient.shape
+    extent = (0, width, height, 0)
+    shares = found.gradient / max(float(found.gradient.max()), _TINY)
+    darkness = 1 + np.log10(np.maximum(shares, 10.0**-_DECADES)) / _DECADES
+    axes.imshow(darkness, cmap="gray_r", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
+    box = partial(Rectangle, fill=False, edgecolor="#d62728", linewidth=1.2)
+    if exact:
+        x, y = (size // exact.stride // 2 * exact.stride + exact.offset + 0.5 for size in (width, height))  # the central cell's
+        axes.add_patch(box((x - exact.width / 2, y - exact.height / 2), exact.width, exact.height, linestyle="--"))
+    x0, y0, x1, y1 = found.bbox
+    axes.add_patch(box((x0, y0), x1 - x0, y1 - y0, linestyle="-"))
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=(0, width), yticks=(0, height))
+    known = f", analytic {exact.size} px" if exact else ""
+    estimate = f"{'≥ ' if found.saturated else ''}{found.px} px"
+    axes.tick_params(labelsize=7)
+    axes.set_title(f"{found.layer}\nRF {estimate}{known}", fontsize=9)

@@ -36,43 +36,36 @@ class Placeless(Enum):
 
 @dataclass(frozen=True)
 class Extent:
-    """A tensor with two spatial axes. dims: their positions, counted from the end as in broadcasting.
-
-    global_path: a WHOLE value has been mixed in; the axes ignore its dependence.
-    """
+    """A tensor with two spatial axes. dims: their positions, counted from the end as in broadcasting."""
 
     y: Axis = Axis()
     x: Axis = Axis()
     dims: tuple[int, int] = (-2, -1)
-    global_path: bool = False
 
     def windows(self, *per_axis: tuple[int, int, int, int]) -> Extent:
         """Return the extent behind one window each for y and x: (kernel, stride, dilation, padding before)."""
         return replace(self, y=self.y.window(*per_axis[0]), x=self.x.window(*per_axis[1]))
-
-    def mixed_with_whole(self) -> Extent:
-        """Return the extent after a WHOLE value was mixed in."""
-        return replace(self, global_path=True)
 
 
 Value = Extent | Placeless
 
 
 def join(values: Iterable[Value]) -> Value:
-    """Return the union of the inputs of an elementwise operation or concatenation; ValueError if the maps do not match."""
+    """Return the union of the inputs of an elementwise operation or concatenation; ValueError if the maps do not match.
+
+    A WHOLE value that scales or shifts a map (squeeze-excitation) is ignored.
+    """
     values = list(values)
     extents = [value for value in values if isinstance(value, Extent)]
     if not extents:
         return Placeless.WHOLE if Placeless.WHOLE in values else Placeless.CONSTANT
     if len({(e.dims, e.y.jump, e.x.jump) for e in extents}) > 1:
         raise ValueError("maps of different strides or layouts are joined")
-    mixed = Placeless.WHOLE in values or any(e.global_path for e in extents)
-    return Extent(_hull(e.y for e in extents), _hull(e.x for e in extents), extents[0].dims, mixed)
-
-
-def _hull(axes: Iterable[Axis]) -> Axis:
-    axes = list(axes)
-    return Axis(axes[0].jump, min(a.start for a in axes), max(a.end for a in axes))
+    y, x = (
+        Axis(axes[0].jump, min(a.start for a in axes), max(a.end for a in axes))
+        for axes in ([e.y for e in extents], [e.x for e in extents])
+    )
+    return Extent(y, x, extents[0].dims)
 
 
 Shape = tuple[int, ...]
@@ -139,16 +132,12 @@ def _need(condition: bool) -> None:
     "add sub mul div truediv iadd isub imul neg pow sqrt rsqrt abs exp log clamp square maximum minimum where addcmul "
     "dropout dropout2d batch_norm clone contiguous detach to float half type_as expand_as stochastic_depth "
     "ReLU ReLU6 LeakyReLU ELU SELU CELU GELU SiLU Mish Hardswish Hardsigmoid Hardtanh Sigmoid Tanh Softplus PReLU Identity "
-    "BatchNorm2d Dropout Dropout2d StochasticDepth DropPath LayerScale2d"
+    "BatchNorm2d Dropout Dropout2d StochasticDepth DropPath LayerScale2d LayerNorm layer_norm "
+    "SqueezeExcitation GroupNorm InstanceNorm2d group_norm instance_norm"
 )
 def pointwise(call: Call) -> Value:
+    """Some of them scale by statistics of the whole image, which are ignored as in `join`."""
     return call.extent
-
-
-@_rule("SqueezeExcitation GroupNorm InstanceNorm2d group_norm instance_norm")
-def scaled_by_statistics(call: Call) -> Value:
-    """A pointwise operation whose scale is computed from the whole image."""
-    return call.extent.mixed_with_whole()
 
 
 @_rule("Conv2d conv2d MaxPool2d max_pool2d AvgPool2d avg_pool2d")
@@ -194,14 +183,6 @@ def reduction(call: Call) -> Value:
     _need(max(dims) < min(call.extent.dims) or bool(call.get("keepdim", 1, False)))
     _need(dims.isdisjoint(call.extent.dims))
     return call.extent
-
-
-@_rule("LayerNorm layer_norm")
-def layer_norm(call: Call) -> Value:
-    """Over channels only, it is pointwise."""
-    given = call.get("normalized_shape", 0)
-    inside = -(1 if isinstance(given, int) else len(given))
-    return call.extent.mixed_with_whole() if max(call.extent.dims) >= inside else call.extent
 
 
 @_rule("cat concat split chunk softmax log_softmax normalize Softmax glu")

@@ -8,19 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import binary_erosion
 
-from adbench.data.demo.drawing import (  # fmt: skip
-    SIZE,
-    Field,
-    Rng,
-    blend,
-    blob,
-    curve,
-    distance_from,
-    relief,
-    smooth_noise,
-    step,
-    stroke,
-)
+from adbench.data.demo.drawing import SIZE, Field, Rng, blend, blob, curve, distance_from, relief, smooth_noise, step, stroke
 from adbench.data.demo.parts import SOCKETS, Part
 
 Defect = Callable[[Part, Rng, float], Field]

@@ -7,7 +7,7 @@ so that no image depends on another. A mask shows the pixels that the defect has
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,22 +51,21 @@ class Demo(MVTec):
         target = cache / f"demo-v{VERSION}"
         if not _complete(target):
             with whole_folder(target, unless=lambda: _complete(target)) as folder:
-                _remove_stale(target, folder)
+                for other in cache.glob(f".{target.name}.*"):  # left by killed processes; young ones may be in use
+                    if other != folder and time.time() - other.stat().st_mtime > _STALE_S:
+                        shutil.rmtree(other, ignore_errors=True)
                 write(folder, on_step)
         return target
 
 
-def _plan() -> Iterator[tuple[str, str, str, int]]:
-    """Yield (category, split, kind, number) of every image."""
-    for category, (_, kinds) in CATEGORIES.items():
-        yield from ((category, "train", "good", k) for k in range(TRAIN))
-        yield from ((category, "test", "good", k) for k in range(GOOD))
-        yield from ((category, "test", kind, k) for kind in kinds for k in range(EACH))
-
-
 def write(folder: Path, on_step: OnStep = ignore_step) -> None:
     """Write all images and masks below `folder`, in MVTec AD's layout."""
-    plan = list(_plan())
+    plan = [
+        (category, split, kind, number)
+        for category, (_, kinds) in CATEGORIES.items()
+        for split, kind, count in [("train", "good", TRAIN), ("test", "good", GOOD), *(("test", kind, EACH) for kind in kinds)]
+        for number in range(count)
+    ]
     for done, (category, split, kind, number) in enumerate(plan):
         on_step(done, len(plan), f"drawing {category}")
         image, mask = draw(category, split, kind, number)
@@ -77,28 +76,21 @@ def write(folder: Path, on_step: OnStep = ignore_step) -> None:
 
 
 def draw(category: str, split: str, kind: str, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return one image (SIZE, SIZE, 3) uint8 and its mask (SIZE, SIZE), empty for kind "good"."""
+    """Return one image (SIZE, SIZE, 3) uint8 and its mask (SIZE, SIZE), empty for kind "good".
+
+    Invisible differences and specks are undone in the image, so that the mask covers every changed pixel.
+    """
     rng = np.random.default_rng([VERSION, *(zlib.crc32(word.encode()) for word in (category, split, kind)), number])
     make, kinds = CATEGORIES[category]
     part = make(rng)
-    brightness, noise = light(rng), _noise(rng)
+    brightness = light(rng)
+    noise = 0.010 * rng.standard_normal((SIZE, SIZE, 3), np.float32)  # of the sensor: independent per color
+    noise = noise + 0.008 * rng.standard_normal((SIZE, SIZE, 1), np.float32)  # common to all colors
     clean = photograph(part.image, brightness, noise)
     if kind == "good":
         return clean, np.zeros((SIZE, SIZE), bool)
     severity = (0.1, 0.45, 0.9)[number % 3] + rng.uniform(-0.1, 0.1)
-    return _with_mask(clean, photograph(kinds[kind](part, rng, severity), brightness, noise))
-
-
-def _noise(rng: Rng) -> NDArray[np.float32]:
-    """Return sensor noise (SIZE, SIZE, 3): some independent per color, some common to all colors."""
-    return 0.010 * rng.standard_normal((SIZE, SIZE, 3), np.float32) + 0.008 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
-
-
-def _with_mask(clean: NDArray[np.uint8], damaged: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the damaged image and the mask of its difference from the clean one.
-
-    Invisible differences and specks are undone in the image, so that the mask covers every changed pixel.
-    """
+    damaged = photograph(kinds[kind](part, rng, severity), brightness, noise)
     change = np.abs(clean.astype(np.int16) - damaged).max(axis=2) >= _LEAST_CHANGE
     mask = large_regions(binary_fill_holes(binary_closing(change, np.ones((3, 3)), iterations=2)), _LEAST_AREA)
     return np.where(mask[..., None], damaged, clean), mask
@@ -107,10 +99,3 @@ def _with_mask(clean: NDArray[np.uint8], damaged: NDArray[np.uint8]) -> tuple[ND
 def _complete(folder: Path) -> bool:
     count = {"train": TRAIN, "test": GOOD + 4 * EACH, "ground_truth": 4 * EACH}
     return all(sum(1 for _ in (folder / c).glob(f"{s}/*/*.png")) == n for c in CATEGORIES for s, n in count.items())
-
-
-def _remove_stale(target: Path, own: Path) -> None:
-    """Remove temporary folders that killed processes have left; young ones may be in use by another process."""
-    for folder in target.parent.glob(f".{target.name}.*"):
-        if folder != own and time.time() - folder.stat().st_mtime > _STALE_S:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -73,9 +73,12 @@ def estimate(image: NDArray[np.uint8]) -> Mask | None:
     Each pixel's distance from the background's color is measured in spreads of the border (median absolute deviation), and
     Otsu's threshold is applied to its logarithm. In a texture, the border exceeds the threshold as often as the middle.
     """
-    small = _shrunk(image)
-    sigma = _SMOOTHED * max(small.shape)
-    small = gaussian_filter(small, (sigma, sigma, 0))
+    height, width = image.shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
+    size = (max(2 * _RING + 2, round(width * scale)), max(2 * _RING + 2, round(height * scale)))
+    shrunk = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX), dtype=np.float32)
+    sigma = _SMOOTHED * max(size)
+    small = gaussian_filter(shrunk, (sigma, sigma, 0))
     ring = np.ones(small.shape[:2], bool)
     ring[_RING:-_RING, _RING:-_RING] = False
     difference = np.abs(small - _background(small, ring))
@@ -105,13 +108,6 @@ def _background(image: NDArray[np.float32], ring: Mask) -> NDArray[np.float64]:
         error = np.abs(image[ring] - basis[ring] @ plane).max(axis=1)
     better = np.median(error) < _PLANE_WORTH * np.median(flat_error)
     return np.asarray(basis @ (plane if better else flat))
-
-
-def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    height, width = image.shape[:2]
-    scale = min(1.0, _SIDE / max(height, width))
-    size = (max(2 * _RING + 2, round(width * scale)), max(2 * _RING + 2, round(height * scale)))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX), dtype=np.float32)
 
 
 def _otsu(values: NDArray[Any]) -> float:

@@ -1,4 +1,7 @@
-"""Images with synthetic defects, one by one, each from a seed of its own."""
+"""Images with synthetic defects, one by one, each from a seed of its own.
+
+The size of a defect is the square root of its area. Relative sizes are fractions of the square root of the image's area.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
 from adbench.core.errors import DataError, UsageError
-from adbench.data.images import read_image
-from adbench.data.regions import EIGHT, Mask, large_regions
+from adbench.data.image_lists import images_below
+from adbench.data.images import read_image, read_mask
+from adbench.data.regions import EIGHT, Mask, large_regions, region_areas
 from adbench.data.synthetic.foreground import Foreground, learn_foreground
 from adbench.data.synthetic.kinds import KINDS, Canvas, Kind, Picture, Rng
-from adbench.data.synthetic.sizes import DEFAULT_SIZES, Sizes
 from adbench.types import OnStep, Sample, ignore_step
 
 VISIBLE = 6  # gray levels by which the most changed channel must differ
@@ -28,7 +32,48 @@ _LEAST_SHARE, _LEAST_MEAN = 0.5, 8  # of a mask: share of its pixels that have c
 _LEAST_SPREAD = 32.0  # gray levels: contrasts are relative to this range or more
 _LARGEST = 0.7  # of the part's size
 _KEPT = 8  # images in memory
+_QUANTILES = 101  # that describe the sizes of known defects
 Image = NDArray[np.uint8]  # (H, W, 3)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A distribution of relative sizes, given by evenly spaced quantiles in ascending order; log-uniform between two of them."""
+
+    quantiles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        low, high = self.quantiles[0], self.quantiles[-1]
+        if not 0 < low <= high <= 0.7:
+            raise UsageError(f"--sizes {low:g},{high:g}: give fractions of the image's side above 0, up to 0.7")
+
+    def draw(self, rng: Rng) -> float:
+        """Return one relative size."""
+        place = np.linspace(0, 1, len(self.quantiles))
+        return float(np.exp(np.interp(rng.uniform(), place, np.log(self.quantiles))))
+
+
+DEFAULT_SIZES = Sizes((0.03, 0.2))
+
+
+def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignore_step) -> Sizes:
+    """Return the sizes of the defects (8-connected regions) in a folder of masks and its subfolders.
+
+    Regions smaller than `min_size_px` are skipped. Raises DataError if the folder is missing or no region is left.
+    """
+    if not folder.is_dir():
+        raise DataError(f"masks {folder}: no such folder; give one of masks, white where the defect is")
+    files = list(images_below(folder))
+    found: list[float] = []
+    for done, path in enumerate(files):
+        mask = read_mask(path)
+        found += [float(np.sqrt(a / mask.size)) for a in region_areas(mask) if a >= min_size_px**2]
+        on_step(done + 1, len(files), "measuring masks")
+    if not found:
+        what = f"no defect of {min_size_px:g} px or more in {len(files)} masks" if files else "no image file in it"
+        raise DataError(f"masks {folder}: {what}; give a folder of masks, white where the defect is")
+    quantiles = np.quantile(np.minimum(found, 0.7), np.linspace(0, 1, min(len(found), _QUANTILES)))
+    return Sizes(tuple(quantiles.tolist()))
 
 
 @dataclass(frozen=True)
@@ -96,29 +141,20 @@ class Parts:
 
     def __init__(self, samples: Sequence[Sample], foreground: Foreground) -> None:
         self.samples, self.foreground = samples, foreground
-        self._part = lru_cache(maxsize=_KEPT)(self._read)
+        self.part = lru_cache(maxsize=_KEPT)(self._read)
 
     def _read(self, index: int) -> Part:
         image = read_image(self.samples[index].path)
         return Part(image, self.foreground.of(image))
 
-    def __getitem__(self, index: int) -> Part:
-        return self._part(index)
-
     def texture(self, rng: Rng, shape: tuple[int, int]) -> Picture:
         """Return a piece of a random image around a random place of its part, mirrored at the image's border."""
-        part = self[int(rng.integers(len(self.samples)))]
-        rows, columns = (
-            _mirrored(np.arange(length) + middle - length // 2, limit)
-            for length, middle, limit in zip(shape, part.place(rng), part.foreground.shape, strict=True)
-        )
-        return part.image[rows[:, None], columns].astype(np.float32)
-
-
-def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Return indices in [0, length) for indices beyond the ends, reflected as in a mirror."""
-    folded = np.mod(index, 2 * length)
-    return np.asarray(np.minimum(folded, 2 * length - 1 - folded))
+        part = self.part(int(rng.integers(len(self.samples))))
+        axes = []
+        for length, middle, limit in zip(shape, part.place(rng), part.foreground.shape, strict=True):
+            folded = (np.arange(length) + middle - length // 2) % (2 * limit)
+            axes.append(np.minimum(folded, 2 * limit - 1 - folded))
+        return part.image[np.ix_(*axes)].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -137,21 +173,16 @@ class Maker:
         rng = np.random.default_rng([self.seed, index])
         turn = self.recipe.kinds[index % len(self.recipe.kinds)]
         others = [str(kind) for kind in rng.permutation(self.recipe.kinds) if kind != turn]
-        sources = self._sources(index)
+        count = len(self.parts.samples)
+        order = np.random.default_rng([self.seed, index // count, 1]).permutation(count)
+        sources = np.roll(order, -(index % count))[:_IMAGES].tolist()  # each image is the first choice once per round
         for kind, number in product((turn, *others), sources):
-            source, part = self.parts.samples[number], self.parts[number]
+            source, part = self.parts.samples[number], self.parts.part(number)
             drawn = self._draw(KINDS.get(kind), part, self._wanted(part, source, rng), rng)
             if drawn:
                 return SyntheticImage(*drawn, kind, source, self.seed, index)
         first = self.parts.samples[sources[0]].path
         raise DataError(f"no {' or '.join(self.recipe.kinds)} can be seen on {first} or others; choose other kinds or contrasts")
-
-    def _sources(self, index: int) -> list[int]:
-        """Return the images to paint on, in order of preference; each is the first choice once per round."""
-        count = len(self.parts.samples)
-        turn, place = divmod(index, count)
-        order = np.random.default_rng([self.seed, turn, 1]).permutation(count)
-        return [int(number) for number in np.roll(order, -place)[:_IMAGES]]
 
     def _wanted(self, part: Part, source: Sample, rng: Rng) -> float:
         largest = _LARGEST * float(np.sqrt(part.foreground.sum()))
@@ -160,9 +191,8 @@ class Maker:
                 f"--min-size-px {self.recipe.min_size_px:g}: the part in {source.path} has room for {largest:.0f} px; give less"
             )
         wanted = self.recipe.sizes.draw(rng) * float(np.sqrt(part.foreground.size))
-        return min(
-            max(wanted, 1.1 * self.recipe.min_size_px), largest
-        )  # a margin: the size that comes out scatters around the wanted one
+        margin = 1.1  # the size that comes out scatters around the wanted one
+        return min(max(wanted, margin * self.recipe.min_size_px), largest)
 
     def _draw(self, paint: Kind, part: Part, wanted: float, rng: Rng) -> tuple[Image, Mask] | None:
         """Return an image (H, W, 3) and mask (H, W) of about the `wanted` size, or None if all tries fail."""
@@ -170,8 +200,10 @@ class Maker:
         for _ in range(_TRIES):
             image, mask = self._try(paint, part, size, rng)
             got = float(np.sqrt(mask.sum()))
-            if least <= got <= wanted * TOLERANCE and _stands_out(part.image[mask], image[mask]):
-                return image, mask
+            if least <= got <= wanted * TOLERANCE:
+                change = _change(part.image[mask], image[mask])
+                if (change >= VISIBLE).mean() >= _LEAST_SHARE and change.mean() >= _LEAST_MEAN:
+                    return image, mask
             size = float(np.clip(size * np.clip(wanted / max(got, 1), 0.6, 1.6), wanted / 3, wanted * 3))
         return None
 
@@ -208,12 +240,6 @@ def visible_change(before: Image, after: Picture, foreground: Mask, size: float)
 def _change(before: Image, after: Image) -> NDArray[np.int16]:
     """Return the change of the most changed channel, in gray levels."""
     return np.asarray(np.abs(after.astype(np.int16) - before).max(axis=-1))
-
-
-def _stands_out(before: Image, after: Image) -> bool:
-    """Return whether a change of pixels (N, 3) is visible: in most of them, and large enough on average."""
-    change = _change(before, after)
-    return bool((change >= VISIBLE).mean() >= _LEAST_SHARE and change.mean() >= _LEAST_MEAN)
 
 
 def _spread(window: Image, inside: Mask) -> float:

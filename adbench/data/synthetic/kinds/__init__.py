@@ -1,4 +1,4 @@
-"""Kinds of synthetic defects: one file each, found by import.
+"""Kinds of synthetic defects: one file per kind or group of kinds, found by import.
 
 A kind paints one defect on a `Canvas` and returns the picture. It paints around `canvas.center`, about `canvas.size` large,
 with soft edges, and keeps the shading and grain of the material. It may paint beyond the foreground and out of range: both
