@@ -191,14 +191,9 @@ class Predictor:
 
 
 def predict_images(
-    workspace: Workspace,
-    file: Path,
-    sources: Sequence[Path],
-    out: Path,
-    overlays: str | None = None,
-    must_decide: bool = False,
-    shown: int | None = None,
-) -> dict[str, Any]:
+    workspace: Workspace, file: Path, sources: Sequence[Path], out: Path, overlays: str | None = None,
+    must_decide: bool = False, shown: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Predict on the images in `sources` with the model in `file`; write predictions.csv and overlays/ into `out`.
 
     Return the counts, the speed, and all rows, or only the `shown` rows with the highest scores. By default the anomalous

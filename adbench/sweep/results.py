@@ -128,12 +128,9 @@ def _plain(value: Any) -> Any:
 
 
 def _read_result(
-    content: bytes,
-    key: str,
-    done: bool,
-    known: Mapping[str, Job] = _NO_JOBS,
+    content: bytes, key: str, done: bool, known: Mapping[str, Job] = _NO_JOBS,
     details: Callable[[str], Mapping[str, Any]] | None = None,
-) -> Result:
+) -> Result:  # fmt: skip
     """Return the result of the job `key`, on the same Job object as in `known` if it is there.
 
     details: if given, the result's details are read by it when they are first used. Raises ValueError for a damaged file and
@@ -304,8 +301,9 @@ class ResultStore:
         path = self._plans / f"{re.sub(r'[^0-9A-Za-z_-]+', '_', name)}.jsonl"
         old = path.with_suffix(".json")  # by version 0.1.0
         own = {job.key: job for job in sorted(jobs, key=lambda job: job.key)}
+        earlier = _load(old, _read_plan)
         # a finished folder may be read-only: nothing is written without need
-        if own.keys() == {job.key for job in _load(old, _read_plan) or ()}:
+        if earlier is not None and own.keys() == {job.key for job in earlier}:
             return
         if not _has_lines(path, _plan_lines(own, command)):
             with replacing(path) as temporary, temporary.open("w", encoding="ascii", newline="") as file:

@@ -57,15 +57,9 @@ class Sweep:
 
 
 def plan_sweep(
-    workspace: Workspace,
-    spec: Spec,
-    out: Path,
-    limit: int | None = None,
-    keep_maps: int = 0,
-    cache_limit: int | None = None,
-    command: str = "",
-    in_subprocess: bool = False,
-) -> Sweep:
+    workspace: Workspace, spec: Spec, out: Path, limit: int | None = None, keep_maps: int = 0, cache_limit: int | None = None,
+    command: str = "", in_subprocess: bool = False,
+) -> Sweep:  # fmt: skip
     """Return the sweep of a specification. Unknown names and damaged data raise an error here, before any work.
 
     in_subprocess: look at networks and detectors in a subprocess, so that this process does not load torch.
