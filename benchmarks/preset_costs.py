@@ -20,6 +20,7 @@ from adbench.backbones.families import find
 from adbench.backbones.layers import describe
 from adbench.detectors.asymst import Student
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, position_map
+from adbench.sweep.forecast import Forecaster
 from adbench.sweep.plan import Group
 from adbench.sweep.run import plan_sweep
 from adbench.sweep.spec import Spec, parse, preset_text
@@ -101,7 +102,8 @@ def cost(name: str, data: Path, folder: Path) -> str:
     sets = len(spec.weights)  # of weights, which cost the same; random ones are always there
     spec = replace(spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones))
     planned = plan_sweep(Workspace(str(data), folder), spec, folder / "results")
-    found, hours = planned.forecast(), Counter()
+    forecaster, hours = Forecaster(planned.workspace.runtime(), planned.workspace.memo), Counter()
+    passes, written = map(sum, zip(*map(forecaster.counts, planned.todo.groups), strict=True))
     for group in planned.plan.groups:
         images = len(group.inputs.category.train) + len(group.inputs.category.test)
         hours["backbone"] += images * of_backbone(group.network.backbone, group.jobs[0].image_size) / SUSTAINED / 3600
@@ -109,8 +111,8 @@ def cost(name: str, data: Path, folder: Path) -> str:
             hours.update({part: value / 3600 for part, value in seconds(job, group, folder).items()})
             hours["CPU"] += CPU_SECONDS_PER_JOB / 3600
     parts = ", ".join(f"{part} {value * sets:.2g}" for part, value in hours.items())
-    return (f"{name}: {found['jobs'] * sets} jobs, {found['forward_passes'] * sets:,} forward passes, "
-            f"{found['cache_bytes'] * sets / 1e9:.0f} GB of cache, {sum(hours.values()) * sets:.2g} h ({parts})")  # fmt: skip
+    return (f"{name}: {planned.todo.runnable * sets} jobs, {passes * sets:,} forward passes, "
+            f"{written * sets / 1e9:.0f} GB of cache, {sum(hours.values()) * sets:.2g} h ({parts})")  # fmt: skip
 
 
 def main() -> None:

@@ -12,23 +12,9 @@ from typing import Annotated
 import typer
 
 from adbench import __version__
-from adbench.cli import (
-    cache,
-    console,
-    eval_maps,
-    evaluate,
-    extract,
-    options,
-    predict,
-    report,
-    rf,
-    select,
-    sweep,
-    synth,
-    train,
-    weights,
-)  # fmt: skip
+from adbench.cli import cache, console, eval_maps, evaluate, extract, predict, report, rf, select, sweep, synth, train, weights
 from adbench.cli.list import list_names
+from adbench.cli.options import expanded
 from adbench.cli.stopping import stoppable
 from adbench.core.errors import AdbenchError
 
@@ -92,25 +78,13 @@ def make_app() -> typer.Typer:
     groups = {"": app} | {name: new(help=text) for name, text in GROUPS.items()}
     for path, command in COMMANDS.items():
         group, _, name = path.rpartition(" ")
-        groups[group].command(name)(options.expanded(command))
+        groups[group].command(name)(expanded(command))
     for name in GROUPS:
         app.add_typer(groups[name], name=name)
     return app
 
 
 app = make_app()
-
-
-def _common_first(arguments: list[str]) -> list[str]:
-    """Return the arguments with the options of every command first, where the parser expects them."""
-    names = ("--quiet", "-q", "--verbose", "-v")
-    return [a for a in arguments if a in names] + [a for a in arguments if a not in names]
-
-
-def _with_help(error: typer.BadParameter) -> str:
-    """Return the parser's message, and the command whose --help shows the right usage."""
-    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
-    return f"{message}{'' if message.endswith('?') else '.'} See '{context.command_path if context else 'adbench'} --help'."
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -122,11 +96,15 @@ def run(arguments: list[str] | None = None) -> None:
     try:
         typed = shlex.join(["adbench", *given])  # recorded with results, and printed to resume a stopped command
         with stoppable(typed):
-            code = typer.main.get_command(app)(args=_common_first(given), prog_name="adbench", standalone_mode=False, obj=typed)
+            # the options of every command come first, where the parser expects them
+            arguments = sorted(given, key=lambda one: one not in ("--quiet", "-q", "--verbose", "-v"))
+            code = typer.main.get_command(app)(args=arguments, prog_name="adbench", standalone_mode=False, obj=typed)
     except AdbenchError as error:
         console.error(str(error))
         code = error.exit_code
     except ParserError as error:
-        console.error(_with_help(error))
+        message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+        usage = f"See '{context.command_path if context else 'adbench'} --help'."
+        console.error(f"{message}{'' if message.endswith('?') else '.'} {usage}")
         code = 2
     raise SystemExit(code or 0)

@@ -24,14 +24,14 @@ def set_up(quiet: bool = False, verbose: bool = False) -> None:
     _quiet = quiet
     log = logging.getLogger("adbench")
     log.handlers = [handler := logging.StreamHandler(sys.stderr)]
-    handler.setFormatter(_OneLine("adbench: %(level_prefix)s%(message)s"))
+    handler.setFormatter(logging.Formatter("adbench: %(prefix)s%(message)s"))
+    handler.addFilter(_add_prefix)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
-class _OneLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        record.level_prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return super().format(record)
+def _add_prefix(record: logging.LogRecord) -> bool:
+    record.prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+    return True
 
 
 def answer(text: str) -> None:
@@ -84,6 +84,11 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a metric, or - for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

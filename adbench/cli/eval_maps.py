@@ -22,7 +22,7 @@ def eval_maps(
         found = evaluate_maps(workspace.inputs(), maps, o.evaluation_size(eval_size), pro_limit)
     if json:
         return console.answer_json(found)
-    rows = [[item["category"], *("-" if v is None else f"{v:.4f}" for v in item["metrics"].values())] for item in found]
+    rows = [[item["category"], *map(console.number, item["metrics"].values())] for item in found]
     console.answer(console.table(["category", *(found[0]["metrics"] if found else ())], rows))
     for item in found:
         if item["reason"]:

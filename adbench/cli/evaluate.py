@@ -22,7 +22,7 @@ def evaluate(
         result = evaluate_model(workspace, model, heatmaps, pro_limit)
     if json:
         return console.answer_json(result.record())
-    rows = [[name, "-" if value is None else f"{value:.4f}"] for name, value in result.metrics.items()]
+    rows = [[name, console.number(value)] for name, value in result.metrics.items()]
     console.answer(console.table([result.job.category, ""], rows))
     if result.reason:
         console.say(f"note: {result.reason}")

@@ -38,33 +38,27 @@ def list_names(
 def _names(kind: str, backbone: str | None) -> list[str]:
     """Return the names of one kind; `backbone` adds to the general weights those that are published for it."""
     if kind == "backbones":
-        return _backbones()
+        from adbench.backbones.families import sorted_families
+
+        known: list[str] = []
+        for family in sorted_families():  # with the family's prefix where an earlier family has the bare name
+            taken = set(known)
+            known += [f"{family.prefix}/{name}" if name in taken else name for name in family.names()]
+        return sorted(known)
     if kind == "presets":
         from adbench.sweep.spec import preset_names
 
         return preset_names()
-    if kind == "weights":
-        return ["imagenet", "random", *(_published_for(backbone) if backbone else ())]
-    return table(kind).names()
+    if kind != "weights":
+        return table(kind).names()
+    found = ["imagenet", "random"]
+    if backbone:
+        from adbench.backbones.families import bare, find
+        from adbench.backbones.pretraining import fitting
 
-
-def _backbones() -> list[str]:
-    """Return every family's names, with the family's prefix where an earlier family has the bare name."""
-    from adbench.backbones.families import sorted_families
-
-    found: list[str] = []
-    for family in sorted_families():
-        taken = set(found)
-        found += [f"{family.prefix}/{name}" if name in taken else name for name in family.names()]
-    return sorted(found)
-
-
-def _published_for(backbone: str) -> list[str]:
-    from adbench.backbones.families import bare, find
-    from adbench.backbones.pretraining import fitting
-
-    family, name = find(backbone)
-    return [*fitting(name), *family.labels(bare(name))]
+        family, name = find(backbone)
+        found += [*fitting(name), *family.labels(bare(name))]
+    return found
 
 
 def _print_layers(backbone: str | None, every: bool, cache: Path | None, json: bool) -> None:

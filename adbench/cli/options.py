@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_type_hints
@@ -49,16 +49,12 @@ def flag(name: str, text: str) -> object:
     return typer.Option(name, help=text)
 
 
-def argument(metavar: str, text: str) -> object:
+def argument(metavar: str, text: str, parser: Callable[[str], object] | None = None) -> object:
     """Declare an argument."""
-    return typer.Argument(metavar=metavar, help=text)
+    return typer.Argument(metavar=metavar, help=text, parser=parser)
 
 
-def path_argument(metavar: str, text: str) -> object:
-    """Declare an argument that is a path."""
-    return typer.Argument(metavar=metavar, help=text, parser=path)
-
-
+path_argument = partial(argument, parser=path)
 Backbone = Annotated[str, argument("BACKBONE", "A name from 'adbench list backbones'.")]
 Model = Annotated[Path, path_argument("MODEL", "File written by 'adbench train'.")]
 Cache = Annotated[Path | None, path_option("DIR", "Cache folder. Default: $ADBENCH_CACHE, else the platform's folder.")]
@@ -82,13 +78,6 @@ class DataOptions:
     data: Annotated[str | None, option("DIR", "Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data.")] = None
     category: Annotated[list[str] | None, option("C", "Category; may be repeated. Default: all.")] = None
 
-    def folder(self, study: Spec | None) -> str:
-        """Return the data to work on: the option, else the specification's, else ADBENCH_DATA, else ./data."""
-        chosen = self.data or (study and study.data) or os.environ.get("ADBENCH_DATA")
-        if not chosen and not Path("data").is_dir():
-            raise DataError("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
-        return chosen or "data"
-
 
 @dataclass(frozen=True)
 class RuntimeOptions:
@@ -103,12 +92,17 @@ class RuntimeOptions:
         """Yield the workspace, whose steps are shown as a bar; what `images` does not name is taken from `study`."""
         from adbench.sweep.workspace import Workspace
 
-        data, cache = images.folder(study) if images else "", cache_folder(self.cache)
+        data, categories, cache = study and study.data, (study and study.categories) or (), cache_folder(self.cache)
         if images:  # commands that extract features: fail before any work
-            make_folder(cache)
-        categories = (images and images.category) or (study and study.categories) or ()
+            data, categories = images.data or data or os.environ.get("ADBENCH_DATA"), tuple(images.category or categories)
+            if not data and not Path("data").is_dir():
+                raise DataError("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise unwritable(cache, error) from error
         with console.progress() as on_step:
-            yield Workspace(data, cache, tuple(categories), self.device, self.offline, on_step)
+            yield Workspace(data or "data", cache, categories, self.device, self.offline, on_step)
 
 
 @dataclass(frozen=True)
@@ -118,11 +112,6 @@ class SpecOptions:
     preset: Annotated[str | None, option("NAME", "Preset to start from; see 'adbench list presets'.")] = None
     spec: Annotated[Path | None, path_option("FILE", "YAML file with your own specification.")] = None
     set_: Annotated[list[str] | None, option("KEY=VALUE", "Override a key of it; may be repeated.", "--set")] = None
-
-    @property
-    def given(self) -> bool:
-        """Whether a preset or a file is named."""
-        return self.preset is not None or self.spec is not None
 
     def parsed(self, command: str, overrides: Sequence[str] = ()) -> Spec:
         """Return the specification (empty if none is named) with `overrides` and those of --set."""
@@ -155,15 +144,14 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """Return `command` with each parameter that is a dataclass of options replaced by one parameter per field."""
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
-    parameters: list[Parameter] = []
+    options: list[tuple[str, object, object]] = []  # name, default, type
     for name, parameter in signature(command).parameters.items():
         if group := groups.get(name):
             types = get_type_hints(group, include_extras=True)
-            parameters += [
-                Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name]) for f in fields(group)
-            ]
+            options += [(f.name, f.default, types[f.name]) for f in fields(group)]
         else:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            options.append((name, parameter.default, hints[name]))
+    parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint) for name, default, hint in options]
 
     @wraps(command)
     def call(**values: object) -> None:
@@ -173,14 +161,6 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     call.__dict__["__signature__"] = Signature(parameters)  # what typer reads, together with the annotations
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder if it is missing; raise DataError if that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
 
 
 def results_folder(value: Path | None) -> Path:
@@ -214,7 +194,7 @@ def gpu_numbers(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
         raise UsageError(f"--gpus '{text}': write each GPU's number once, e.g. --gpus 0,1")
-    return tuple(int(part) for part in parts)
+    return tuple(map(int, parts))
 
 
 def minutes(text: str) -> int:
@@ -263,8 +243,8 @@ def parse_size(text: str) -> int:
     unit = text.strip()[len(digits) :].strip().lower()
     try:
         size = float(digits) * units[unit]
+        if 0 <= size < 1 << 63:
+            return int(size)
     except (ValueError, KeyError):
-        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes") from None
-    if not 0 <= size < 1 << 63:
-        raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")
-    return int(size)
+        pass
+    raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")

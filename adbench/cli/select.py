@@ -43,9 +43,8 @@ class CandidateOptions(o.SpecOptions):
             f"{key}={dumps([int(item) if item.isdigit() else item for item in items])}" for key, items in lists.items() if items
         ]
         study = self.parsed("select", overrides)
-        if self.layers:
-            study = replace(study, backbones=tuple(replace(choice, layers=()) for choice in study.backbones))
-        return study
+        backbones = tuple(replace(choice, layers=()) for choice in study.backbones)
+        return replace(study, backbones=backbones) if self.layers else study
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def sweep(
 ) -> None:
     """Run a grid of jobs. Finished jobs are not repeated, so the same command resumes a stopped sweep."""
     folder = o.results_folder(out)
-    if not spec.given:
+    if spec.preset is None and spec.spec is None:
         if status:
             return _print_status(folder, None, json)
         raise UsageError("sweep: give either --preset NAME or --spec FILE; 'adbench list presets' shows the names")
@@ -81,11 +81,11 @@ def sweep(
         return _print_status(folder, planned.plan.jobs, json)
     if dry_run:
         return _print_forecast(planned, executor.resources.jobs or 1, most, json)
-    return _print_summary(_run(planned, executor), json)
+    return _run(planned, executor, json)
 
 
-def _run(planned: Sweep, executor: Executor) -> dict[str, Any]:
-    """Run a planned sweep, print each result as it arrives, and return the summary."""
+def _run(planned: Sweep, executor: Executor, json: bool) -> None:
+    """Run a planned sweep and print each result as it arrives, then the summary."""
     total: int = planned.todo.runnable
     new: list[Result] = []
     with console.job_progress(total) as (on_step, advance):
@@ -96,20 +96,7 @@ def _run(planned: Sweep, executor: Executor) -> dict[str, Any]:
             console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
     if executor.resources.no_wait:
         console.say(f"submitted; see its progress with: adbench sweep --status --out {planned.results.folder}")
-    return planned.summary(new)
-
-
-def result_line(result: Result, prefix: str) -> str:
-    """Return a job and its main metrics, or why it has none, in one line."""
-    job = result.job
-    cell = f"{prefix} {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
-    if result.status != "done":
-        return f"{cell}: {result.status}: {result.reason}"
-    values = {name: result.metrics[key] for name, key in _METRICS.items()}
-    return f"{cell}: " + ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in values.items())
-
-
-def _print_summary(summary: Mapping[str, Any], json: bool) -> None:
+    summary = planned.summary(new)
     if json:
         console.answer_json(summary)
     else:
@@ -119,15 +106,21 @@ def _print_summary(summary: Mapping[str, Any], json: bool) -> None:
         raise typer.Exit(1)
 
 
+def result_line(result: Result, prefix: str) -> str:
+    """Return a job and its main metrics, or why it has none, in one line."""
+    job = result.job
+    cell = f"{prefix} {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
+    if result.status != "done":
+        return f"{cell}: {result.status}: {result.reason}"
+    return f"{cell}: " + ", ".join(f"{name} {console.number(result.metrics[key], 3)}" for name, key in _METRICS.items())
+
+
 def _print_forecast(planned: Sweep, workers: int, cache_limit: int | None, json: bool) -> None:
     """Print what the sweep would cost; exit with code 1 if something prevents it."""
     with console.progress() as on_step:
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
-        forecast = live.try_out(workers, cache_limit)
-    if json:
-        console.answer_json(forecast)
-    else:
-        _print_costs(forecast)
+        forecast = live.forecast(workers, cache_limit)
+    console.answer_json(forecast) if json else _print_costs(forecast)
     for obstacle in forecast["obstacles"]:
         console.say(f"adbench: {obstacle}")
     if forecast["obstacles"]:
@@ -143,11 +136,10 @@ def _print_costs(forecast: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     if rows:
         console.answer(console.table(headings, rows))
-    text = (
+    console.answer(
         "{planned} jobs planned, {cached} have results, {skipped} cannot run; {jobs} to run in {groups} groups, "
-        "{forward_passes} forward passes"
+        "{forward_passes} forward passes, {cache} of cache".format(**forecast, cache=console.size(forecast["cache_bytes"]))
     )
-    console.answer(text.format(**forecast) + f", {console.size(forecast['cache_bytes'])} of cache")
     if rows:
         time, memory = console.duration(forecast["seconds"]), console.size(forecast["memory_bytes"])
         console.answer(f"about {time} with {forecast['workers']} worker(s), up to {memory} of memory")
@@ -155,8 +147,8 @@ def _print_costs(forecast: Mapping[str, Any]) -> None:
 
 def _print_status(out: Path, jobs: Sequence[Job] | None, json: bool) -> None:
     """Print the state of these jobs (default: of all that were ever planned into the folder)."""
+    from adbench.sweep.heartbeat import STATES, status
     from adbench.sweep.results import ResultStore
-    from adbench.sweep.status import STATES, status
 
     results = ResultStore(out)
     found = status(results, results.planned() if jobs is None else jobs)

@@ -15,7 +15,7 @@ def main() -> None:
     console.set_up(verbose="--verbose" in sys.argv)
     messages: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_receive, args=(messages,), daemon=True).start()
-    from adbench.sweep.task_messages import run_task
+    from adbench.sweep.workers import run_task
 
     try:
         while True:

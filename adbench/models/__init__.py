@@ -1,1 +1,1 @@
-"""Trained detectors: files, scoring, thresholds, prediction."""
+"""Trained detectors: files, thresholds, prediction."""

@@ -15,7 +15,7 @@ from adbench.data.check import check_files
 from adbench.data.image_lists import find_images
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
-from adbench.models.scoring import Scorer
+from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold, check_rate, set_threshold
 from adbench.pictures.overlays import smoothed
 from adbench.sweep.workspace import Workspace
@@ -29,7 +29,7 @@ class HoldOut:
     """The share of the good images to hold out from the fit, and the false-positive rate of the threshold that they set."""
 
     fpr: float
-    share: float = 0.25
+    share: float
 
     def __post_init__(self) -> None:
         check_rate(self.fpr)
@@ -38,11 +38,11 @@ class HoldOut:
     @staticmethod
     def wanted(fpr: float | None, share: float | None) -> HoldOut | None:
         """Return the hold-out that the options --fpr and --holdout ask for, or None without --fpr."""
-        if fpr is None:
-            if share is not None:
-                raise UsageError("--holdout needs a false-positive rate; add e.g. --fpr 0.01")
-            return None
-        return HoldOut(fpr) if share is None else HoldOut(fpr, share)
+        if fpr is not None:
+            return HoldOut(fpr, 0.25 if share is None else share)
+        if share is not None:
+            raise UsageError("--holdout needs a false-positive rate; add e.g. --fpr 0.01")
+        return None
 
 
 def check_share(share: float) -> None:
@@ -70,24 +70,16 @@ def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[Ca
     return CategoryInputs(replace(category, train=rest), inputs.facts), tuple(held.values())
 
 
-def training_digests(inputs: CategoryInputs) -> tuple[str, ...]:
-    """Return the sorted SHA-256 digests of the distinct training images."""
-    return tuple(sorted({inputs.facts[sample.path].sha256 for sample in inputs.category.train}))
-
-
 def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep) -> Threshold:
     """Return the threshold for a false-positive rate from good images that the detector was not fitted to.
 
     Log a warning if there are too few images for that rate.
     """
-    images: list[float] = []
-    highest: list[float] = []
-    medians: list[float] = []
+    found: list[tuple[float, float, float]] = []
     for scores in scorer.score(paths, on_step):
         maps = smoothed(np.asarray(scores.maps), scorer.detector.smoothing)
-        images += scores.image.tolist()
-        highest += maps.max(axis=(1, 2)).tolist()
-        medians += np.median(maps, axis=(1, 2)).tolist()
+        found += zip(scores.image.tolist(), maps.max(axis=(1, 2)).tolist(), np.median(maps, axis=(1, 2)).tolist(), strict=True)
+    images, highest, medians = zip(*found, strict=True)
     threshold = set_threshold(images, highest, float(np.median(medians)), fpr)
     if threshold.shortfall:
         log.warning("%s", threshold.shortfall)

@@ -65,7 +65,12 @@ def load_model(path: Path) -> Model:
             raise ValueError("the checksum does not fit")
         job = Job.from_record(header["job"])
         detector = make_detector(job.detector, job.params, job.seed)
-        _check_revisions(path, job, detector)
+        revisions = {job.detector: (job.revision, detector.revision), "the extraction": (job.extraction, EXTRACTION_REVISION)}
+        for name, (fitted, current) in revisions.items():
+            if fitted != current:  # this version would give the model other scores than those that set its threshold
+                raise DataError(
+                    f"model {path}: fitted by revision {fitted} of {name}, this version has revision {current}; train it again"
+                )
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
         return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold)
     except FileNotFoundError:
@@ -74,14 +79,3 @@ def load_model(path: Path) -> Model:
         raise DataError(
             f"model {path}: damaged or not written by 'adbench train' ({type(error).__name__}); train it again"
         ) from error
-
-
-def _check_revisions(path: Path, job: Job, detector: Detector) -> None:
-    """Raise DataError if this version would give the model other scores than those that set its threshold."""
-    revisions = {job.detector: (job.revision, detector.revision)}
-    revisions["the extraction"] = (job.extraction, EXTRACTION_REVISION)
-    for name, (fitted, current) in revisions.items():
-        if fitted != current:
-            raise DataError(
-                f"model {path}: fitted by revision {fitted} of {name}, this version has revision {current}; train it again"
-            )

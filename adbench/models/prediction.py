@@ -5,30 +5,38 @@ from __future__ import annotations
 import csv
 import heapq
 import logging
+import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path, PurePath
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from adbench.backbones.network import Network
+from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing
 from adbench.core.registry import match
-from adbench.core.threads import ordered_map
+from adbench.core.threads import Item, Outcome, ordered_map
 from adbench.data.image_lists import NewImage, find_images, picture_names
 from adbench.data.images import read_image
-from adbench.data.pixels import Pixels, resize
-from adbench.models.files import load_model
-from adbench.models.scoring import Scorer
+from adbench.data.pixels import Pixels, read_pixels, resize
+from adbench.detectors import Detector
+from adbench.features.extraction import Features, extract_for, precision_of
+from adbench.features.feature_maps import FeatureMaps
+from adbench.models.files import Model, load_model
 from adbench.models.thresholds import Threshold
 from adbench.pictures.overlays import draw_overlay, smoothed, thumbnail
 from adbench.sweep.workspace import Workspace
-from adbench.types import OnStep
+from adbench.types import Job, OnStep, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 OVERLAYS = ("all", "anomalous", "none")
@@ -36,6 +44,66 @@ OUTCOMES = ("anomalous", "good", "undecided", "failed")
 _THREADS = min(8, os.cpu_count() or 1)  # that draw
 _QUALITY = 90  # of the JPEGs, which take a fifth of a PNG's time and size
 _AHEAD = 32  # images that wait to be drawn
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A fitted detector with its network, on a device."""
+
+    network: Network
+    job: Job
+    detector: Detector
+    device: torch.device
+
+    @staticmethod
+    def of(model: Model, file: Path, workspace: Workspace) -> Scorer:
+        """Return the scorer of a model that was read from `file`; raise DataError if its network's weights have changed."""
+        network = workspace.network_of(file, model.job)
+        return Scorer(network, model.job, model.detector, choose_device(workspace.device))
+
+    def score(
+        self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, int], Pixels] = read_pixels
+    ) -> Iterator[Scores]:
+        """Yield the scores of images in order, a batch at a time, maps (B, h, w) on the feature grid.
+
+        An image scores as in `train` and `eval`: its features are rounded as the cache rounds them. `read` decodes images
+        ahead, in threads. Where forward passes run side by side, each thread also scores its own batch. Raise DataError for
+        a score that is not finite.
+        """
+        layers, size = self.job.layers, self.job.image_size
+        precision, score_batch = precision_of(self.job.dtype), first_call_alone(self._score)
+        return extract_for(score_batch, self.network, paths, layers, size, self.device, on_step, read, precision)
+
+    def _score(self, batch: Features) -> Scores:
+        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers))
+        scores = self.detector.score(maps, device=self.device)
+        if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
+            raise DataError(f"{self.job.detector} gave scores that are not finite; train the model again")
+        return scores
+
+
+def first_call_alone(call: Callable[[Item], Outcome]) -> Callable[[Item], Outcome]:
+    """Return `call` for use in threads: other calls wait until the first has ended, so they share the values it cached."""
+    lock, over = Lock(), Event()
+
+    def wrapped(item: Item) -> Outcome:
+        with nullcontext() if over.is_set() else lock:
+            outcome = call(item)
+        over.set()
+        return outcome
+
+    return wrapped
+
+
+def rounded(features: NDArray[np.float32], dtype: str) -> NDArray[np.float32]:
+    """Return float32 features rounded as the cache keeps them in `dtype`; values too large for float16 stay unrounded."""
+    if dtype == "float32":
+        return features
+    exact = torch.from_numpy(features)
+    half = exact.half().float()
+    if all(bound.isfinite() for bound in half.aminmax()):
+        return half.numpy()
+    return torch.where(half.isfinite(), half, exact).numpy()
 
 
 @dataclass(frozen=True)
@@ -51,11 +119,6 @@ class Prediction:
     decision: str | None = None
     overlay: str | None = None
     error: str | None = None
-
-    @property
-    def outcome(self) -> str:
-        """One of `OUTCOMES`."""
-        return "failed" if self.error else self.decision or "undecided"
 
 
 class ScoredImage(NamedTuple):
@@ -100,11 +163,8 @@ class Predictor:
     overlays: str
     folder: Path
 
-    def predict(self, images: Sequence[NewImage], on_step: OnStep) -> Iterator[Prediction]:
-        """Yield the rows of the images in order; overlays are drawn in threads while the next images are scored."""
-        return ordered_map(self._finish, self._scored(images, on_step), _THREADS, _AHEAD)
-
-    def _scored(self, images: Sequence[NewImage], on_step: OnStep) -> Iterator[ScoredImage]:
+    def scored(self, images: Sequence[NewImage], on_step: OnStep) -> Iterator[ScoredImage]:
+        """Yield the images in order, each with its score and map."""
         reader = Reader(self.overlays != "none")
         batches = self.scorer.score([image.path for image in images], on_step, reader)
         scores = (pair for batch in batches for pair in zip(batch.image, np.asarray(batch.maps), strict=True))
@@ -112,36 +172,28 @@ class Predictor:
             picture, error = reader.pictures.pop(image.path, None), reader.errors.pop(image.path, None)
             yield ScoredImage(image.path, name, float(score), anomaly_map, picture, error)
 
-    def _finish(self, image: ScoredImage) -> Prediction:
+    def finish(self, image: ScoredImage) -> Prediction:
         """Decide, draw the overlay if asked for, and return the row."""
         if image.error:
             return Prediction(str(image.path), error=image.error)
-        limit = self.threshold.image if self.threshold else None
-        decision = None if limit is None else "anomalous" if image.score > limit else "good"
-        overlay = None
+        limit, decision, target = self.threshold, None, None
+        caption, colors = f"score {image.score:.4g}", None
+        if limit:
+            decision = "anomalous" if image.score > limit.image else "good"
+            caption, colors = f"{decision}: {image.score:.4g}, threshold {limit.image:.4g}", (limit.typical, limit.pixel)
         if image.picture is not None and self.overlays in ("all", decision):
-            overlay = str(self._draw(image, image.picture, decision))
-        return Prediction(str(image.path), image.score, limit, decision, overlay)
-
-    def _draw(self, image: ScoredImage, picture: NDArray[np.uint8], decision: str | None) -> Path:
-        limit, target = self.threshold, self.folder / image.name
-        fine = smoothed(image.anomaly_map[None], self.scorer.detector.smoothing)[0]
-        caption = f"{decision}: {image.score:.4g}, threshold {limit.image:.4g}" if limit else f"score {image.score:.4g}"
-        overlay = draw_overlay(picture, fine, caption, (limit.typical, limit.pixel) if limit else None)
-        with replacing(target, durable=False) as temporary:
-            overlay.save(temporary, format="JPEG", quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
-        return target
+            target = self.folder / image.name
+            fine = smoothed(image.anomaly_map[None], self.scorer.detector.smoothing)[0]
+            overlay = draw_overlay(image.picture, fine, caption, colors)
+            with replacing(target, durable=False) as temporary:
+                overlay.save(temporary, format="JPEG", quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
+        return Prediction(str(image.path), image.score, limit.image if limit else None, decision, str(target) if target else None)
 
 
 def predict_images(
-    workspace: Workspace,
-    file: Path,
-    sources: Sequence[Path],
-    out: Path,
-    overlays: str | None = None,
-    must_decide: bool = False,
-    shown: int | None = None,
-) -> dict[str, Any]:
+    workspace: Workspace, file: Path, sources: Sequence[Path], out: Path, overlays: str | None = None,
+    must_decide: bool = False, shown: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Predict on the images in `sources` with the model in `file`; write predictions.csv and overlays/ into `out`.
 
     Return the counts, the speed, and all rows, or only the `shown` rows with the highest scores. By default the anomalous
@@ -158,8 +210,10 @@ def predict_images(
         log.warning("%s has no threshold: scores come without decisions; %s", file, remedy)
     predictor = Predictor(scorer, threshold, wish or ("anomalous" if threshold else "all"), out / "overlays")
     started, counts = time.perf_counter(), Counter[str]()
-    rows = _write_rows(predictor.predict(images, workspace.on_step), out / "predictions.csv", counts)
-    kept = list(rows) if shown is None else heapq.nlargest(shown, rows, key=_score)
+    # overlays are drawn in threads while the next images are scored
+    predictions = ordered_map(predictor.finish, predictor.scored(images, workspace.on_step), _THREADS, _AHEAD)
+    rows = _write_rows(predictions, out / "predictions.csv", counts)
+    kept = list(rows) if shown is None else heapq.nlargest(shown, rows, key=lambda r: -math.inf if r.score is None else r.score)
     return {
         "images": len(images),
         **{outcome: counts[outcome] for outcome in OUTCOMES},
@@ -177,11 +231,7 @@ def _write_rows(rows: Iterable[Prediction], target: Path, counts: Counter[str]) 
         writer.writerow([column.name for column in fields(Prediction)])
         for row in rows:
             writer.writerow(astuple(row))
-            counts[row.outcome] += 1
+            counts["failed" if row.error else row.decision or "undecided"] += 1
             if row.error:
                 log.warning("%s", row.error)
             yield row
-
-
-def _score(prediction: Prediction) -> float:
-    return float("-inf") if prediction.score is None else prediction.score

@@ -9,14 +9,14 @@ from typing import Any
 from adbench.backbones.layers import describe, parse_layers
 from adbench.data.datasets import open_dataset
 from adbench.detectors import make_detector
-from adbench.models.calibration import HoldOut, calibrate, hold_out_images, training_digests
+from adbench.models.calibration import HoldOut, calibrate, hold_out_images
 from adbench.models.files import Model, load_model, save_model
-from adbench.models.scoring import Scorer
+from adbench.models.prediction import Scorer
 from adbench.pictures.heatmaps import draw_heatmaps
 from adbench.sweep.pipeline import assess, fit
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, Result, Size
+from adbench.types import Result, Size
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,15 @@ def train_model(
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     inputs, held = hold_out_images(inputs, hold_out.share, choices.seed) if hold_out else (inputs, ())
-    job = job_for(inputs, network, layers, method_of(detector, choices.detector), choices.seed, **rest)
+    job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime = workspace.runtime()
     fitted, cost = fit(runtime, network, inputs, job)
     threshold = None
     if hold_out:
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, hold_out.fpr, runtime.on_step)
-    save_model(model, Model(job, fitted, cost, training_digests(inputs), threshold))
+    images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
+    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
     return answer | {"threshold": threshold.record() if threshold else None}
 
@@ -61,26 +62,26 @@ def train_model(
 def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None) -> Result:
     """Return the Result of a saved detector on a category's test images.
 
-    The category is the workspace's, else the one that the model was trained on. `heatmaps`: folder for a picture of each image.
+    The category is the workspace's, else the one that the model was trained on if the data has it. `heatmaps`: folder for a
+    picture of each image.
     """
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = workspace.network_of(model, job)
-    if not workspace.categories:
-        workspace = replace(workspace, categories=_trained_category(workspace, job))
+    if not workspace.categories and job.category in [c.name for c in open_dataset(workspace.data, workspace.cache)]:
+        workspace = replace(workspace, categories=(job.category,))
     inputs = workspace.single(sizes=[job.image_size])
     category = inputs.category
-    job = replace(job, dataset=category.dataset, category=category.name, fingerprint=inputs.fingerprint)
-    job = replace(job, pro_limit=pro_limit or job.pro_limit)
+    job = replace(
+        job,
+        dataset=category.dataset,
+        category=category.name,
+        fingerprint=inputs.fingerprint,
+        pro_limit=pro_limit or job.pro_limit,
+    )
     runtime = workspace.runtime()
     field = describe(job.backbone, workspace.memo).field(job.layers)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out
-
-
-def _trained_category(workspace: Workspace, job: Job) -> tuple[str, ...]:
-    """Return the category that the model was trained on if the data has it, else nothing."""
-    names = [category.name for category in open_dataset(workspace.data, workspace.cache)]
-    return (job.category,) if job.category in names else ()

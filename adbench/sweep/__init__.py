@@ -3,8 +3,8 @@
 spec -> plan        what to run; jobs that share a forward pass are one group
 plan -> groups      run: without finished jobs, and through one of the executors/
 group -> results    pipeline: extract once, then fit, score and evaluate each job
-results, records    the folder of results and plans, and its lines of JSON
-task_messages, worker_pool, heartbeat    groups in other processes, and how they are followed
+results             the folder of results and plans
+workers, heartbeat  groups in other processes, how they are followed, and how far a sweep is
 workspace           data, cache, device of a command
-forecast, status    what a sweep will cost, and how far it is
+forecast            what a sweep will cost
 """

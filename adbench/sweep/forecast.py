@@ -6,8 +6,8 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
 from adbench.backbones.layers import Description, describe
 from adbench.core.environment import accelerator_memory_mb, library_versions, memory_bytes, peak_memory_mb, reset_peak_memory
@@ -34,7 +33,8 @@ from adbench.sweep.plan import Group, Plan
 from adbench.types import Job, Scores, Size
 
 _TRIAL_S = 0.7
-SCORED = 4  # images whose scores are timed
+SCORED = DECODED = 4  # images whose scores and whose decoding are timed
+MAPS = 3  # peak memory of the metrics, as a multiple of the maps on the evaluation grid
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,13 @@ def try_out(detector: Detector, features: FeatureMaps, device: torch.device) -> 
 
 def made_up(shapes: Sequence[Shape], count: int) -> FeatureMaps:
     """Return noise as features of `count` images: overlapping windows of one small array, all patches different."""
-    return FeatureMaps(tuple(_windows(shape, count) for shape in shapes))
-
-
-def _windows(shape: Shape, count: int) -> NDArray[np.float16]:
-    cells = shape[1] * shape[2]
-    step = cells + 1  # more than a channel's cells, so that windows of two images never coincide at the same channel
-    noise = np.random.default_rng(0).normal(size=(count - 1) * step + math.prod(shape)).astype(np.float16)
-    strides = (2 * step, 2 * cells, 2 * shape[2], 2)
-    return as_strided(noise, (count, *shape), strides, writeable=False)
-
-
-DECODED = 4  # images whose decoding is timed
-MAPS = 3  # peak memory of the metrics, as a multiple of the maps on the evaluation grid
+    maps = []
+    for shape in shapes:
+        cells = shape[1] * shape[2]
+        step = cells + 1  # more than a channel's cells, so that windows of two images never coincide at the same channel
+        noise = np.random.default_rng(0).normal(size=(count - 1) * step + math.prod(shape)).astype(np.float16)
+        maps.append(as_strided(noise, (count, *shape), (2 * step, 2 * cells, 2 * shape[2], 2), writeable=False))
+    return FeatureMaps(tuple(maps))
 
 
 @dataclass(frozen=True)
@@ -133,10 +127,7 @@ class Forecaster:
 
     runtime: Runtime
     memo: Path
-
-    @cached_property
-    def _trials(self) -> dict[object, float]:
-        return {}
+    trials: dict[object, float] = field(default_factory=dict)
 
     def counts(self, group: Group) -> tuple[int, int]:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
@@ -146,7 +137,7 @@ class Forecaster:
             count = len(group.inputs.split(split))
             missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.cache.path(key).is_file()]
             passes += count if missing else 0
-            cells = sum(math.prod(_shape(description, name, first.image_size)) for name in missing)
+            cells = sum(math.prod(shape) for shape in _shapes(description, missing, first.image_size))
             written += count * cells * (4 if first.dtype == "float32" else 2)
         return passes, written
 
@@ -155,27 +146,26 @@ class Forecaster:
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
         tests = len(group.inputs.category.test)
-        jobs_s = sum(
-            c.fit_s + tests * (c.score_s + self._metrics_s(group, job)) for c, job in zip(costs, group.jobs, strict=True)
-        )
+        seconds = sum(c.fit_s + tests * (c.score_s + self._metrics_s(group, j)) for c, j in zip(costs, group.jobs, strict=True))
         if tests:
-            jobs_s += len(group.jobs) * BUDGET_S / 2  # of latencies
-        maps = max(_pixels(group, job.eval_size) for job in group.jobs) * 4 * MAPS
+            seconds += len(group.jobs) * BUDGET_S / 2  # of latencies
+        if passes:
+            seconds += passes * self._pass_s(group)
+        pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
+        maps = pixels * 4 * MAPS
         on_host, on_device = self._pass_bytes(group.jobs[0].image_size) if passes else (0, 0)
         return GroupForecast(
-            group.title, len(group.jobs), passes, written, passes * self._pass_s(group) + jobs_s if passes else jobs_s,
-            int(1e6 * self._rest_mb) + max([on_host, *(c.memory_bytes + maps for c in costs)]),
+            group.title, len(group.jobs), passes, written, seconds,
+            int(1e6 * self._loaded_mb) + max([on_host, *(c.memory_bytes + maps for c in costs)]),
             max([on_device, *(c.accelerator_bytes for c in costs)]), tuple(dict.fromkeys(c.reason for c in costs if c.reason)),
         )  # fmt: skip
 
     @cached_property
-    def _rest_mb(self) -> float:
-        """Memory of a process that has loaded everything."""
-        return peak_memory_mb()
+    def _loaded_mb(self) -> float:
+        return peak_memory_mb()  # of a process that has loaded everything
 
     def _job(self, group: Group, job: Job) -> Cost:
-        description = describe(job.backbone, self.memo)
-        shapes = [_shape(description, layer, job.image_size) for layer in job.layers]
+        shapes = _shapes(describe(job.backbone, self.memo), job.layers, job.image_size)
         detector = make_detector(job.detector, job.params, job.seed)
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
@@ -183,38 +173,33 @@ class Forecaster:
 
     def _pass_s(self, group: Group) -> float:
         """Return an image's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
-        first = group.jobs[0]
+        first, few = group.jobs[0], group.inputs.category.train[:DECODED]
         times = layer_times(self.runtime, group.network, group.layers, first.image_size, first.dtype)
-        forward = max(times.values(), key=lambda t: t.batched_ms).batched_ms / 1000
-        decode = self._decode_s(group) / torch.get_num_threads()
-        return forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)
-
-    def _decode_s(self, group: Group) -> float:
-        size, few = group.jobs[0].image_size, group.inputs.category.train[:DECODED]
-        key = ("decode", group.inputs.category.name, size)
-        if key not in self._trials:
+        forward = max(t.batched_ms for t in times.values()) / 1000
+        key = ("decode", first.category, first.image_size)
+        if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read_pixels(sample.path, size)
-            self._trials[key] = (time.perf_counter() - started) / len(few)
-        return self._trials[key]
+                read_pixels(sample.path, first.image_size)
+            self.trials[key] = (time.perf_counter() - started) / len(few)
+        decode = self.trials[key] / torch.get_num_threads()
+        return forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)
 
     def _metrics_s(self, group: Group, job: Job) -> float:
         """Return the seconds per test image of metrics, intervals and breakdowns, measured on noise."""
-        key = ("metrics", group.inputs.category.name, job.eval_size)
+        key = ("metrics", job.category, job.eval_size)
         test = group.inputs.category.test
-        if test and key not in self._trials:
+        if test and key not in self.trials:
             labels = group.inputs.labels(job.eval_size)
             rng = np.random.default_rng(0)
-            sizes = group.inputs.native_sizes() if job.eval_size == "native" else [(int(job.eval_size),) * 2] * len(test)
-            maps: Any = [rng.random(size, np.float32) for size in sizes]
+            maps: Any = [rng.random(size, np.float32) for size in _map_sizes(group, job.eval_size)]
             scores = Scores(rng.random(len(test), np.float32), maps if job.eval_size == "native" else np.stack(maps))
             images = split_fingerprint(test, group.inputs.facts)
             draws = draw_replicates(images, labels.truth.anomalous, sources=group.inputs.sources)
             started = time.perf_counter()
             measure_scores(scores, labels, test, draws, job, group.receptive_field(job))
-            self._trials[key] = (time.perf_counter() - started) / len(test)
-        return self._trials.get(key, 0.0)
+            self.trials[key] = (time.perf_counter() - started) / len(test)
+        return self.trials.get(key, 0.0)
 
     def _pass_bytes(self, image_size: int) -> tuple[int, int]:
         """Return the most memory of a forward pass, on the host and on an accelerator."""
@@ -223,14 +208,8 @@ class Forecaster:
         return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, image_size**2) * BYTES_PER_PIXEL
 
 
-def count(plan: Plan, runtime: Runtime, memo: Path) -> dict[str, Any]:
-    """Return a plan's number of groups, of forward passes (images through a network) and of bytes that it adds to the cache."""
-    counts = [Forecaster(runtime, memo).counts(group) for group in plan.groups]
-    return {"groups": len(counts), "forward_passes": sum(c[0] for c in counts), "cache_bytes": sum(c[1] for c in counts)}
-
-
 def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None) -> dict[str, Any]:
-    """Return seconds with so many workers, bytes, the forecast of each group, and obstacles, each with its remedy.
+    """Return counts, seconds with so many workers, bytes, the forecast of each group, and obstacles, each with its remedy.
 
     limit: bytes of the cache beyond which finished features are deleted.
     """
@@ -241,6 +220,9 @@ def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: 
         groups.append(forecaster.group(group))
     used = max(1, min(workers, len(groups)))
     return {
+        "groups": len(groups),
+        "forward_passes": sum(group.forward_passes for group in groups),
+        "cache_bytes": sum(group.cache_bytes for group in groups),
         "seconds": sum(group.seconds for group in groups) / used,
         "workers": used,
         "memory_bytes": sum(sorted((group.memory_bytes for group in groups), reverse=True)[:used]),
@@ -251,12 +233,14 @@ def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: 
 
 
 def _obstacles(groups: Sequence[GroupForecast], runtime: Runtime, workers: int, limit: int | None) -> Iterator[str]:
-    written, free = sum(group.cache_bytes for group in groups), _free(runtime.cache.folder)
+    folder = runtime.cache.folder  # which need not exist yet
+    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
+    written = sum(group.cache_bytes for group in groups)
     if limit is not None:
         written = min(written, limit + workers * max((group.cache_bytes for group in groups), default=0))
     if written > free:
         yield (
-            f"cache {runtime.cache.folder}: {_gb(written)} of features do not fit into the {_gb(free)} that are free; "
+            f"cache {folder}: {_gb(written)} of features do not fit into the {_gb(free)} that are free; "
             "free some, name another folder by --cache, or delete finished features by --cache-limit SIZE"
         )
     needed, memory = sum(sorted((g.memory_bytes for g in groups), reverse=True)[:workers]), memory_bytes()
@@ -271,25 +255,15 @@ def _obstacles(groups: Sequence[GroupForecast], runtime: Runtime, workers: int, 
     yield from (f"{group.group}: {reason}" for group in groups for reason in group.reasons)
 
 
-def _free(folder: Path) -> int:
-    """Return the free bytes of the disk of a folder, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
 def _gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-def _shape(description: Description, name: str, size: int) -> Shape:
-    layer = description.layer(name)
-    side = -(-size // layer.stride)
-    return (layer.channels, side, side)
+def _shapes(description: Description, names: Iterable[str], size: int) -> list[Shape]:
+    layers = map(description.layer, names)
+    return [(layer.channels, -(-size // layer.stride), -(-size // layer.stride)) for layer in layers]
 
 
-def _pixels(group: Group, size: Size) -> int:
-    """Return the number of pixels of all test maps on the evaluation grid."""
-    if size == "native":
-        return sum(height * width for height, width in group.inputs.native_sizes())
-    return len(group.inputs.category.test) * int(size) ** 2
+def _map_sizes(group: Group, size: Size) -> Sequence[tuple[int, int]]:
+    """Return (height, width) of each test map on the evaluation grid."""
+    return group.inputs.native_sizes() if size == "native" else [(size, size)] * len(group.inputs.category.test)

@@ -1,7 +1,8 @@
-"""Heartbeats of workers: RESULTS/running has one small file per running worker, which the worker keeps touching.
+"""Heartbeats of workers, and the state of sweeps, which is read from their results folder alone, from any machine.
 
-A heartbeat is not a lock, so one that a killed worker leaves behind blocks nothing. Heartbeats show `--status` what is running,
-let a second sweep begin with other groups, and tell which job was running when a worker died.
+RESULTS/running has one small file per running worker, which the worker keeps touching. This heartbeat is not a lock, so one that
+a killed worker leaves behind blocks nothing. Heartbeats show `--status` what is running, let a second sweep begin with other
+groups, and tell which job was running when a worker died.
 """
 
 import json
@@ -9,14 +10,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from adbench.core.errors import DataError
 from adbench.core.files import unwritable
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, digest
 
+STATES = ("done", "running", "waiting", "skipped", "failed")
 _BEAT_S, _STALE_S = 10, 60  # the clocks of machines that share a folder may differ by 50 s
 _OLD_S = 3600  # after which the heartbeat of a dead worker is removed
 
@@ -44,7 +50,13 @@ def heartbeat(out: Path, group: str) -> Iterator[Callable[[str], None]]:
     path = out / "running" / f"{group}.{own.host}.{own.pid}.json"
     _write(path, own)
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+
+    def keep_touching() -> None:
+        while not stop.wait(_BEAT_S):
+            with suppress(OSError):
+                path.touch()
+
+    beat = threading.Thread(target=keep_touching, daemon=True)
     beat.start()
     try:
         yield lambda job: _write(path, replace(own, job=job))
@@ -59,7 +71,8 @@ def heartbeats(out: Path) -> Iterator[tuple[Path, Heartbeat, bool]]:
     for path in sorted((out / "running").glob("*.json")):
         with suppress(OSError, ValueError, TypeError):  # being written or removed: its worker has just started or ended
             found = Heartbeat(**json.loads(path.read_text(encoding="utf-8")))
-            yield path, found, _lives(path, found)
+            fresh = time.time() - path.stat().st_mtime < _STALE_S
+            yield path, found, fresh and (found.host != socket.gethostname() or _exists(found.pid))
 
 
 def busy_groups(out: Path) -> set[str]:
@@ -78,28 +91,19 @@ def interrupted_jobs(out: Path, group: str) -> set[str]:
 
     All workers of a group on other machines count as ended, as this machine cannot check.
     """
-    ended = [
-        (path, found.job)
-        for path, found, lives in heartbeats(out)
-        if found.group == group and not (lives and found.host == socket.gethostname())
-    ]
-    for path, _ in ended:
-        path.unlink(missing_ok=True)
-    return {job for _, job in ended if job}
-
-
-def _lives(path: Path, found: Heartbeat) -> bool:
-    fresh = time.time() - path.stat().st_mtime < _STALE_S
-    return fresh and (found.host != socket.gethostname() or _exists(found.pid))
+    jobs = set()
+    for path, found, lives in heartbeats(out):
+        if found.group == group and not (lives and found.host == socket.gethostname()):
+            jobs.add(found.job)
+            path.unlink(missing_ok=True)
+    return {job for job in jobs if job}
 
 
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 
@@ -111,7 +115,34 @@ def _write(path: Path, content: Heartbeat) -> None:
         raise unwritable(path, error) from error
 
 
-def _beat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(_BEAT_S):
-        with suppress(OSError):
-            path.touch()
+def status(results: ResultStore, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return the number of jobs in each state, in all and by group, and the running workers.
+
+    Raises DataError if there are no jobs.
+    """
+    if not jobs:
+        raise DataError(f"no sweep in {results.folder}: it holds no plan; give --out the folder of the sweep")
+    living = [found for _, found, lives in heartbeats(results.folder) if lives]
+    states = {result.job.key: str(result.status) for result in results.failures()}
+    states |= {found.job: "running" for found in living if found.job} | dict.fromkeys(results.done(), "done")
+    groups: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.group):
+        groups.setdefault(group_name(job), []).append(job)
+    counts = {name: Counter(states.get(job.key, "waiting") for job in own) for name, own in groups.items()}
+    return {
+        "planned": len(jobs),
+        **{state: sum(count[state] for count in counts.values()) for state in STATES},
+        "out": str(results.folder),
+        "workers": [_worker(found, groups[found.group]) for found in living if found.group in groups],
+        "groups": [_facts(own[0]) | {state: counts[name][state] for state in STATES} for name, own in groups.items()],
+    }
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in ("category", "backbone", "weights", "image_size")}
+
+
+def _worker(found: Heartbeat, jobs: list[Job]) -> dict[str, Any]:
+    running = next((job for job in jobs if job.key == found.job), None)
+    now = {name: getattr(running, name, None) for name in ("layer", "detector", "seed")}
+    return {"host": found.host, "pid": found.pid, "seconds": time.time() - found.started} | _facts(jobs[0]) | now

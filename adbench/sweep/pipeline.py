@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adbench.backbones.layers import describe, parse_layers
 from adbench.backbones.network import Network
@@ -42,28 +42,24 @@ from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, Result, Sample, Scores
 
-
-@dataclass(frozen=True)
-class Measured:
-    """Metrics of one job, remarks on undefined ones, details, and bootstrap replicates (metrics, R)."""
-
-    metrics: dict[str, float | None]
-    remarks: list[str]
-    details: dict[str, Any] = field(default_factory=dict)
-    replicates: NDArray[np.float32] | None = None
+log = logging.getLogger("adbench")
 
 
 def measure_scores(
     scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None
-) -> Measured:
-    """Return the metrics of the scores of test `samples`; maps on the evaluation grid, `receptive_field` in input pixels."""
+) -> Result:
+    """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid, `receptive_field` in pixels.
+
+    Its replicates have the shape (metrics, R).
+    """
     truth, regions = labels.truth, labels.regions
     relative_field = receptive_field / job.image_size if receptive_field else None
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, relative_field)
     found = replicates(scores, truth, regions, job.pro_limit, draws, metrics)
     details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
     known = {"receptive_field_px": receptive_field} if receptive_field else {}
-    return Measured(metrics, labels.remarks, known | details | parts, found)
+    reason = "; ".join(labels.remarks) or None
+    return Result(job, "done", reason, metrics, details=known | details | parts, replicates=found)
 
 
 def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> CacheKey:
@@ -83,11 +79,15 @@ def features(
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         facts = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
-        write_features(
-            runtime, network, missing, [sample.path for sample in samples], facts | {"device": device_name(runtime.device)}
-        )
-    entries = {layer: entry or runtime.cache.read(keys[layer]) for layer, entry in found.items()}
-    return {layer: (_present(entry, layer), layer not in missing) for layer, entry in entries.items()}
+        facts["device"] = device_name(runtime.device)
+        write_features(runtime, network, missing, [sample.path for sample in samples], facts)
+    answer = {}
+    for layer, known in found.items():
+        entry = known or runtime.cache.read(keys[layer])
+        if entry is None:
+            raise DataError(f"the cache entry of layer '{layer}' vanished while it was used; run the command again")
+        answer[layer] = entry, layer not in missing
+    return answer
 
 
 def device_name(device: torch.device) -> str:
@@ -110,12 +110,6 @@ def write_features(
         )  # fmt: skip
         for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
             pass
-
-
-def _present(entry: CacheEntry | None, layer: str) -> CacheEntry:
-    if entry is None:
-        raise DataError(f"the cache entry of layer '{layer}' vanished while it was used; run the command again")
-    return entry
 
 
 def job_features(
@@ -157,8 +151,16 @@ def score(
     scores = score_in_parts(detector, maps, runtime.device)
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
-    cost = {"extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image}
-    cost |= _latency(runtime, network, job, detector, maps, seconds / len(maps))
+    layers = layer_times(runtime, network, job.layers, job.image_size, job.dtype)
+    forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
+    p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
+    batched_ms = forward.batched_ms + 1000 * seconds / len(maps)
+    cost = {
+        "extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image,
+        "forward_ms": forward.p50_ms, "forward_p95_ms": forward.p95_ms, "score_ms": p50, "score_p95_ms": p95,
+        "latency_ms": round(forward.p50_ms + p50, 3), "latency_p95_ms": round(forward.p95_ms + p95, 3),
+        "batch_size": forward.batch, "batch_images_per_second": round(1000 / batched_ms, 3),
+    }  # fmt: skip
     if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
         raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
     return scores, cost
@@ -175,20 +177,6 @@ def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], image
     return forward_times(network, layers, image_size, dtype, runtime.device, runtime.cache.folder / "latency")
 
 
-def _latency(
-    runtime: Runtime, network: Network, job: Job, detector: Detector, maps: FeatureMaps, score_s: float
-) -> dict[str, float]:
-    """Return the times from an image in memory to its score and map; `score_s`: the detector's seconds per image in batches."""
-    layers = layer_times(runtime, network, job.layers, job.image_size, job.dtype)
-    forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
-    p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
-    return {
-        "forward_ms": forward.p50_ms, "forward_p95_ms": forward.p95_ms, "score_ms": p50, "score_p95_ms": p95,
-        "latency_ms": round(forward.p50_ms + p50, 3), "latency_p95_ms": round(forward.p95_ms + p95, 3),
-        "batch_size": forward.batch, "batch_images_per_second": round(1000 / (forward.batched_ms + 1000 * score_s), 3),
-    }  # fmt: skip
-
-
 def assess(
     runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector, fit_cost: dict[str, Any],
     receptive_field: int | None = None,
@@ -198,17 +186,19 @@ def assess(
     receptive_field: of the job's layers in input pixels, where it is known. Without test images all metrics are None with a
     reason, and the scores are None.
     """
-    test = inputs.category.test
-    if not test:
-        nothing = Measured(dict.fromkeys(names()), ["no labelled test images: nothing to measure"])
-        return _result(runtime, job, nothing, fit_cost, detector), None
-    scores, cost = score(runtime, network, inputs, job, detector)
-    maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
-    labels = inputs.labels(job.eval_size)
-    draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
-    measured = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
-    total = {"extract_s": (fit_cost["extract_s"] or 0) + cost.pop("extract_s")}
-    return _result(runtime, job, measured, fit_cost | cost | total, detector), scores
+    test, scores, cost = inputs.category.test, None, fit_cost
+    result = Result(job, "done", "no labelled test images: nothing to measure", dict.fromkeys(names()))
+    if test:
+        scores, score_cost = score(runtime, network, inputs, job, detector)
+        cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
+        labels = inputs.labels(job.eval_size)
+        draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
+        result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
+    peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
+    cost = {key: cost.get(key) for key in COST_KEYS} | peaks
+    where, details = environment() | {"device": device_name(runtime.device)}, detector.details() | dict(result.details)
+    return replace(result, cost=cost, environment=where, details=details), scores
 
 
 COST_KEYS = (
@@ -222,20 +212,9 @@ class UnsupportedError(UsageError):
     """The detector cannot use features of these shapes. The job is skipped with this reason."""
 
 
-def _result(runtime: Runtime, job: Job, measured: Measured, cost: dict[str, Any], detector: Detector) -> Result:
-    peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
-    cost = {key: cost.get(key) for key in COST_KEYS} | peaks
-    reason, details = "; ".join(measured.remarks) or None, detector.details() | measured.details
-    where = environment() | {"device": device_name(runtime.device)}
-    return Result(job, "done", reason, measured.metrics, cost, where, details, measured.replicates)
-
-
 def _extract_seconds(entries: Sequence[CacheEntry]) -> float:
     """Return the seconds of the passes that made the entries; the layers of one pass share its cost equally."""
     return float(sum(entry.sidecar["seconds"] / entry.sidecar["layers_in_pass"] for entry in entries))
-
-
-log = logging.getLogger("adbench")
 
 
 def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
@@ -258,10 +237,9 @@ def run_group(runtime: Runtime, group: Group, results: ResultStore, run: Measure
     """
     found = [(job, results.read(job.key)) for job in group.jobs]
     yield from (result for _, result in found if result)
-    left = replace(group, jobs=tuple(job for job, result in found if result is None))
-    if left.jobs:
-        with heartbeat(results.folder, group_name(left.jobs[0])) as show_job:
-            yield from _run_rest(runtime, left, results, run, show_job)
+    if left := tuple(job for job, result in found if result is None):
+        with heartbeat(results.folder, group_name(left[0])) as show_job:
+            yield from _run_rest(runtime, replace(group, jobs=left), results, run, show_job)
 
 
 def _run_rest(
@@ -275,12 +253,16 @@ def _run_rest(
         layer_times(runtime, group.network, group.layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
-        yield from (_written(results, failure(job, error)) for job in group.jobs)
+        yield from fail(group.jobs, error, results)
         return
     for index, job in enumerate(group.jobs):
         runtime.on_step(index, len(group.jobs), f"{job.detector} on {job.layer}")
         show_job(job.key)
-        yield results.read(job.key) or _written(results, _attempt(runtime, group, job, results.maps(job.key), run))
+        result = results.read(job.key)
+        if result is None:
+            result = _attempt(runtime, group, job, results.maps(job.key), run)
+            results.write(result)
+        yield replace(result, replicates=None)
     if group.cache_limit is not None:
         keys = (key for split in ("train", "test") for key in entry_keys(group, split).values())
         runtime.cache.evict(keys, group.cache_limit)
@@ -310,9 +292,11 @@ def failure(job: Job, error: Exception) -> Result:
     return Result(job, "failed", text if isinstance(error, AdbenchError) else f"{type(error).__name__}: {text[:300]}")
 
 
-def _written(results: ResultStore, result: Result) -> Result:
-    results.write(result)
-    return replace(result, replicates=None)
+def fail(jobs: Iterable[Job], error: Exception, results: ResultStore) -> Iterator[Result]:
+    """Write and yield the failed result of each job."""
+    for job in jobs:
+        results.write(result := failure(job, error))
+        yield result
 
 
 def extract_layers(
@@ -324,14 +308,13 @@ def extract_layers(
     network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([image_size])
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
-    for item in inputs:
-        for split in ("train", "test"):
-            if not item.split(split):
-                continue
-            found = features(runtime, network, item, split, names, image_size, dtype)
-            images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
-            for layer, (entry, cached) in found.items():
-                facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}
-                entries.append({"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached})
+    for item, split in product(inputs, ("train", "test")):
+        if not item.split(split):
+            continue
+        found = features(runtime, network, item, split, names, image_size, dtype)
+        images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
+        for layer, (entry, cached) in found.items():
+            facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}
+            entries.append({"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached})
     speed = images / (time.perf_counter() - started) if images else None
     return {"entries": entries, "images_per_second": speed}

@@ -5,14 +5,14 @@ Planning loads torch only for a backbone, weights or a detector that the memos i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import accumulate, product
+from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import Description, describe, joined_field, parse_layers
+from adbench.backbones.layers import describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import Weights
 from adbench.core.errors import WeightsError
@@ -28,34 +28,27 @@ if TYPE_CHECKING:
     from adbench.detectors import Detector
 
 
-@dataclass(frozen=True)
-class Method:
-    """A detector without its seed. params: all of them, defaults included."""
-
-    detector: str
-    params: dict[str, Any]
-    revision: int
-
-
-def method_of(detector: Detector, name: str) -> Method:
-    """Return the method of a detector; `name` as a user writes it."""
+def method_of(detector: Detector, name: str) -> dict[str, Any]:
+    """Return a Job's fields detector, params (all of them) and revision; `name` as a user writes it."""
     from adbench.detectors import DETECTORS, detector_params
 
-    return Method(DETECTORS.canonical(name), detector_params(detector), type(detector).revision)
+    return {
+        "detector": DETECTORS.canonical(name), "params": detector_params(detector), "revision": type(detector).revision
+    }  # fmt: skip
 
 
-def find_method(name: str, params: dict[str, Any], answers: Memo) -> Method:
-    """Return the method of a detector by its name and some parameters; raise UsageError as `make_detector` does.
+def find_method(name: str, params: dict[str, Any], answers: Memo) -> dict[str, Any]:
+    """Return what `method_of` does for a name and some parameters; raise UsageError as `make_detector` does.
 
     Loads torch if `answers` does not have the method.
     """
-    return Method(**answers.answer(["method", name, repr(sorted(params.items()))], lambda: asdict(_made(name, params))))
 
+    def ask() -> dict[str, Any]:
+        from adbench.detectors import make_detector
 
-def _made(name: str, params: dict[str, Any]) -> Method:
-    from adbench.detectors import make_detector
+        return method_of(make_detector(name, params, seed=0), name)
 
-    return method_of(make_detector(name, params, seed=0), name)
+    return dict(answers.answer(["method", name, repr(sorted(params.items()))], ask))
 
 
 @dataclass(frozen=True)
@@ -84,6 +77,17 @@ class Group:
         return joined_field(self.fields.get(layer) for layer in job.layers)
 
 
+def keys_of(groups: Iterable[Group]) -> set[str]:
+    """Return the keys of all jobs of some groups."""
+    return {job.key for group in groups for job in group.jobs}
+
+
+def with_keys(groups: Iterable[Group], keys: Container[str]) -> tuple[Group, ...]:
+    """Return the groups with only the jobs that have these keys; groups without any are skipped."""
+    kept = (replace(group, jobs=tuple(job for job in group.jobs if job.key in keys)) for group in groups)
+    return tuple(group for group in kept if group.jobs)
+
+
 @dataclass(frozen=True)
 class Plan:
     """All groups of a sweep, and a skipped result, with reason and remedy, for each job that cannot run."""
@@ -107,20 +111,16 @@ class Plan:
 
     def only(self, wanted: Callable[[Job], bool]) -> Plan:
         """Return the plan with only those jobs in its groups that are `wanted`."""
-        return self._keep(tuple(job for job in group.jobs if wanted(job)) for group in self.groups)
+        return replace(self, groups=with_keys(self.groups, {j.key for group in self.groups for j in group.jobs if wanted(j)}))
 
     def first(self, limit: int) -> Plan:
         """Return the plan with the first `limit` jobs of its groups."""
-        starts = accumulate((len(group.jobs) for group in self.groups), initial=0)
-        return self._keep(g.jobs[: max(0, limit - start)] for g, start in zip(self.groups, starts, strict=False))
+        numbers = count()
+        return self.only(lambda job: next(numbers) < limit)
 
     def keeping(self, maps: int, cache_limit: int | None = None) -> Plan:
         """Return the plan with `keep_maps` and `cache_limit` of each group set."""
         kept = (replace(group, keep_maps=maps, cache_limit=cache_limit) for group in self.groups)
-        return replace(self, groups=tuple(kept))
-
-    def _keep(self, jobs: Iterable[tuple[Job, ...]]) -> Plan:
-        kept = (replace(group, jobs=left) for group, left in zip(self.groups, jobs, strict=True) if left)
         return replace(self, groups=tuple(kept))
 
 
@@ -139,11 +139,15 @@ def make_plan(
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
         fields = {layer.name: layer.field for layer in description.layers if layer.field}
-        network, reason = _network(description, label, answers, offline, on_step)
+        reason = None
+        try:
+            network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
+        except WeightsError as error:
+            network, reason = Network(description.backbone, Weights(label, "missing", (), (), None)), str(error)
         for item, size in product(inputs, spec.image_sizes):
             rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
             cells = product(methods, spec.seeds, dict.fromkeys(layers))
-            jobs = tuple(job_for(item, network, cell, method, seed, **rest) for method, seed, cell in cells)
+            jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
             if reason:
                 skipped += [Result(job, "skipped", reason) for job in jobs]
             else:
@@ -169,19 +173,10 @@ def _learn(spec: Spec, memo: Path) -> bool:
     return True
 
 
-def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], method: Method, seed: int, **rest: Any) -> Job:
-    """Return the Job of one cell under today's extraction; `rest`: image_size, eval_size, dtype and pro_limit."""
+def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, **rest: Any) -> Job:
+    """Return the Job of one cell under today's extraction; `rest`: a method, image_size, eval_size, dtype and pro_limit."""
     category, weights = inputs.category, network.weights
     return Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,
-        detector=method.detector, params=method.params, revision=method.revision, seed=seed, extraction=EXTRACTION_REVISION,
-        **rest,
+        seed=seed, extraction=EXTRACTION_REVISION, **rest,
     )  # fmt: skip
-
-
-def _network(description: Description, label: str, answers: Memo, offline: bool, on_step: OnStep) -> tuple[Network, str | None]:
-    name = description.backbone
-    try:
-        return find_network(name, label, answers, offline=offline, on_step=on_step), None
-    except WeightsError as error:
-        return Network(name, Weights(label, "missing", (), (), None)), str(error)

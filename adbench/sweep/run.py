@@ -27,19 +27,13 @@ class Sweep:
     cached: int  # jobs that were finished when the sweep was planned
     command: str = ""  # that a user typed to start it
 
-    def forecast(self) -> dict[str, Any]:
-        """Return the counts of what is left to do: jobs, groups, forward passes, bytes of cache."""
-        from adbench.sweep.forecast import count
-
-        left = count(self.todo, self.workspace.runtime(), self.workspace.memo)
-        counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
-        return counts | {"jobs": self.todo.runnable} | left
-
-    def try_out(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
-        """Return the forecast with seconds, memory and obstacles, group by group, after short trials on this machine."""
+    def forecast(self, workers: int = 1, cache_limit: int | None = None) -> dict[str, Any]:
+        """Return counts, seconds, memory and obstacles of what is left to do, after short trials on this machine."""
         from adbench.sweep.forecast import forecast
 
-        return self.forecast() | forecast(self.todo, self.workspace.runtime(), self.workspace.memo, workers, cache_limit)
+        left = forecast(self.todo, self.workspace.runtime(), self.workspace.memo, workers, cache_limit)
+        counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
+        return counts | {"jobs": self.todo.runnable} | left
 
     def run(self, executor: Executor | None = None) -> Iterator[Result]:
         """Write the plan, then write and yield each result. To resume a stopped sweep, plan and run it again.
@@ -63,15 +57,9 @@ class Sweep:
 
 
 def plan_sweep(
-    workspace: Workspace,
-    spec: Spec,
-    out: Path,
-    limit: int | None = None,
-    keep_maps: int = 0,
-    cache_limit: int | None = None,
-    command: str = "",
-    in_subprocess: bool = False,
-) -> Sweep:
+    workspace: Workspace, spec: Spec, out: Path, limit: int | None = None, keep_maps: int = 0, cache_limit: int | None = None,
+    command: str = "", in_subprocess: bool = False,
+) -> Sweep:  # fmt: skip
     """Return the sweep of a specification. Unknown names and damaged data raise an error here, before any work.
 
     in_subprocess: look at networks and detectors in a subprocess, so that this process does not load torch.

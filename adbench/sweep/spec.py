@@ -16,6 +16,7 @@ from adbench.core.registry import match
 from adbench.types import DTYPES
 
 _MAX_BYTES = 1 << 20
+_PRESETS = files("adbench") / "presets"
 Name = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=32, le=4096)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
@@ -66,17 +67,13 @@ _EXPECTED = {
 
 def preset_names() -> list[str]:
     """Return the names of the presets that are shipped."""
-    return sorted(p.name.removesuffix(".yaml") for p in _presets().iterdir() if p.name.endswith(".yaml"))
+    return sorted(p.name.removesuffix(".yaml") for p in _PRESETS.iterdir() if p.name.endswith(".yaml"))
 
 
 def preset_text(name: str) -> str:
     """Return a preset's YAML; raise UsageError with the nearest name."""
     found = match("preset", name, preset_names())
-    return str((_presets() / f"{found}.yaml").read_text(encoding="utf-8"))
-
-
-def _presets() -> Any:
-    return files("adbench") / "presets"
+    return (_PRESETS / f"{found}.yaml").read_text(encoding="utf-8")
 
 
 def read_spec(path: Path) -> str:
@@ -99,7 +96,7 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
         given[key.strip()] = _value(override, value)
     known = [f.name for f in fields(Spec)]
     named = {match("key", str(key), known, where=f" in {source}"): value for key, value in given.items()}
-    content = {key: _normal(key, value, source) for key, value in named.items()}
+    content = {key: value if key in _SINGLE else _items(key, value, source) for key, value in named.items()}
     try:
         spec = msgspec.convert(content, Spec)
     except msgspec.ValidationError as error:
@@ -133,27 +130,23 @@ def _value(override: str, text: str) -> Any:
     return value
 
 
-def _normal(key: str, value: Any, source: str) -> Any:
-    """Return a key's value in its long form: lists as lists, choices as mappings with the keys that they can have."""
-    if key in _SINGLE:
-        return value
+def _items(key: str, value: Any, source: str) -> list[Any]:
+    """Return a key's value in its long form: a list, choices as mappings with the keys that they can have."""
     items = value if isinstance(value, list) else [value]
-    return [_normal_choice(key, item, source) for item in items] if key in _CHOICES else items
+    return [_choice(key, item, source) for item in items] if key in _CHOICES else items
 
 
-def _normal_choice(key: str, item: Any, source: str) -> Any:
+def _choice(key: str, item: Any, source: str) -> Any:
     if isinstance(item, str):
         return {"name": item}
     if not isinstance(item, dict) or "name" not in item:
         return item  # refused by `convert`
     for part in item:
         match("key", str(part), _CHOICES[key], where=f" in {key} of {source}")
-    return {part: _normal_part(part, value) for part, value in item.items()}
+    return {part: value if part == "name" else _part(part, value) for part, value in item.items()}
 
 
-def _normal_part(part: str, value: Any) -> Any:
-    if part == "name":
-        return value
+def _part(part: str, value: Any) -> Any:
     if part == "params":
         return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value or {}
     return value if isinstance(value, list) else [value] if value else []

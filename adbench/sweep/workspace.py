@@ -12,7 +12,7 @@ from adbench.backbones.network import Network
 from adbench.backbones.weights import resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
-from adbench.data.check import Facts, check_files
+from adbench.data.check import check_files
 from adbench.data.datasets import open_dataset, open_training
 from adbench.data.pixels import MEMORY
 from adbench.features.cache import FeatureCache
@@ -48,12 +48,11 @@ class Workspace:
 
         sizes: input sizes that follow; pixels are kept in memory for them, so that images are not decoded twice.
         """
-        categories = open_dataset(self.data, self.cache, self.categories, self.on_step)
-        facts = self._check(categories, sizes)
-        return [CategoryInputs(category, facts) for category in categories]
+        return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), sizes)
 
-    def _check(self, categories: Sequence[Category], sizes: Sequence[int]) -> Facts:
-        return check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes))
+    def _checked(self, categories: Sequence[Category], sizes: Sequence[int]) -> list[CategoryInputs]:
+        facts = check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes))
+        return [CategoryInputs(category, facts) for category in categories]
 
     def single(self, training_only: bool = False, sizes: Sequence[int] = ()) -> CategoryInputs:
         """Return the only category, checked as in `inputs`; raise UsageError if there are several.
@@ -67,7 +66,7 @@ class Workspace:
         if len(categories) > 1:
             names = ", ".join(category.name for category in categories)
             raise UsageError(f"--category is missing: '{self.data}' has {names}")
-        return CategoryInputs(categories[0], self._check(categories, sizes))
+        return self._checked(categories, sizes)[0]
 
     def network(self, backbone: str, weights: str) -> Network:
         """Return a backbone with its weights, which are downloaded if necessary."""

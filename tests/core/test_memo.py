@@ -54,7 +54,8 @@ def test_a_damaged_file_of_answers_is_rewritten(tmp_path: Path, text: str) -> No
 
 def test_a_known_method_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
     first = find_method("Patch-Core", {"coreset_max": 7}, Memo(tmp_path / "a.json"))
-    assert (first.detector, first.params["coreset_max"], first.params["coreset_fraction"]) == ("patchcore", 7, 0.1)
+    params = first["params"]
+    assert (first["detector"], params["coreset_max"], params["coreset_fraction"]) == ("patchcore", 7, 0.1)
     assert find_method("Patch-Core", {"coreset_max": 7}, Memo(tmp_path / "a.json")) == first
 
 

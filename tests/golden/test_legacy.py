@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import Run
 
+from adbench.sweep.results import ResultStore
+
 LEGACY = Path(__file__).with_name("legacy")
 DONE, FAILED = (
     [json.loads(path.read_text()) for path in (LEGACY / "results").glob(names)] for names in ("*.json", "failed/*.json")
@@ -49,6 +51,21 @@ def test_features_are_found_in_the_cache(run: Run) -> None:
 def test_a_report_lists_the_old_records(run: Run) -> None:
     assert (len(DONE), len(FAILED)) == (4, 2)
     assert cells(run("report", "results", "--format", "json").json) == cells(DONE + FAILED)
+
+
+def test_an_old_plan_of_the_same_jobs_stays(run: Run) -> None:
+    (plan,) = Path("results/plans").iterdir()
+    before = plan.read_bytes()
+    run("sweep", "--spec", "spec.yaml", *DATA, "--out", "results")
+    assert {path: path.read_bytes() for path in Path("results/plans").iterdir()} == {plan: before}
+
+
+def test_an_old_plan_of_other_jobs_is_replaced(run: Run) -> None:
+    (plan,) = Path("results/plans").iterdir()
+    store = ResultStore(Path("results"))
+    jobs = store.planned()[1:]
+    store.write_plan(plan.stem, jobs)
+    assert (list(Path("results/plans").iterdir()), store.planned()) == ([plan.with_suffix(".jsonl")], jobs)
 
 
 def test_the_plan_is_known(run: Run) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from adbench.models.calibration import hold_out_images
 from adbench.models.files import load_model
-from adbench.models.scoring import Scorer
+from adbench.models.prediction import Scorer
 from adbench.sweep.workspace import Workspace
 
 

@@ -15,7 +15,7 @@ import torch
 from adbench.data.pixels import read_pixels
 from adbench.features.feature_maps import FeatureMaps
 from adbench.models.files import load_model
-from adbench.models.scoring import Scorer, first_call_alone, rounded
+from adbench.models.prediction import Scorer, first_call_alone, rounded
 from adbench.sweep.pipeline import score
 from adbench.sweep.workspace import Workspace
 from adbench.types import Scores

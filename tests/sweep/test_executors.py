@@ -20,8 +20,7 @@ from adbench.sweep.pipeline import run_group
 from adbench.sweep.plan import Group
 from adbench.sweep.run import Sweep, plan_sweep
 from adbench.sweep.spec import Choice, Spec
-from adbench.sweep.task_messages import run_task, task_message
-from adbench.sweep.worker_pool import Ending, follow
+from adbench.sweep.workers import Ending, follow, run_task, task_message
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from adbench.core.errors import DataError
-from adbench.sweep.records import dump
-from adbench.sweep.results import ResultStore
+from adbench.sweep.results import ResultStore, dump
 from adbench.types import Job, Result
 
 JOB = Job("demo", "f0", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"neighbours": 5}, 1, 0)

@@ -16,8 +16,7 @@ from adbench.core.errors import UsageError
 from adbench.sweep.executors import Executor, Resources, Site, register
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
-from adbench.sweep.task_messages import task_message
-from adbench.sweep.worker_pool import Ending, follow, next_groups
+from adbench.sweep.workers import Ending, follow, next_groups, task_message
 from adbench.types import Result
 
 _END_S = 2  # between the request to end and the kill
@@ -98,18 +97,17 @@ class _Workers:
         return len(self.slots)
 
     def start(self, groups: Sequence[Group]) -> dict[int, tuple[Group, ...]]:
-        return {self._start(group): (group,) for group in groups}
-
-    def _start(self, group: Group) -> int:
-        worker = self.idle.pop() if self.idle else self._start_worker()
-        self.count += 1
-        worker.task = self.count
-        message = task_message(group, replace(self.site.workspace, device=worker.device), self.site.out)
-        assert worker.process.stdin  # noqa: S101  a pipe was asked for
-        with suppress(BrokenPipeError):  # it has died: `ended` will report it
-            worker.process.stdin.write(json.dumps(message).encode() + b"\n")
-            worker.process.stdin.flush()
-        return worker.task
+        tasks: dict[int, tuple[Group, ...]] = {}
+        for group in groups:
+            worker = self.idle.pop() if self.idle else self._start_worker()
+            self.count += 1
+            worker.task, tasks[self.count] = self.count, (group,)
+            message = task_message(group, replace(self.site.workspace, device=worker.device), self.site.out)
+            assert worker.process.stdin  # noqa: S101  a pipe was asked for
+            with suppress(BrokenPipeError):  # it has died: `ended` will report it
+                worker.process.stdin.write(json.dumps(message).encode() + b"\n")
+                worker.process.stdin.flush()
+        return tasks
 
     def _start_worker(self) -> _Worker:
         slots = list(self.slots)

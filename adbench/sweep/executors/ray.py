@@ -24,8 +24,7 @@ from adbench.core.errors import ClusterError, UsageError
 from adbench.core.subprocess import default_threads
 from adbench.sweep.executors import Executor, Site, register
 from adbench.sweep.plan import Group
-from adbench.sweep.task_messages import run_task, task_message, worker_environment
-from adbench.sweep.worker_pool import Ending, follow
+from adbench.sweep.workers import Ending, follow, run_task, task_message, worker_environment
 from adbench.types import Result
 
 _ANSWER_S = 10  # timeout of a connection
@@ -48,22 +47,19 @@ class Ray(Executor):
     def run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
         """Run the groups on the cluster, as many at a time as fit. Meanwhile stdout is redirected to stderr."""
         with redirect_stdout(sys.stderr):  # Ray reports lost workers on stdout, which is for the answer
-            yield from self._run(groups, site)
+            import ray
 
-    def _run(self, groups: tuple[Group, ...], site: Site) -> Iterator[Result]:
-        import ray
-
-        _connect(self.resources.ray_address)
-        try:
-            threads = default_threads(site.workspace.memo)
-            largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-            task = ray.remote(_run).options(
-                num_cpus=min(threads, largest), num_gpus=self.resources.gpus_per_task or 0, max_retries=_RETRIES,
-                runtime_env={"env_vars": environment_of_tasks(threads)},
-            )  # fmt: skip
-            yield from follow(_Tasks(site, task, self.resources.max_parallel or 1 << 30), groups, site)
-        finally:
-            ray.shutdown()
+            _connect(self.resources.ray_address)
+            try:
+                threads = default_threads(site.workspace.memo)
+                largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+                task = ray.remote(_run).options(
+                    num_cpus=min(threads, largest), num_gpus=self.resources.gpus_per_task or 0, max_retries=_RETRIES,
+                    runtime_env={"env_vars": environment_of_tasks(threads)},
+                )  # fmt: skip
+                yield from follow(_Tasks(site, task, self.resources.max_parallel or 1 << 30), groups, site)
+            finally:
+                ray.shutdown()
 
 
 def environment_of_tasks(threads: int) -> dict[str, str]:
@@ -77,7 +73,9 @@ def _connect(address: str | None) -> None:
 
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _look_for(address or os.environ.get("RAY_ADDRESS", ""))
+        found = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address or os.environ.get("RAY_ADDRESS", ""))
+        if found:  # if nothing listens there, fail at once; Ray itself would retry for many minutes
+            socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
         ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -86,13 +84,6 @@ def _connect(address: str | None) -> None:
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray has replaced it
-
-
-def _look_for(address: str) -> None:
-    """Raise OSError at once if nothing listens at HOST:PORT; Ray itself would retry for many minutes."""
-    found = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address)
-    if found:
-        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S).close()
 
 
 def _run(message: str) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -26,10 +26,9 @@ from adbench.core.errors import ClusterError, UsageError
 from adbench.core.files import write_text
 from adbench.core.subprocess import default_threads
 from adbench.sweep.executors import Executor, Resources, Site, register
-from adbench.sweep.plan import Group
+from adbench.sweep.plan import Group, keys_of, with_keys
 from adbench.sweep.results import ResultStore
-from adbench.sweep.task_messages import jobs_of, run_task, task_message, worker_environment
-from adbench.sweep.worker_pool import Ending, follow
+from adbench.sweep.workers import Ending, follow, jobs_of, run_task, task_message, worker_environment
 from adbench.types import Result
 
 log = logging.getLogger("adbench")
@@ -58,11 +57,9 @@ class Slurm(Executor):
         """Submit the groups that are not in the queue from an earlier call, and follow all unless `no_wait`."""
         tasks = SlurmTasks(site, self.resources)
         running = tasks.adopt(groups)
-        queued = {job.key for own in running.values() for group in own for job in group.jobs}
-        left = [replace(g, jobs=tuple(job for job in g.jobs if job.key not in queued)) for g in groups]
-        new = [group for group in left if group.jobs]
+        new = with_keys(groups, keys_of(groups) - {key for own in running.values() for key in keys_of(own)})
         if self.resources.no_wait:
-            ResultStore(site.out).forget_failures({job.key for group in new for job in group.jobs})
+            ResultStore(site.out).forget_failures(keys_of(new))
             tasks.start(new)
             return
         yield from follow(tasks, new, site, running)
@@ -106,18 +103,14 @@ class SlurmTasks:
             return {}
         share = -(-len(groups) // _largest_array())
         parts = [tuple(groups[i : i + share]) for i in range(0, len(groups), share)]
-        files = [self._write(part) for part in parts]
-        threads = default_threads(self.site.workspace.memo)
-        names = submit(self.site.out / "slurm", files, self.resources, threads)
+        files = [(self.folder / f"{uuid4().hex}.json").absolute() for _ in parts]
+        for file, part in zip(files, parts, strict=True):
+            write_text(file, json.dumps([task_message(group, self.site.workspace, self.site.out) for group in part]))
+        names = submit(self.site.out / "slurm", files, self.resources, default_threads(self.site.workspace.memo))
         record = {name: file.name for name, file in zip(names, files, strict=True)}
         write_text(self.folder / f"tasks-{names[0].split('_')[0]}.json", json.dumps(record))
         self.own.update(names)
         return dict(zip(names, parts, strict=True))
-
-    def _write(self, groups: Sequence[Group]) -> Path:
-        path = self.folder / f"{uuid4().hex}.json"
-        write_text(path, json.dumps([task_message(group, self.site.workspace, self.site.out) for group in groups]))
-        return path.absolute()
 
     def live(self) -> dict[str, str]:
         """Return the tasks that wait or run, each with the name of its file; delete the files of ended ones."""
@@ -136,9 +129,7 @@ class SlurmTasks:
         found = {}
         for name, file in self.live().items():
             messages = json.loads((self.folder / file).read_text(encoding="utf-8"))
-            keys = {job.key for message in messages for job in jobs_of(message)}
-            parts = (replace(group, jobs=tuple(job for job in group.jobs if job.key in keys)) for group in groups)
-            found[name] = tuple(part for part in parts if part.jobs)
+            found[name] = with_keys(groups, {job.key for message in messages for job in jobs_of(message)})
         return found
 
     def ended(self, tasks: Collection[str]) -> dict[str, Ending]:
@@ -150,12 +141,13 @@ class SlurmTasks:
         states = _states({name.split("_")[0] for name in tasks})
         if states is None:
             return {}
-        found = {name: states.get(name, "gone from the queue") for name in tasks}
-        return {name: self._ending(name, state) for name, state in found.items() if state in _ENDED or name not in states}
-
-    def _ending(self, name: str, state: str) -> Ending:
-        text = f"task {name} of Slurm: {state}, see {self.site.out / 'slurm' / f'{name}_0_log.err'}"
-        return Ending(text, again=state not in ("CANCELLED", "DEADLINE"))
+        found = {}
+        for name in tasks:
+            state = states.get(name, "gone from the queue")
+            if name not in states or state in _ENDED:
+                text = f"task {name} of Slurm: {state}, see {self.site.out / 'slurm' / f'{name}_0_log.err'}"
+                found[name] = Ending(text, again=state not in ("CANCELLED", "DEADLINE"))
+        return found
 
     def stop(self, tasks: Collection[str]) -> None:
         unwanted = sorted(self.own.intersection(tasks))
@@ -167,9 +159,8 @@ def submit(folder: Path, files: Sequence[Path], resources: Resources, threads: i
     """Submit one array with a task per file; return the names of the tasks."""
     import submitit
 
-    variables = worker_environment(threads) | {
-        "SRUN_CPUS_PER_TASK": str(threads)
-    }  # since Slurm 22.05 srun ignores --cpus-per-task of sbatch
+    # since Slurm 22.05 srun ignores --cpus-per-task of sbatch
+    variables = worker_environment(threads) | {"SRUN_CPUS_PER_TASK": str(threads)}
     options = {"partition": resources.partition, "gpus_per_task": resources.gpus_per_task and int(resources.gpus_per_task)}
     try:
         slurm = submitit.SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
