@@ -346,13 +346,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("modules", nargs="+", metavar="MODULE", help="an importable module, or a Python file")
     parser.add_argument("--param", action="append", metavar="NAME=VALUE", help="parameter of its detectors, e.g. epochs=5")
     chosen, failed = parser.parse_args(arguments), 0
+    plugins.load_none()  # or the modules to test might be imported already, and register nothing new
     try:
         outcomes = (outcome for module in chosen.modules for outcome in run(module, parameters(chosen.param)))
         for rule, wrong in outcomes:
             sys.stdout.write(f"{'FAILED' if wrong else 'ok'}  {rule}{f': {wrong}' if wrong else ''}\n")
             failed += wrong is not None
     except AdbenchError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"adbench: error: {error}\n")
         return error.exit_code
     return 1 if failed else 0
 

@@ -1,6 +1,7 @@
 """The README, the pages of docs/ and --help agree. `python tests/test_docs.py` writes docs/commands.md."""
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -183,6 +184,9 @@ def test_the_plug_ins_of_the_docs_keep_their_contracts(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "adbench.testing", *map(str, files)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert len(files) >= 6
+    variables = os.environ | {"ADBENCH_PLUGINS": os.pathsep.join(map(str, files))}
+    listed = subprocess.run([sys.executable, "-m", "adbench", "list", "metrics"], capture_output=True, text=True, env=variables)
+    assert "image_top1" in listed.stdout, listed.stderr
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------------

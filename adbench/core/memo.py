@@ -7,6 +7,7 @@ from here instead of importing it.
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
@@ -22,7 +23,7 @@ _LOG = logging.getLogger("adbench")
 
 
 class Memo:
-    """Questions and answers of one JSON file; both must be JSON values.
+    """Questions and answers, kept in one file with a checksum; both must be JSON values.
 
     made_by: what the answers depend on beside their questions, such as library versions. A file that is damaged or was made
     by something else is ignored and overwritten. A file that cannot be written is skipped: its questions are asked again next
@@ -46,7 +47,9 @@ class Memo:
         if not self._file or not self._changed:
             return
         try:
-            write_text(self._file, json.dumps({"made_by": self._made_by, "answers": self._known}))
+            answers = json.dumps(self._known)
+            head = json.dumps({"made_by": self._made_by, "crc32": zlib.crc32(answers.encode())})
+            write_text(self._file, f"{head}\n{answers}")
         except DataError as error:
             _LOG.debug("%s", error)
         self._changed = False
@@ -66,9 +69,10 @@ def _key(question: Any) -> str:
 
 def _read(file: Path, made_by: Any) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["made_by"] == json.loads(json.dumps(made_by)):
-            return dict(content["answers"])
+        head, answers = file.read_bytes().split(b"\n")
+        facts = json.loads(head)
+        if facts["made_by"] == json.loads(json.dumps(made_by)) and facts["crc32"] == zlib.crc32(answers):
+            return dict(json.loads(answers))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return {}

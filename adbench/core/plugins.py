@@ -7,8 +7,10 @@ data folder, results folder or model file.
 import hashlib
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from threading import RLock
@@ -41,13 +43,19 @@ def load() -> None:
 
 def _load_all() -> None:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        _load(f"{point.name} = {point.value}", f"mend or uninstall its package {point.dist and point.dist.name}", point.module)
+        package = point.dist and point.dist.name
+        _load(f"{point.name} = {point.value}", f"fix or uninstall its package {package}", partial(_import_module, point))
     texts = [text.strip() for text in os.environ.get(VARIABLE, "").split(os.pathsep)]
     files = [Path(text).expanduser().absolute() for text in texts if text]
     for file in files:
-        _load(str(file), f"mend it, or take it out of {VARIABLE}", file)
+        _load(str(file), f"fix it, or take it out of {VARIABLE}", partial(import_file, file))
     if files:
         os.environ[VARIABLE] = os.pathsep.join(map(str, files))
+
+
+def load_none() -> None:
+    """Import no plug-ins from outside in this process."""
+    _state["loaded"] = True
 
 
 def is_loading() -> bool:
@@ -66,6 +74,8 @@ def import_file(file: Path) -> ModuleType:
     name = f"adbench_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
+    if not file.is_file():
+        raise ImportError("no such file")
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError("not a Python file; its name must end in .py")
@@ -78,10 +88,14 @@ def import_file(file: Path) -> ModuleType:
     return module
 
 
-def _load(name: str, remedy: str, source: str | Path) -> None:
+def _import_module(point: EntryPoint) -> ModuleType:
+    return import_module(point.module)  # raises AttributeError for a value that is no module's name
+
+
+def _load(name: str, remedy: str, import_it: Callable[[], ModuleType]) -> None:
     try:
-        _LOADED[name] = import_file(source) if isinstance(source, Path) else import_module(source)
-    except Exception as error:  # whatever the code of somebody else raises
+        _LOADED[name] = import_it()
+    except (Exception, SystemExit) as error:  # whatever the code of somebody else raises
         text = " ".join(str(error).split())
         raise UsageError(f"plug-in {name} cannot be imported ({type(error).__name__}: {text}); {remedy}") from error
 

@@ -90,10 +90,10 @@ class Registry(Generic[T]):
 
     def _import_own(self) -> None:
         if not self._loaded:
+            self._loaded = True  # first, as these modules register their items while plug-ins from outside are loaded
             package = importlib.import_module(self.package)
             for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
                 importlib.import_module(f"{self.package}.{module}")
-            self._loaded = True
 
     def canonical(self, name: str) -> str:
         """Return the registered name that a user meant by `name`; raise UsageError with the nearest one."""

@@ -45,7 +45,7 @@ def test_a_memo_without_a_file_keeps_answers_in_memory() -> None:
     assert memo.answer("name", lambda: "first") == memo.answer("name", lambda: pytest.fail("asked again")) == "first"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"made_by": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"made_by": 1}', '{"made_by": null, "crc32": 1}\n{"name": 3}'])
 def test_a_damaged_file_of_answers_is_rewritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     assert Memo(tmp_path / "a.json").answer(["name"], lambda: "given") == "given"

@@ -65,19 +65,37 @@ def test_plug_ins_run_in_the_workers_of_a_sweep(outside: Path, parts: Path, cach
     ("code", "reason"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
         (DETECTOR.format(name="patchcore"), "ValueError: detector 'patchcore' is registered twice"),
     ],
 )
 def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path: Path, code: str, reason: str) -> None:
     file = tmp_path / "broken.py"
     file.write_text(code)
-    done = adbench("-m", "adbench", "list", "metrics" if "1 / 0" in code else "detectors", where=tmp_path, ADBENCH_PLUGINS=file)
-    expected = f"plug-in {file} cannot be imported ({reason}); mend it, or take it out of ADBENCH_PLUGINS"
+    done = adbench(
+        "-m", "adbench", "list", "detectors" if "Outsider" in code else "metrics", where=tmp_path, ADBENCH_PLUGINS=file
+    )
+    expected = f"plug-in {file} cannot be imported ({reason}); fix it, or take it out of ADBENCH_PLUGINS"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"adbench: error: {expected}\n")
 
 
+@pytest.mark.parametrize(("value", "reason"), [("no such:thing:", "AttributeError"), ("nowhere", "ModuleNotFoundError")])
+def test_an_entry_point_that_names_no_module_is_one_line(outside: Path, value: str, reason: str) -> None:
+    (outside / "toy_package-1.0.dist-info" / "entry_points.txt").write_text(f"[adbench.plugins]\ntoy = {value}\n")
+    done = adbench("-m", "adbench", "list", "metrics", where=outside)
+    assert done.stderr.startswith(f"adbench: error: plug-in toy = {value} cannot be imported ({reason}: ")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.endswith("; fix or uninstall its package toy-package\n")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    done = adbench("-m", "adbench", "list", "metrics", where=tmp_path, ADBENCH_PLUGINS="no.py")
+    reason = "(ImportError: no such file); fix it, or take it out of ADBENCH_PLUGINS"
+    assert done.stderr == f"adbench: error: plug-in {tmp_path / 'no.py'} cannot be imported {reason}\n"
+
+
 def test_authors_test_their_own(outside: Path) -> None:
-    passed = adbench("-m", "adbench.testing", "file_plugin.py", where=outside)
+    passed = adbench("-m", "adbench.testing", "file_plugin.py", where=outside, ADBENCH_PLUGINS="file_plugin.py")
     assert passed.returncode == 0, passed.stdout + passed.stderr
     assert len([line for line in passed.stdout.splitlines() if line.startswith("ok  detectors from_file: ")]) >= 7
 
@@ -92,7 +110,7 @@ def test_authors_test_their_own(outside: Path) -> None:
 def test_what_cannot_be_tested_is_said(tmp_path: Path, code: str, line: str) -> None:
     (tmp_path / "odd.py").write_text(code)
     done = adbench("-m", "adbench.testing", "odd.py", where=tmp_path)
-    assert (done.returncode, done.stderr) == (2, f"error: odd.py {line}\n")
+    assert (done.returncode, done.stderr) == (2, f"adbench: error: odd.py {line}\n")
 
 
 def test_a_broken_contract_is_told(tmp_path: Path) -> None:

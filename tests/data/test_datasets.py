@@ -266,7 +266,7 @@ def test_a_damaged_memo_is_rewritten(tmp_path, text):
     memo, categories = tmp_path / "files.json", opened(mvtec(tmp_path))
     memo.write_text(text)
     assert check_files(categories, memo) == check_files(categories)
-    assert len(json.loads(memo.read_text())["answers"]) == 5
+    assert len(json.loads(memo.read_text().splitlines()[1])) == 5
 
 
 def fingerprints(root: Path) -> tuple[str, str]:
