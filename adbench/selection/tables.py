@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
-from adbench.selection.candidates import Candidate
-from adbench.selection.ranking import SCORED, Excluded, Ranked, score_of
-from adbench.selection.select import Selection
+from adbench.reports.tables import fraction
+from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
+from adbench.selection.select import Selection, advice
 from adbench.selection.verification import Verdict, Verification
 
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ def selection_report(selection: Selection) -> Report:
         for number, (one, cell) in enumerate(zip(ranking, cells, strict=True), 1)
     ]
     table = Table(_caption(selection, names), ["rank", *names, *_HEADERS], rows, 1 + len(names))
-    shrunk = [_SHRUNK] * any(one.score != score_of(one.result.metrics) for one in ranking)
-    train = f"train it on all good images: {selection.command}"
-    notes = [selection.advice, train, *shrunk, *_exclusions(selection.excluded)]
+    notes = [advice(ranking, selection.validation.sizes), f"train it on all good images: {selection.command}"]
+    notes += [_SHRUNK] * any(one.score != score_of(one.result.metrics) for one in ranking) + _exclusions(selection.excluded)
     results = [one.result for one in ranking]
     return Report(table, notes, results=results, folder=selection.folder, commands=[selection.command])
 
@@ -52,9 +51,9 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
 
 
 def _values(one: Ranked, best: bool) -> list[Cell]:
-    field, cost = one.relative_field, one.result.cost
+    cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
-    numbers = ["-" if field is None else f"{field:.2f}", f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
+    numbers = [fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
     texts = [*numbers, *metrics, f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}", "ties" if one.tied else ""]
     return [Cell(text, best and header == "score") for text, header in zip(texts, _HEADERS, strict=True)]
 
@@ -82,7 +81,7 @@ def verification_report(found: Verification) -> Report:
     rows = [_row(verdict) for verdict in found.verdicts]
     if len(rows) > 1:
         means = [found.mean_spearman, None, None, *found.mean_regrets.values()]
-        rows.append([Cell(text) for text in ("mean", "", "", *map(_number, means))])
+        rows.append([Cell(text) for text in ("mean", "", "", *(fraction(value, 3) for value in means))])
     caption = (
         f"The choice among {len(found.verdicts[0].real)} candidates by synthetic defects, measured on labeled test images. "
         "A score is the mean of image AUROC and AU-PRO. A regret is the score of the best candidate minus that of the choice."
@@ -95,15 +94,12 @@ def verification_report(found: Verification) -> Report:
 def _row(verdict: Verdict) -> list[Cell]:
     scores = [verdict.real[verdict.chosen], verdict.real[verdict.best]]
     names = [verdict.selection.category, _short(verdict.chosen), _short(verdict.best)]
-    return [Cell(text) for text in (*names, *map(_number, [verdict.spearman, *scores, *verdict.regrets.values()]))]
+    numbers = [verdict.spearman, *scores, *verdict.regrets.values()]
+    return [Cell(text) for text in (*names, *(fraction(value, 3) for value in numbers))]
 
 
 def _short(one: Candidate) -> str:
     return f"{one.layer} {one.image_size}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _notes(found: Verification) -> list[str]:
@@ -127,7 +123,7 @@ def _figure(verdicts: Sequence[Verdict]) -> Figure:
 
 
 def _title(verdict: Verdict) -> str:
-    return f"{verdict.selection.category}: Spearman {_number(verdict.spearman)}"
+    return f"{verdict.selection.category}: Spearman {fraction(verdict.spearman, 3)}"
 
 
 def _draw(verdicts: Sequence[Verdict]) -> Drawing:

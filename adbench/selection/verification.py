@@ -17,10 +17,8 @@ from scipy.stats import spearmanr
 from adbench.core.errors import DataError
 from adbench.metrics import reason
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.selection.candidates import Candidate
-from adbench.selection.halving import OnResult
-from adbench.selection.ranking import score_of
-from adbench.selection.select import FOLDER, Selection, SelectionRequest, select
+from adbench.selection.ranking import Candidate, score_of
+from adbench.selection.select import FOLDER, OnResult, Selection, SelectionRequest, select
 from adbench.sweep.run import plan_sweep
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result, Size
