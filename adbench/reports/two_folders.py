@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError
 from adbench.reports.formats import Figure, Report, Section, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
-from adbench.reports.plotting import COLUMN, INK, looks
+from adbench.reports.plotting import COLUMN, INK, looks, panels
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
 from adbench.reports.tables import DASH, choices, counted, current, mixed_environment_note, shown_metrics
 from adbench.statistics.paired import interval, p_values
@@ -303,11 +303,9 @@ def _figure(found: Sequence[Differences]) -> Figure:
 
 
 def _draw(found: Sequence[Differences]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
-    drawing = Drawing(figsize=(COLUMN * len(found), COLUMN), layout="constrained")
+    drawing, (axes,) = panels((COLUMN * len(found), COLUMN), 1, len(found))
     look = looks(1)[0]
-    for panel, one in zip(drawing.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    for panel, one in zip(axes, found, strict=True):
         low, high = min(one.first.min(), one.second.min()), max(one.first.max(), one.second.max())
         panel.plot([low, high], [low, high], color=INK, linewidth=0.6)
         filled = one.significant

@@ -152,7 +152,8 @@ def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values
     Each residual from the model shrinks by the share of the residuals' sum of squares that the replicates explain as noise
     (empirical Bayes: Efron and Morris, JASA 70, 1975).
     """
-    design = np.concatenate([_indicators(rows), _indicators(columns)], axis=1)
+    indicators = [[name == one for name in names] for names in (rows, columns) for one in dict.fromkeys(names)]
+    design = np.array([*zip(*indicators, strict=True)], dtype=np.float64)  # (K, distinct rows + distinct columns)
     model = design @ np.linalg.pinv(design)  # (K, K), the projection onto the additive model
     residuals = scores - model @ scores
     if len(scores) == round(float(np.trace(model))) or not residuals.any():  # no degrees of freedom are left
@@ -161,12 +162,6 @@ def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values
     noise = float(np.square(deviations - model @ deviations).sum(axis=0).mean())
     share = min(1.0, noise / float(np.square(residuals).sum()))
     return np.minimum(scores - share * residuals, 1), np.minimum(replicates - share * (replicates - model @ replicates), 1)
-
-
-def _indicators(names: Sequence[Hashable]) -> Values:
-    """Return one indicator variable per distinct name, (K, distinct)."""
-    distinct = list(dict.fromkeys(names))
-    return np.array([[name == one for one in distinct] for name in names], dtype=np.float64)
 
 
 def _replicates(result: Result, store: ResultStore) -> Values:

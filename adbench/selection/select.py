@@ -237,7 +237,7 @@ def train_command(job: Job, data: str, category: str) -> str:
 
 
 def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
-    """Return what to use and why, in sentences on the best of `ranking`; `sizes` are the defects' sizes as fractions of the image's side."""
+    """Return what to use and why, in sentences; `sizes` are the defects' sizes as fractions of the image's side."""
     best, ties = ranking[0], [one for one in ranking[1:] if one.tied]
     place = f"ranks first of {len(ranking)} candidates on the synthetic defects" if len(ranking) > 1 else "is the only candidate"
     memory = best.result.cost["memory_mb"]

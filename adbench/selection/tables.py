@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
+from adbench.reports.plotting import PAGE, looks, panels
 from adbench.reports.tables import fraction
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selection, advice
@@ -67,13 +68,8 @@ def _exclusions(excluded: Sequence[Excluded]) -> list[str]:
     ]
 
 
-_WAYS = {  # to choose a candidate, whose regrets are shown
-    "chosen": "regret",
-    "best_fixed": "of best fixed",
-    "best_fixed_of_others": "of others' best",
-    "by_lot": "of random",
-}
-_VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score", "best score", *_WAYS.values())
+_REGRETS = ("regret", "of best fixed", "of others' best", "of random")  # in the order of `Verdict.regrets`
+_VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score", "best score", *_REGRETS)
 
 
 def verification_report(found: Verification) -> Report:
@@ -127,16 +123,13 @@ def _title(verdict: Verdict) -> str:
 
 
 def _draw(verdicts: Sequence[Verdict]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
-    from adbench.reports.plotting import PAGE, looks
-
     columns = min(3, len(verdicts))
     lines = -(-len(verdicts) // columns)
-    drawing = Drawing(figsize=(PAGE * columns / 3, 2.2 * lines), layout="constrained")
+    drawing, grid = panels((PAGE * columns / 3, 2.2 * lines), lines, columns)
     usual, special = looks(2)
-    for number, verdict in enumerate(verdicts, 1):
-        axes = drawing.add_subplot(lines, columns, number)
+    for axes in grid.flat[len(verdicts) :]:
+        axes.remove()
+    for axes, verdict in zip(grid.flat, verdicts, strict=False):
         chosen, best = verdict.scores[0], max(verdict.scores, key=lambda pair: pair[1])
         axes.plot(*zip(*verdict.scores, strict=True), ".", color=usual.color)
         axes.plot(*chosen, "s", color=special.color)

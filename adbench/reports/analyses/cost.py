@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adbench.reports.analyses import Question, register
 from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by
-from adbench.reports.plotting import COLUMN, INK, LETTER, looks
+from adbench.reports.plotting import COLUMN, INK, LETTER, looks, panels
 from adbench.reports.study_data import AXIS_NAMES
 from adbench.reports.tables import DASH, Column, cost_column, means_of, metric_column, partial_note, ranked
 from adbench.types import Result
@@ -22,7 +22,6 @@ from adbench.types import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
-
 
 LATENCY = cost_column("latency_ms", "ms p50")
 RATE = Column("images/s alone", lambda r: 1000 / ms if (ms := r.cost.get("latency_ms")) else None, digits=1, ranked=False)
@@ -109,12 +108,9 @@ def _figure(fronts: dict[str, list[Point]]) -> Figure:
 
 
 def _draw(fronts: dict[str, list[Point]]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
     lines = max(sum(_legend_text(0, p).count("\n") + 1 for p in points if p.front) for points in fronts.values())
-    drawing = Drawing(figsize=(COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), layout="constrained")
-    panels = drawing.subplots(len(fronts), 1, squeeze=False)[:, 0]
-    for panel, (metric, points) in zip(panels, fronts.items(), strict=True):
+    drawing, axes = panels((COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), len(fronts))
+    for panel, (metric, points) in zip(axes[:, 0], fronts.items(), strict=True):
         panel.set_ylabel(AXIS_NAMES.get(metric, metric))
         panel.set_xlabel("ms per image")
         panel.grid()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import KeyedJob, groups_by
-from adbench.reports.plotting import RowBlock, fill, remark, row_panels, shades
+from adbench.reports.plotting import fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, relative_field, short_names
 from adbench.reports.tables import DASH, fraction, mean_of
@@ -99,15 +99,11 @@ def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
     columns = [{backbone.label: backbone for backbone in backbones} for backbones in detectors.values()]
     texts = [
         [label, layer, fraction(receptive_field(members), 0), fraction(relative_field(members))]
-        + [_count(backbones.get(label), layer, measure) for backbones in columns]
+        + [b.winners[measure].text(layer) if (b := of.get(label)) and layer in b.layers else DASH for of in columns]
         for (label, layer), members in rows.items()
     ]
     caption = f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})"
     return Table.of_texts(caption, ["backbone", "layer", "RF px", "RRF", *detectors], texts, num_labels=2)
-
-
-def _count(backbone: Backbone | None, layer: str, measure: str) -> str:
-    return backbone.winners[measure].text(layer) if backbone and layer in backbone.layers else DASH
 
 
 def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, Backbone]]:
@@ -167,8 +163,11 @@ def _description(backbone: Backbone) -> str:
 
 
 def _draw(backbones: Sequence[Backbone]) -> Drawing:
-    measures = list(backbones[0].winners)
-    blocks = [RowBlock(backbone.label, _row_labels(backbone)) for backbone in backbones]
+    measures, blocks = list(backbones[0].winners), []
+    for backbone in backbones:
+        short = short_names(list(backbone.layers))
+        rows = [f"{short[layer]} ({fraction(relative_field(members))})" for layer, members in backbone.layers.items()]
+        blocks.append((backbone.label, rows))
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures], _LABEL)
     for panel, measure in zip(axes, measures, strict=True):
         for backbone, block in zip(backbones, heights, strict=True):
@@ -178,11 +177,6 @@ def _draw(backbones: Sequence[Backbone]) -> Drawing:
     label = "number of categories in which the layer is best\n(in brackets: relative receptive field)"
     drawing.supxlabel(label, fontsize="medium")
     return drawing
-
-
-def _row_labels(backbone: Backbone) -> list[str]:
-    short = short_names(list(backbone.layers))
-    return [f"{short[layer]} ({fraction(relative_field(members))})" for layer, members in backbone.layers.items()]
 
 
 def _draw_bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int]) -> None:

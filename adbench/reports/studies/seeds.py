@@ -13,7 +13,7 @@ from adbench.metrics import in_order
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
-from adbench.reports.plotting import INK, RowBlock, looks, remark, row_panels
+from adbench.reports.plotting import INK, looks, remark, row_panels
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, FEWEST_SEEDS, SeedScatter, by_layer, seed_scatter
 from adbench.reports.tables import DASH
@@ -76,23 +76,21 @@ def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
-    jobs = detector.jobs
-    words = (
-        f"{group.label} {layer}: " + ", ".join(f"{AXIS_NAMES[m]} {seed_scatter(members, m).text}" for m in measures)
-        for group in groups_by(jobs, data.backbone_keys(jobs))
-        for layer, members in by_layer(group.jobs).items()
-    )
+    def values(jobs: Sequence[KeyedJob]) -> str:
+        return ", ".join(f"{AXIS_NAMES[m]} {seed_scatter(jobs, m).text}" for m in measures)
+
+    words = data.in_words(detector.jobs, data.backbone_keys(detector.jobs), values)
     return Figure(
         name=f"seeds-{data.slug(detector.label)}",
         caption=f"{detector.label}: each seed's mean over categories (dots), mean and standard deviation over seeds (bars)",
         description=f"Dots with error bars. {'; '.join(words)}.",
-        draw=lambda: _draw(jobs, measures),
+        draw=lambda: _draw(detector.jobs, measures),
     )
 
 
 def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     groups = [(group.label, by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
-    blocks = [RowBlock(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
+    blocks = [(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures])
     for panel, measure in zip(axes, measures, strict=True):
         for (_, layers), block in zip(groups, heights, strict=True):
