@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adbench.reports.configurations import joined, listed
+from adbench.reports.analyses.significance import joined, listed
 
 
 def test_bars_join_what_is_not_significantly_different() -> None:
