@@ -142,7 +142,11 @@ def main_table(
     row_keys = choose_rows(jobs, rows, column_key)
     metrics = shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
     table, means = table_of_means(jobs, row_keys, column_key, metrics)
-    notes = [*partial_note(means), *_mixed_keys_note(jobs, row_keys, column_key), *_missing_notes(jobs, superseded)]
+    named = [*row_keys, column_key] if column_key else row_keys
+    mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
+    notes = partial_note(means)
+    notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
+    notes += _missing_notes(jobs, superseded)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
     return Report(table, notes, results=results), jobs, row_keys
 
@@ -152,9 +156,14 @@ def table_of_means(
 ) -> tuple[Table, list[list[Mean]]]:
     """Return a table with a row per value of `row_keys`, and the means in it.
 
-    Its columns are all metrics, or the values of `column_key` for the first metric.
+    Its columns are all metrics, or the values of `column_key` for the first metric, and where these are categories their mean.
     """
-    columns = _pivot_columns(jobs, column_key, metrics[0]) if column_key else _metric_columns(jobs, metrics)
+    if column_key:
+        values = sorted({job.values[column_key] for job in jobs}, key=lambda value: natural(value, column_key))
+        columns = [metric_column(metrics[0], str(value), (column_key, value)) for value in values]
+        columns += [metric_column(metrics[0], "mean")] if column_key == "category" else []
+    else:
+        columns = _metric_columns(jobs, metrics)
     groups = grouped(jobs, row_keys)
     means = [means_of(group, columns) for group in groups.values()]
     table = Table(
@@ -176,13 +185,6 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     has_field = any(job.done and job.done.receptive_field for job in jobs)
     field = [Column("RRF", lambda result: result.relative_field, digits=2, ranked=False)] if has_field else []
     return [*field, *map(metric_column, metrics), *costs]
-
-
-def _pivot_columns(jobs: Iterable[KeyedJob], key: str, metric: str) -> list[Column]:
-    """Return a column of `metric` per value of `key`, and where these are categories also their mean."""
-    values = sorted({job.values[key] for job in jobs}, key=lambda value: natural(value, key))
-    columns = [metric_column(metric, str(value), (key, value)) for value in values]
-    return [*columns, metric_column(metric, "mean")] if key == "category" else columns
 
 
 def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
@@ -216,13 +218,6 @@ def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
     """Return the meaning of a share in brackets, if any mean has one."""
     partial = any(mean.share and mean.text != mean.number for row in means for mean in row)
     return ["a number with (n/N) is over n of N planned categories (or jobs) and is not ranked"] if partial else []
-
-
-def _mixed_keys_note(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None) -> list[str]:
-    """Return a note if a cell mixes values of a key that names neither rows nor columns."""
-    named = [*rows, columns] if columns else list(rows)
-    mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
-    return [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
 
 
 def mixed_environment_note(results: Iterable[Result]) -> list[str]:
@@ -260,16 +255,9 @@ def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
         notes += [f"{counted(len(found), 'job')} {status}: {reason} ({_example(found)})" for (_, reason), found in by_reason]
     if waiting := len(jobs) - len(results):
         notes.append(f"{waiting} of {len(jobs)} planned jobs not run yet")
-    undefined = (
-        (", ".join(sorted(name for name, value in result.metrics.items() if value is None)), result)
-        for result in results
-        if result.status == "done"
-    )
-    notes += [
-        f"{names} undefined in {counted(len(found), 'job')}: {reason} ({_example(found)})"
-        for (names, reason), found in _by_reason(undefined)
-        if names
-    ]
+    done = [result for result in results if result.status == "done"]
+    undefined = _by_reason((", ".join(sorted(name for name, value in r.metrics.items() if value is None)), r) for r in done)
+    notes += [f"{n} undefined in {counted(len(jobs), 'job')}: {why} ({_example(jobs)})" for (n, why), jobs in undefined if n]
     if superseded:
         notes.append(f"{counted(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
     return notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
@@ -19,7 +20,6 @@ from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive
 from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 _LABEL = 0.35  # inches: two lines below the panels
@@ -66,6 +66,11 @@ class Backbone:
     label: str
     layers: dict[str, list[KeyedJob]]
     winners: dict[str, Winners]
+
+    @cached_property
+    def short(self) -> dict[str, str]:
+        """The short name of each layer."""
+        return short_names(list(self.layers))
 
 
 def section(jobs: Sequence[KeyedJob]) -> Section:
@@ -117,17 +122,12 @@ def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, B
 def _best(name: str, columns: dict[str, Backbone], measure: str) -> Table:
     """Return a table with a row per category, which names the best layers in it."""
     jobs = [job for backbone in columns.values() for members in backbone.layers.values() for job in members]
-    texts = [
-        [category, *(_best_layers(backbone, measure, category) for backbone in columns.values())]
-        for category in data.categories_of(jobs)
-    ]
+    texts = []
+    for category in data.categories_of(jobs):
+        best = [[b.short[layer] for layer in b.winners[measure].best.get(category, [])] for b in columns.values()]
+        texts.append([category, *(", ".join(names) or DASH for names in best)])
     caption = f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {name}"
     return Table.of_texts(caption, ["category", *columns], texts, num_labels=1 + len(columns))
-
-
-def _best_layers(backbone: Backbone, measure: str, category: str) -> str:
-    best, short = backbone.winners[measure].best.get(category, []), short_names(list(backbone.layers))
-    return ", ".join(short[layer] for layer in best) or DASH
 
 
 def _notes(backbones: Sequence[Backbone]) -> list[str]:
@@ -153,38 +153,33 @@ def _figure(detector: str, backbones: Sequence[Backbone]) -> Figure:
 
 
 def _description(backbone: Backbone) -> str:
-    short = short_names(list(backbone.layers))
     counts = (
         f"{MEASURES[measure]} of {won.planned} categories: "
-        + ", ".join(f"{short[layer]} {won.text(layer)}" for layer in backbone.layers)
+        + ", ".join(f"{short} {won.text(layer)}" for layer, short in backbone.short.items())
         for measure, won in backbone.winners.items()
     )
     return f"{backbone.label}, {'; '.join(counts)}"
 
 
 def _draw(backbones: Sequence[Backbone]) -> Drawing:
-    measures, blocks = list(backbones[0].winners), []
-    for backbone in backbones:
-        short = short_names(list(backbone.layers))
-        rows = [f"{short[layer]} ({fraction(relative_field(members))})" for layer, members in backbone.layers.items()]
-        blocks.append((backbone.label, rows))
+    measures = list(backbones[0].winners)
+    blocks = [
+        (b.label, [f"{b.short[name]} ({fraction(relative_field(of))})" for name, of in b.layers.items()]) for b in backbones
+    ]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures], _LABEL)
     for panel, measure in zip(axes, measures, strict=True):
         for backbone, block in zip(backbones, heights, strict=True):
-            _draw_bars(panel, backbone, measure, block)
+            won, tones = backbone.winners[measure], shades(len(backbone.layers))
+            for layer, y, look in zip(backbone.layers, block, tones, strict=True):
+                style = fill(replace(look, hatch=""), complete=not won.share)  # the row's label identifies it
+                panel.barh(y, won.wins(layer), height=0.75, **style)
+                remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
         panel.set_xlim(0, 1.15 * max(backbone.winners[measure].planned for backbone in backbones))  # room for the numbers
         panel.locator_params(axis="x", integer=True, nbins=4)
-    label = "number of categories in which the layer is best\n(in brackets: relative receptive field)"
-    drawing.supxlabel(label, fontsize="medium")
+    drawing.supxlabel(
+        "number of categories in which the layer is best\n(in brackets: relative receptive field)", fontsize="medium"
+    )
     return drawing
-
-
-def _draw_bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int]) -> None:
-    won, tones = backbone.winners[measure], shades(len(backbone.layers))
-    for layer, y, look in zip(backbone.layers, heights, tones, strict=True):
-        style = fill(replace(look, hatch=""), complete=not won.share)  # the row's label identifies it
-        panel.barh(y, won.wins(layer), height=0.75, **style)
-        remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
 
 
 register("layers")(Study("layer", section, unless=("weights", "image_size")))

@@ -6,7 +6,7 @@ It has no deviation while a job is missing, nor over fewer than three seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from adbench.metrics import in_order
@@ -36,33 +36,28 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 
 def _means(jobs: Sequence[KeyedJob]) -> Table:
     names = in_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
-    rows = [
-        [_count_seeds(row), *(seed_scatter(row, name).text for name in names)]
-        for row in grouped(jobs, choose_rows(jobs)).values()
-    ]
-    return _table("Mean and standard deviation over seeds of the mean over categories", jobs, ["seeds", *names], rows)
+
+    def texts(row: Sequence[KeyedJob]) -> list[str]:
+        seeds, missing = {job.job.seed for job in row}, {job.job.seed for job in row if not job.done}
+        return [f"{len(seeds - missing)}/{len(seeds)}", *(seed_scatter(row, name).text for name in names)]
+
+    return _table("Mean and standard deviation over seeds of the mean over categories", jobs, ["seeds", *names], texts)
 
 
 def _by_category(jobs: Sequence[KeyedJob], measure: str) -> Table:
     categories = data.categories_of(jobs)
-    rows = [
-        [seed_scatter([job for job in row if job.job.category == category], measure).text for category in categories]
-        for row in grouped(jobs, choose_rows(jobs)).values()
-    ]
-    return _table(f"{measure} by category: mean and standard deviation over seeds", jobs, categories, rows)
+
+    def texts(row: Sequence[KeyedJob]) -> list[str]:
+        return [seed_scatter([job for job in row if job.job.category == category], measure).text for category in categories]
+
+    return _table(f"{measure} by category: mean and standard deviation over seeds", jobs, categories, texts)
 
 
-def _table(caption: str, jobs: Sequence[KeyedJob], headers: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:
-    """Return a table of texts with the rows of the main table."""
+def _table(caption: str, jobs: Sequence[KeyedJob], headers: Sequence[str], texts: Callable[[list[KeyedJob]], list[str]]) -> Table:
+    """Return a table with the rows of the main table, which have these texts."""
     keys = choose_rows(jobs)
-    rows = [map(str, (*values, *row)) for values, row in zip(grouped(jobs, keys), texts, strict=True)]
+    rows = [[*map(str, values), *texts(row)] for values, row in grouped(jobs, keys).items()]
     return Table.of_texts(caption, [*keys, *headers], rows, num_labels=len(keys))
-
-
-def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
-    """Return "n/N": the seeds whose jobs are all done, of all seeds."""
-    seeds = {job.job.seed for job in jobs}
-    return f"{len(seeds - {job.job.seed for job in jobs if not job.done})}/{len(seeds)}"
 
 
 def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
