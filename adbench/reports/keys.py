@@ -55,16 +55,11 @@ class Group:
 def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
     """Return the jobs with their keys; `params` names the parameters in which jobs of one detector differ."""
     label = _params_label([job for job, _ in jobs])
-    names = dict.fromkeys((*KEYS, *NEVER_MIXED))
-    return [
-        KeyedJob(
-            job,
-            result,
-            result if result and result.status == "done" else None,
-            {key: label(job) if key == "params" else getattr(job, key) for key in names},
-        )
-        for job, result in jobs
-    ]
+    names, keyed = dict.fromkeys((*KEYS, *NEVER_MIXED)), []
+    for job, result in jobs:
+        values = {key: label(job) if key == "params" else getattr(job, key) for key in names}
+        keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
+    return keyed
 
 
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:

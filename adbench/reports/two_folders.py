@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,11 @@ from adbench.reports.tables import DASH, choices, counted, current, mixed_enviro
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon
 from adbench.sweep.results import ResultStore
-from adbench.types import JOB_FIELDS, Job, Result
+from adbench.types import JOB_FIELDS, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-ParameterNames = dict[str, set[str]]  # by detector
 FindReplicates = Callable[[Result], NDArray[np.float32] | None]
 STATE = {
     "fingerprint": "the data differ",
@@ -35,6 +34,7 @@ STATE = {
     "revision": "the method's revision differs",
     "extraction": "the extraction's revision differs",
 }
+PARTS = ("a", "b", "difference", "interval", "p")  # of a record, numbers by metric
 _ROUNDING = 1e-6
 
 
@@ -87,23 +87,20 @@ def _done(folder: Path) -> list[Result]:
     return done
 
 
-def _parameter_names(results: Sequence[Result]) -> ParameterNames:
-    names: ParameterNames = defaultdict(set)
+def _parameter_names(results: Sequence[Result]) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = defaultdict(set)  # by detector
     for result in results:
         names[result.job.detector] |= set(result.job.params)
     return names
 
 
-def _by_choices(results: Sequence[Result], shared: ParameterNames) -> dict[tuple[Any, ...], list[Result]]:
+def _by_choices(results: Sequence[Result], shared: dict[str, set[str]]) -> dict[tuple[Any, ...], list[Result]]:
     found = defaultdict(list)
     for result in results:
-        found[_shared_choices(result.job, shared)].append(result)
+        names = shared.get(result.job.detector, ())
+        params = {name: value for name, value in result.job.params.items() if name in names}
+        found[(json.dumps(params, sort_keys=True), *choices(result.job)[1:])].append(result)
     return found
-
-
-def _shared_choices(job: Job, shared: ParameterNames) -> tuple[Any, ...]:
-    params = {name: value for name, value in job.params.items() if name in shared.get(job.detector, ())}
-    return (json.dumps(params, sort_keys=True), *choices(job)[1:])
 
 
 def _closest(ours: Sequence[Result], theirs: Sequence[Result]) -> tuple[Result, Result]:
@@ -216,18 +213,21 @@ def compare(first: Path, second: Path, metric: str | None = None) -> Report:
     jobs = match_jobs(first, second)
     results = [result for match in jobs.matches for result in (match.first, match.second)]
     metrics = shown_metrics(results, metric) if metric else [m for m in MEASURES if m in shown_metrics(results)]
-    find = partial(_replicates, ResultStore(first)), partial(_replicates, ResultStore(second))
+    a, b = ResultStore(first), ResultStore(second)
+    find = (lambda result: a.replicates(result.job.key)), (lambda result: b.replicates(result.job.key))
     found = [one for name in metrics if (one := differences(jobs.matches, name, find)).matches]
     if not found:
         raise DataError(f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both")
     tables = [_table(one, f"A = {first}, B = {second}") for one in found]
     notes = [*(sentence for one in found for sentence in verdicts(one)), *_notes(jobs, found)]
-    section = Section("What the differences say", tables[1:], [_figure(found)], notes)
+    figure = Figure(
+        name="compare",
+        caption="Every job in A and in B; filled: significantly different over its test images",
+        description=" ".join(f"{sentence}." for one in found for sentence in verdicts(one)),
+        draw=lambda: _draw(found),
+    )
+    section = Section("What the differences say", tables[1:], [figure], notes)
     return Report(tables[0], mixed_environment_note(results), [section], documents=_documents(jobs.matches, found))
-
-
-def _replicates(store: ResultStore, result: Result) -> NDArray[np.float32] | None:
-    return store.replicates(result.job.key)
 
 
 def _table(found: Differences, folders: str) -> Table:
@@ -246,8 +246,7 @@ def _texts(found: Differences, i: int) -> list[str]:
     values = [f"{found.first[i]:.3f}", f"{found.second[i]:.3f}", _signed(found.values[i])]
     if i not in found.intervals:
         return [*values, DASH, DASH]
-    low, high = found.intervals[i]
-    return [*values, f"{_signed(low)} to {_signed(high)}", f"{found.p_values[i]:.2g}"]
+    return [*values, " to ".join(map(_signed, found.intervals[i])), f"{found.p_values[i]:.2g}"]
 
 
 def _signed(value: float) -> str:
@@ -275,31 +274,19 @@ def _notes(jobs: Matches, found: Sequence[Differences]) -> list[str]:
 
 def _documents(matches: Sequence[Match], found: Sequence[Differences]) -> list[dict[str, Any]]:
     """Return a record per job for formats for programs; numbers by metric."""
-    index = [(one, {id(match): i for i, match in enumerate(one.matches)}) for one in found]
-    return [_document(match, [(one, of[id(match)]) for one, of in index if id(match) in of]) for match in matches]
-
-
-def _document(match: Match, found: Sequence[tuple[Differences, int]]) -> dict[str, Any]:
-    job = match.first.job
-    return {key: getattr(job, key) for key in JOB_FIELDS if key not in STATE} | {
-        "layer": job.layer,
-        "key_a": job.key,
-        "key_b": match.second.job.key,
-        "a": {one.metric: float(one.first[i]) for one, i in found},
-        "b": {one.metric: float(one.second[i]) for one, i in found},
-        "difference": {one.metric: float(one.values[i]) for one, i in found},
-        "interval": {one.metric: list(one.intervals[i]) if i in one.intervals else None for one, i in found},
-        "p": {one.metric: one.p_values.get(i) for one, i in found},
-    }
-
-
-def _figure(found: Sequence[Differences]) -> Figure:
-    return Figure(
-        name="compare",
-        caption="Every job in A and in B; filled: significantly different over its test images",
-        description=" ".join(f"{sentence}." for one in found for sentence in verdicts(one)),
-        draw=lambda: _draw(found),
-    )
+    documents: dict[int, dict[str, Any]] = {}
+    for match in matches:
+        job = match.first.job
+        own = {key: getattr(job, key) for key in JOB_FIELDS if key not in STATE}
+        own |= {"layer": job.layer, "key_a": job.key, "key_b": match.second.job.key}
+        documents[id(match)] = own | {part: {} for part in PARTS}
+    for one in found:
+        for i, match in enumerate(one.matches):
+            numbers = float(one.first[i]), float(one.second[i]), float(one.values[i])
+            chance = list(one.intervals[i]) if i in one.intervals else None, one.p_values.get(i)
+            for part, value in zip(PARTS, (*numbers, *chance), strict=True):
+                documents[id(match)][part][one.metric] = value
+    return list(documents.values())
 
 
 def _draw(found: Sequence[Differences]) -> Drawing:

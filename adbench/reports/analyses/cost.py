@@ -47,8 +47,15 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     headers = [*question.rows, *(column.header for column in columns)]
     table = Table("Quality and cost, means over jobs", headers, rows, num_labels=len(question.rows))
     fronts = {metric: points for metric in question.metrics if (points := _points(jobs, question.rows, metric))}
-    notes = [*partial_note(means), *(_front(metric, points) for metric, points in fronts.items()), *_legend(done)]
-    return Section("What does quality cost?", [table], [_figure(fronts)] if fronts else [], notes)
+    sentences = [_front(metric, points) for metric, points in fronts.items()]
+    figure = Figure(
+        name="quality-latency",
+        caption="Quality against the latency of one image; numbered: the rows that no other beats in both",
+        description=". ".join(sentences) + ".",
+        draw=lambda: _draw(fronts),
+    )
+    notes = [*partial_note(means), *sentences, *_legend(done)]
+    return Section("What does quality cost?", [table], [figure] if fronts else [], notes)
 
 
 @dataclass(frozen=True)
@@ -96,15 +103,6 @@ def _legend(done: Sequence[Result]) -> list[str]:
     if len(machines) > 1:
         notes.append(f"measured on {len(machines)} kinds of machine: their times and memory cannot be compared")
     return notes
-
-
-def _figure(fronts: dict[str, list[Point]]) -> Figure:
-    return Figure(
-        name="quality-latency",
-        caption="Quality against the latency of one image; numbered: the rows that no other beats in both",
-        description=". ".join(_front(metric, points) for metric, points in fronts.items()) + ".",
-        draw=lambda: _draw(fronts),
-    )
 
 
 def _draw(fronts: dict[str, list[Point]]) -> Drawing:

@@ -15,7 +15,7 @@ from typing import Any
 
 from adbench.metrics import in_order
 from adbench.pictures.kept_maps import read_kept
-from adbench.reports.formats import Figure, Report, Table, register
+from adbench.reports.formats import Figure, Report, Section, Table, register
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import images
 from adbench.reports.study_data import MEASURES
@@ -63,10 +63,9 @@ def _parts(report: Report) -> list[dict[str, Any]]:
     """Return the sections of the page as the template takes them; those without content are omitted."""
     results = report.results
     parts: list[dict[str, Any]] = [
-        {"title": "Results", "tables": [report.table], "notes": report.notes},
         *(
             {"title": s.title, "images": [_image(figure) for figure in s.figures], "tables": s.tables, "notes": s.notes}
-            for s in report.sections
+            for s in (Section("Results", [report.table], notes=report.notes), *report.sections)
         ),
         {"title": "Best and worst maps", "albums": _albums(report)},
         {"title": "All jobs", "tables": [_jobs_table(results)] if results else [], "choices": [*KEYS, "status"]},
