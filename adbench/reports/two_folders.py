@@ -47,17 +47,8 @@ class Match:
     second: Result
 
 
-@dataclass(frozen=True)
-class Matches:
-    """The jobs done in both folders, the number of jobs done in one only, by folder, and parameters known in one only."""
-
-    matches: Sequence[Match]
-    unmatched: tuple[int, int]
-    ignored: Sequence[str]
-
-
-def match_jobs(first: Path, second: Path) -> Matches:
-    """Return the jobs that are done in both folders; raise DataError if there are none.
+def match_jobs(first: Path, second: Path) -> tuple[list[Match], list[str]]:
+    """Return the jobs that are done in both folders, and notes on what is not compared; raise DataError if there are none.
 
     Jobs match if a user chose the same: names of data, backbone, weights and detector, layer, sizes, seed, and every
     parameter that the detector has in both folders (a newer version may have more).
@@ -75,7 +66,9 @@ def match_jobs(first: Path, second: Path) -> Matches:
         )
     keyed = keyed_jobs([(first.job, first) for first, _ in common])
     matches = [Match(job, *results) for job, results in zip(keyed, common, strict=True)]
-    return Matches(matches, (len(a) - len(common), len(b) - len(common)), sorted(ignored))
+    notes = [f"done in {side} only: {counted(n, 'job')}" for side, of in (("A", a), ("B", b)) if (n := len(of) - len(common))]
+    notes += [f"parameters that only one folder has are not compared: {', '.join(sorted(ignored))}"] if ignored else []
+    return matches, notes
 
 
 def _done(folder: Path) -> list[Result]:
@@ -210,24 +203,28 @@ def compare(first: Path, second: Path, metric: str | None = None) -> Report:
 
     Raises DataError if a folder has no results or the folders have no job in common, UsageError for an unknown metric.
     """
-    jobs = match_jobs(first, second)
-    results = [result for match in jobs.matches for result in (match.first, match.second)]
+    matches, uncompared = match_jobs(first, second)
+    results = [result for match in matches for result in (match.first, match.second)]
     metrics = shown_metrics(results, metric) if metric else [m for m in MEASURES if m in shown_metrics(results)]
     a, b = ResultStore(first), ResultStore(second)
     find = (lambda result: a.replicates(result.job.key)), (lambda result: b.replicates(result.job.key))
-    found = [one for name in metrics if (one := differences(jobs.matches, name, find)).matches]
+    found = [one for name in metrics if (one := differences(matches, name, find)).matches]
     if not found:
         raise DataError(f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both")
     tables = [_table(one, f"A = {first}, B = {second}") for one in found]
-    notes = [*(sentence for one in found for sentence in verdicts(one)), *_notes(jobs, found)]
+    sentences = [sentence for one in found for sentence in verdicts(one)]
     figure = Figure(
         name="compare",
         caption="Every job in A and in B; filled: significantly different over its test images",
-        description=" ".join(f"{sentence}." for one in found for sentence in verdicts(one)),
+        description=" ".join(f"{sentence}." for sentence in sentences),
         draw=lambda: _draw(found),
     )
+    notes = [*sentences, *_legend(found, len(matches)), *uncompared]
+    for key, difference in STATE.items():
+        if count := sum(getattr(match.first.job, key) != getattr(match.second.job, key) for match in matches):
+            notes.append(f"in {count} of {len(matches)} jobs {difference} between A and B")
     section = Section("What the differences say", tables[1:], [figure], notes)
-    return Report(tables[0], mixed_environment_note(results), [section], documents=_documents(jobs.matches, found))
+    return Report(tables[0], mixed_environment_note(results), [section], documents=_documents(matches, found))
 
 
 def _table(found: Differences, folders: str) -> Table:
@@ -254,21 +251,14 @@ def _signed(value: float) -> str:
     return text if float(text) else "0.000"
 
 
-def _notes(jobs: Matches, found: Sequence[Differences]) -> list[str]:
-    """Return what the columns mean, which jobs and parameters are not compared, and what differs besides the metric."""
-    notes, total = [], len(jobs.matches)
+def _legend(found: Sequence[Differences], total: int) -> list[str]:
+    notes = []
     if any(one.p_values for one in found):
         notes.append(
             f"interval and p: paired bootstrap over the test images, p corrected for all jobs (max T), significant below {ALPHA}"
         )
     if lacking := max(len(one.matches) - len(one.replicates) for one in found):
         notes.append(f"{lacking} of {total} jobs have no replicates of the same test images: no interval, no p")
-    notes += [f"done in {side} only: {counted(n, 'job')}" for side, n in zip("AB", jobs.unmatched, strict=True) if n]
-    if jobs.ignored:
-        notes.append(f"parameters that only one folder has are not compared: {', '.join(jobs.ignored)}")
-    for key, difference in STATE.items():
-        if count := sum(getattr(match.first.job, key) != getattr(match.second.job, key) for match in jobs.matches):
-            notes.append(f"in {count} of {total} jobs {difference} between A and B")
     return notes
 
 

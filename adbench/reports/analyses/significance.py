@@ -22,7 +22,7 @@ from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, varying
 from adbench.reports.plotting import INK, LETTER, PAGE, panels
 from adbench.reports.study_data import replicates_of, seed_scatter, slug
-from adbench.reports.tables import DASH
+from adbench.reports.tables import DASH, fraction
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import ALPHA, critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 from adbench.types import Result
@@ -69,7 +69,10 @@ def sentences(jobs: Sequence[KeyedJob], question: Question) -> list[str]:
 
 def _configurations(compared: Configurations) -> Table:
     columns = {"mean": [f"{value:.3f}" for value in compared.means], "mean rank": [f"{r:.2f}" for r in compared.ranks]}
-    columns |= _over_seeds(compared) | _over_images(compared)
+    deviations = [seed_scatter(row.jobs, compared.metric).deviation for row in compared.rows]
+    if any(value is not None for value in deviations):
+        columns["sd of seeds"] = [fraction(value, 4) for value in deviations]
+    columns |= _over_images(compared)
     if compared.testable:
         columns["p (categories)"] = _others(compared, [f"{p:.2g}" for p in compared.by_categories])
     rows = zip(compared.names, *columns.values(), strict=True)
@@ -79,13 +82,6 @@ def _configurations(compared: Configurations) -> Table:
         [[Cell(text, i == 1 and j == compared.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
         num_labels=1,
     )
-
-
-def _over_seeds(compared: Configurations) -> dict[str, list[str]]:
-    """Return the column of standard deviations over seeds, if any configuration has enough seeds."""
-    found = [seed_scatter(row.jobs, compared.metric).deviation for row in compared.rows]
-    texts = [DASH if value is None else f"{value:.4f}" for value in found]
-    return {"sd of seeds": texts} if any(value is not None for value in found) else {}
 
 
 def _over_images(compared: Configurations) -> dict[str, list[str]]:
@@ -280,43 +276,33 @@ def verdict(compared: Configurations) -> str:
     """Return which configurations are not significantly different from the best over categories, or why no test was made."""
     n, k, title = len(compared.categories), len(compared.rows), compared.title
     if not compared.testable:
-        return f"{title}: {_too_few_categories(compared)}"
+        of = f"{n}" if n == compared.planned else f"{n} of {compared.planned}"
+        return (
+            f"{title}: no test over categories: {of} in which all {k} configurations have a value, at least "
+            f"{least_categories(k - 1)} are needed (over fewer, not even one that is best in each could reach p < {ALPHA} in "
+            f"Wilcoxon's test{' with Holm' if k > 2 else ''})"
+        )
     if k > 2 and (chance := friedman(compared.values)) >= ALPHA:
         return f"{title}: no significant differences between {k} configurations over {n} categories (Friedman, p = {chance:.2g})"
-    p, ranks = compared.by_categories, compared.ranks
-    different = [j for j in compared.others if p[j] < ALPHA]
-    outcomes = {
-        "not significantly different": [j for j in compared.others if p[j] >= ALPHA],
-        "significantly worse": [j for j in different if ranks[j] >= ranks[compared.best]],
-        "significantly better in rank, with a lower mean": [j for j in different if ranks[j] < ranks[compared.best]],
-    }
+    worse = [compared.ranks[j] >= compared.ranks[compared.best] for j in range(k)]
     head = f"{title}: {compared.names[compared.best]} has the best mean over {n} categories"
-    return f"{head}; {_names_by_outcome(compared, outcomes)} (Wilcoxon's test{', Holm' if k > 2 else ''}, {_LEVEL})"
-
-
-def _too_few_categories(compared: Configurations) -> str:
-    n, k = len(compared.categories), len(compared.rows)
-    of = f"{n}" if n == compared.planned else f"{n} of {compared.planned}"
-    return (
-        f"no test over categories: {of} in which all {k} configurations have a value, at least "
-        f"{least_categories(k - 1)} are needed (over fewer, not even one that is best in each could reach p < {ALPHA} in "
-        f"Wilcoxon's test{' with Holm' if k > 2 else ''})"
-    )
+    return f"{head}; {_outcomes(compared, compared.by_categories, worse)} (Wilcoxon's test{', Holm' if k > 2 else ''}, {_LEVEL})"
 
 
 def verdict_over_images(compared: Configurations, p: NDArray[np.float64]) -> str:
     """Return which configurations are not significantly different from the best over all test images, by p-values (k,)."""
     n = len(compared.categories)
     head = f"{compared.title}, over the test images of {'1 category' if n == 1 else f'{n} categories'}"
-    outcomes = {
-        "not significantly different": [j for j in compared.others if p[j] >= ALPHA],
-        "significantly worse": [j for j in compared.others if p[j] < ALPHA],
-    }
-    names = _names_by_outcome(compared, outcomes)
+    names = _outcomes(compared, p, [True] * len(compared.rows))
     return f"{head}: {compared.names[compared.best]} has the best mean; {names} (paired bootstrap, {_LEVEL})"
 
 
-def _names_by_outcome(compared: Configurations, outcomes: dict[str, list[int]]) -> str:
+def _outcomes(compared: Configurations, p: NDArray[np.float64], worse: Sequence[bool]) -> str:
+    outcomes = {
+        "not significantly different": [j for j in compared.others if p[j] >= ALPHA],
+        "significantly worse": [j for j in compared.others if p[j] < ALPHA and worse[j]],
+        "significantly better in rank, with a lower mean": [j for j in compared.others if p[j] < ALPHA and not worse[j]],
+    }
     texts = []
     for outcome, members in outcomes.items():
         if members:

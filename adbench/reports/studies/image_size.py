@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
-from adbench.reports.keys import Group, KeyedJob, groups_by, natural
+from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, by_layer, relative_field
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KEY = "image_size"
 RRF = "RRF"
+Cells = dict[tuple[Any, ...], list[KeyedJob]]  # by size and layer
 _WIDTH, _HEIGHT, _STEP, _FRAME = 1.65, 1.1, 0.25, 1.05  # inches: a panel, from layer to layer, legend and names of layers
 
 
@@ -43,7 +44,7 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
     sizes = _sizes(jobs)
     rows = [
-        [group.label, layer, *(fraction(relative_field(_of_size(members, size))) for size in sizes)]
+        [group.label, layer, *(fraction(relative_field([j for j in members if j.job.image_size == size])) for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
         for layer, members in by_layer(group.jobs).items()
     ]
@@ -52,10 +53,6 @@ def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
 
 def _sizes(jobs: Sequence[KeyedJob]) -> list[int]:
     return sorted({job.job.image_size for job in jobs})
-
-
-def _of_size(jobs: Sequence[KeyedJob], size: int) -> list[KeyedJob]:
-    return [job for job in jobs if job.job.image_size == size]
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
@@ -94,22 +91,24 @@ def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Seq
         panel.grid(axis="y")
         panel.set_xlim(-0.3, len(names) - 0.7)
         name_layers(panel, list(names.values()), _WIDTH)
-    cells = {(size, name): [job for job in _of_size(jobs, size) if job.job.layer == name] for size in tones for name in names}
+    cells = grouped(jobs, [KEY, "layer"])
     for panel, measure in zip(column, measures, strict=False):
-        _draw_metric(panel, cells, measure, tones)
+        _draw_metric(panel, cells, list(names), measure, tones)
     fields = column[-1]
     fields.set_yscale("log", subs=[])
     fields.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     fields.yaxis.set_major_formatter("{x:g}")
     for size, look in tones.items():
-        fields.plot([relative_field(cells[size, name]) or math.nan for name in names], color=look.color, marker=look.marker)
+        fields.plot(
+            [relative_field(cells.get((size, name), [])) or math.nan for name in names], color=look.color, marker=look.marker
+        )
 
 
-def _draw_metric(panel: Axes, cells: dict[tuple[int, str], list[KeyedJob]], measure: str, tones: dict[int, Look]) -> None:
+def _draw_metric(panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[int, Look]) -> None:
     """Draw a line per size, broken where there is no value; markers of partial means are hollow."""
     shares = set()
     for size, look in tones.items():
-        means = [mean_of(jobs, measure) for (of_size, _), jobs in cells.items() if of_size == size]
+        means = [mean_of(cells.get((size, name), []), measure) for name in names]
         values = [math.nan if mean.number == DASH else float(mean.number) for mean in means]
         panel.plot(values, color=look.color, marker=look.marker, label=f"{size} px")
         partial = [math.nan if mean.complete else value for mean, value in zip(means, values, strict=True)]

@@ -84,11 +84,15 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         ]
         if compared := [backbone for backbone in backbones if len(backbone.layers) > 1]:
             detectors[detector.label] = compared
+    side_by_side = {name: {backbone.label: backbone for backbone in backbones} for name, backbones in detectors.items()}
+    labels = {label for columns in side_by_side.values() for label in columns}
+    if len(labels) == 1:  # a single backbone: all detectors in one table
+        side_by_side = {labels.pop(): {name: backbones[0] for name, backbones in detectors.items()}}
     return Section(
         "Which layer is best?",
         tables=[
             *(_counts(detectors, measure) for measure in measures),
-            *(_best(name, columns, measure) for name, columns in _side_by_side(detectors).items() for measure in measures),
+            *(_best(name, columns, measure) for name, columns in side_by_side.items() for measure in measures),
         ],
         figures=[_figure(name, backbones) for name, backbones in detectors.items() if measures],
         notes=_notes([backbone for backbones in detectors.values() for backbone in backbones]),
@@ -109,14 +113,6 @@ def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
     ]
     caption = f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})"
     return Table.of_texts(caption, ["backbone", "layer", "RF px", "RRF", *detectors], texts, num_labels=2)
-
-
-def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, Backbone]]:
-    """Return the columns of each table of best layers: all detectors of a single backbone, else each detector's backbones."""
-    labels = {backbone.label for backbones in detectors.values() for backbone in backbones}
-    if len(labels) == 1:
-        return {labels.pop(): {name: backbones[0] for name, backbones in detectors.items()}}
-    return {name: {backbone.label: backbone for backbone in backbones} for name, backbones in detectors.items()}
 
 
 def _best(name: str, columns: dict[str, Backbone], measure: str) -> Table:
