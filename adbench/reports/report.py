@@ -141,10 +141,10 @@ def render(report: Report, name: str, bold: bool = False) -> str:
 def _studies(jobs: Sequence[KeyedJob], name: str) -> list[Section]:
     if name == NONE:
         return []
-    if name == AUTO and len(jobs) > MOST_JOBS:
-        text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
-        return [Section("Studies", notes=[text])]
     if name == AUTO:
+        if len(jobs) > MOST_JOBS:
+            text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
+            return [Section("Studies", notes=[text])]
         return [study.section(jobs) for study in STUDIES.items().values() if study.recognized_in(jobs)]
     name = STUDIES.canonical(name)
     study = STUDIES.get(name)

@@ -187,7 +187,6 @@ def _wilcoxon(values: NDArray[np.float64], units: str) -> str:
 
 
 def _by_category(found: Differences) -> NDArray[np.float64]:
-    """Return the mean difference of each category."""
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for match, value in zip(found.matches, found.values, strict=True):
         values[match.keyed.job.dataset, match.keyed.job.category].append(float(value))
@@ -263,7 +262,6 @@ def _legend(found: Sequence[Differences], total: int) -> list[str]:
 
 
 def _documents(matches: Sequence[Match], found: Sequence[Differences]) -> list[dict[str, Any]]:
-    """Return a record per job for formats for programs; numbers by metric."""
     documents: dict[int, dict[str, Any]] = {}
     for match in matches:
         job = match.first.job

@@ -74,24 +74,21 @@ _VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score", "bes
 
 def verification_report(found: Verification) -> Report:
     """Return a table of one row per category and the means, notes on them, and a plot of synthetic against real scores."""
-    rows = [_row(verdict) for verdict in found.verdicts]
+    rows: list[tuple[list[str], list[float | None]]] = []
+    for verdict in found.verdicts:
+        names = [verdict.selection.category, _short(verdict.chosen), _short(verdict.best)]
+        scores = [verdict.real[verdict.chosen], verdict.real[verdict.best]]
+        rows.append((names, [verdict.spearman, *scores, *verdict.regrets.values()]))
     if len(rows) > 1:
-        means = [found.mean_spearman, None, None, *found.mean_regrets.values()]
-        rows.append([Cell(text) for text in ("mean", "", "", *(fraction(value, 3) for value in means))])
+        rows.append((["mean", "", ""], [found.mean_spearman, None, None, *found.mean_regrets.values()]))
+    texts = [[*names, *(fraction(value, 3) for value in values)] for names, values in rows]
     caption = (
         f"The choice among {len(found.verdicts[0].real)} candidates by synthetic defects, measured on labeled test images. "
         "A score is the mean of image AUROC and AU-PRO. A regret is the score of the best candidate minus that of the choice."
     )
     results = [one.result for verdict in found.verdicts for one in verdict.selection.ranking]
     section = Section("Synthetic and real scores", figures=[_figure(found.verdicts)])
-    return Report(Table(caption, _VERIFICATION_HEADERS, rows, 3), _notes(found), [section], results, found.folder)
-
-
-def _row(verdict: Verdict) -> list[Cell]:
-    scores = [verdict.real[verdict.chosen], verdict.real[verdict.best]]
-    names = [verdict.selection.category, _short(verdict.chosen), _short(verdict.best)]
-    numbers = [verdict.spearman, *scores, *verdict.regrets.values()]
-    return [Cell(text) for text in (*names, *(fraction(value, 3) for value in numbers))]
+    return Report(Table.of_texts(caption, _VERIFICATION_HEADERS, texts, 3), _notes(found), [section], results, found.folder)
 
 
 def _short(one: Candidate) -> str:

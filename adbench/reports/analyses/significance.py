@@ -85,7 +85,6 @@ def _configurations(compared: Configurations) -> Table:
 
 
 def _over_images(compared: Configurations) -> dict[str, list[str]]:
-    """Return the columns that need replicates."""
     if compared.replicates is None or compared.by_images is None:
         return {}
     replicates, means, best = compared.replicates.mean(axis=1), compared.means, compared.best
@@ -156,22 +155,18 @@ def _legend(found: Sequence[Configurations]) -> list[str]:
 class Configurations:
     """k configurations in n categories by one metric.
 
-    scale: the evaluation grid and the like, in words, where results have several. cells[j][i]: the results of configuration
-    j in category i, one per seed. planned: the number of all categories. replicates: (k, n, R) bootstrap replicates of the
-    values over common draws of test images, if they were read and every result has them.
+    title: the metric, and where results have several, the evaluation grid and the like. cells[j][i]: the results of
+    configuration j in category i, one per seed. planned: the number of all categories. replicates: (k, n, R) bootstrap
+    replicates of the values over common draws of test images, if they were read and every result has them.
     """
 
     metric: str
-    scale: str
+    title: str
     rows: Sequence[Group]
     categories: Sequence[str]
     cells: Sequence[Sequence[Sequence[Result]]]
     planned: int
     replicates: NDArray[np.float64] | None = None
-
-    @property
-    def title(self) -> str:
-        return f"{self.metric}, {self.scale}" if self.scale else self.metric
 
     @property
     def names(self) -> list[str]:
@@ -244,7 +239,8 @@ def _compared(scale: Group, keys: Sequence[str], metric: str) -> Configurations:
     planned = grouped(scale.jobs, TEST_SET_KEYS)
     common = [test_set for test_set in planned if all(test_set in cells for _, cells in rows)]
     cells = [[cells[test_set] for test_set in common] for _, cells in rows]
-    return Configurations(metric, scale.label, [row for row, _ in rows], [name for _, name, _ in common], cells, len(planned))
+    title, categories = ", ".join(filter(None, (metric, scale.label))), [category for _, category, _ in common]
+    return Configurations(metric, title, [row for row, _ in rows], categories, cells, len(planned))
 
 
 def _complete(jobs: Sequence[KeyedJob], metric: str) -> dict[tuple[Any, ...], list[Result]]:

@@ -64,7 +64,7 @@ def _parts(report: Report) -> list[dict[str, Any]]:
     results = report.results
     parts: list[dict[str, Any]] = [
         *(
-            {"title": s.title, "images": [_image(figure) for figure in s.figures], "tables": s.tables, "notes": s.notes}
+            {"title": s.title, "images": [*map(_image, s.figures)], "tables": s.tables, "notes": s.notes}
             for s in (Section("Results", [report.table], notes=report.notes), *report.sections)
         ),
         {"title": "Best and worst maps", "albums": _albums(report)},

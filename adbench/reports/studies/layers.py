@@ -116,7 +116,6 @@ def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
 
 
 def _best(name: str, columns: dict[str, Backbone], measure: str) -> Table:
-    """Return a table with a row per category, which names the best layers in it."""
     jobs = [job for backbone in columns.values() for members in backbone.layers.values() for job in members]
     texts = []
     for category in data.categories_of(jobs):
