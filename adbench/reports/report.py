@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -57,10 +58,7 @@ def within(budget: Budget, results: Sequence[Result], planned: Sequence[Job]) ->
 
     The jobs of a row differ only in category and seed. Raises DataError if no row is within the budget.
     """
-
-    def row_of(job: Job) -> tuple[Any, ...]:
-        return choices(job, without=("category", "seed"))
-
+    row_of = partial(choices, without=("category", "seed"))
     rows: dict[tuple[Any, ...], list[Result]] = {row_of(job): [] for job in planned}
     for result in results:
         rows.setdefault(row_of(result.job), []).append(result)
@@ -125,8 +123,8 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     rows = choose_rows(jobs, view.rows) if view.columns else keys
     metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
     question = Question(rows, metrics, lambda result: store.replicates(result.job.key))
-    show = view.show or ((ALL,) if view.complete else ())
-    names = ANALYSES.names() if ALL in show else dict.fromkeys(ANALYSES.canonical(name) for name in show)
+    every = ALL in view.show or (view.complete and not view.show)
+    names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
     sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)

@@ -15,7 +15,6 @@ from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, by_layer, relative_field
 from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
@@ -44,9 +43,9 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
     sizes = _sizes(jobs)
     rows = [
-        [group.label, layer, *(fraction(relative_field([j for j in members if j.job.image_size == size])) for size in sizes)]
+        [group.label, layer, *(fraction(data.relative_field([j for j in members if j.job.image_size == size])) for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
-        for layer, members in by_layer(group.jobs).items()
+        for layer, members in data.by_layer(group.jobs).items()
     ]
     return Table.of_texts("Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, 2)
 
@@ -69,7 +68,7 @@ def _figure(detector: Group, measures: Sequence[str]) -> Figure:
 
 def _draw(groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]) -> Drawing:
     rows = [*measures, RRF]
-    most_layers = max(len(by_layer(group.jobs)) for group in groups)
+    most_layers = max(len(data.by_layer(group.jobs)) for group in groups)
     size = (max(COLUMN, max(_WIDTH, _STEP * most_layers) * len(groups)), _FRAME + _HEIGHT * len(rows))
     drawing, axes = panels(size, len(rows), len(groups), sharex="col", sharey="row")
     tones = dict(zip(sizes, shades(len(sizes)), strict=True))
@@ -77,7 +76,7 @@ def _draw(groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]
         column[0].set_title(group.label.replace(", ", "\n"), fontsize="medium", fontweight="bold")
         _draw_column(column, group.jobs, measures, tones)
     for panel, name in zip(axes[:, 0], rows, strict=True):
-        panel.set_ylabel(AXIS_NAMES.get(name, name))
+        panel.set_ylabel(data.AXIS_NAMES.get(name, name))
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1)
     return drawing
 
@@ -86,7 +85,7 @@ def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Seq
     """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
     from matplotlib.ticker import LogLocator
 
-    names = data.short_names(list(by_layer(jobs)))
+    names = data.short_names(list(data.by_layer(jobs)))
     for panel in column:
         panel.grid(axis="y")
         panel.set_xlim(-0.3, len(names) - 0.7)
@@ -100,7 +99,7 @@ def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Seq
     fields.yaxis.set_major_formatter("{x:g}")
     for size, look in tones.items():
         fields.plot(
-            [relative_field(cells.get((size, name), [])) or math.nan for name in names], color=look.color, marker=look.marker
+            [data.relative_field(cells.get((size, name), [])) or math.nan for name in names], color=look.color, marker=look.marker
         )
 
 

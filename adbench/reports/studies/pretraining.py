@@ -11,7 +11,6 @@ from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varies
 from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, panels, remark
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, by_layer
 from adbench.reports.tables import DASH, mean_of
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def _source(weights: str, sha256: str) -> tuple[str, str, str]:
 
 def _figure(group: Group, measures: Sequence[str]) -> Figure:
     words = data.in_words(group.jobs, [], lambda members: data.by_value(members, KEY, "{} {}", measures))
-    floors = ", ".join(f"{AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in measures)
+    floors = ", ".join(f"{data.AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in measures)
     return Figure(
         name=f"pretraining-{data.slug(group.label)}",
         caption=f"{group.label}: metrics by layer and pretraining; layers by receptive field, bars start at {floors}",
@@ -59,7 +58,7 @@ def _figure(group: Group, measures: Sequence[str]) -> Figure:
 
 
 def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
-    layers, labels = list(data.short_names(list(by_layer(jobs))).values()), [group.label for group in groups_by(jobs, [KEY])]
+    layers, labels = list(data.short_names(list(data.by_layer(jobs))).values()), [group.label for group in groups_by(jobs, [KEY])]
     width = max(COLUMN, _BAR * len(layers) * (len(labels) + 1))
     drawing, axes = panels((width, _FRAME + _HEIGHT * len(measures)), len(measures), sharex=True)
     series = dict(zip(labels, looks(len(labels)), strict=True))
@@ -73,7 +72,7 @@ def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
 def _draw_panel(panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]) -> None:
     """Draw a group of bars per layer with a bar per pretraining; a value below chance hangs down."""
     cells = {(group, weights): [job for job in members if job.job.weights == weights]
-             for group, members in enumerate(by_layer(jobs).values()) for weights in series}  # fmt: skip
+             for group, members in enumerate(data.by_layer(jobs).values()) for weights in series}  # fmt: skip
     means = {cell: mean_of(members, measure) for cell, members in cells.items() if members}
     width, floor = 0.84 / len(series), FLOORS.get(measure, 0.0)
     for index, (weights, look) in enumerate(series.items()):

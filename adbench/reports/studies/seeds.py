@@ -6,7 +6,7 @@ It has no deviation while a job is missing, nor over fewer than three seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from adbench.metrics import in_order
@@ -15,7 +15,6 @@ from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
 from adbench.reports.plotting import INK, looks, remark, row_panels
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, FEWEST_SEEDS, SeedScatter, by_layer, seed_scatter
 from adbench.reports.tables import DASH
 
 if TYPE_CHECKING:
@@ -25,46 +24,39 @@ if TYPE_CHECKING:
 
 def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return mean and deviation of every row and of every category, and a figure per detector with a dot per seed."""
-    measures = data.measured(jobs)
-    return Section(
-        "How much do the seeds matter?",
-        tables=[_means(jobs), *(_by_category(jobs, measure) for measure in measures)],
-        figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
-        notes=_notes(jobs),
-    )
-
-
-def _means(jobs: Sequence[KeyedJob]) -> Table:
+    measures, keys, categories = data.measured(jobs), choose_rows(jobs), data.categories_of(jobs)
     names = in_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
-
-    def texts(row: Sequence[KeyedJob]) -> list[str]:
-        seeds, missing = {job.job.seed for job in row}, {job.job.seed for job in row if not job.done}
-        return [f"{len(seeds - missing)}/{len(seeds)}", *(seed_scatter(row, name).text for name in names)]
-
-    return _table("Mean and standard deviation over seeds of the mean over categories", jobs, ["seeds", *names], texts)
-
-
-def _by_category(jobs: Sequence[KeyedJob], measure: str) -> Table:
-    categories = data.categories_of(jobs)
-
-    def texts(row: Sequence[KeyedJob]) -> list[str]:
-        return [seed_scatter([job for job in row if job.job.category == category], measure).text for category in categories]
-
-    return _table(f"{measure} by category: mean and standard deviation over seeds", jobs, categories, texts)
-
-
-def _table(caption: str, jobs: Sequence[KeyedJob], headers: Sequence[str], texts: Callable[[list[KeyedJob]], list[str]]) -> Table:
-    """Return a table with the rows of the main table, which have these texts."""
-    keys = choose_rows(jobs)
-    rows = [[*map(str, values), *texts(row)] for values, row in grouped(jobs, keys).items()]
-    return Table.of_texts(caption, [*keys, *headers], rows, num_labels=len(keys))
+    rows = grouped(jobs, keys)
+    means = [
+        [*map(str, values), _count_seeds(row), *(data.seed_scatter(row, name).text for name in names)]
+        for values, row in rows.items()
+    ]
+    caption = "Mean and standard deviation over seeds of the mean over categories"
+    tables = [Table.of_texts(caption, [*keys, "seeds", *names], means, len(keys))]
+    for measure in measures:
+        texts = [
+            [
+                *map(str, values),
+                *(data.seed_scatter([j for j in row if j.job.category == name], measure).text for name in categories),
+            ]
+            for values, row in rows.items()
+        ]
+        caption = f"{measure} by category: mean and standard deviation over seeds"
+        tables.append(Table.of_texts(caption, [*keys, *categories], texts, len(keys)))
+    figures = [_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures]
+    return Section("How much do the seeds matter?", tables, figures, _notes(jobs, rows.values()))
 
 
-def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
+def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
+    """Return "n/N": the seeds whose jobs are all done, of all seeds."""
+    seeds = {job.job.seed for job in jobs}
+    return f"{len(seeds - {job.job.seed for job in jobs if not job.done})}/{len(seeds)}"
+
+
+def _notes(jobs: Sequence[KeyedJob], rows: Iterable[Sequence[KeyedJob]]) -> list[str]:
     notes = ["±: sample standard deviation over seeds; it shows how training scatters, not how test images do"]
-    rows = grouped(jobs, choose_rows(jobs)).values()
-    if few := sum(len({job.job.seed for job in row}) < FEWEST_SEEDS for row in rows):
-        notes.append(f"too few seeds for a standard deviation in {few} rows: {FEWEST_SEEDS} are the least, five are better")
+    if few := sum(len({job.job.seed for job in row}) < data.FEWEST_SEEDS for row in rows):
+        notes.append(f"too few seeds for a standard deviation in {few} rows: {data.FEWEST_SEEDS} are the least, five are better")
     if any(not job.done for job in jobs):
         notes.append("no standard deviation is given while a job is missing; a number with (n/N) is over n of N")
     return notes
@@ -72,7 +64,7 @@ def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
     def values(jobs: Sequence[KeyedJob]) -> str:
-        return ", ".join(f"{AXIS_NAMES[m]} {seed_scatter(jobs, m).text}" for m in measures)
+        return ", ".join(f"{data.AXIS_NAMES[m]} {data.seed_scatter(jobs, m).text}" for m in measures)
 
     words = data.in_words(detector.jobs, data.backbone_keys(detector.jobs), values)
     return Figure(
@@ -84,18 +76,18 @@ def _figure(detector: Group, measures: Sequence[str]) -> Figure:
 
 
 def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
-    groups = [(group.label, by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
+    groups = [(group.label, data.by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
     blocks = [(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures])
     for panel, measure in zip(axes, measures, strict=True):
         for (_, layers), block in zip(groups, heights, strict=True):
             for members, y in zip(layers.values(), block, strict=True):
-                _draw_row(panel, seed_scatter(members, measure), y)
+                _draw_row(panel, data.seed_scatter(members, measure), y)
         panel.locator_params(axis="x", nbins=3)
     return drawing
 
 
-def _draw_row(panel: Axes, scatter: SeedScatter, y: int) -> None:
+def _draw_row(panel: Axes, scatter: data.SeedScatter, y: int) -> None:
     """Draw a dot per seed, and below them the mean with its deviation; a partial mean is hollow and shows its share."""
     panel.scatter(scatter.values, [y - 0.2] * len(scatter.values), s=5, color=looks(1)[0].color, linewidths=0, zorder=3)
     if scatter.mean.number == DASH:
