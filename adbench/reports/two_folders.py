@@ -170,7 +170,10 @@ def verdicts(found: Differences) -> list[str]:
     higher, lower, equal = (int(which.sum()) for which in (values > 0, values < 0, values == 0))
     counts = f"B is higher in {higher}, lower in {lower}, equal in {equal} of {counted(jobs, 'job')}"
     sentences = [f"{metric}: {counts}; mean difference {values.mean():+.3f}; {_wilcoxon(values, 'jobs')}"]
-    by_category = _by_category(found)
+    own: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for match, value in zip(found.matches, values, strict=True):
+        own[match.first.job.dataset, match.first.job.category].append(float(value))
+    by_category = _rounded(np.array([np.mean(of_one) for of_one in own.values()]))
     if len(by_category) < jobs:
         sentences[0] += "; jobs of one category share their test images, which makes that p too small"
         sentences.append(f"{metric}: means of each category: {_wilcoxon(by_category, 'categories')}")
@@ -184,13 +187,6 @@ def _wilcoxon(values: NDArray[np.float64], units: str) -> str:
     if len(values) < least_categories(1):
         return f"too few {units} for a test, {least_categories(1)} are the least"
     return f"Wilcoxon's test over {len(values)} {units}: p = {wilcoxon(values, np.zeros(len(values))):.2g}"
-
-
-def _by_category(found: Differences) -> NDArray[np.float64]:
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for match, value in zip(found.matches, found.values, strict=True):
-        values[match.keyed.job.dataset, match.keyed.job.category].append(float(value))
-    return _rounded(np.array([np.mean(own) for own in values.values()]))
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -238,7 +238,7 @@ def train_command(job: Job, data: str, category: str) -> str:
 
 def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
     """Return what to use and why, in sentences; `sizes` are the defects' sizes as fractions of the image's side."""
-    best, ties = ranking[0], [one for one in ranking[1:] if one.tied]
+    best = ranking[0]
     place = f"ranks first of {len(ranking)} candidates on the synthetic defects" if len(ranking) > 1 else "is the only candidate"
     memory = best.result.cost["memory_mb"]
     sentences = [
@@ -249,7 +249,7 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
     if (field := best.result.relative_field) is not None:
         sentences.append(f"Its receptive field is {field / median(sizes):.1f} times as wide as the median defect")
     if len(ranking) > 1:
-        sentences.append(_on_ties(best, ties))
+        sentences.append(_on_ties(best, [one for one in ranking[1:] if one.tied]))
     return ". ".join(sentences) + "."
 
 

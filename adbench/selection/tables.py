@@ -87,7 +87,13 @@ def verification_report(found: Verification) -> Report:
         "A score is the mean of image AUROC and AU-PRO. A regret is the score of the best candidate minus that of the choice."
     )
     results = [one.result for verdict in found.verdicts for one in verdict.selection.ranking]
-    section = Section("Synthetic and real scores", figures=[_figure(found.verdicts)])
+    figure = Figure(
+        name="select-verify",
+        caption="Synthetic against real score of each candidate. Filled square: the chosen one. Ring: the best one.",
+        description=f"One scatter plot per category. {'; '.join(map(_title, found.verdicts))}.",
+        draw=lambda: _draw(found.verdicts),
+    )
+    section = Section("Synthetic and real scores", figures=[figure])
     return Report(Table.of_texts(caption, _VERIFICATION_HEADERS, texts, 3), _notes(found), [section], results, found.folder)
 
 
@@ -107,12 +113,6 @@ def _notes(found: Verification) -> list[str]:
         "others' best: the candidate with the best mean score over the other categories, as known without this one's labels",
         *notes,
     ]
-
-
-def _figure(verdicts: Sequence[Verdict]) -> Figure:
-    correlations = "; ".join(_title(verdict) for verdict in verdicts)
-    caption = "Synthetic against real score of each candidate. Filled square: the chosen one. Ring: the best one."
-    return Figure("select-verify", caption, f"One scatter plot per category. {correlations}.", lambda: _draw(verdicts))
 
 
 def _title(verdict: Verdict) -> str:
