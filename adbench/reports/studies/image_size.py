@@ -41,17 +41,13 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 
 
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
-    sizes = _sizes(jobs)
+    sizes = sorted({job.job.image_size for job in jobs})
     rows = [
         [group.label, layer, *(fraction(data.relative_field([j for j in members if j.job.image_size == size])) for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
         for layer, members in data.by_layer(group.jobs).items()
     ]
     return Table.of_texts("Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, 2)
-
-
-def _sizes(jobs: Sequence[KeyedJob]) -> list[int]:
-    return sorted({job.job.image_size for job in jobs})
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
@@ -62,7 +58,7 @@ def _figure(detector: Group, measures: Sequence[str]) -> Figure:
         name=f"image-size-{data.slug(detector.label)}",
         caption=f"{detector.label}: metrics by layer and image size, and below them the relative receptive field (RRF)",
         description=f"Lines, one per image size. {'. '.join(words)}.",
-        draw=lambda: _draw(groups_by(jobs, keys), _sizes(jobs), measures),
+        draw=lambda: _draw(groups_by(jobs, keys), sorted({job.job.image_size for job in jobs}), measures),
     )
 
 
