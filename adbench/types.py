@@ -163,6 +163,11 @@ class Result:
         """The analytic receptive field of the job's layers in input pixels, if it is known."""
         return self.details.get("receptive_field_px")
 
+    @property
+    def relative_field(self) -> float | None:
+        """The receptive field as a fraction of the image's side, if it is known."""
+        return self.receptive_field / self.job.image_size if self.receptive_field else None
+
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""
         job = self.job.record() | {"layer": self.job.layer, "layers": list(self.job.layers), "key": self.job.key}

@@ -25,8 +25,7 @@ def report(
     json: o.Json = False,
 ) -> None:
     """Print the results table, also while a sweep is running, and the answers to its studies."""
-    from adbench.reports.budget import Budget
-    from adbench.reports.report import View, draw_figures, render, report_on
+    from adbench.reports.report import Budget, View, draw_figures, render, report_on
 
     name = "json" if json else format_
     budget = Budget(limits.max_latency, limits.memory_mb)

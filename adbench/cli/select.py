@@ -82,9 +82,8 @@ def select(
     """Rank candidates for a category without labelled defects: on good images and synthetic defects. test/ is not read."""
     from adbench.reports.formats import FORMATS
     from adbench.reports.report import render
-    from adbench.selection.candidates import with_layer_names
     from adbench.selection.ranking import Limits
-    from adbench.selection.select import FOLDER, Selection, SelectionRequest
+    from adbench.selection.select import FOLDER, Selection, SelectionRequest, with_layer_names
     from adbench.selection.select import select as select_candidates
     from adbench.selection.tables import selection_report, verification_report
     from adbench.selection.verification import Verification

@@ -53,11 +53,10 @@ def synth(
     json: o.Json = False,
 ) -> None:
     """Paint synthetic defects on good images and write them as a dataset with exact masks. No test image is read."""
-    from adbench.selection.synthesis import SynthesisRequest, synthesize
+    from adbench.selection.synthesis import synthesize
 
     with o.RuntimeOptions(cache).open(images) as workspace:
-        request = SynthesisRequest(recipe.recipe(workspace.on_step), count, holdout, seed)
-        made = synthesize(workspace, request, out, contact_sheet)
+        made = synthesize(workspace, recipe.recipe(workspace.on_step), count, holdout, seed, out, contact_sheet)
     if json:
         return console.answer_json(made)
     console.answer(console.table([f"defects on {made['category']}", "images"], list(made["defects"].items())))

@@ -5,7 +5,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -40,12 +40,8 @@ class KeyedJob:
 
     job: Job
     result: Result | None
+    done: Result | None
     values: dict[str, Any]
-    done: Result | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        done = self.result if self.result and self.result.status == "done" else None
-        object.__setattr__(self, "done", done)
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,11 @@ class Group:
 def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
     """Return the jobs with their keys; `params` names the parameters in which jobs of one detector differ."""
     label = _params_label([job for job, _ in jobs])
-    names = dict.fromkeys((*KEYS, *NEVER_MIXED))
-    return [
-        KeyedJob(job, result, {key: label(job) if key == "params" else getattr(job, key) for key in names})
-        for job, result in jobs
-    ]
+    names, keyed = dict.fromkeys((*KEYS, *NEVER_MIXED)), []
+    for job, result in jobs:
+        values = {key: label(job) if key == "params" else getattr(job, key) for key in names}
+        keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
+    return keyed
 
 
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
@@ -99,14 +95,9 @@ def varying(jobs: Sequence[KeyedJob], keys: Iterable[str]) -> list[str]:
     return [key for key in keys if varies(jobs, key, COMPARED_WITHIN.get(key, ()))]
 
 
-def parse_key(kind: str, name: str) -> str:
-    """Return the key that a user meant by `name`; raise UsageError if there is none."""
-    return match(kind, name, KEYS)
-
-
 def choose_rows(jobs: Sequence[KeyedJob], rows: Sequence[str] = (), columns: str | None = None) -> list[str]:
     """Return the keys that name a row: `rows`, by default those that vary, and always those that must not be mixed."""
-    named = [parse_key("row key", name.strip()) for item in rows for name in item.split(",") if name.strip()]
+    named = [match("row key", name.strip(), KEYS) for item in rows for name in item.split(",") if name.strip()]
     if columns in named:
         raise UsageError(f"'{columns}' cannot be both a row and a column; take it out of one of them")
     named = named or [key for key in ROW_KEYS if key != columns and varies(jobs, key)]
@@ -132,15 +123,11 @@ def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ..
 
 def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
     """Return the groups of `grouped`, labelled with the values of `keys`."""
-    return [Group(_label(keys, values), members) for values, members in grouped(jobs, keys).items()]
-
-
-def _label(keys: Sequence[str], values: Sequence[Any]) -> str:
-    words = [
-        f"{value} px" if key == "image_size" else str(value) if key in SELF_EXPLAINING else f"{key} {value}"
-        for key, value in zip(keys, values, strict=True)
+    forms = ["{} px" if key == "image_size" else "{}" if key in SELF_EXPLAINING else f"{key} {{}}" for key in keys]
+    return [
+        Group(", ".join(filter(None, map(str.format, forms, map(str, values)))), members)
+        for values, members in grouped(jobs, keys).items()
     ]
-    return ", ".join(filter(None, words))
 
 
 def natural(value: object, key: str = "") -> tuple[Any, ...]:

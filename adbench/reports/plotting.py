@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from adbench.reports.formats import Figure
 
 if TYPE_CHECKING:
@@ -84,26 +86,23 @@ _ROW, _FRAME = 0.145, 0.55  # inches: a row's height, the height of titles and a
 LETTER = 0.057  # inches: the width of a letter of 7 points
 
 
-@dataclass(frozen=True)
-class RowBlock:
-    """A heading and the labels of the rows below it."""
+def panels(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Drawing, NDArray[Any]]:
+    """Return a figure of (width, height) inches and its axes (rows, columns)."""
+    from matplotlib.figure import Figure as Drawing
 
-    heading: str
-    labels: Sequence[str]
+    drawing = Drawing(figsize=size, layout="constrained")
+    return drawing, drawing.subplots(rows, columns, squeeze=False, **shared)
 
 
 def row_panels(
-    blocks: Sequence[RowBlock], titles: Sequence[str], below: float = 0
-) -> tuple[Drawing, list[Axes], list[list[int]]]:
+    blocks: Sequence[tuple[str, Sequence[str]]], titles: Sequence[str], below: float = 0
+) -> tuple[Drawing, Sequence[Axes], list[list[int]]]:
     """Return a figure of panels side by side that share named rows, its axes, and the heights of each block's rows.
 
-    Rows run from top to bottom, with a heading above each block. `below` inches stay free for a label of all panels.
+    Blocks have a heading and the labels of the rows below it. `below` inches stay free for a label of all panels.
     """
-    from matplotlib.figure import Figure as Drawing
-
-    lines = [(text, strong) for block in blocks for text, strong in [(block.heading, True), *((t, False) for t in block.labels)]]
-    drawing = Drawing(figsize=(COLUMN, _FRAME + below + _ROW * len(lines)), layout="constrained")
-    axes = list(drawing.subplots(1, len(titles), sharey=True, squeeze=False)[0])
+    lines = [line for heading, labels in blocks for line in [(heading, True), *((label, False) for label in labels)]]
+    drawing, (axes,) = panels((COLUMN, _FRAME + below + _ROW * len(lines)), 1, len(titles), sharey=True)
     for panel, title in zip(axes, titles, strict=True):
         panel.set_title(title)
         panel.grid(axis="x")
@@ -113,7 +112,7 @@ def row_panels(
     for label, (_, strong) in zip(axes[0].get_yticklabels(), lines, strict=True):
         label.set_fontweight("bold" if strong else "normal")
     plain = iter([i for i, (_, strong) in enumerate(lines) if not strong])
-    return drawing, axes, [[next(plain) for _ in block.labels] for block in blocks]
+    return drawing, axes, [[next(plain) for _ in labels] for _, labels in blocks]
 
 
 def name_layers(panel: Axes, names: Sequence[str], inches: float) -> None:
@@ -132,6 +131,5 @@ def remark(panel: Axes, text: str, point: tuple[float, float], shift: tuple[floa
 
 def fill(look: Look, complete: bool) -> dict[str, Any]:
     """Return the style of a bar: filled if it is complete, else hollow with a broken edge."""
-    if complete:
-        return {"facecolor": look.color, "edgecolor": INK, "hatch": look.hatch}
-    return {"facecolor": "white", "edgecolor": INK, "hatch": look.hatch, "linestyle": (0, (2, 1.5))}
+    edge = {"facecolor": look.color} if complete else {"facecolor": "white", "linestyle": (0, (2, 1.5))}
+    return edge | {"edgecolor": INK, "hatch": look.hatch}

@@ -3,28 +3,73 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing
 from adbench.reports.analyses import ANALYSES, Question
 from adbench.reports.analyses.significance import sentences
-from adbench.reports.budget import Budget, within
 from adbench.reports.formats import FORMATS, Report, Section
 from adbench.reports.keys import KeyedJob, choose_rows
 from adbench.reports.plotting import images
 from adbench.reports.studies import STUDIES
 from adbench.reports.study_data import MEASURES
-from adbench.reports.tables import main_table, shown_metrics
+from adbench.reports.tables import choices, main_table, shown_metrics
 from adbench.reports.two_folders import compare
 from adbench.sweep.results import ResultStore
-from adbench.types import OnStep, ignore_step
+from adbench.types import Job, OnStep, Result, ignore_step
 
 AUTO, NONE, ALL = "auto", "none", "all"
 MOST_JOBS = 20_000  # of a report that shows its studies without being asked
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that a row may take: median milliseconds per image, megabytes at the peak of any of its jobs."""
+
+    latency_ms: float | None = None
+    memory_mb: float | None = None
+
+    def excess(self, done: Sequence[Result]) -> str | None:
+        """Return why a row with these done results is over the budget, or None. Unmeasured costs count as over it."""
+        latencies = [value for r in done if (value := r.cost.get("latency_ms")) is not None]
+        if self.latency_ms is not None and not latencies:
+            return "of unknown latency"
+        if self.latency_ms is not None and fmean(latencies) > self.latency_ms:
+            return f"slower than {self.latency_ms:g} ms per image"
+        keys = ("peak_memory_mb", "accelerator_memory_mb")
+        peaks = [value for r in done for key in keys if (value := r.cost.get(key)) is not None]
+        if self.memory_mb is not None and not peaks:
+            return "of unknown memory"
+        if self.memory_mb is not None and max(peaks) > self.memory_mb:
+            return f"above {self.memory_mb:g} MB at the peak"
+        return None
+
+
+def within(budget: Budget, results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Result], list[Job], list[str]]:
+    """Return the results and planned jobs of the rows within the budget, and a note that counts the other rows.
+
+    The jobs of a row differ only in category and seed. Raises DataError if no row is within the budget.
+    """
+    row_of = partial(choices, without=("category", "seed"))
+    rows: dict[tuple[Any, ...], list[Result]] = {row_of(job): [] for job in planned}
+    for result in results:
+        rows.setdefault(row_of(result.job), []).append(result)
+    excess = {row: budget.excess([r for r in found if r.status == "done"]) for row, found in rows.items()}
+    counts = Counter(reason for reason in excess.values() if reason)
+    counted = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    if None not in excess.values():
+        raise DataError(f"no row is left: {counted}; raise --max-latency or --max-memory")
+    notes = [f"{counts.total()} of {len(excess)} rows left out: {counted}"] if counts else []
+    kept = [result for result in results if excess[row_of(result.job)] is None]
+    return kept, [job for job in planned if excess[row_of(job)] is None], notes
 
 
 @dataclass(frozen=True)
@@ -78,8 +123,9 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     rows = choose_rows(jobs, view.rows) if view.columns else keys
     metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
     question = Question(rows, metrics, lambda result: store.replicates(result.job.key))
-    show = view.show or ((ALL,) if view.complete else ())
-    sections = [*_studies(jobs, view.study), *_analyses(jobs, question, show)]
+    every = ALL in view.show or (view.complete and not view.show)
+    names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
+    sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)
 
@@ -93,21 +139,16 @@ def render(report: Report, name: str, bold: bool = False) -> str:
 def _studies(jobs: Sequence[KeyedJob], name: str) -> list[Section]:
     if name == NONE:
         return []
-    if name == AUTO and len(jobs) > MOST_JOBS:
-        text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
-        return [Section("Studies", notes=[text])]
     if name == AUTO:
+        if len(jobs) > MOST_JOBS:
+            text = f"studies of over {MOST_JOBS} jobs are long: they are shown where one is named by --study"
+            return [Section("Studies", notes=[text])]
         return [study.section(jobs) for study in STUDIES.items().values() if study.recognized_in(jobs)]
     name = STUDIES.canonical(name)
     study = STUDIES.get(name)
     if not study.answered_by(jobs):
         raise DataError(f"these results do not answer the study '{name}': no two jobs differ in their {study.key} alone")
     return [study.section(jobs)]
-
-
-def _analyses(jobs: Sequence[KeyedJob], question: Question, names: Sequence[str]) -> list[Section]:
-    names = ANALYSES.names() if ALL in names else [ANALYSES.canonical(name) for name in names]
-    return [ANALYSES.get(name)(jobs, question) for name in dict.fromkeys(names)]
 
 
 def draw_figures(report: Report, folder: Path, on_step: OnStep = ignore_step) -> list[Path]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from adbench.core.registry import squeeze
 from adbench.metrics import ORDER, in_order
 from adbench.reports.formats import Table
-from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, natural, varying
+from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, groups_by, natural, varying
 from adbench.reports.tables import Mean, mean_of, partial_note, table_of_means
 from adbench.types import Result
 
@@ -54,6 +54,24 @@ def pivot_tables(jobs: Sequence[KeyedJob], key: str, measures: Sequence[str]) ->
     return [table for table, _ in made], partial_note([row for _, means in made for row in means])
 
 
+def in_words(jobs: Sequence[KeyedJob], keys: Sequence[str], text: Callable[[Sequence[KeyedJob]], str]) -> list[str]:
+    """Return "KEYS LAYER: TEXT" for each layer of the groups by `keys`, or "LAYER: TEXT" without keys."""
+    return [
+        f"{group.label} {layer}: {text(members)}".lstrip()
+        for group in groups_by(jobs, keys)
+        for layer, members in by_layer(group.jobs).items()
+    ]
+
+
+def by_value(jobs: Sequence[KeyedJob], key: str, form: str, measures: Sequence[str]) -> str:
+    """Return each measure's name with its means per value of `key`; `form` has places for the value and its mean."""
+    means = {
+        AXIS_NAMES[m]: [form.format(group.label, mean_of(group.jobs, m).text) for group in groups_by(jobs, [key])]
+        for m in measures
+    }
+    return "; ".join(f"{name} {', '.join(texts)}" for name, texts in means.items())
+
+
 def categories_of(jobs: Sequence[KeyedJob]) -> list[str]:
     """Return the categories of jobs, sorted as people count."""
     return sorted({job.job.category for job in jobs}, key=natural)
@@ -76,16 +94,14 @@ def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
 
 
 def short_names(layers: Sequence[str]) -> dict[str, str]:
-    """Return each layer's stage (`layer2` for `layer2.3.relu_2`), or its whole name if two layers share a stage."""
-    stages = {layer: "+".join(_stage(part) for part in layer.split("+")) for layer in layers}
+    """Return each layer's stage (`layer2` for `layer2.3.relu_2`), or its whole name if two layers share a stage.
+
+    The stage is the first part of a node's name that has a number, with its module.
+    """
+    stage = re.compile(r"(?:^|\.)([A-Za-z_]+\.?\d+)")
+    stages = {name: "+".join(found[1] if (found := stage.search(part)) else part for part in name.split("+")) for name in layers}
     unique = len({squeeze(stage) for stage in stages.values()}) == len(stages)
     return stages if unique else {layer: layer for layer in layers}
-
-
-def _stage(layer: str) -> str:
-    """Return the first part of a node's name that has a number, with its module."""
-    found = re.search(r"(?:^|\.)([A-Za-z_]+\.?\d+)", layer)
-    return found[1] if found else layer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from adbench.core.errors import DataError
 from adbench.core.registry import match
 from adbench.metrics import ORDER, in_order
 from adbench.reports.formats import Cell, Report, Table
-from adbench.reports.keys import ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, parse_key, varies
+from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
 from adbench.types import Job, Result
 
 DASH = "-"
@@ -34,18 +34,18 @@ def shown_metrics(results: Iterable[Result], metric: str | None = None) -> list[
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: which number of a result it shows, and which jobs of a row it covers (None: all)."""
+    """A column of numbers: which number of a result it shows, of the jobs with one value of a key (None: of all)."""
 
     header: str
     value: Callable[[Result], float | None]
-    takes: Callable[[KeyedJob], bool] | None = None
+    only: tuple[str, Any] | None = None
     digits: int = 3
     ranked: bool = True
 
 
-def metric_column(name: str, header: str = "", takes: Callable[[KeyedJob], bool] | None = None) -> Column:
+def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
     """Return the column of a metric."""
-    return Column(header or name, lambda result: result.metrics.get(name), takes)
+    return Column(header or name, lambda result: result.metrics.get(name), only)
 
 
 def cost_column(name: str, header: str, digits: int = 1) -> Column:
@@ -76,11 +76,11 @@ class Mean:
 
 def means_of(row: Sequence[KeyedJob], columns: Sequence[Column]) -> list[Mean]:
     """Return the mean of a row in each column: over seeds within a category first, then over categories."""
-    covered: dict[Callable[[KeyedJob], bool] | None, tuple[Sequence[KeyedJob], Scope]] = {}
-    for takes in {column.takes for column in columns}:
-        jobs = [job for job in row if takes(job)] if takes else row
-        covered[takes] = jobs, frozenset((j.job.dataset, j.job.category, j.job.eval_size, j.job.pro_limit) for j in jobs)
-    return [_mean(*covered[column.takes], column) for column in columns]
+    covered: dict[tuple[str, Any] | None, tuple[Sequence[KeyedJob], Scope]] = {}
+    for only in {column.only for column in columns}:
+        jobs = [job for job in row if job.values[only[0]] == only[1]] if only else row
+        covered[only] = jobs, frozenset((j.job.dataset, j.job.category, j.job.eval_size, j.job.pro_limit) for j in jobs)
+    return [_mean(*covered[column.only], column) for column in columns]
 
 
 def _mean(jobs: Sequence[KeyedJob], scope: Scope, column: Column) -> Mean:
@@ -138,11 +138,15 @@ def main_table(
     if not results:
         raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
     jobs, superseded = current(results, planned)
-    column_key = parse_key("column key", columns) if columns else None
+    column_key = match("column key", columns, KEYS) if columns else None
     row_keys = choose_rows(jobs, rows, column_key)
     metrics = shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
     table, means = table_of_means(jobs, row_keys, column_key, metrics)
-    notes = [*partial_note(means), *_mixed_keys_note(jobs, row_keys, column_key), *_missing_notes(jobs, superseded)]
+    named = [*row_keys, column_key] if column_key else row_keys
+    mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
+    notes = partial_note(means)
+    notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
+    notes += _missing_notes(jobs, superseded)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
     return Report(table, notes, results=results), jobs, row_keys
 
@@ -152,9 +156,14 @@ def table_of_means(
 ) -> tuple[Table, list[list[Mean]]]:
     """Return a table with a row per value of `row_keys`, and the means in it.
 
-    Its columns are all metrics, or the values of `column_key` for the first metric.
+    Its columns are all metrics, or the values of `column_key` for the first metric, and where these are categories their mean.
     """
-    columns = _pivot_columns(jobs, column_key, metrics[0]) if column_key else _metric_columns(jobs, metrics)
+    if column_key:
+        values = sorted({job.values[column_key] for job in jobs}, key=lambda value: natural(value, column_key))
+        columns = [metric_column(metrics[0], str(value), (column_key, value)) for value in values]
+        columns += [metric_column(metrics[0], "mean")] if column_key == "category" else []
+    else:
+        columns = _metric_columns(jobs, metrics)
     groups = grouped(jobs, row_keys)
     means = [means_of(group, columns) for group in groups.values()]
     table = Table(
@@ -174,23 +183,8 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     known = {name for job in jobs if job.done for name, value in job.done.cost.items() if value is not None}
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
-    field = [Column("RRF", _relative_field, digits=2, ranked=False)] if has_field else []
+    field = [Column("RRF", lambda result: result.relative_field, digits=2, ranked=False)] if has_field else []
     return [*field, *map(metric_column, metrics), *costs]
-
-
-def _relative_field(result: Result) -> float | None:
-    return result.receptive_field / result.job.image_size if result.receptive_field else None
-
-
-def _pivot_columns(jobs: Iterable[KeyedJob], key: str, metric: str) -> list[Column]:
-    """Return a column of `metric` per value of `key`, and where these are categories also their mean."""
-    values = sorted({job.values[key] for job in jobs}, key=lambda value: natural(value, key))
-    columns = [metric_column(metric, str(value), _having(key, value)) for value in values]
-    return [*columns, metric_column(metric, "mean")] if key == "category" else columns
-
-
-def _having(key: str, value: object) -> Callable[[KeyedJob], bool]:
-    return lambda job: bool(job.values[key] == value)
 
 
 def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
@@ -224,13 +218,6 @@ def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
     """Return the meaning of a share in brackets, if any mean has one."""
     partial = any(mean.share and mean.text != mean.number for row in means for mean in row)
     return ["a number with (n/N) is over n of N planned categories (or jobs) and is not ranked"] if partial else []
-
-
-def _mixed_keys_note(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None) -> list[str]:
-    """Return a note if a cell mixes values of a key that names neither rows nor columns."""
-    named = [*rows, columns] if columns else list(rows)
-    mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
-    return [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
 
 
 def mixed_environment_note(results: Iterable[Result]) -> list[str]:
@@ -268,16 +255,9 @@ def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
         notes += [f"{counted(len(found), 'job')} {status}: {reason} ({_example(found)})" for (_, reason), found in by_reason]
     if waiting := len(jobs) - len(results):
         notes.append(f"{waiting} of {len(jobs)} planned jobs not run yet")
-    undefined = (
-        (", ".join(sorted(name for name, value in result.metrics.items() if value is None)), result)
-        for result in results
-        if result.status == "done"
-    )
-    notes += [
-        f"{names} undefined in {counted(len(found), 'job')}: {reason} ({_example(found)})"
-        for (names, reason), found in _by_reason(undefined)
-        if names
-    ]
+    done = [result for result in results if result.status == "done"]
+    undefined = _by_reason((", ".join(sorted(name for name, value in r.metrics.items() if value is None)), r) for r in done)
+    notes += [f"{n} undefined in {counted(len(jobs), 'job')}: {why} ({_example(jobs)})" for (n, why), jobs in undefined if n]
     if superseded:
         notes.append(f"{counted(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
     return notes

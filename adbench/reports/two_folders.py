@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError
 from adbench.reports.formats import Figure, Report, Section, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
-from adbench.reports.plotting import COLUMN, INK, looks
+from adbench.reports.plotting import COLUMN, INK, looks, panels
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
 from adbench.reports.tables import DASH, choices, counted, current, mixed_environment_note, shown_metrics
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon
 from adbench.sweep.results import ResultStore
-from adbench.types import JOB_FIELDS, Job, Result
+from adbench.types import JOB_FIELDS, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-ParameterNames = dict[str, set[str]]  # by detector
 FindReplicates = Callable[[Result], NDArray[np.float32] | None]
 STATE = {
     "fingerprint": "the data differ",
@@ -35,6 +34,7 @@ STATE = {
     "revision": "the method's revision differs",
     "extraction": "the extraction's revision differs",
 }
+PARTS = ("a", "b", "difference", "interval", "p")  # of a record, numbers by metric
 _ROUNDING = 1e-6
 
 
@@ -47,17 +47,8 @@ class Match:
     second: Result
 
 
-@dataclass(frozen=True)
-class Matches:
-    """The jobs done in both folders, the number of jobs done in one only, by folder, and parameters known in one only."""
-
-    matches: Sequence[Match]
-    unmatched: tuple[int, int]
-    ignored: Sequence[str]
-
-
-def match_jobs(first: Path, second: Path) -> Matches:
-    """Return the jobs that are done in both folders; raise DataError if there are none.
+def match_jobs(first: Path, second: Path) -> tuple[list[Match], list[str]]:
+    """Return the jobs that are done in both folders, and notes on what is not compared; raise DataError if there are none.
 
     Jobs match if a user chose the same: names of data, backbone, weights and detector, layer, sizes, seed, and every
     parameter that the detector has in both folders (a newer version may have more).
@@ -75,7 +66,9 @@ def match_jobs(first: Path, second: Path) -> Matches:
         )
     keyed = keyed_jobs([(first.job, first) for first, _ in common])
     matches = [Match(job, *results) for job, results in zip(keyed, common, strict=True)]
-    return Matches(matches, (len(a) - len(common), len(b) - len(common)), sorted(ignored))
+    notes = [f"done in {side} only: {counted(n, 'job')}" for side, of in (("A", a), ("B", b)) if (n := len(of) - len(common))]
+    notes += [f"parameters that only one folder has are not compared: {', '.join(sorted(ignored))}"] if ignored else []
+    return matches, notes
 
 
 def _done(folder: Path) -> list[Result]:
@@ -87,23 +80,20 @@ def _done(folder: Path) -> list[Result]:
     return done
 
 
-def _parameter_names(results: Sequence[Result]) -> ParameterNames:
-    names: ParameterNames = defaultdict(set)
+def _parameter_names(results: Sequence[Result]) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = defaultdict(set)  # by detector
     for result in results:
         names[result.job.detector] |= set(result.job.params)
     return names
 
 
-def _by_choices(results: Sequence[Result], shared: ParameterNames) -> dict[tuple[Any, ...], list[Result]]:
+def _by_choices(results: Sequence[Result], shared: dict[str, set[str]]) -> dict[tuple[Any, ...], list[Result]]:
     found = defaultdict(list)
     for result in results:
-        found[_shared_choices(result.job, shared)].append(result)
+        names = shared.get(result.job.detector, ())
+        params = {name: value for name, value in result.job.params.items() if name in names}
+        found[(json.dumps(params, sort_keys=True), *choices(result.job)[1:])].append(result)
     return found
-
-
-def _shared_choices(job: Job, shared: ParameterNames) -> tuple[Any, ...]:
-    params = {name: value for name, value in job.params.items() if name in shared.get(job.detector, ())}
-    return (json.dumps(params, sort_keys=True), *choices(job)[1:])
 
 
 def _closest(ours: Sequence[Result], theirs: Sequence[Result]) -> tuple[Result, Result]:
@@ -180,7 +170,10 @@ def verdicts(found: Differences) -> list[str]:
     higher, lower, equal = (int(which.sum()) for which in (values > 0, values < 0, values == 0))
     counts = f"B is higher in {higher}, lower in {lower}, equal in {equal} of {counted(jobs, 'job')}"
     sentences = [f"{metric}: {counts}; mean difference {values.mean():+.3f}; {_wilcoxon(values, 'jobs')}"]
-    by_category = _by_category(found)
+    own: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for match, value in zip(found.matches, values, strict=True):
+        own[match.first.job.dataset, match.first.job.category].append(float(value))
+    by_category = _rounded(np.array([np.mean(of_one) for of_one in own.values()]))
     if len(by_category) < jobs:
         sentences[0] += "; jobs of one category share their test images, which makes that p too small"
         sentences.append(f"{metric}: means of each category: {_wilcoxon(by_category, 'categories')}")
@@ -196,14 +189,6 @@ def _wilcoxon(values: NDArray[np.float64], units: str) -> str:
     return f"Wilcoxon's test over {len(values)} {units}: p = {wilcoxon(values, np.zeros(len(values))):.2g}"
 
 
-def _by_category(found: Differences) -> NDArray[np.float64]:
-    """Return the mean difference of each category."""
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for match, value in zip(found.matches, found.values, strict=True):
-        values[match.keyed.job.dataset, match.keyed.job.category].append(float(value))
-    return _rounded(np.array([np.mean(own) for own in values.values()]))
-
-
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(values) < _ROUNDING, 0.0, values)
 
@@ -213,21 +198,28 @@ def compare(first: Path, second: Path, metric: str | None = None) -> Report:
 
     Raises DataError if a folder has no results or the folders have no job in common, UsageError for an unknown metric.
     """
-    jobs = match_jobs(first, second)
-    results = [result for match in jobs.matches for result in (match.first, match.second)]
+    matches, uncompared = match_jobs(first, second)
+    results = [result for match in matches for result in (match.first, match.second)]
     metrics = shown_metrics(results, metric) if metric else [m for m in MEASURES if m in shown_metrics(results)]
-    find = partial(_replicates, ResultStore(first)), partial(_replicates, ResultStore(second))
-    found = [one for name in metrics if (one := differences(jobs.matches, name, find)).matches]
+    a, b = ResultStore(first), ResultStore(second)
+    find = (lambda result: a.replicates(result.job.key)), (lambda result: b.replicates(result.job.key))
+    found = [one for name in metrics if (one := differences(matches, name, find)).matches]
     if not found:
         raise DataError(f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both")
     tables = [_table(one, f"A = {first}, B = {second}") for one in found]
-    notes = [*(sentence for one in found for sentence in verdicts(one)), *_notes(jobs, found)]
-    section = Section("What the differences say", tables[1:], [_figure(found)], notes)
-    return Report(tables[0], mixed_environment_note(results), [section], documents=_documents(jobs.matches, found))
-
-
-def _replicates(store: ResultStore, result: Result) -> NDArray[np.float32] | None:
-    return store.replicates(result.job.key)
+    sentences = [sentence for one in found for sentence in verdicts(one)]
+    figure = Figure(
+        name="compare",
+        caption="Every job in A and in B; filled: significantly different over its test images",
+        description=" ".join(f"{sentence}." for sentence in sentences),
+        draw=lambda: _draw(found),
+    )
+    notes = [*sentences, *_legend(found, len(matches)), *uncompared]
+    for key, difference in STATE.items():
+        if count := sum(getattr(match.first.job, key) != getattr(match.second.job, key) for match in matches):
+            notes.append(f"in {count} of {len(matches)} jobs {difference} between A and B")
+    section = Section("What the differences say", tables[1:], [figure], notes)
+    return Report(tables[0], mixed_environment_note(results), [section], documents=_documents(matches, found))
 
 
 def _table(found: Differences, folders: str) -> Table:
@@ -246,8 +238,7 @@ def _texts(found: Differences, i: int) -> list[str]:
     values = [f"{found.first[i]:.3f}", f"{found.second[i]:.3f}", _signed(found.values[i])]
     if i not in found.intervals:
         return [*values, DASH, DASH]
-    low, high = found.intervals[i]
-    return [*values, f"{_signed(low)} to {_signed(high)}", f"{found.p_values[i]:.2g}"]
+    return [*values, " to ".join(map(_signed, found.intervals[i])), f"{found.p_values[i]:.2g}"]
 
 
 def _signed(value: float) -> str:
@@ -255,59 +246,37 @@ def _signed(value: float) -> str:
     return text if float(text) else "0.000"
 
 
-def _notes(jobs: Matches, found: Sequence[Differences]) -> list[str]:
-    """Return what the columns mean, which jobs and parameters are not compared, and what differs besides the metric."""
-    notes, total = [], len(jobs.matches)
+def _legend(found: Sequence[Differences], total: int) -> list[str]:
+    notes = []
     if any(one.p_values for one in found):
         notes.append(
             f"interval and p: paired bootstrap over the test images, p corrected for all jobs (max T), significant below {ALPHA}"
         )
     if lacking := max(len(one.matches) - len(one.replicates) for one in found):
         notes.append(f"{lacking} of {total} jobs have no replicates of the same test images: no interval, no p")
-    notes += [f"done in {side} only: {counted(n, 'job')}" for side, n in zip("AB", jobs.unmatched, strict=True) if n]
-    if jobs.ignored:
-        notes.append(f"parameters that only one folder has are not compared: {', '.join(jobs.ignored)}")
-    for key, difference in STATE.items():
-        if count := sum(getattr(match.first.job, key) != getattr(match.second.job, key) for match in jobs.matches):
-            notes.append(f"in {count} of {total} jobs {difference} between A and B")
     return notes
 
 
 def _documents(matches: Sequence[Match], found: Sequence[Differences]) -> list[dict[str, Any]]:
-    """Return a record per job for formats for programs; numbers by metric."""
-    index = [(one, {id(match): i for i, match in enumerate(one.matches)}) for one in found]
-    return [_document(match, [(one, of[id(match)]) for one, of in index if id(match) in of]) for match in matches]
-
-
-def _document(match: Match, found: Sequence[tuple[Differences, int]]) -> dict[str, Any]:
-    job = match.first.job
-    return {key: getattr(job, key) for key in JOB_FIELDS if key not in STATE} | {
-        "layer": job.layer,
-        "key_a": job.key,
-        "key_b": match.second.job.key,
-        "a": {one.metric: float(one.first[i]) for one, i in found},
-        "b": {one.metric: float(one.second[i]) for one, i in found},
-        "difference": {one.metric: float(one.values[i]) for one, i in found},
-        "interval": {one.metric: list(one.intervals[i]) if i in one.intervals else None for one, i in found},
-        "p": {one.metric: one.p_values.get(i) for one, i in found},
-    }
-
-
-def _figure(found: Sequence[Differences]) -> Figure:
-    return Figure(
-        name="compare",
-        caption="Every job in A and in B; filled: significantly different over its test images",
-        description=" ".join(f"{sentence}." for one in found for sentence in verdicts(one)),
-        draw=lambda: _draw(found),
-    )
+    documents: dict[int, dict[str, Any]] = {}
+    for match in matches:
+        job = match.first.job
+        own = {key: getattr(job, key) for key in JOB_FIELDS if key not in STATE}
+        own |= {"layer": job.layer, "key_a": job.key, "key_b": match.second.job.key}
+        documents[id(match)] = own | {part: {} for part in PARTS}
+    for one in found:
+        for i, match in enumerate(one.matches):
+            numbers = float(one.first[i]), float(one.second[i]), float(one.values[i])
+            chance = list(one.intervals[i]) if i in one.intervals else None, one.p_values.get(i)
+            for part, value in zip(PARTS, (*numbers, *chance), strict=True):
+                documents[id(match)][part][one.metric] = value
+    return list(documents.values())
 
 
 def _draw(found: Sequence[Differences]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
-    drawing = Drawing(figsize=(COLUMN * len(found), COLUMN), layout="constrained")
+    drawing, (axes,) = panels((COLUMN * len(found), COLUMN), 1, len(found))
     look = looks(1)[0]
-    for panel, one in zip(drawing.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    for panel, one in zip(axes, found, strict=True):
         low, high = min(one.first.min(), one.second.min()), max(one.first.max(), one.second.max())
         panel.plot([low, high], [low, high], color=INK, linewidth=0.6)
         filled = one.significant

@@ -7,17 +7,17 @@ for all candidates. A held-out image is drawn together with the synthetic images
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
 from adbench.metrics import ORDER
-from adbench.selection.candidates import Candidate
-from adbench.statistics.bootstrap import LEVEL
+from adbench.statistics.paired import interval
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
@@ -29,6 +29,27 @@ def score_of(metrics: Mapping[str, float | None]) -> float | None:
     """Return the mean of image AUROC and AU-PRO, a fraction of 1; None where one of them is not defined."""
     values = [value for name in SCORED if (value := metrics.get(name)) is not None]
     return sum(values) / 2 if len(values) == 2 else None
+
+
+class Candidate(NamedTuple):
+    """The part of a job that a user chooses, the same for jobs on other data. `params` is JSON."""
+
+    backbone: str
+    weights: str
+    layer: str
+    image_size: int
+    detector: str
+    params: str
+
+    @staticmethod
+    def of(job: Job) -> Candidate:
+        """Return the candidate that a job measures."""
+        params = json.dumps(job.params, sort_keys=True)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params)
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return self._asdict() | {"params": json.loads(self.params)}
 
 
 @dataclass(frozen=True)
@@ -68,16 +89,10 @@ class Ranked:
     def candidate(self) -> Candidate:
         return Candidate.of(self.job)
 
-    @property
-    def relative_field(self) -> float | None:
-        """Receptive field of the deepest layer as a fraction of the image's side, where the field is known."""
-        pixels = self.result.receptive_field
-        return pixels / self.job.image_size if pixels else None
-
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
         metrics = {name: self.result.metrics[name] for name in SCORED}
-        rest = {"score": self.score, "interval": list(self.interval), "tied": self.tied, "rrf": self.relative_field}
+        rest = {"score": self.score, "interval": list(self.interval), "tied": self.tied, "rrf": self.result.relative_field}
         return self.candidate.record() | rest | {"metrics": metrics, "cost": self.result.cost}
 
 
@@ -125,7 +140,7 @@ def rank(results: Sequence[Result], store: ResultStore) -> list[Ranked]:
     scores, values = shrunk(rows, columns, measured, np.stack([_replicates(result, store) for result in results]))
     best = values[scores.argmax()]
     ranked = [
-        Ranked(result, float(score), _interval(value), tied=_interval(best - value)[0] <= 0)
+        Ranked(result, float(score), interval(value), tied=interval(best - value)[0] <= 0)
         for result, score, value in zip(results, scores, values, strict=True)
     ]
     return sorted(ranked, key=lambda one: -one.score)
@@ -137,7 +152,8 @@ def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values
     Each residual from the model shrinks by the share of the residuals' sum of squares that the replicates explain as noise
     (empirical Bayes: Efron and Morris, JASA 70, 1975).
     """
-    design = np.concatenate([_indicators(rows), _indicators(columns)], axis=1)
+    indicators = [[name == one for name in names] for names in (rows, columns) for one in dict.fromkeys(names)]
+    design = np.array([*zip(*indicators, strict=True)], dtype=np.float64)  # (K, distinct rows + distinct columns)
     model = design @ np.linalg.pinv(design)  # (K, K), the projection onto the additive model
     residuals = scores - model @ scores
     if len(scores) == round(float(np.trace(model))) or not residuals.any():  # no degrees of freedom are left
@@ -148,21 +164,9 @@ def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values
     return np.minimum(scores - share * residuals, 1), np.minimum(replicates - share * (replicates - model @ replicates), 1)
 
 
-def _indicators(names: Sequence[Hashable]) -> Values:
-    """Return one indicator variable per distinct name, (K, distinct)."""
-    distinct = list(dict.fromkeys(names))
-    return np.array([[name == one for one in distinct] for name in names], dtype=np.float64)
-
-
 def _replicates(result: Result, store: ResultStore) -> Values:
     """Return the score in each bootstrap replicate, (R,)."""
     key = result.job.key
-    found = store.replicates(key)
-    if found is None:
+    if (found := store.replicates(key)) is None:
         raise DataError(f"{store.folder}/replicates/{key}.npy is missing; delete {key}.json too, and run select again")
     return np.asarray(np.mean([found[ORDER.index(name)] for name in SCORED], axis=0), dtype=np.float64)
-
-
-def _interval(values: Values) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
-from adbench.selection.candidates import Candidate
-from adbench.selection.ranking import SCORED, Excluded, Ranked, score_of
-from adbench.selection.select import Selection
+from adbench.reports.plotting import PAGE, looks, panels
+from adbench.reports.tables import fraction
+from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
+from adbench.selection.select import Selection, advice
 from adbench.selection.verification import Verdict, Verification
 
 if TYPE_CHECKING:
@@ -34,9 +35,8 @@ def selection_report(selection: Selection) -> Report:
         for number, (one, cell) in enumerate(zip(ranking, cells, strict=True), 1)
     ]
     table = Table(_caption(selection, names), ["rank", *names, *_HEADERS], rows, 1 + len(names))
-    shrunk = [_SHRUNK] * any(one.score != score_of(one.result.metrics) for one in ranking)
-    train = f"train it on all good images: {selection.command}"
-    notes = [selection.advice, train, *shrunk, *_exclusions(selection.excluded)]
+    notes = [advice(ranking, selection.validation.sizes), f"train it on all good images: {selection.command}"]
+    notes += [_SHRUNK] * any(one.score != score_of(one.result.metrics) for one in ranking) + _exclusions(selection.excluded)
     results = [one.result for one in ranking]
     return Report(table, notes, results=results, folder=selection.folder, commands=[selection.command])
 
@@ -52,9 +52,9 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
 
 
 def _values(one: Ranked, best: bool) -> list[Cell]:
-    field, cost = one.relative_field, one.result.cost
+    cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
-    numbers = ["-" if field is None else f"{field:.2f}", f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
+    numbers = [fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
     texts = [*numbers, *metrics, f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}", "ties" if one.tied else ""]
     return [Cell(text, best and header == "score") for text, header in zip(texts, _HEADERS, strict=True)]
 
@@ -68,42 +68,37 @@ def _exclusions(excluded: Sequence[Excluded]) -> list[str]:
     ]
 
 
-_WAYS = {  # to choose a candidate, whose regrets are shown
-    "chosen": "regret",
-    "best_fixed": "of best fixed",
-    "best_fixed_of_others": "of others' best",
-    "by_lot": "of random",
-}
-_VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score", "best score", *_WAYS.values())
+_REGRETS = ("regret", "of best fixed", "of others' best", "of random")  # in the order of `Verdict.regrets`
+_VERIFICATION_HEADERS = ("category", "chosen", "best", "Spearman", "score", "best score", *_REGRETS)
 
 
 def verification_report(found: Verification) -> Report:
     """Return a table of one row per category and the means, notes on them, and a plot of synthetic against real scores."""
-    rows = [_row(verdict) for verdict in found.verdicts]
+    rows: list[tuple[list[str], list[float | None]]] = []
+    for verdict in found.verdicts:
+        names = [verdict.selection.category, _short(verdict.chosen), _short(verdict.best)]
+        scores = [verdict.real[verdict.chosen], verdict.real[verdict.best]]
+        rows.append((names, [verdict.spearman, *scores, *verdict.regrets.values()]))
     if len(rows) > 1:
-        means = [found.mean_spearman, None, None, *found.mean_regrets.values()]
-        rows.append([Cell(text) for text in ("mean", "", "", *map(_number, means))])
+        rows.append((["mean", "", ""], [found.mean_spearman, None, None, *found.mean_regrets.values()]))
+    texts = [[*names, *(fraction(value, 3) for value in values)] for names, values in rows]
     caption = (
         f"The choice among {len(found.verdicts[0].real)} candidates by synthetic defects, measured on labeled test images. "
         "A score is the mean of image AUROC and AU-PRO. A regret is the score of the best candidate minus that of the choice."
     )
     results = [one.result for verdict in found.verdicts for one in verdict.selection.ranking]
-    section = Section("Synthetic and real scores", figures=[_figure(found.verdicts)])
-    return Report(Table(caption, _VERIFICATION_HEADERS, rows, 3), _notes(found), [section], results, found.folder)
-
-
-def _row(verdict: Verdict) -> list[Cell]:
-    scores = [verdict.real[verdict.chosen], verdict.real[verdict.best]]
-    names = [verdict.selection.category, _short(verdict.chosen), _short(verdict.best)]
-    return [Cell(text) for text in (*names, *map(_number, [verdict.spearman, *scores, *verdict.regrets.values()]))]
+    figure = Figure(
+        name="select-verify",
+        caption="Synthetic against real score of each candidate. Filled square: the chosen one. Ring: the best one.",
+        description=f"One scatter plot per category. {'; '.join(map(_title, found.verdicts))}.",
+        draw=lambda: _draw(found.verdicts),
+    )
+    section = Section("Synthetic and real scores", figures=[figure])
+    return Report(Table.of_texts(caption, _VERIFICATION_HEADERS, texts, 3), _notes(found), [section], results, found.folder)
 
 
 def _short(one: Candidate) -> str:
     return f"{one.layer} {one.image_size}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _notes(found: Verification) -> list[str]:
@@ -120,27 +115,18 @@ def _notes(found: Verification) -> list[str]:
     ]
 
 
-def _figure(verdicts: Sequence[Verdict]) -> Figure:
-    correlations = "; ".join(_title(verdict) for verdict in verdicts)
-    caption = "Synthetic against real score of each candidate. Filled square: the chosen one. Ring: the best one."
-    return Figure("select-verify", caption, f"One scatter plot per category. {correlations}.", lambda: _draw(verdicts))
-
-
 def _title(verdict: Verdict) -> str:
-    return f"{verdict.selection.category}: Spearman {_number(verdict.spearman)}"
+    return f"{verdict.selection.category}: Spearman {fraction(verdict.spearman, 3)}"
 
 
 def _draw(verdicts: Sequence[Verdict]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
-    from adbench.reports.plotting import PAGE, looks
-
     columns = min(3, len(verdicts))
     lines = -(-len(verdicts) // columns)
-    drawing = Drawing(figsize=(PAGE * columns / 3, 2.2 * lines), layout="constrained")
+    drawing, grid = panels((PAGE * columns / 3, 2.2 * lines), lines, columns)
     usual, special = looks(2)
-    for number, verdict in enumerate(verdicts, 1):
-        axes = drawing.add_subplot(lines, columns, number)
+    for axes in grid.flat[len(verdicts) :]:
+        axes.remove()
+    for axes, verdict in zip(grid.flat, verdicts, strict=False):
         chosen, best = verdict.scores[0], max(verdict.scores, key=lambda pair: pair[1])
         axes.plot(*zip(*verdict.scores, strict=True), ".", color=usual.color)
         axes.plot(*chosen, "s", color=special.color)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from adbench.core.errors import DataError
@@ -105,14 +104,10 @@ def _paint_defects(
     defects = []
     for made in make_defects(held, holdout.defects, seed, holdout.recipe, on_step):
         stem = f"{made.index:03d}-{made.kind}"
-        _save(made.image, folder / "images" / f"{stem}.png")
-        _save(made.mask.astype(np.uint8) * 255, folder / "masks" / f"{stem}.png")
+        for name, pixels in {"images": made.image, "masks": made.mask.astype(np.uint8) * 255}.items():
+            with replacing(folder / name / f"{stem}.png") as temporary:
+                Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
         size = made.size_px / float(np.sqrt(made.mask.size))
         defects.append({"stem": stem, "kind": made.kind, "source": held.index(made.source), "size": size})
     write_text(folder / "defects.json", json.dumps(defects, indent=1))
     return defects
-
-
-def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)

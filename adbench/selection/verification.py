@@ -16,14 +16,11 @@ from scipy.stats import spearmanr
 
 from adbench.core.errors import DataError
 from adbench.metrics import reason
-from adbench.metrics.support.labels import CategoryInputs
-from adbench.selection.candidates import Candidate
-from adbench.selection.halving import OnResult
-from adbench.selection.ranking import score_of
-from adbench.selection.select import FOLDER, Selection, SelectionRequest, select
+from adbench.selection.ranking import Candidate, score_of
+from adbench.selection.select import FOLDER, OnResult, Selection, SelectionRequest, select
 from adbench.sweep.run import plan_sweep
 from adbench.sweep.workspace import Workspace
-from adbench.types import Result, Size
+from adbench.types import Result
 
 RealScores = Mapping[Candidate, float]
 
@@ -140,7 +137,12 @@ def verify(workspace: Workspace, request: SelectionRequest, out: Path, on_result
     No candidate is dropped early, since each needs both scores. The real scores are a normal sweep into `out`. Raise DataError
     for a category without labels, and if no candidate could be measured in every category.
     """
-    names = [_labeled_category(item, request.spec.eval_size) for item in workspace.inputs()]
+    names = []
+    for inputs in workspace.inputs():
+        names.append(inputs.category.name)
+        missing = reason(inputs.labels(request.spec.eval_size).truth) if inputs.category.test else "no labeled test images"
+        if missing:
+            raise DataError(f"select --verify: category '{names[-1]}': {missing}; choose labeled categories with --category")
     whole = replace(request, halving=False)
     single = [replace(workspace, categories=(name,)) for name in names]
     selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in single]
@@ -152,21 +154,15 @@ def verify(workspace: Workspace, request: SelectionRequest, out: Path, on_result
     return Verification(verdicts, out, len(tried) - len(verdicts[0].real))
 
 
-def _labeled_category(inputs: CategoryInputs, size: Size) -> str:
-    """Return the category's name; raise DataError if its test images cannot give a real score."""
-    name = inputs.category.name
-    missing = reason(inputs.labels(size).truth) if inputs.category.test else "no labeled test images"
-    if missing:
-        raise DataError(f"select --verify: category '{name}': {missing}; choose labeled categories with --category")
-    return name
-
-
 def judge(selections: Sequence[Selection], results: Sequence[Result]) -> list[Verdict]:
     """Return the verdict on each selection; `results` are those of the candidates on labeled test images.
 
     Candidates without a real score in one of the categories are skipped in all. Raise DataError if none is left.
     """
-    real = [_real_scores(selection.category, results) for selection in selections]
+    real: list[dict[Candidate, float]] = []
+    for selection in selections:
+        own = [result for result in results if result.job.category == selection.category]
+        real.append({Candidate.of(one.job): score for one in own if (score := score_of(one.metrics)) is not None})
     common = set.intersection(*({one.candidate for one in selection.ranking} for selection in selections), *map(set, real))
     if not common:
         raise DataError("select --verify: no candidate could be measured in every category; 'adbench report' says why")
@@ -178,11 +174,6 @@ def judge(selections: Sequence[Selection], results: Sequence[Result]) -> list[Ve
         elsewhere = _best_mean(others) if others else None
         verdicts.append(Verdict(replace(selection, ranking=ranking), real[number], _best_mean(real), elsewhere))
     return verdicts
-
-
-def _real_scores(category: str, results: Sequence[Result]) -> dict[Candidate, float]:
-    own = [result for result in results if result.job.category == category]
-    return {Candidate.of(one.job): score for one in own if (score := score_of(one.metrics)) is not None}
 
 
 def _best_mean(real: Sequence[RealScores]) -> Candidate:

@@ -8,7 +8,7 @@ from conftest import Run
 
 from adbench.cli.options import megabytes
 from adbench.core.errors import DataError
-from adbench.reports.budget import Budget, within
+from adbench.reports.report import Budget, within
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adbench.reports.analyses import Question
-from adbench.reports.analyses.significance import section, sentences
+from adbench.reports.analyses.significance import joined, listed, section, sentences
 from adbench.reports.formats import Section
 from adbench.reports.keys import keyed_jobs
 from adbench.statistics.ranks import holm, wilcoxon
@@ -193,3 +193,15 @@ def test_a_metric_of_a_plug_in_has_its_interval() -> None:
     low, high = column(made("aupro", drawn), "95 % interval")[0].split(" to ")
     assert column(made("blur", drawn), "95 % interval")[0] == f"{1 - float(high):.3f} to {1 - float(low):.3f}"
     assert "95 % interval" not in made("blur", noisy).tables[0].headers
+
+
+def test_bars_join_what_is_not_significantly_different() -> None:
+    assert joined(np.array([1.0, 3.0, 1.5, 2.4]), 1.0) == [(1.0, 1.5), (1.5, 2.4), (2.4, 3.0)]
+    assert joined(np.array([1.0, 2.5, 4.0]), 1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, ""), (1, "a"), (2, "a and b"), (5, "a, b, c, d and e"), (6, "a, b, c, d and 2 more")]
+)
+def test_a_sentence_names_the_first_few(count: int, text: str) -> None:
+    assert listed(list("abcdef")[:count]) == text

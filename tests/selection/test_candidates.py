@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from adbench.backbones.layers import block_ends, describe
-from adbench.selection.candidates import Candidate, with_layer_names
+from adbench.selection.ranking import Candidate
+from adbench.selection.select import with_layer_names
 from adbench.sweep.spec import Choice, Spec
 from adbench.types import Job
 

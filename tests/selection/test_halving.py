@@ -2,7 +2,7 @@
 
 import pytest
 
-from adbench.selection.halving import round_shares
+from adbench.selection.select import round_shares
 
 
 @pytest.mark.parametrize(

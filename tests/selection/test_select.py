@@ -12,7 +12,7 @@ import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
 from adbench.reports.formats import FORMATS
-from adbench.selection import halving
+from adbench.selection import select
 from adbench.selection.ranking import Ranked
 from adbench.selection.select import advice, train_command
 from adbench.types import Job, Result
@@ -103,8 +103,8 @@ def test_every_report_format_takes_a_selection(run: Run, nuts: Path, name: str) 
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Rounds with two training images and two candidates left."""
-    monkeypatch.setattr(halving, "LEAST_IMAGES", 2)
-    monkeypatch.setattr(halving, "LEAST_KEPT", 1)
+    monkeypatch.setattr(select, "LEAST_IMAGES", 2)
+    monkeypatch.setattr(select, "LEAST_KEPT", 1)
     yield
 
 

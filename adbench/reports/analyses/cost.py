@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adbench.reports.analyses import Question, register
 from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by
-from adbench.reports.plotting import COLUMN, INK, LETTER, looks
+from adbench.reports.plotting import COLUMN, INK, LETTER, looks, panels
 from adbench.reports.study_data import AXIS_NAMES
 from adbench.reports.tables import DASH, Column, cost_column, means_of, metric_column, partial_note, ranked
 from adbench.types import Result
@@ -22,7 +22,6 @@ from adbench.types import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
-
 
 LATENCY = cost_column("latency_ms", "ms p50")
 RATE = Column("images/s alone", lambda r: 1000 / ms if (ms := r.cost.get("latency_ms")) else None, digits=1, ranked=False)
@@ -48,8 +47,15 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     headers = [*question.rows, *(column.header for column in columns)]
     table = Table("Quality and cost, means over jobs", headers, rows, num_labels=len(question.rows))
     fronts = {metric: points for metric in question.metrics if (points := _points(jobs, question.rows, metric))}
-    notes = [*partial_note(means), *(_front(metric, points) for metric, points in fronts.items()), *_legend(done)]
-    return Section("What does quality cost?", [table], [_figure(fronts)] if fronts else [], notes)
+    sentences = [_front(metric, points) for metric, points in fronts.items()]
+    figure = Figure(
+        name="quality-latency",
+        caption="Quality against the latency of one image; numbered: the rows that no other beats in both",
+        description=". ".join(sentences) + ".",
+        draw=lambda: _draw(fronts),
+    )
+    notes = [*partial_note(means), *sentences, *_legend(done)]
+    return Section("What does quality cost?", [table], [figure] if fronts else [], notes)
 
 
 @dataclass(frozen=True)
@@ -99,22 +105,10 @@ def _legend(done: Sequence[Result]) -> list[str]:
     return notes
 
 
-def _figure(fronts: dict[str, list[Point]]) -> Figure:
-    return Figure(
-        name="quality-latency",
-        caption="Quality against the latency of one image; numbered: the rows that no other beats in both",
-        description=". ".join(_front(metric, points) for metric, points in fronts.items()) + ".",
-        draw=lambda: _draw(fronts),
-    )
-
-
 def _draw(fronts: dict[str, list[Point]]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
     lines = max(sum(_legend_text(0, p).count("\n") + 1 for p in points if p.front) for points in fronts.values())
-    drawing = Drawing(figsize=(COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), layout="constrained")
-    panels = drawing.subplots(len(fronts), 1, squeeze=False)[:, 0]
-    for panel, (metric, points) in zip(panels, fronts.items(), strict=True):
+    drawing, axes = panels((COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), len(fronts))
+    for panel, (metric, points) in zip(axes[:, 0], fronts.items(), strict=True):
         panel.set_ylabel(AXIS_NAMES.get(metric, metric))
         panel.set_xlabel("ms per image")
         panel.grid()

@@ -5,14 +5,14 @@ The numbers come from `adbench.metrics.support.breakdown`, which documents how t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 from adbench.metrics.support.breakdown import LIMITS, SIZES
 from adbench.reports.analyses import Question, register
 from adbench.reports.formats import Section, Table
-from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
+from adbench.reports.keys import KeyedJob, grouped, groups_by, natural
 from adbench.reports.study_data import by_layer, receptive_field
 from adbench.reports.tables import DASH, fraction
 
@@ -35,22 +35,18 @@ def _breakdown(job: KeyedJob, table: str) -> dict[str, dict[str, Any]]:
 
 def _kinds(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
     others = [key for key in keys if key != "layer"]
-    columns = list(by_layer(jobs))
-    rows = [row for group in groups_by(jobs, others) for row in _kind_rows(group, columns, metric)]
-    heads = ["configuration"] if others else []
+    columns, rows = list(by_layer(jobs)), []
+    for group in groups_by(jobs, others):
+        for (category,), members in grouped(group.jobs, ["category"]).items():
+            layers = by_layer(members)
+            for kind in sorted({name for job in members for name in _breakdown(job, "by_defect")}, key=natural):
+                images = max(_numbers(members, "by_defect", kind, "images"))
+                values = [_mean(_numbers(layers.get(layer, []), "by_defect", kind, metric)) for layer in columns]
+                labels = [group.label, category] if others else [category]
+                rows.append([*labels, kind, str(images), *(fraction(value, 3) for value in values)])
+    headers = [*(["configuration"] if others else []), "category", "defect", "images", *columns]
     caption = f"{metric} by kind of defect and layer, each kind against all good images"
-    texts = rows if others else [row[1:] for row in rows]
-    return Table.of_texts(caption, [*heads, "category", "defect", "images", *columns], texts, num_labels=len(heads) + 2)
-
-
-def _kind_rows(group: Group, columns: Sequence[str], metric: str) -> Iterator[list[str]]:
-    """Yield configuration, category, kind, images, and the metric at each layer."""
-    for (category,), jobs in grouped(group.jobs, ["category"]).items():
-        layers = by_layer(jobs)
-        for kind in sorted({name for job in jobs for name in _breakdown(job, "by_defect")}, key=natural):
-            images = max(_numbers(jobs, "by_defect", kind, "images"))
-            values = [_mean(_numbers(layers.get(layer, []), "by_defect", kind, metric)) for layer in columns]
-            yield [group.label, category, kind, str(images), *(fraction(value, 3) for value in values)]
+    return Table.of_texts(caption, headers, rows, num_labels=3 if others else 2)
 
 
 def _sizes(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:

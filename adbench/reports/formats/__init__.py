@@ -45,10 +45,6 @@ class Table:
         """ "left" for each label column and "right" for each value column."""
         return ["left" if i < self.num_labels else "right" for i in range(len(self.headers))]
 
-    @property
-    def has_best(self) -> bool:
-        return any(cell.best for row in self.rows for cell in row)
-
 
 @dataclass(frozen=True)
 class Figure:

@@ -11,14 +11,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib.resources import files
-from statistics import fmean
 from typing import Any
 
 from adbench.metrics import in_order
-from adbench.pictures.kept_maps import KeptMap, read_kept
-from adbench.reports.formats import Figure, Report, Table, register
+from adbench.pictures.kept_maps import read_kept
+from adbench.reports.formats import Figure, Report, Section, Table, register
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import images
+from adbench.reports.study_data import MEASURES
 from adbench.reports.tables import DASH, fraction
 from adbench.sweep.results import ResultStore
 from adbench.types import Result
@@ -27,7 +27,6 @@ MOST_JOBS = 5000  # rows that a browser still sorts at once
 KEYS = ("dataset", "category", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "seed")
 ALWAYS = ("category", "layer")  # the other keys are shown where they vary
 COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state MB", "peak_memory_mb": "peak MB"}
-JUDGED_BY = ("image_auroc", "aupro")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?= |$)")
 
 
@@ -64,10 +63,9 @@ def _parts(report: Report) -> list[dict[str, Any]]:
     """Return the sections of the page as the template takes them; those without content are omitted."""
     results = report.results
     parts: list[dict[str, Any]] = [
-        {"title": "Results", "tables": [report.table], "notes": report.notes},
         *(
-            {"title": s.title, "images": [_image(figure) for figure in s.figures], "tables": s.tables, "notes": s.notes}
-            for s in report.sections
+            {"title": s.title, "images": [*map(_image, s.figures)], "tables": s.tables, "notes": s.notes}
+            for s in (Section("Results", [report.table], notes=report.notes), *report.sections)
         ),
         {"title": "Best and worst maps", "albums": _albums(report)},
         {"title": "All jobs", "tables": [_jobs_table(results)] if results else [], "choices": [*KEYS, "status"]},
@@ -92,18 +90,18 @@ def _jobs_table(results: Sequence[Result]) -> Table:
     labels = [key for key in KEYS if key in ALWAYS or varies(jobs, key)]
     metrics = in_order(name for result in results for name in result.metrics)
     rows = [
-        [*(str(job.values[key]) for key in labels), *_outcome(result, metrics)]
+        [
+            *(str(job.values[key]) for key in labels),
+            result.status,
+            *(fraction(result.metrics.get(name), 3) for name in metrics),
+            *(fraction(result.cost.get(name), 1) for name in COSTS),
+            result.reason or DASH,
+        ]
         for job, result in zip(jobs[:MOST_JOBS], results, strict=False)
     ]
     cut = len(results) > MOST_JOBS
     more = f", the first {MOST_JOBS} of {len(results)}; the formats csv and json have all" if cut else ""
     return Table.of_texts(f"Every job{more}", [*labels, "status", *metrics, *COSTS.values(), "reason"], rows, len(labels) + 1)
-
-
-def _outcome(result: Result, names: Sequence[str]) -> list[str]:
-    metrics = [fraction(result.metrics.get(name), 3) for name in names]
-    costs = [fraction(result.cost.get(name), 1) for name in COSTS]
-    return [result.status, *metrics, *costs, result.reason or DASH]
 
 
 def _environment_tables(results: Sequence[Result]) -> list[Table]:
@@ -125,25 +123,20 @@ def _albums(report: Report) -> list[dict[str, Any]]:
     for result in report.results:
         if result.status == "done" and store.maps(result.job.key).is_dir():
             kept[result.job.dataset, result.job.category].append(result)
-    return [_album(max(results, key=_quality), store) for _, results in sorted(kept.items())]
-
-
-def _quality(result: Result) -> float:
-    return fmean(result.metrics.get(name) or 0.0 for name in JUDGED_BY)
+    best = [max(found, key=lambda r: sum(r.metrics.get(name) or 0.0 for name in MEASURES)) for _, found in sorted(kept.items())]
+    return [_album(result, store) for result in best]
 
 
 def _album(result: Result, store: ResultStore) -> dict[str, Any]:
     job, pictures = result.job, []
     for kept, path in read_kept(store.maps(job.key)):
-        reason = _why_kept(kept)
+        if kept.separation is None:
+            reason = f"good, but of high score: {kept.score:.3g}"
+        else:
+            within = f"pixel AUROC within the image {kept.separation:.3f}"
+            reason = f"{kept.role} map, {kept.defect}, {within}, score {kept.score:.3g}"
         shown = f"{job.category} {kept.image}: the image, its mask's outline and its anomaly map side by side. {reason}"
         source = _data_uri("webp", path.read_bytes())
         pictures.append({"source": source, "alternative": shown, "caption": f"{kept.image}: {reason}"})
     title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.image_size} px"
     return {"title": title, "images": pictures}
-
-
-def _why_kept(kept: KeptMap) -> str:
-    if kept.separation is None:
-        return f"good, but of high score: {kept.score:.3g}"
-    return f"{kept.role} map, {kept.defect}, pixel AUROC within the image {kept.separation:.3f}, score {kept.score:.3g}"

@@ -1,8 +1,8 @@
 """A complete LaTeX document with booktabs tables; each tabular can be copied into a paper."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from adbench.reports.formats import Cell, Report, Table, register
+from adbench.reports.formats import Cell, Report, Section, Table, register
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -35,15 +35,12 @@ TABLE = r"""\begin{table}[H]
 @register("latex")
 def latex(report: Report) -> str:
     """Return a document that compiles as it stands, the best of each column in bold, notes below their tables."""
-    parts = [*_tables(report.table), *_notes(report.notes)]
-    for section in report.sections:
-        tables = [page for table in section.tables for page in _tables(table)]
-        parts += ["", rf"\section*{{{_escaped(section.title)}}}", *tables, *_notes(section.notes)]
+    parts: list[str] = []
+    for section in (Section("", [report.table], notes=report.notes), *report.sections):
+        parts += ["", rf"\section*{{{_escaped(section.title)}}}"] if section.title else []
+        parts += [page for table in section.tables for page in _tables(table)]
+        parts += [rf"\noindent {_escaped(note)}\par" for note in section.notes]
     return DOCUMENT % "\n".join(parts)
-
-
-def _notes(notes: Sequence[str]) -> list[str]:
-    return [rf"\noindent {_escaped(note)}\par" for note in notes]
 
 
 def _tables(table: Table) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from adbench.reports.formats import Cell, Report, Table, register
+from adbench.reports.formats import Report, Table, register
 
 
 @register("markdown")
@@ -19,18 +19,16 @@ def markdown(report: Report) -> str:
 
 
 def _table(table: Table) -> str:
-    rows, headers = [[_cell(cell) for cell in row] for row in table.rows], [_escaped(header) for header in table.headers]
-    body = tabulate(rows, headers=headers, tablefmt="pipe", colalign=table.alignment, disable_numparse=True)
+    rows = [[f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text) for cell in row] for row in table.rows]
+    body = tabulate(
+        rows, headers=[*map(_escaped, table.headers)], tablefmt="pipe", colalign=table.alignment, disable_numparse=True
+    )
     return f"{_escaped(table.caption)}\n\n{body}\n"
 
 
 def _notes(notes: Sequence[str]) -> str:
     lines = "".join(f"- {_escaped(note)}\n" for note in notes)
     return f"\n{lines}" if lines else ""
-
-
-def _cell(cell: Cell) -> str:
-    return f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text)
 
 
 def _escaped(text: str) -> str:

@@ -19,7 +19,8 @@ def table(report: Report) -> str:
 def _lines(table: Table, bold: bool) -> list[str]:
     rows = [[_mark(cell, bold) for cell in row] for row in table.rows]
     body = tabulate(rows, headers=table.headers, tablefmt="simple", colalign=table.alignment, disable_numparse=True)
-    legend = [f"{_mark(Cell('best', best=True), bold)} of a column among complete rows"] if table.has_best else []
+    has_best = any(cell.best for row in table.rows for cell in row)
+    legend = [f"{_mark(Cell('best', best=True), bold)} of a column among complete rows"] if has_best else []
     return [table.caption, "", body, "", *legend]
 
 

@@ -24,15 +24,11 @@ class Study:
 
     def answered_by(self, jobs: Sequence[KeyedJob]) -> bool:
         """Return whether the results can answer it."""
-        return _differ(jobs, self.key)
+        return varies(jobs, self.key, [key for key in KEYS if key != self.key])
 
     def recognized_in(self, jobs: Sequence[KeyedJob]) -> bool:
         """Return whether the results were made for it."""
-        return self.answered_by(jobs) and not any(_differ(jobs, key) for key in self.unless)
-
-
-def _differ(jobs: Sequence[KeyedJob], key: str) -> bool:
-    return varies(jobs, key, [other for other in KEYS if other != key])
+        return self.answered_by(jobs) and not any(Study(key, self.section).answered_by(jobs) for key in self.unless)
 
 
 STUDIES: Registry[Study] = Registry("study", __name__)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
-from adbench.reports.keys import Group, KeyedJob, groups_by, natural
-from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, shades
+from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
+from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, by_layer, relative_field
-from adbench.reports.tables import DASH, Mean, fraction, mean_of
+from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "image_size"
 RRF = "RRF"
+Cells = dict[tuple[Any, ...], list[KeyedJob]]  # by size and layer
 _WIDTH, _HEIGHT, _STEP, _FRAME = 1.65, 1.1, 0.25, 1.05  # inches: a panel, from layer to layer, legend and names of layers
 
 
@@ -41,96 +41,77 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 
 
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
-    sizes = _sizes(jobs)
+    sizes = sorted({job.job.image_size for job in jobs})
     rows = [
-        [group.label, layer, *(fraction(relative_field(_of_size(members, size))) for size in sizes)]
+        [group.label, layer, *(fraction(data.relative_field([j for j in members if j.job.image_size == size])) for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
-        for layer, members in by_layer(group.jobs).items()
+        for layer, members in data.by_layer(group.jobs).items()
     ]
-    return Table.of_texts(
-        "Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, num_labels=2
-    )
-
-
-def _sizes(jobs: Sequence[KeyedJob]) -> list[int]:
-    return sorted({job.job.image_size for job in jobs})
-
-
-def _of_size(jobs: Sequence[KeyedJob], size: int) -> list[KeyedJob]:
-    return [job for job in jobs if job.job.image_size == size]
+    return Table.of_texts("Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, 2)
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
     jobs = detector.jobs
-    words = (
-        f"{group.label} {layer}: " + "; ".join(f"{AXIS_NAMES[m]} {_by_size(members, m)}" for m in measures)
-        for group in groups_by(jobs, data.backbone_keys(jobs, ["weights"]))
-        for layer, members in by_layer(group.jobs).items()
-    )
+    keys = data.backbone_keys(jobs, ["weights"])
+    words = data.in_words(jobs, keys, lambda members: data.by_value(members, KEY, "{1} at {0}", measures))
     return Figure(
         name=f"image-size-{data.slug(detector.label)}",
         caption=f"{detector.label}: metrics by layer and image size, and below them the relative receptive field (RRF)",
         description=f"Lines, one per image size. {'. '.join(words)}.",
-        draw=lambda: _draw(jobs, measures),
+        draw=lambda: _draw(groups_by(jobs, keys), sorted({job.job.image_size for job in jobs}), measures),
     )
 
 
-def _by_size(jobs: Sequence[KeyedJob], measure: str) -> str:
-    return ", ".join(f"{mean_of(group.jobs, measure).text} at {group.label}" for group in groups_by(jobs, [KEY]))
-
-
-def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
-    groups, sizes = groups_by(jobs, data.backbone_keys(jobs, ["weights"])), _sizes(jobs)
+def _draw(groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]) -> Drawing:
     rows = [*measures, RRF]
-    most_layers = max(len(by_layer(group.jobs)) for group in groups)
+    most_layers = max(len(data.by_layer(group.jobs)) for group in groups)
     size = (max(COLUMN, max(_WIDTH, _STEP * most_layers) * len(groups)), _FRAME + _HEIGHT * len(rows))
-    drawing = Drawing(figsize=size, layout="constrained")
-    axes = drawing.subplots(len(rows), len(groups), sharex="col", sharey="row", squeeze=False)
+    drawing, axes = panels(size, len(rows), len(groups), sharex="col", sharey="row")
     tones = dict(zip(sizes, shades(len(sizes)), strict=True))
     for group, column in zip(groups, axes.T, strict=True):
         column[0].set_title(group.label.replace(", ", "\n"), fontsize="medium", fontweight="bold")
         _draw_column(column, group.jobs, measures, tones)
     for panel, name in zip(axes[:, 0], rows, strict=True):
-        panel.set_ylabel(AXIS_NAMES.get(name, name))
+        panel.set_ylabel(data.AXIS_NAMES.get(name, name))
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1)
     return drawing
 
 
 def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Sequence[str], tones: dict[int, Look]) -> None:
     """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
-    names = data.short_names(list(by_layer(jobs)))
-    of_size = {size: by_layer(_of_size(jobs, size)) for size in tones}
+    from matplotlib.ticker import LogLocator
+
+    names = data.short_names(list(data.by_layer(jobs)))
     for panel in column:
         panel.grid(axis="y")
         panel.set_xlim(-0.3, len(names) - 0.7)
         name_layers(panel, list(names.values()), _WIDTH)
+    cells = grouped(jobs, [KEY, "layer"])
     for panel, measure in zip(column, measures, strict=False):
-        _draw_metric(panel, {size: [mean_of(of.get(name, []), measure) for name in names] for size, of in of_size.items()}, tones)
-    _draw_fields(column[-1], {size: [relative_field(of.get(name, [])) for name in names] for size, of in of_size.items()}, tones)
+        _draw_metric(panel, cells, list(names), measure, tones)
+    fields = column[-1]
+    fields.set_yscale("log", subs=[])
+    fields.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    fields.yaxis.set_major_formatter("{x:g}")
+    for size, look in tones.items():
+        fields.plot(
+            [data.relative_field(cells.get((size, name), [])) or math.nan for name in names], color=look.color, marker=look.marker
+        )
 
 
-def _draw_metric(panel: Axes, means: dict[int, list[Mean]], tones: dict[int, Look]) -> None:
+def _draw_metric(panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[int, Look]) -> None:
     """Draw a line per size, broken where there is no value; markers of partial means are hollow."""
+    shares = set()
     for size, look in tones.items():
-        values = [math.nan if mean.number == DASH else float(mean.number) for mean in means[size]]
+        means = [mean_of(cells.get((size, name), []), measure) for name in names]
+        values = [math.nan if mean.number == DASH else float(mean.number) for mean in means]
         panel.plot(values, color=look.color, marker=look.marker, label=f"{size} px")
-        partial = [math.nan if mean.complete else value for mean, value in zip(means[size], values, strict=True)]
+        partial = [math.nan if mean.complete else value for mean, value in zip(means, values, strict=True)]
         panel.plot(partial, look.marker, color=look.color, markerfacecolor="white")
-    shares = sorted({mean.share for row in means.values() for mean in row if mean.share}, key=natural)
+        shares |= {mean.share for mean in means if mean.share}
     if shares:
-        panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys((shares[0], shares[-1])))}", fontsize=SMALL)
-
-
-def _draw_fields(panel: Axes, fields: dict[int, list[float | None]], tones: dict[int, Look]) -> None:
-    from matplotlib.ticker import LogLocator
-
-    panel.set_yscale("log", subs=[])
-    panel.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    panel.yaxis.set_major_formatter("{x:g}")
-    for size, look in tones.items():
-        panel.plot([field or math.nan for field in fields[size]], color=look.color, marker=look.marker)
+        ends = min(shares, key=natural), max(shares, key=natural)
+        panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys(ends))}", fontsize=SMALL)
 
 
 register("image-size")(Study(KEY, section))

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import KeyedJob, groups_by
-from adbench.reports.plotting import RowBlock, fill, remark, row_panels, shades
+from adbench.reports.plotting import fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, relative_field, short_names
 from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 _LABEL = 0.35  # inches: two lines below the panels
@@ -67,6 +67,11 @@ class Backbone:
     layers: dict[str, list[KeyedJob]]
     winners: dict[str, Winners]
 
+    @cached_property
+    def short(self) -> dict[str, str]:
+        """The short name of each layer."""
+        return short_names(list(self.layers))
+
 
 def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return the counts as a table and a figure per detector, and the best layers of each category."""
@@ -79,11 +84,15 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         ]
         if compared := [backbone for backbone in backbones if len(backbone.layers) > 1]:
             detectors[detector.label] = compared
+    side_by_side = {name: {backbone.label: backbone for backbone in backbones} for name, backbones in detectors.items()}
+    labels = {label for columns in side_by_side.values() for label in columns}
+    if len(labels) == 1:  # a single backbone: all detectors in one table
+        side_by_side = {labels.pop(): {name: backbones[0] for name, backbones in detectors.items()}}
     return Section(
         "Which layer is best?",
         tables=[
             *(_counts(detectors, measure) for measure in measures),
-            *(_best(name, columns, measure) for name, columns in _side_by_side(detectors).items() for measure in measures),
+            *(_best(name, columns, measure) for name, columns in side_by_side.items() for measure in measures),
         ],
         figures=[_figure(name, backbones) for name, backbones in detectors.items() if measures],
         notes=_notes([backbone for backbones in detectors.values() for backbone in backbones]),
@@ -99,39 +108,21 @@ def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
     columns = [{backbone.label: backbone for backbone in backbones} for backbones in detectors.values()]
     texts = [
         [label, layer, fraction(receptive_field(members), 0), fraction(relative_field(members))]
-        + [_count(backbones.get(label), layer, measure) for backbones in columns]
+        + [b.winners[measure].text(layer) if (b := of.get(label)) and layer in b.layers else DASH for of in columns]
         for (label, layer), members in rows.items()
     ]
     caption = f"Number of categories in which a layer is best for {MEASURES[measure]} ({AXIS_NAMES[measure]})"
     return Table.of_texts(caption, ["backbone", "layer", "RF px", "RRF", *detectors], texts, num_labels=2)
 
 
-def _count(backbone: Backbone | None, layer: str, measure: str) -> str:
-    return backbone.winners[measure].text(layer) if backbone and layer in backbone.layers else DASH
-
-
-def _side_by_side(detectors: dict[str, list[Backbone]]) -> dict[str, dict[str, Backbone]]:
-    """Return the columns of each table of best layers: all detectors of a single backbone, else each detector's backbones."""
-    labels = {backbone.label for backbones in detectors.values() for backbone in backbones}
-    if len(labels) == 1:
-        return {labels.pop(): {name: backbones[0] for name, backbones in detectors.items()}}
-    return {name: {backbone.label: backbone for backbone in backbones} for name, backbones in detectors.items()}
-
-
 def _best(name: str, columns: dict[str, Backbone], measure: str) -> Table:
-    """Return a table with a row per category, which names the best layers in it."""
     jobs = [job for backbone in columns.values() for members in backbone.layers.values() for job in members]
-    texts = [
-        [category, *(_best_layers(backbone, measure, category) for backbone in columns.values())]
-        for category in data.categories_of(jobs)
-    ]
+    texts = []
+    for category in data.categories_of(jobs):
+        best = [[b.short[layer] for layer in b.winners[measure].best.get(category, [])] for b in columns.values()]
+        texts.append([category, *(", ".join(names) or DASH for names in best)])
     caption = f"Best layer of each category for {MEASURES[measure]} ({AXIS_NAMES[measure]}), {name}"
     return Table.of_texts(caption, ["category", *columns], texts, num_labels=1 + len(columns))
-
-
-def _best_layers(backbone: Backbone, measure: str, category: str) -> str:
-    best, short = backbone.winners[measure].best.get(category, []), short_names(list(backbone.layers))
-    return ", ".join(short[layer] for layer in best) or DASH
 
 
 def _notes(backbones: Sequence[Backbone]) -> list[str]:
@@ -157,10 +148,9 @@ def _figure(detector: str, backbones: Sequence[Backbone]) -> Figure:
 
 
 def _description(backbone: Backbone) -> str:
-    short = short_names(list(backbone.layers))
     counts = (
         f"{MEASURES[measure]} of {won.planned} categories: "
-        + ", ".join(f"{short[layer]} {won.text(layer)}" for layer in backbone.layers)
+        + ", ".join(f"{short} {won.text(layer)}" for layer, short in backbone.short.items())
         for measure, won in backbone.winners.items()
     )
     return f"{backbone.label}, {'; '.join(counts)}"
@@ -168,29 +158,23 @@ def _description(backbone: Backbone) -> str:
 
 def _draw(backbones: Sequence[Backbone]) -> Drawing:
     measures = list(backbones[0].winners)
-    blocks = [RowBlock(backbone.label, _row_labels(backbone)) for backbone in backbones]
+    blocks = [
+        (b.label, [f"{b.short[name]} ({fraction(relative_field(of))})" for name, of in b.layers.items()]) for b in backbones
+    ]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures], _LABEL)
     for panel, measure in zip(axes, measures, strict=True):
         for backbone, block in zip(backbones, heights, strict=True):
-            _draw_bars(panel, backbone, measure, block)
+            won, tones = backbone.winners[measure], shades(len(backbone.layers))
+            for layer, y, look in zip(backbone.layers, block, tones, strict=True):
+                style = fill(replace(look, hatch=""), complete=not won.share)  # the row's label identifies it
+                panel.barh(y, won.wins(layer), height=0.75, **style)
+                remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
         panel.set_xlim(0, 1.15 * max(backbone.winners[measure].planned for backbone in backbones))  # room for the numbers
         panel.locator_params(axis="x", integer=True, nbins=4)
-    label = "number of categories in which the layer is best\n(in brackets: relative receptive field)"
-    drawing.supxlabel(label, fontsize="medium")
+    drawing.supxlabel(
+        "number of categories in which the layer is best\n(in brackets: relative receptive field)", fontsize="medium"
+    )
     return drawing
-
-
-def _row_labels(backbone: Backbone) -> list[str]:
-    short = short_names(list(backbone.layers))
-    return [f"{short[layer]} ({fraction(relative_field(members))})" for layer, members in backbone.layers.items()]
-
-
-def _draw_bars(panel: Axes, backbone: Backbone, measure: str, heights: Sequence[int]) -> None:
-    won, tones = backbone.winners[measure], shades(len(backbone.layers))
-    for layer, y, look in zip(backbone.layers, heights, tones, strict=True):
-        style = fill(replace(look, hatch=""), complete=not won.share)  # the row's label identifies it
-        panel.barh(y, won.wins(layer), height=0.75, **style)
-        remark(panel, won.text(layer), (won.wins(layer), y), (2, 0), va="center")
 
 
 register("layers")(Study("layer", section, unless=("weights", "image_size")))

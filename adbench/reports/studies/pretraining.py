@@ -9,10 +9,9 @@ from adbench.backbones.pretraining import PRETRAININGS
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varies
-from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, remark
+from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, panels, remark
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, by_layer
-from adbench.reports.tables import DASH, Mean, mean_of
+from adbench.reports.tables import DASH, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,11 +47,8 @@ def _source(weights: str, sha256: str) -> tuple[str, str, str]:
 
 
 def _figure(group: Group, measures: Sequence[str]) -> Figure:
-    words = (
-        f"{layer}: " + "; ".join(f"{AXIS_NAMES[m]} {_by_weights(members, m)}" for m in measures)
-        for layer, members in by_layer(group.jobs).items()
-    )
-    floors = ", ".join(f"{AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in measures)
+    words = data.in_words(group.jobs, [], lambda members: data.by_value(members, KEY, "{} {}", measures))
+    floors = ", ".join(f"{data.AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in measures)
     return Figure(
         name=f"pretraining-{data.slug(group.label)}",
         caption=f"{group.label}: metrics by layer and pretraining; layers by receptive field, bars start at {floors}",
@@ -61,49 +57,38 @@ def _figure(group: Group, measures: Sequence[str]) -> Figure:
     )
 
 
-def _by_weights(jobs: Sequence[KeyedJob], measure: str) -> str:
-    return ", ".join(f"{group.label} {mean_of(group.jobs, measure).text}" for group in groups_by(jobs, [KEY]))
-
-
 def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
-    from matplotlib.figure import Figure as Drawing
-
-    layers, labels = list(data.short_names(list(by_layer(jobs))).values()), [group.label for group in groups_by(jobs, [KEY])]
+    layers, labels = list(data.short_names(list(data.by_layer(jobs))).values()), [group.label for group in groups_by(jobs, [KEY])]
     width = max(COLUMN, _BAR * len(layers) * (len(labels) + 1))
-    drawing = Drawing(figsize=(width, _FRAME + _HEIGHT * len(measures)), layout="constrained")
-    panels = drawing.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
+    drawing, axes = panels((width, _FRAME + _HEIGHT * len(measures)), len(measures), sharex=True)
     series = dict(zip(labels, looks(len(labels)), strict=True))
-    for panel, measure in zip(panels, measures, strict=True):
+    for panel, measure in zip(axes[:, 0], measures, strict=True):
         _draw_panel(panel, jobs, measure, series)
-    name_layers(panels[-1], layers, width - 0.5)
-    drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1)
+    name_layers(axes[-1, 0], layers, width - 0.5)
+    drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1)
     return drawing
 
 
 def _draw_panel(panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]) -> None:
     """Draw a group of bars per layer with a bar per pretraining; a value below chance hangs down."""
     cells = {(group, weights): [job for job in members if job.job.weights == weights]
-             for group, members in enumerate(by_layer(jobs).values()) for weights in series}  # fmt: skip
+             for group, members in enumerate(data.by_layer(jobs).values()) for weights in series}  # fmt: skip
     means = {cell: mean_of(members, measure) for cell, members in cells.items() if members}
     width, floor = 0.84 / len(series), FLOORS.get(measure, 0.0)
     for index, (weights, look) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * width
         panel.bar(0, 0, bottom=floor, label=weights, **fill(look, complete=True))  # for the legend, complete or not
-        for group in (group for group, name in means if name == weights):
-            _draw_bar(panel, group + shift, means[group, weights], (width, floor), look)
+        for group, mean in ((group, mean) for (group, name), mean in means.items() if name == weights):
+            height = floor if mean.number == DASH else float(mean.number)
+            panel.bar(group + shift, height - floor, width, bottom=floor, **fill(look, mean.complete))
+            if not mean.complete:
+                point = group + shift, max(height, floor)
+                remark(panel, mean.share, point, (0, 2), rotation=90, ha="center", va="bottom")
     lowest = min([floor, *(float(mean.number) - 0.02 for mean in means.values() if mean.number != DASH)])
     panel.set_ylim(lowest, 1.02 if all(mean.complete for mean in means.values()) else 1.15)  # room for n/N
     panel.axhline(floor, color=INK, linewidth=0.6)
     panel.grid(axis="y")
     panel.set_ylabel(data.title(measure))
-
-
-def _draw_bar(panel: Axes, x: float, mean: Mean, shape: tuple[float, float], look: Look) -> None:
-    width, floor = shape
-    height = floor if mean.number == DASH else float(mean.number)
-    panel.bar(x, height - floor, width, bottom=floor, **fill(look, mean.complete))
-    if not mean.complete:
-        remark(panel, mean.share, (x, max(height, floor)), (0, 2), rotation=90, ha="center", va="bottom")
 
 
 register("pretraining")(Study(KEY, section))

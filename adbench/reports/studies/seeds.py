@@ -6,16 +6,15 @@ It has no deviation while a job is missing, nor over fewer than three seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from adbench.metrics import in_order
 from adbench.reports import study_data as data
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
-from adbench.reports.plotting import INK, RowBlock, looks, remark, row_panels
+from adbench.reports.plotting import INK, looks, remark, row_panels
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, FEWEST_SEEDS, SeedScatter, by_layer, seed_scatter
 from adbench.reports.tables import DASH
 
 if TYPE_CHECKING:
@@ -25,38 +24,27 @@ if TYPE_CHECKING:
 
 def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return mean and deviation of every row and of every category, and a figure per detector with a dot per seed."""
-    measures = data.measured(jobs)
-    return Section(
-        "How much do the seeds matter?",
-        tables=[_means(jobs), *(_by_category(jobs, measure) for measure in measures)],
-        figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
-        notes=_notes(jobs),
-    )
-
-
-def _means(jobs: Sequence[KeyedJob]) -> Table:
+    measures, keys, categories = data.measured(jobs), choose_rows(jobs), data.categories_of(jobs)
     names = in_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
-    rows = [
-        [_count_seeds(row), *(seed_scatter(row, name).text for name in names)]
-        for row in grouped(jobs, choose_rows(jobs)).values()
+    rows = grouped(jobs, keys)
+    means = [
+        [*map(str, values), _count_seeds(row), *(data.seed_scatter(row, name).text for name in names)]
+        for values, row in rows.items()
     ]
-    return _table("Mean and standard deviation over seeds of the mean over categories", jobs, ["seeds", *names], rows)
-
-
-def _by_category(jobs: Sequence[KeyedJob], measure: str) -> Table:
-    categories = data.categories_of(jobs)
-    rows = [
-        [seed_scatter([job for job in row if job.job.category == category], measure).text for category in categories]
-        for row in grouped(jobs, choose_rows(jobs)).values()
-    ]
-    return _table(f"{measure} by category: mean and standard deviation over seeds", jobs, categories, rows)
-
-
-def _table(caption: str, jobs: Sequence[KeyedJob], headers: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:
-    """Return a table of texts with the rows of the main table."""
-    keys = choose_rows(jobs)
-    rows = [map(str, (*values, *row)) for values, row in zip(grouped(jobs, keys), texts, strict=True)]
-    return Table.of_texts(caption, [*keys, *headers], rows, num_labels=len(keys))
+    caption = "Mean and standard deviation over seeds of the mean over categories"
+    tables = [Table.of_texts(caption, [*keys, "seeds", *names], means, len(keys))]
+    for measure in measures:
+        texts = [
+            [
+                *map(str, values),
+                *(data.seed_scatter([j for j in row if j.job.category == name], measure).text for name in categories),
+            ]
+            for values, row in rows.items()
+        ]
+        caption = f"{measure} by category: mean and standard deviation over seeds"
+        tables.append(Table.of_texts(caption, [*keys, *categories], texts, len(keys)))
+    figures = [_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures]
+    return Section("How much do the seeds matter?", tables, figures, _notes(jobs, rows.values()))
 
 
 def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
@@ -65,44 +53,41 @@ def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
     return f"{len(seeds - {job.job.seed for job in jobs if not job.done})}/{len(seeds)}"
 
 
-def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
+def _notes(jobs: Sequence[KeyedJob], rows: Iterable[Sequence[KeyedJob]]) -> list[str]:
     notes = ["±: sample standard deviation over seeds; it shows how training scatters, not how test images do"]
-    rows = grouped(jobs, choose_rows(jobs)).values()
-    if few := sum(len({job.job.seed for job in row}) < FEWEST_SEEDS for row in rows):
-        notes.append(f"too few seeds for a standard deviation in {few} rows: {FEWEST_SEEDS} are the least, five are better")
+    if few := sum(len({job.job.seed for job in row}) < data.FEWEST_SEEDS for row in rows):
+        notes.append(f"too few seeds for a standard deviation in {few} rows: {data.FEWEST_SEEDS} are the least, five are better")
     if any(not job.done for job in jobs):
         notes.append("no standard deviation is given while a job is missing; a number with (n/N) is over n of N")
     return notes
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
-    jobs = detector.jobs
-    words = (
-        f"{group.label} {layer}: " + ", ".join(f"{AXIS_NAMES[m]} {seed_scatter(members, m).text}" for m in measures)
-        for group in groups_by(jobs, data.backbone_keys(jobs))
-        for layer, members in by_layer(group.jobs).items()
-    )
+    def values(jobs: Sequence[KeyedJob]) -> str:
+        return ", ".join(f"{data.AXIS_NAMES[m]} {data.seed_scatter(jobs, m).text}" for m in measures)
+
+    words = data.in_words(detector.jobs, data.backbone_keys(detector.jobs), values)
     return Figure(
         name=f"seeds-{data.slug(detector.label)}",
         caption=f"{detector.label}: each seed's mean over categories (dots), mean and standard deviation over seeds (bars)",
         description=f"Dots with error bars. {'; '.join(words)}.",
-        draw=lambda: _draw(jobs, measures),
+        draw=lambda: _draw(detector.jobs, measures),
     )
 
 
 def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
-    groups = [(group.label, by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
-    blocks = [RowBlock(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
+    groups = [(group.label, data.by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
+    blocks = [(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures])
     for panel, measure in zip(axes, measures, strict=True):
         for (_, layers), block in zip(groups, heights, strict=True):
             for members, y in zip(layers.values(), block, strict=True):
-                _draw_row(panel, seed_scatter(members, measure), y)
+                _draw_row(panel, data.seed_scatter(members, measure), y)
         panel.locator_params(axis="x", nbins=3)
     return drawing
 
 
-def _draw_row(panel: Axes, scatter: SeedScatter, y: int) -> None:
+def _draw_row(panel: Axes, scatter: data.SeedScatter, y: int) -> None:
     """Draw a dot per seed, and below them the mean with its deviation; a partial mean is hollow and shows its share."""
     panel.scatter(scatter.values, [y - 0.2] * len(scatter.values), s=5, color=looks(1)[0].color, linewidths=0, zorder=3)
     if scatter.mean.number == DASH:
