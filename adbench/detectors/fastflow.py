@@ -31,8 +31,7 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.flows import Flow, OneSidedStep, negative_log_likelihood
-from adbench.detectors.training.loop import TrainedDetector, TrainingSet
-from adbench.detectors.training.standardization import Standardization
+from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep
 

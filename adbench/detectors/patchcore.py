@@ -91,7 +91,13 @@ class PatchCore(Detector):
         """
         channels = features.joined_shape[0]
         count, dim, kept = self._sizes(len(features), features.joined_shape)
-        note = f"{count:,} patches, {self._affordable(len(features), features.shapes) / 1e6:,.0f} MB"
+        needed, here = self.memory_bytes(len(features), features.shapes), memory_bytes()
+        if needed > here:
+            raise DetectorError(
+                f"patchcore: {count:,} patches need {needed / 1e9:.1f} GB, this machine has {here / 1e9:.1f} GB; take a deeper "
+                "layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
+            )
+        note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
         points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
             start = int(np.random.default_rng(self.seed).integers(count))
@@ -125,16 +131,6 @@ class PatchCore(Detector):
         selection = (4 * dim + BYTES_PER_POINT) * count + bank if kept < count else bank
         return max(selection, 3 * bank) if self.search == "ivf" else selection
 
-    def _affordable(self, images: int, shapes: Sequence[Shape]) -> int:
-        needed = self.memory_bytes(images, shapes)
-        if needed > memory_bytes():
-            raise DetectorError(
-                f"patchcore: {self._sizes(images, joined_shape(shapes))[0]:,} patches need {needed / 1e9:.1f} GB, this machine "
-                f"has {memory_bytes() / 1e9:.1f} GB; take a deeper layer, a smaller image_size, fewer images, or a lower "
-                "projection or coreset_fraction"
-            )
-        return needed
-
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
         nearest = self._nearest(device)
@@ -157,10 +153,10 @@ class PatchCore(Detector):
         approximate, bank = self.search == "ivf", self.bank_
         device = device if device.type == "cuda" and not approximate else torch.device("cpu")
         if self._index is None or self._index[0] != device:
-            index = (
+            made = (
                 InvertedFile(bank, self.seed, self.ivf_["ivf_centers"]) if approximate else NearestNeighbors(bank, device=device)
             )
-            self._index = device, index
+            self._index = device, made
         return self._index[1]
 
     def _worst(

@@ -112,8 +112,15 @@ class Bounds(ABC):
 
         Of equally near rows the first is taken. A query's answer does not depend on the others.
         """
+        from adbench.detectors.search import kernels  # slow to import
+
         step = max(1, min(MOST_QUERIES, BLOCK // (self.precision.dtype.itemsize * self.columns)))
-        return torch.cat([self._block(part) for part in torch.split(queries.contiguous(), step)])
+        index, bank = torch.empty(len(queries), dtype=torch.int64), self.bank.numpy()
+        for part, found in zip(torch.split(queries.contiguous(), step), torch.split(index, step), strict=True):
+            bits, lost, slack = (tensor.numpy() for tensor in self.matrix(part))
+            precision = self.precision.for_kernels
+            kernels.nearest(bits, self.groups, bank, part.numpy(), lost, slack, precision, self.most, found.numpy())
+        return index
 
     def left(self, own: Tensor) -> float:
         """Return how many rows, but for themselves, bounds leave on average to the rows of the bank at `own`."""
@@ -127,15 +134,6 @@ class Bounds(ABC):
         """Return the largest bits (Q,) of a row whose squared distance is at most `squared` (Q,)."""
         most = self.precision.spare * ((squared.sqrt() + matrix.lost).square() / 2 + matrix.slack)
         return ((most.view(torch.int32) >> self.precision.drop) + 1).to(matrix.bits.dtype)
-
-    def _block(self, queries: Tensor) -> Tensor:
-        from adbench.detectors.search import kernels  # slow to import
-
-        bits, lost, slack = (tensor.numpy() for tensor in self.matrix(queries))
-        index, bank = torch.empty(len(queries), dtype=torch.int64), self.bank.numpy()
-        precision = self.precision.for_kernels
-        kernels.nearest(bits, self.groups, bank, queries.numpy(), lost, slack, precision, self.most, index.numpy())
-        return index
 
 
 def argmin(values: Tensor) -> Tensor:

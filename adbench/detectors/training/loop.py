@@ -1,4 +1,4 @@
-"""The base of detectors that train networks: parameters, the training loop, scoring in batches, and their state.
+"""The base of detectors that train networks: parameters, standardization, the training loop, scoring, and their state.
 
 float32 throughout, no autocast. On a GPU, convolutions may use TF32 if torch's setting allows it (its default; a result's
 environment says so), and the whole feature set is moved there once if it takes at most half of the free memory. Otherwise the
@@ -19,14 +19,54 @@ from torch import Tensor, nn
 from adbench.core.errors import DetectorError, UsageError
 from adbench.core.registry import match
 from adbench.detectors import Detector
-from adbench.detectors.training.standardization import Standardization
-from adbench.features.feature_maps import FeatureMaps, Shape
+from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
 SCHEDULES = ("constant", "cosine", "onecycle")
 Input = TypeVar("Input")  # of a network: made of a batch of each layer's maps
 _EXPLODED = 100.0  # times the first batch's loss
-_BATCH = 16  # images scored at once
+_BATCH = 16  # images scored, or whose moments are taken, at once
+_DEAD = 1e-4  # share of the average channel's deviation below which a channel counts as constant
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """mean, deviation: (C,) of each channel; a dead channel, which does not vary in training, has the deviation 0."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @staticmethod
+    def of(features: FeatureMaps) -> "Standardization":
+        """Return the moments of the joined channels over all cells of all images; DetectorError if fewer than two vary."""
+        mean = _mean(features, lambda x: x)
+        deviation = _mean(features, lambda x: (x - mean[:, None, None]).square()).sqrt()
+        deviation[deviation <= _DEAD * deviation.mean()] = 0
+        made = Standardization(mean.float(), deviation.float())
+        if made.alive < 2:
+            raise DetectorError(f"{made.alive} of {len(mean)} channels vary, 2 are needed; take another layer")
+        return made
+
+    @property
+    def alive(self) -> int:
+        """How many channels vary."""
+        return int(self.deviation.count_nonzero())
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return (x - mean) / deviation of the channels that vary: (B, C, h, w) to (B, alive, h, w)."""
+        chosen = self.deviation.nonzero()[:, 0]
+        mean, deviation = (moment[chosen, None, None].to(x.device) for moment in (self.mean, self.deviation))
+        if len(chosen) < len(self.mean):
+            x = x.index_select(1, chosen.to(x.device))
+        return (x - mean) / deviation
+
+
+def _mean(features: FeatureMaps, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean (C,) of a function of the joined maps over all cells of all images, in float64."""
+    total = torch.zeros(features.joined_shape[0], dtype=torch.float64)
+    for _, layers in features.batches(_BATCH, torch.device("cpu")):
+        total += of(join(layers).double()).mean(dim=(2, 3)).sum(dim=0)
+    return total / len(features)
 
 
 @dataclass
@@ -136,7 +176,11 @@ class TrainedDetector(Detector):
                 total += value * (len(rows) / len(data))
                 on_step(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
             curve.append(float(total))
-            _check(curve, start, self.learning_rate)
+            if not math.isfinite(curve[-1]) or curve[-1] > _EXPLODED * (1 + abs(start)):
+                raise DetectorError(
+                    f"training diverged in epoch {epoch + 1}: loss {curve[-1]:.4g} after {start:.4g} at the start; "
+                    f"lower learning_rate={self.learning_rate:g}"
+                )
         return torch.tensor(curve)
 
     def _batches(self, count: int, order: torch.Generator) -> tuple[Tensor, ...]:
@@ -174,16 +218,6 @@ class TrainedDetector(Detector):
         count = sum(parameter.numel() for parameter in self._fitted().parameters())
         curves = {name: [float(f"{v:.5g}") for v in curve.tolist()] for name, curve in self.curves_.items()}
         return {"trainable_parameters": count, "batches_per_epoch": self.batches_, **curves}
-
-
-def _check(curve: Sequence[float], start: float, learning_rate: float) -> None:
-    """Raise DetectorError if the last epoch's loss is not finite or far above the first batch's."""
-    loss, limit = curve[-1], _EXPLODED * (1 + abs(start))
-    if not math.isfinite(loss) or loss > limit:
-        raise DetectorError(
-            f"training diverged in epoch {len(curve)}: loss {loss:.4g} after {start:.4g} at the start; "
-            f"lower learning_rate={learning_rate:g}"
-        )
 
 
 def rate(schedule: str, done: float) -> float:
