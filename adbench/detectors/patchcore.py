@@ -18,10 +18,10 @@ Deviations from the paper and its official code, for the sake of a study of sing
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -98,11 +98,11 @@ class PatchCore(Detector):
                 "layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
             )
         note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
-        points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
+        points = self._points(features, dim if kept < count else channels, device, lambda *step: on_step(*step, note))
         if kept < count:
             start = int(np.random.default_rng(self.seed).integers(count))
-            listen = partial(_noted, on_step, f"coreset of {count:,} patches")
-            picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
+            selecting = f"coreset of {count:,} patches"
+            picks = greedy_coreset(points, kept, start, device=device, on_step=lambda *step: on_step(*step[:2], selecting))
             points = points[picks] if dim == channels else self._patches_at(features, picks, device)
         self.bank_, self.ivf_, self._index = points, {}, None
         if self.search == "ivf":
@@ -136,8 +136,7 @@ class PatchCore(Detector):
         nearest = self._nearest(device)
         _, height, width = features.joined_shape
         images, maps = [], []
-        for _, layers in features.batches(_batch(features), device):
-            patches = self._patches(layers)
+        for _, patches in self._batches(features, device):
             distances, winners = nearest.find(patches)
             grid = distances.view(-1, height, width)
             highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
@@ -180,25 +179,31 @@ class PatchCore(Detector):
         share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
         return np.asarray((1 - share) * top, dtype=np.float32)
 
-    def _points(self, features: FeatureMaps, dim: int, device: torch.device, on_step: OnStep) -> NDArray[np.float32]:
+    def _points(
+        self, features: FeatureMaps, dim: int, device: torch.device, on_step: Callable[[int, int], None]
+    ) -> NDArray[np.float32]:
         """Return all patches (N h w, dim), projected if they have more channels."""
         _, height, width = features.joined_shape
         points = np.empty((len(features) * height * width, dim), np.float32)
-        for rows, layers in features.batches(_batch(features), device):
-            projected = project(self._patches(layers), dim, self.seed)
-            points[rows.start * height * width : rows.stop * height * width] = projected
-            on_step(rows.stop, len(features), "")
+        for rows, patches in self._batches(features, device):
+            points[rows.start * height * width : rows.stop * height * width] = project(patches, dim, self.seed)
+            on_step(rows.stop, len(features))
         return points
 
     def _patches_at(self, features: FeatureMaps, picks: NDArray[np.int64], device: torch.device) -> NDArray[np.float32]:
         """Return the patches (K, C) with the given numbers (K,)."""
         channels, height, width = features.joined_shape
         found, order = np.empty((len(picks), channels), np.float32), np.argsort(picks)
-        for rows, layers in features.batches(_batch(features), device):
+        for rows, patches in self._batches(features, device):
             first, stop = rows.start * height * width, rows.stop * height * width
             own = order[slice(*np.searchsorted(picks, (first, stop), sorter=order))]
-            found[own] = self._patches(layers).cpu().numpy()[picks[own] - first]
+            found[own] = patches.cpu().numpy()[picks[own] - first]
         return found
+
+    def _batches(self, features: FeatureMaps, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (rows, patches (B h w, C)) of all images."""
+        size = max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
+        return ((rows, self._patches(layers)) for rows, layers in features.batches(size, device))
 
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
         """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
@@ -232,12 +237,3 @@ def _highest(maps: Tensor, sigma: float) -> Tensor:
 @lru_cache(maxsize=16)
 def _resizer(side: int, sigma: float, device: torch.device) -> Tensor:
     return torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(device)
-
-
-def _batch(features: FeatureMaps) -> int:
-    """Return how many images' patches are held at once."""
-    return max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
-
-
-def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:
-    on_step(done, total, note)

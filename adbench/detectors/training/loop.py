@@ -146,9 +146,14 @@ class TrainedDetector(Detector):
     @torch.no_grad()
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and maps (N, h, w) on the finest grid."""
-        with _moved(self._fitted(), device):
-            parts = [self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)]
-        maps = np.concatenate(parts)
+        networks, elsewhere = self._fitted(), device.type != "cpu"  # on the CPU, several threads may use them
+        try:
+            if elsewhere:
+                networks.to(device)
+            maps = np.concatenate([self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)])
+        finally:
+            if elsewhere:
+                networks.cpu()
         return Scores(self.score_images(maps), maps)
 
     def _fitted(self) -> nn.ModuleDict:
@@ -171,7 +176,12 @@ class TrainedDetector(Detector):
             batches = self._batches(len(data), order)
             total, steps = torch.zeros((), device=data.device), self.epochs * len(batches)
             for index, rows in enumerate(batches, epoch * len(batches)):
-                value = self._step(optimizer, loss(data.batch(rows)), (index + 0.5) / steps) / size
+                optimizer.param_groups[0]["lr"] = self.learning_rate * rate(self.schedule, (index + 0.5) / steps)
+                optimizer.zero_grad()
+                value = loss(data.batch(rows))
+                value.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                value = value.detach() / size
                 start = start if index else float(value)
                 total += value * (len(rows) / len(data))
                 on_step(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
@@ -188,14 +198,6 @@ class TrainedDetector(Detector):
         wanted = max(math.ceil(count / self.batch_size), math.ceil(self.min_steps / self.epochs))
         self.batches_ = min(wanted, max(math.ceil(count / self.batch_size), count // 2))
         return torch.randperm(count, generator=order).tensor_split(self.batches_)
-
-    def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor, done: float) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * rate(self.schedule, done)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {name: value.detach().cpu().clone() for name, value in self._fitted().state_dict().items()}
@@ -264,15 +266,3 @@ def repeatable(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.deterministic = before
-
-
-@contextmanager
-def _moved(networks: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have networks on `device` inside. If that is the CPU, nothing is touched: several threads may use them."""
-    if device.type != "cpu":
-        networks.to(device)
-    try:
-        yield
-    finally:
-        if device.type != "cpu":
-            networks.cpu()
