@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
-from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet
+from adbench.detectors.training.loop import TrainedDetector, TrainingSet
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep
 
@@ -91,9 +91,6 @@ class AsymST(TrainedDetector):
         super().__post_init__()
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of asymst")
         self.require_positive("teacher_hidden", "student_hidden", "steps", "clamp")
-
-    def make_scales(self, features: FeatureMaps) -> dict[str, Standardization]:
-        return {"": Standardization.of(features)}
 
     def make_networks(self) -> nn.ModuleDict:
         """Return `teacher` and `student` for the channels that vary."""

@@ -18,10 +18,10 @@ Deviations from the paper and its official code, for the sake of a study of sing
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -98,11 +98,11 @@ class PatchCore(Detector):
                 "layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
             )
         note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
-        points = self._points(features, dim if kept < count else channels, device, lambda *step: on_step(*step, note))
+        points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
             start = int(np.random.default_rng(self.seed).integers(count))
-            selecting = f"coreset of {count:,} patches"
-            picks = greedy_coreset(points, kept, start, device=device, on_step=lambda *step: on_step(*step[:2], selecting))
+            listen = partial(_noted, on_step, f"coreset of {count:,} patches")
+            picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
             points = points[picks] if dim == channels else self._patches_at(features, picks, device)
         self.bank_, self.ivf_, self._index = points, {}, None
         if self.search == "ivf":
@@ -179,15 +179,13 @@ class PatchCore(Detector):
         share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
         return np.asarray((1 - share) * top, dtype=np.float32)
 
-    def _points(
-        self, features: FeatureMaps, dim: int, device: torch.device, on_step: Callable[[int, int], None]
-    ) -> NDArray[np.float32]:
+    def _points(self, features: FeatureMaps, dim: int, device: torch.device, on_step: OnStep) -> NDArray[np.float32]:
         """Return all patches (N h w, dim), projected if they have more channels."""
         _, height, width = features.joined_shape
         points = np.empty((len(features) * height * width, dim), np.float32)
         for rows, patches in self._batches(features, device):
             points[rows.start * height * width : rows.stop * height * width] = project(patches, dim, self.seed)
-            on_step(rows.stop, len(features))
+            on_step(rows.stop, len(features), "")
         return points
 
     def _patches_at(self, features: FeatureMaps, picks: NDArray[np.int64], device: torch.device) -> NDArray[np.float32]:
@@ -237,3 +235,7 @@ def _highest(maps: Tensor, sigma: float) -> Tensor:
 @lru_cache(maxsize=16)
 def _resizer(side: int, sigma: float, device: torch.device) -> Tensor:
     return torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(device)
+
+
+def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:
+    on_step(done, total, note)

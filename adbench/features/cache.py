@@ -177,7 +177,12 @@ class FeatureCache:
 
         Return how many files or entries, and bytes, were deleted.
         """
-        count, freed = self._clear_remains()
+        orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
+        # a running process may be writing a younger file
+        remains = [path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S]
+        count, freed = len(remains), sum(path.stat().st_size for path in remains)
+        for path in remains:
+            path.unlink(missing_ok=True)
         entries = self.entries()
         excess = sum(size for _, size, _ in entries) - max_bytes
         for side, size, _ in entries:
@@ -203,15 +208,6 @@ class FeatureCache:
         """Delete an entry, its sidecar first: an array without one is no entry."""
         side.unlink(missing_ok=True)
         side.with_suffix(".npy").unlink(missing_ok=True)
-
-    def _clear_remains(self) -> tuple[int, int]:
-        """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""
-        orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
-        remains = [path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S]
-        freed = sum(path.stat().st_size for path in remains)
-        for path in remains:
-            path.unlink(missing_ok=True)
-        return len(remains), freed
 
 
 class CacheWriters:

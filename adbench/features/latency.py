@@ -52,19 +52,15 @@ class _Clock(nn.Module):
         self._start = time.perf_counter()
 
     def forward(self, features: Tensor, layer: str) -> None:
-        _wait(features.device)
+        if features.device.type == "cuda":
+            torch.cuda.synchronize(features.device)
+        elif features.device.type == "mps":
+            torch.mps.synchronize()
         computed = time.perf_counter()
         features.float().cpu()
         copied = time.perf_counter()
         self.seconds[layer] = copied - self._start
         self._start += copied - computed
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def forward_times(

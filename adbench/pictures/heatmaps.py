@@ -19,7 +19,6 @@ from adbench.types import OnStep, Sample, Scores, ignore_step
 _SIDE, _GAP, _CAPTION = 320, 8, 26  # px of a panel's longer side, between panels, above them
 _OPACITY = 0.8
 _OUTLINE = (255, 32, 160)
-Panels = Callable[[int], Image.Image]
 
 
 def draw_heatmaps(
@@ -40,7 +39,7 @@ def draw_heatmaps(
     return written
 
 
-def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Panels:
+def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Callable[[int], Image.Image]:
     """Return what draws one image by its index: the picture, its mask's outline, its map on the scale of all maps."""
     maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
     low, high = float(np.median(maps)), float(maps.max())

@@ -199,11 +199,9 @@ def greedy_coreset(
 
             picks = SelectionOnGpu(rows.to(runtime), num_picks, start).run(on_step)
         else:  # also for mps, which has no float64
-            cpu = torch.device("cpu")
-            with workers(cpu) as spread:
-                picks = SelectionOnCpu(rows.to(cpu), num_picks, start, spread).run(on_step)
-    found: NDArray[np.int64] = picks.cpu().numpy()
-    return found
+            with workers(torch.device("cpu")) as spread:
+                picks = SelectionOnCpu(rows.cpu(), num_picks, start, spread).run(on_step)
+    return np.asarray(picks.cpu().numpy(), np.int64)
 
 
 def _checked(points: Rows, num_picks: int, start: int) -> Tensor:
@@ -232,5 +230,4 @@ def project(points: Rows, dim: int, seed: int) -> NDArray[np.float32]:
     if rows.shape[1] > dim:
         matrix = torch.randn(rows.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / math.sqrt(dim)
         rows = rows @ matrix.to(rows.device)
-    projected: NDArray[np.float32] = rows.cpu().numpy()
-    return projected
+    return np.asarray(rows.cpu().numpy(), np.float32)

@@ -109,8 +109,8 @@ class TrainedDetector(Detector):
                 raise UsageError(f"{self._name}: {name}={getattr(self, name):g} must be above 0")
 
     def make_scales(self, features: FeatureMaps) -> dict[str, Standardization]:
-        """Return the standardizations of the features, by their suffix in a state."""
-        raise NotImplementedError
+        """Return the standardizations of the features, by their suffix in a state: one of all layers, if not overridden."""
+        return {"": Standardization.of(features)}
 
     def make_networks(self) -> nn.ModuleDict:
         """Return new networks, by their prefix in a state, for channels as `scales_` has them."""
