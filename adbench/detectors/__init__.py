@@ -88,3 +88,11 @@ def detector_params(detector: Detector, every: bool = False) -> dict[str, Any]:
         for f in fields(detector)
         if f.init and f.name != "seed" and (every or not f.metadata.get("added") or getattr(detector, f.name) != f.default)
     }
+
+
+def inverse_factor(covariance: Tensor, ridge: float) -> Tensor:
+    """Return L^-1 with L L^T = covariance + ridge * I of each covariance (..., C, C), as float32."""
+    unit = torch.eye(covariance.shape[-1], dtype=torch.float64)
+    factor = torch.linalg.cholesky(covariance + ridge * unit)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, unit.expand_as(factor), upper=False)
+    return inverse.float()

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from adbench.core.errors import DetectorError, UsageError
-from adbench.detectors import Detector, register
+from adbench.detectors import Detector, inverse_factor, register
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
@@ -128,14 +128,6 @@ def _ledoit_wolf(covariance: Tensor, fourth: float, count: int) -> float:
     away = squares - len(covariance) * scale**2  # squared distance of S from its target
     noise = (fourth - squares) / count
     return min(1.0, max(0.0, noise / away)) if away > 0 else 1.0
-
-
-def inverse_factor(covariance: Tensor, ridge: float) -> Tensor:
-    """Return L^-1 with L L^T = covariance + ridge * I of each covariance (..., C, C), as float32."""
-    unit = torch.eye(covariance.shape[-1], dtype=torch.float64)
-    factor = torch.linalg.cholesky(covariance + ridge * unit)
-    inverse: Tensor = torch.linalg.solve_triangular(factor, unit.expand_as(factor), upper=False)
-    return inverse.float()
 
 
 def _distances(layer: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:

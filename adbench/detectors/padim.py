@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adbench.core.errors import UsageError
-from adbench.detectors import Detector, register
-from adbench.detectors.mahalanobis import inverse_factor
+from adbench.detectors import Detector, inverse_factor, register
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
