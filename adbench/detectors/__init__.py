@@ -69,17 +69,13 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
     allowed = {f.name: f for f in fields(kind) if f.init and f.name != "seed"}
     values = {match("parameter", k, allowed, where=f" of {name}"): v for k, v in params.items()}
     for key, value in values.items():
-        values[key] = _cast(f"{name}: {key}", value, allowed[key].default)
+        default = allowed[key].default
+        wanted = type(default)
+        if wanted is float and type(value) is int:
+            values[key] = float(value)
+        elif type(value) is not wanted:
+            raise UsageError(f"{name}: {key}={value} must be of the kind {wanted.__name__}, like its default {default}")
     return kind(seed=seed, **values)
-
-
-def _cast(where: str, value: Any, default: Any) -> Any:
-    wanted = type(default)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted:
-        raise UsageError(f"{where}={value} must be of the kind {wanted.__name__}, like its default {default}")
-    return value
 
 
 def detector_params(detector: Detector, every: bool = False) -> dict[str, Any]:
@@ -92,3 +88,11 @@ def detector_params(detector: Detector, every: bool = False) -> dict[str, Any]:
         for f in fields(detector)
         if f.init and f.name != "seed" and (every or not f.metadata.get("added") or getattr(detector, f.name) != f.default)
     }
+
+
+def inverse_factor(covariance: Tensor, ridge: float) -> Tensor:
+    """Return L^-1 with L L^T = covariance + ridge * I of each covariance (..., C, C), as float32."""
+    unit = torch.eye(covariance.shape[-1], dtype=torch.float64)
+    factor = torch.linalg.cholesky(covariance + ridge * unit)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, unit.expand_as(factor), upper=False)
+    return inverse.float()

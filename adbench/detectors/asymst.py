@@ -20,6 +20,7 @@ Deviations:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import numpy as np
@@ -32,7 +33,6 @@ from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
 from adbench.detectors.training.loop import TrainedDetector, TrainingSet
-from adbench.detectors.training.standardization import Standardization
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep
 
@@ -92,9 +92,6 @@ class AsymST(TrainedDetector):
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of asymst")
         self.require_positive("teacher_hidden", "student_hidden", "steps", "clamp")
 
-    def make_scales(self, features: FeatureMaps) -> dict[str, Standardization]:
-        return {"": Standardization.of(features)}
-
     def make_networks(self) -> nn.ModuleDict:
         """Return `teacher` and `student` for the channels that vary."""
         channels = self.scales_[""].alive
@@ -105,7 +102,7 @@ class AsymST(TrainedDetector):
     def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
         """Train the teacher, then the student."""
         teacher, student = networks["teacher"], networks["student"]
-        where = _positions(features.joined_shape, device)
+        where = position_map(_POSITIONS, *features.joined_shape[1:]).to(device)
 
         def teacher_loss(x: Tensor) -> Tensor:
             return negative_log_likelihood(*teacher(x, where)).mean()
@@ -114,16 +111,13 @@ class AsymST(TrainedDetector):
             x, target = lesson
             return F.mse_loss(student(x, where), target)
 
-        def on_teacher_step(done: int, total: int, note: str) -> None:
-            on_step(done, 2 * total, f"teacher {note}")
-
-        def on_student_step(done: int, total: int, note: str) -> None:
-            on_step(total + done, 2 * total, f"student {note}")
+        def listen(name: str, before: int, done: int, total: int, note: str) -> None:
+            on_step(before * total + done, 2 * total, f"{name} {note}")
 
         data, size = TrainingSet(features, self._prepare, device), self.scales_[""].alive
-        self.curves_["teacher_loss"] = self.train(teacher, teacher_loss, data, on_teacher_step, size)
+        self.curves_["teacher_loss"] = self.train(teacher, teacher_loss, data, partial(listen, "teacher", 0), size)
         lessons = self._lessons(teacher.eval(), features, where)
-        self.curves_["student_loss"] = self.train(student, student_loss, lessons, on_student_step)
+        self.curves_["student_loss"] = self.train(student, student_loss, lessons, partial(listen, "student", 1))
 
     def _lessons(self, teacher: nn.Module, features: FeatureMaps, where: Tensor) -> TrainingSet[Lesson]:
         """Return the student's training set: inputs with the teacher's z, which is computed once if memory allows."""
@@ -144,7 +138,7 @@ class AsymST(TrainedDetector):
     def score_maps(self, layers: list[Tensor]) -> Tensor:
         """Return mean_C (z_t - z_s)^2 of each cell."""
         x = self._prepare(layers)
-        where = _positions(x.shape[1:], x.device)
+        where = position_map(_POSITIONS, *x.shape[2:]).to(x.device)
         difference: Tensor = _targets(self.networks_["teacher"], x, where) - self.networks_["student"](x, where)
         return difference.square().mean(dim=1)
 
@@ -160,11 +154,6 @@ class AsymST(TrainedDetector):
         """Return the capacity, the curves and the number of dropped channels."""
         scale = self.scales_[""]
         return super().details() | {"dead_channels": len(scale.mean) - scale.alive}
-
-
-def _positions(shape: Sequence[int], device: torch.device) -> Tensor:
-    """Return the position map (32, h, w) for features of the shape (C, h, w)."""
-    return position_map(_POSITIONS, *shape[1:]).to(device)
 
 
 @torch.no_grad()

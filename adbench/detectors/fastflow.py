@@ -31,8 +31,7 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.flows import Flow, OneSidedStep, negative_log_likelihood
-from adbench.detectors.training.loop import TrainedDetector, TrainingSet
-from adbench.detectors.training.standardization import Standardization
+from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep
 
@@ -96,13 +95,12 @@ class FastFlow(TrainedDetector):
 
     def score_maps(self, layers: list[Tensor]) -> Tensor:
         flows = cast(nn.ModuleList, self.networks_["flows"])
-        parts = [self._energy(*flow(x)) for flow, x in zip(flows, self._prepare(layers), strict=True)]
+        parts = []  # the scores (B, 1, h, w) of each layer's cells
+        for flow, x in zip(flows, self._prepare(layers), strict=True):
+            z, logdet = flow(x)
+            energy = 0.5 * z.square().mean(dim=1, keepdim=True)
+            parts.append(energy - logdet[:, None] / z.shape[1] if self.logdet else energy)
         return math.log(len(parts)) - (-join(parts)).logsumexp(dim=1)
-
-    def _energy(self, z: Tensor, logdet: Tensor) -> Tensor:
-        """Return the scores (B, 1, h, w) of one layer's cells."""
-        energy = 0.5 * z.square().mean(dim=1, keepdim=True)
-        return energy - logdet[:, None] / z.shape[1] if self.logdet else energy
 
     def _ratio(self, channels: int) -> float:
         return self.hidden_ratio or (1.0 if channels < _WIDE else _NARROW_RATIO)

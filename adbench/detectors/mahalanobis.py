@@ -17,7 +17,6 @@ Covariance and shrinkage are formed here in two passes over batches; scikit-lear
 needs all N h w vectors in memory at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 
 from adbench.core.errors import DetectorError, UsageError
-from adbench.detectors import Detector, register
+from adbench.detectors import Detector, inverse_factor, register
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
@@ -61,7 +60,10 @@ class Mahalanobis(Detector):
             mean = _mean(layer, device)
             covariance, amount = _covariance(layer, mean, self.shrinkage, device)
             self.means_.append(mean.float())
-            self.whitenings_.append(_inverse_factor(covariance))
+            floor = 1e-6 * float(covariance.diagonal().mean())  # keeps channels that never vary from making S singular
+            if floor <= 0:
+                raise DetectorError("mahalanobis: the features do not vary at all; take another layer")
+            self.whitenings_.append(inverse_factor(covariance, floor))
             self.shrinkages_.append(amount)
             on_step(index + 1, len(features.layers), "layers")
         return self
@@ -92,9 +94,9 @@ class Mahalanobis(Detector):
         return {"shrinkages": [round(value, 6) for value in self.shrinkages_]}
 
 
-def _vectors(maps: Sequence[Tensor]) -> Tensor:
-    """(B, C, h, w) of the one layer to (B h w, C)."""
-    return maps[0].permute(0, 2, 3, 1).flatten(0, 2)
+def _vectors(maps: Tensor) -> Tensor:
+    """(B, C, h, w) to (B h w, C)."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _mean(layer: FeatureMaps, device: torch.device) -> Tensor:
@@ -110,7 +112,7 @@ def _covariance(layer: FeatureMaps, mean: Tensor, shrinkage: float, device: torc
     count = len(layer) * height * width
     products, fourth = torch.zeros(channels, channels, dtype=torch.float64), 0.0
     for _, maps in layer.batches(_BATCH, device):
-        x = _vectors(maps) - mean.float().to(device)
+        x = _vectors(maps[0]) - mean.float().to(device)
         products += (x.T @ x).cpu().double()
         fourth += float(x.square().sum(dim=1).cpu().double().square().sum())
     covariance = products / count
@@ -128,20 +130,7 @@ def _ledoit_wolf(covariance: Tensor, fourth: float, count: int) -> float:
     return min(1.0, max(0.0, noise / away)) if away > 0 else 1.0
 
 
-def _inverse_factor(covariance: Tensor) -> Tensor:
-    """Return L^-1 of S = L L^T as float32; a floor keeps channels that never vary from making S singular."""
-    unit = torch.eye(len(covariance), dtype=torch.float64)
-    floor = 1e-6 * float(covariance.diagonal().mean())
-    if floor <= 0:
-        raise DetectorError("mahalanobis: the features do not vary at all; take another layer")
-    factor = torch.linalg.cholesky(covariance + floor * unit)
-    inverse: Tensor = torch.linalg.solve_triangular(factor, unit, upper=False)
-    return inverse.float()
-
-
 def _distances(layer: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
     """(B, C, h, w) to the Mahalanobis distances (B, 1, h, w)."""
-    x = _vectors([layer]) - mean
-    batch, _, height, width = layer.shape
-    distances: Tensor = torch.linalg.vector_norm(x @ whitening.T, dim=1)
-    return distances.reshape(batch, 1, height, width)
+    distances: Tensor = torch.linalg.vector_norm((_vectors(layer) - mean) @ whitening.T, dim=1)
+    return distances.reshape(len(layer), 1, *layer.shape[2:])

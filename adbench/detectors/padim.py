@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adbench.core.errors import UsageError
-from adbench.detectors import Detector, register
+from adbench.detectors import Detector, inverse_factor, register
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
@@ -69,7 +69,9 @@ class Padim(Detector):
 
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "Padim":
         """Estimate each cell's mean and covariance; keep the inverse Cholesky factor L^-1 of the latter."""
-        self.subset_ = self._draw(features.joined_shape[0])
+        channels = features.joined_shape[0]
+        drawn = np.random.default_rng(self.seed).permutation(channels)[: self._kept(channels)]
+        self.subset_ = torch.from_numpy(np.sort(drawn).astype(np.int64))
         vectors = self._vectors(features)
         means = vectors.mean(axis=0, dtype=np.float64)
         ridge = self.shrinkage * max(float(vectors.var(axis=0, dtype=np.float64).mean()), 1e-12)
@@ -78,7 +80,8 @@ class Padim(Detector):
         self.whitening_ = torch.empty(cells, kept, kept)
         for start in range(0, cells, _CELLS):
             chosen = slice(start, start + _CELLS)
-            self.whitening_[chosen] = _whitening(vectors[:, chosen] - means[chosen], ridge)
+            x = torch.from_numpy(vectors[:, chosen] - means[chosen]).transpose(0, 1)
+            self.whitening_[chosen] = inverse_factor(x.mT @ x / max(1, x.shape[1] - 1), ridge)
             on_step(min(start + _CELLS, cells), cells, "covariances")
         return self
 
@@ -95,10 +98,6 @@ class Padim(Detector):
 
     def _kept(self, channels: int) -> int:
         return min(self.channels or channels, channels)
-
-    def _draw(self, channels: int) -> Tensor:
-        order = np.random.default_rng(self.seed).permutation(channels)[: self._kept(channels)]
-        return torch.from_numpy(np.sort(order).astype(np.int64))
 
     def _batches(self, features: FeatureMaps, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, vectors (P, B, d)) of the drawn channels."""
@@ -123,13 +122,3 @@ class Padim(Detector):
 
     def details(self) -> dict[str, object]:
         return {"gaussians": len(self.mean_), "channels_kept": len(self.subset_)}
-
-
-def _whitening(centered: NDArray[np.float64], ridge: float) -> Tensor:
-    """Return L^-1 with L L^T = covariance + ridge * I of each cell. centered (N, P, d) to (P, d, d) float32."""
-    x = torch.from_numpy(centered).transpose(0, 1)
-    covariance = x.mT @ x / max(1, x.shape[1] - 1)
-    unit = torch.eye(x.shape[2], dtype=torch.float64)
-    factor = torch.linalg.cholesky(covariance + ridge * unit)
-    inverse: Tensor = torch.linalg.solve_triangular(factor, unit.expand_as(factor), upper=False)
-    return inverse.float()

@@ -18,7 +18,7 @@ Deviations from the paper and its official code, for the sake of a study of sing
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -91,7 +91,13 @@ class PatchCore(Detector):
         """
         channels = features.joined_shape[0]
         count, dim, kept = self._sizes(len(features), features.joined_shape)
-        note = f"{count:,} patches, {self._affordable(len(features), features.shapes) / 1e6:,.0f} MB"
+        needed, here = self.memory_bytes(len(features), features.shapes), memory_bytes()
+        if needed > here:
+            raise DetectorError(
+                f"patchcore: {count:,} patches need {needed / 1e9:.1f} GB, this machine has {here / 1e9:.1f} GB; take a deeper "
+                "layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
+            )
+        note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
         points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
             start = int(np.random.default_rng(self.seed).integers(count))
@@ -125,23 +131,12 @@ class PatchCore(Detector):
         selection = (4 * dim + BYTES_PER_POINT) * count + bank if kept < count else bank
         return max(selection, 3 * bank) if self.search == "ivf" else selection
 
-    def _affordable(self, images: int, shapes: Sequence[Shape]) -> int:
-        needed = self.memory_bytes(images, shapes)
-        if needed > memory_bytes():
-            raise DetectorError(
-                f"patchcore: {self._sizes(images, joined_shape(shapes))[0]:,} patches need {needed / 1e9:.1f} GB, this machine "
-                f"has {memory_bytes() / 1e9:.1f} GB; take a deeper layer, a smaller image_size, fewer images, or a lower "
-                "projection or coreset_fraction"
-            )
-        return needed
-
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
         nearest = self._nearest(device)
         _, height, width = features.joined_shape
         images, maps = [], []
-        for _, layers in features.batches(_batch(features), device):
-            patches = self._patches(layers)
+        for _, patches in self._batches(features, device):
             distances, winners = nearest.find(patches)
             grid = distances.view(-1, height, width)
             highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
@@ -157,10 +152,10 @@ class PatchCore(Detector):
         approximate, bank = self.search == "ivf", self.bank_
         device = device if device.type == "cuda" and not approximate else torch.device("cpu")
         if self._index is None or self._index[0] != device:
-            index = (
+            made = (
                 InvertedFile(bank, self.seed, self.ivf_["ivf_centers"]) if approximate else NearestNeighbors(bank, device=device)
             )
-            self._index = device, index
+            self._index = device, made
         return self._index[1]
 
     def _worst(
@@ -188,9 +183,8 @@ class PatchCore(Detector):
         """Return all patches (N h w, dim), projected if they have more channels."""
         _, height, width = features.joined_shape
         points = np.empty((len(features) * height * width, dim), np.float32)
-        for rows, layers in features.batches(_batch(features), device):
-            projected = project(self._patches(layers), dim, self.seed)
-            points[rows.start * height * width : rows.stop * height * width] = projected
+        for rows, patches in self._batches(features, device):
+            points[rows.start * height * width : rows.stop * height * width] = project(patches, dim, self.seed)
             on_step(rows.stop, len(features), "")
         return points
 
@@ -198,11 +192,16 @@ class PatchCore(Detector):
         """Return the patches (K, C) with the given numbers (K,)."""
         channels, height, width = features.joined_shape
         found, order = np.empty((len(picks), channels), np.float32), np.argsort(picks)
-        for rows, layers in features.batches(_batch(features), device):
+        for rows, patches in self._batches(features, device):
             first, stop = rows.start * height * width, rows.stop * height * width
             own = order[slice(*np.searchsorted(picks, (first, stop), sorter=order))]
-            found[own] = self._patches(layers).cpu().numpy()[picks[own] - first]
+            found[own] = patches.cpu().numpy()[picks[own] - first]
         return found
+
+    def _batches(self, features: FeatureMaps, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (rows, patches (B h w, C)) of all images."""
+        size = max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
+        return ((rows, self._patches(layers)) for rows, layers in features.batches(size, device))
 
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
         """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
@@ -236,11 +235,6 @@ def _highest(maps: Tensor, sigma: float) -> Tensor:
 @lru_cache(maxsize=16)
 def _resizer(side: int, sigma: float, device: torch.device) -> Tensor:
     return torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(device)
-
-
-def _batch(features: FeatureMaps) -> int:
-    """Return how many images' patches are held at once."""
-    return max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
 
 
 def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:

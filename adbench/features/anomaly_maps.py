@@ -18,24 +18,16 @@ _FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than t
 
 
 @lru_cache(maxsize=64)
-def bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:
-    """Return the (outputs, inputs) matrix of linear interpolation, as torch's with align_corners=False."""
-    source = np.maximum((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0)
-    low = np.minimum(source.astype(int), inputs - 1)
-    high = np.minimum(low + 1, inputs - 1)
-    matrix, rows = np.zeros((outputs, inputs)), np.arange(outputs)
-    np.add.at(matrix, (rows, low), 1 - (source - low))
-    np.add.at(matrix, (rows, high), source - low)
-    return matrix
-
-
-@lru_cache(maxsize=64)
 def resizer(inputs: int, outputs: int, sigma: float) -> NDArray[np.float32]:
     """Return the (outputs, inputs) matrix that interpolates along one axis, then smooths by `sigma` output pixels.
 
-    Made in float64. The Gaussian is scipy's: mode "reflect", cut off at 4 sigma.
+    Made in float64. Linear as torch's with align_corners=False. The Gaussian is scipy's: mode "reflect", cut off at 4 sigma.
     """
-    matrix = bilinear(inputs, outputs)
+    source = np.maximum((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0)
+    low = np.minimum(source.astype(int), inputs - 1)
+    matrix, rows = np.zeros((outputs, inputs)), np.arange(outputs)
+    np.add.at(matrix, (rows, low), 1 - (source - low))
+    np.add.at(matrix, (rows, np.minimum(low + 1, inputs - 1)), source - low)
     if sigma > 0:
         from scipy.ndimage import gaussian_filter1d
 

@@ -34,9 +34,9 @@ _STALE_S = 3600  # seconds: a temporary file untouched for longer belongs to no 
 class ArrayFile:
     """Appends batches (B, C, h, w) to one array file. A layer whose values float16 cannot represent becomes float32."""
 
-    def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int], dtype: str) -> None:
+    def __init__(self, file: IO[bytes], count: int, shape: tuple[int, ...], dtype: str) -> None:
         self.shape, self.dtype = (count, *shape), np.dtype("float16" if dtype == "bfloat16" else dtype)
-        self.rows, self.crc, self._file = 0, 0, file
+        self.rows, self.crc, self.file = 0, 0, file
         self._write_header()
 
     def append(self, batch: NDArray[np.floating]) -> None:
@@ -57,19 +57,18 @@ class ArrayFile:
         return self._write((values.half() if self.dtype == np.float16 else values).numpy())
 
     def _write_header(self) -> None:
-        self._file.seek(0)
+        self.file.seek(0)
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(self.file, header)
 
     def _write(self, batch: NDArray[np.floating]) -> None:
-        self._file.write(batch.data)
+        self.file.write(batch.data)
         self.crc, self.rows = zlib.crc32(batch.data, self.crc), self.rows + len(batch)
 
     def _widen(self) -> None:
-        self._file.flush()
-        start = self._file.seek(0, os.SEEK_END) - self.rows * int(np.prod(self.shape[1:])) * 2
-        self._file.seek(start)
-        written = np.frombuffer(self._file.read(), np.float16).reshape(self.rows, *self.shape[1:])
+        start = self.file.seek(0, os.SEEK_END) - self.rows * math.prod(self.shape[1:]) * 2
+        self.file.seek(start)
+        written = np.frombuffer(self.file.read(), np.float16).reshape(self.rows, *self.shape[1:])
         self.dtype, self.rows, self.crc = np.dtype(np.float32), 0, 0
         self._write_header()
         self._write(written.astype(np.float32))
@@ -126,7 +125,12 @@ class FeatureCache:
         try:
             sidecar = json.loads(side.read_text(encoding="utf-8"))
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            self._verify(path, array, sidecar, key)
+            if digest(sidecar["key"]) != key.name or list(array.shape) != sidecar["shape"]:
+                raise ValueError("made from something else")
+            stamp = _stamp(path)
+            if stamp not in self._verified and _checksum(array) != sidecar["crc32"]:
+                raise ValueError("checksum differs")
+            self._verified.add(stamp)
         except Exception as error:  # a damaged header makes numpy raise errors of any kind
             log.warning("cache entry %s is damaged (%s); it is deleted and made again", path.name, error)
             self._delete(side)
@@ -134,14 +138,6 @@ class FeatureCache:
         with suppress(OSError):  # another user's, or pruned just now
             os.utime(side)  # the time of last use, for prune
         return CacheEntry(path, array, sidecar)
-
-    def _verify(self, path: Path, array: NDArray[np.floating], sidecar: dict[str, Any], key: CacheKey) -> None:
-        if digest(sidecar["key"]) != key.name or list(array.shape) != sidecar["shape"]:
-            raise ValueError("made from something else")
-        stamp = (path.name, path.stat().st_mtime_ns)
-        if stamp not in self._verified and _checksum(array) != sidecar["crc32"]:
-            raise ValueError("checksum differs")
-        self._verified.add(stamp)
 
     @contextmanager
     def writing(self, keys: dict[str, CacheKey], count: int, facts: dict[str, Any]) -> Iterator["CacheWriters"]:
@@ -152,24 +148,18 @@ class FeatureCache:
             yield writers
             seconds = time.perf_counter() - started
             writers.finish()
+        facts = facts | {"seconds": seconds, "layers_in_pass": len(keys)}
         for layer, key in keys.items():
             writer = writers.by_layer[layer]
-            self._write_sidecar(key, writer, facts | {"seconds": seconds, "layers_in_pass": len(keys)})
-
-    def _write_sidecar(self, key: CacheKey, writer: ArrayFile, facts: dict[str, Any]) -> None:
-        shape, dtype = list(writer.shape), writer.dtype.name
-        sidecar = {"key": asdict(key), "shape": shape, "dtype": dtype, "crc32": writer.crc, **facts}
-        if not self.sidecar(key).is_file():
-            write_text(self.sidecar(key), json.dumps(sidecar, indent=1))
-            self._verified.add((self.path(key).name, self.path(key).stat().st_mtime_ns))
+            made = {"key": asdict(key), "shape": list(writer.shape), "dtype": writer.dtype.name, "crc32": writer.crc}
+            if not self.sidecar(key).is_file():
+                write_text(self.sidecar(key), json.dumps(made | facts, indent=1))
+                self._verified.add(_stamp(self.path(key)))
 
     def entries(self) -> list[tuple[Path, int, float]]:
         """Return (sidecar, bytes of both files, time of last use) of every entry, the least recently used first."""
-        found = []
-        for side in self.folder.glob("*.json"):
-            array = side.with_suffix(".npy")
-            if array.is_file():
-                found.append((side, side.stat().st_size + array.stat().st_size, side.stat().st_mtime))
+        pairs = [(side, side.with_suffix(".npy")) for side in self.folder.glob("*.json")]
+        found = [(s, s.stat().st_size + array.stat().st_size, s.stat().st_mtime) for s, array in pairs if array.is_file()]
         return sorted(found, key=lambda entry: (entry[2], entry[0].name))
 
     def describe(self) -> list[dict[str, Any]]:
@@ -187,7 +177,12 @@ class FeatureCache:
 
         Return how many files or entries, and bytes, were deleted.
         """
-        count, freed = self._clear_remains()
+        orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
+        # a running process may be writing a younger file
+        remains = [path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S]
+        count, freed = len(remains), sum(path.stat().st_size for path in remains)
+        for path in remains:
+            path.unlink(missing_ok=True)
         entries = self.entries()
         excess = sum(size for _, size, _ in entries) - max_bytes
         for side, size, _ in entries:
@@ -214,15 +209,6 @@ class FeatureCache:
         side.unlink(missing_ok=True)
         side.with_suffix(".npy").unlink(missing_ok=True)
 
-    def _clear_remains(self) -> tuple[int, int]:
-        """Delete temporary files and arrays without a sidecar, unless a running process may be writing them."""
-        orphans = [path for path in self.folder.glob("*.npy") if not path.with_suffix(".json").is_file()]
-        remains = [path for path in (*self.folder.glob(".*.tmp"), *orphans) if time.time() - path.stat().st_mtime > _STALE_S]
-        freed = sum(path.stat().st_size for path in remains)
-        for path in remains:
-            path.unlink(missing_ok=True)
-        return len(remains), freed
-
 
 class CacheWriters:
     """The open array files of one pass, made when the first batch comes with the shapes."""
@@ -230,28 +216,23 @@ class CacheWriters:
     def __init__(self, stack: ExitStack, cache: FeatureCache, keys: dict[str, CacheKey], count: int) -> None:
         self._stack, self._cache, self._keys, self._count = stack, cache, keys, count
         self.by_layer: dict[str, ArrayFile] = {}
-        self._files: list[IO[bytes]] = []
         self._pool = stack.enter_context(ThreadPoolExecutor(len(keys)))
 
     def append(self, batch: Mapping[str, NDArray[np.floating]]) -> None:
         """Add the features (B, C, h, w) of the next images, by layer, each layer in a thread of its own."""
         for layer, maps in batch.items():
             if layer not in self.by_layer:
-                self._open(layer, maps.shape[1:])
+                self.by_layer[layer] = self._open(self._keys[layer], maps.shape[1:])
         appended = [self._pool.submit(self._append, layer, maps) for layer, maps in batch.items()]
         wait(appended)  # for all, even if one fails: only then may the files be closed
         for outcome in appended:
             outcome.result()
 
-    def _open(self, layer: str, shape: tuple[int, ...]) -> None:
-        key = self._keys[layer]
+    def _open(self, key: CacheKey, shape: tuple[int, ...]) -> ArrayFile:
         exists = self._cache.sidecar(key).is_file
         # no fsync: after a power cut the checksum finds what is lost, and it is extracted again
         temporary = self._stack.enter_context(replacing(self._cache.path(key), unless=exists, durable=False))
-        file = self._stack.enter_context(temporary.open("wb+"))
-        self._files.append(file)
-        channels, height, width = shape
-        self.by_layer[layer] = ArrayFile(file, self._count, (channels, height, width), key.dtype)
+        return ArrayFile(self._stack.enter_context(temporary.open("wb+")), self._count, shape, key.dtype)
 
     def _append(self, layer: str, batch: NDArray[np.floating]) -> None:
         try:
@@ -264,8 +245,11 @@ class CacheWriters:
         for layer, writer in self.by_layer.items():
             if writer.rows != self._count:
                 raise ValueError(f"layer '{layer}': {writer.rows} of {self._count} images written")
-        for file in self._files:
-            file.flush()
+            writer.file.flush()
+
+
+def _stamp(path: Path) -> tuple[str, int]:
+    return path.name, path.stat().st_mtime_ns
 
 
 def _checksum(array: NDArray[np.floating]) -> int:

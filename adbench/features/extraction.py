@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,17 +30,10 @@ _AHEAD = 2  # batches decoded before the network asks for them
 
 
 def extract_for(
-    use: Callable[[Features], Outcome],
-    network: Network,
-    paths: Sequence[Path],
-    layers: Sequence[str],
-    image_size: int,
-    device: torch.device,
-    on_step: OnStep = ignore_step,
-    read: Callable[[Path, int], Pixels] = read_pixels,
-    precision: torch.dtype = torch.float32,
-    half: bool = False,
-) -> Iterator[Outcome]:
+    use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], image_size: int,
+    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, int], Pixels] = read_pixels,
+    precision: torch.dtype = torch.float32, half: bool = False,
+) -> Iterator[Outcome]:  # fmt: skip
     """Yield the results of `use` on {layer: (B, C, h, w)} of each batch of images, in order.
 
     One forward pass for all layers, computed in `precision`; a few batches are in memory at once. Images are resized to a square,
@@ -57,13 +50,17 @@ def extract_for(
     groups = iter(lambda: list(islice(decoded, size)), [])
     on_gpu = device.type == "cuda"
     batches = in_background(map(partial(stacked, pinned=True), groups)) if on_gpu else map(stacked, groups)
-    start = partial(_used, launch, use)
-    passes = (
-        ordered_map(partial(_on_one_thread, start), batches, side_by_side, side_by_side)
-        if side_by_side > 1
-        else one_late(start, batches)
-    )
     done, threads = 0, torch.get_num_threads()
+
+    def start(batch: Tensor) -> Callable[[], tuple[int, Outcome]]:
+        wait = launch(batch)
+        return lambda: (len(batch), use(wait()))
+
+    def finish(batch: Tensor) -> tuple[int, Outcome]:
+        torch.set_num_threads(1)
+        return start(batch)()
+
+    passes = ordered_map(finish, batches, side_by_side, side_by_side) if side_by_side > 1 else one_late(start, batches)
     try:
         for count, outcome in passes:
             done += count
@@ -73,17 +70,7 @@ def extract_for(
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
 
 
-def _as_they_are(maps: Features) -> Features:
-    return maps
-
-
-extract = partial(extract_for, _as_they_are)  # yields the features themselves
-
-
-def _used(launch: Launch, use: Callable[[Features], Outcome], batch: Tensor) -> Callable[[], tuple[int, Outcome]]:
-    """Launch a batch; the returned function waits for its features, and returns their number and the result of `use`."""
-    wait = launch(batch)
-    return lambda: (len(batch), use(wait()))
+extract = partial(extract_for, cast(Callable[[Features], Features], lambda maps: maps))  # yields the features themselves
 
 
 def _in_halves(launch: Launch, batch: Tensor) -> Callable[[], Features]:
@@ -128,12 +115,6 @@ def batch_size(images: int, image_size: int, device: torch.device, side_by_side:
         rounds = math.ceil(images / (most * side_by_side))
         return max(1, math.ceil(images / (rounds * side_by_side)))
     return min(most, max(1, images))
-
-
-def _on_one_thread(launch: Callable[[Item], Callable[[], Outcome]], item: Item) -> Outcome:
-    """Launch and wait, torch on one thread."""
-    torch.set_num_threads(1)
-    return launch(item)()
 
 
 def one_late(launch: Callable[[Item], Callable[[], Outcome]], items: Iterable[Item]) -> Iterator[Outcome]:

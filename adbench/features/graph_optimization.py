@@ -57,14 +57,6 @@ def has_fused_convolutions() -> bool:
     return here and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
-def activation_of(module: nn.Module | None) -> Activation | None:
-    """Return oneDNN's name and constants of an activation, or None if it has no equal one."""
-    if isinstance(module, nn.Hardtanh):  # ReLU6 is one
-        return ("hardtanh", [module.min_val, module.max_val])
-    name = _NAMES.get(type(module))
-    return (name, []) if name else None
-
-
 class FusedConvolution(nn.Module):
     """A convolution and its activation as one operation, with weights laid out once, for the first input's shape."""
 
@@ -80,26 +72,15 @@ class FusedConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the activated convolution of (B, C, H, W)."""
         if self.same:
-            x = self._padded(x)
-        name, constants = self.activation
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight(x), self.bias, *self.geometry, name, constants, ""
-        )
-        return result
+            from timm.layers.padding import pad_same
 
-    def _padded(self, x: Tensor) -> Tensor:
-        from timm.layers.padding import pad_same
-
-        _, stride, dilation, _ = self.geometry
-        padded: Tensor = pad_same(x, self.kernel, stride, dilation)
-        return padded
-
-    def _weight(self, x: Tensor) -> Tensor:
+            x = pad_same(x, self.kernel, *self.geometry[1:3])
         with self._lock:  # passes run side by side
             if not self._laid_out:
                 self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(x.shape))
                 self._laid_out = True
-            return self.weight
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.geometry, *self.activation, "")
+        return result
 
 
 def fast_graph(whole: fx.GraphModule, layers: Sequence[str], device: torch.device, dtype: torch.dtype) -> fx.GraphModule:
@@ -117,7 +98,9 @@ def fast_graph(whole: fx.GraphModule, layers: Sequence[str], device: torch.devic
         rewriting.fuse_convolutions()
         rewriting.cut()
     rewriting.protect_layers()
-    return rewriting.result()
+    rewriting.graph.lint()
+    module = fx.GraphModule(rewriting.parts, rewriting.graph).eval().requires_grad_(False)
+    return module.to(memory_format=torch.channels_last)
 
 
 class _Rewriting:
@@ -201,17 +184,19 @@ class _Rewriting:
             self.replace(node, self.call(FusedConvolution(conv, NO_ACTIVATION), node.args[0], node))
 
     def activation(self, node: fx.Node) -> Activation | None:
-        """Return a node's activation if oneDNN has it."""
-        if node.op == "call_function" and node.target in (F.relu, torch.relu):
-            return activation_of(nn.ReLU())
-        return activation_of(self.module(node))
+        """Return a node's activation, or None if oneDNN has no equal one."""
+        module = self.module(node)
+        if isinstance(module, nn.Hardtanh):  # ReLU6 is one
+            return ("hardtanh", [module.min_val, module.max_val])
+        is_relu = node.op == "call_function" and node.target in (F.relu, torch.relu)
+        name = "relu" if is_relu else _NAMES.get(type(module))
+        return (name, []) if name else None
 
     def protect_layers(self) -> None:
         """Copy each requested layer before a node that works in place overwrites it."""
         requested: Any = self.output.args[0]
-        kept = {}
+        kept = dict(requested)
         for name, node in requested.items():
-            kept[name] = node
             if any(self.is_in_place(user) for user in self.users(node)):
                 with self.graph.inserting_after(node):
                     kept[name] = self.graph.call_method("clone", (node,))
@@ -237,12 +222,6 @@ class _Rewriting:
             own = copy.deepcopy(part).to(device)
             floating = isinstance(own, nn.Module) or own.is_floating_point()
             self.parts[name] = own.to(dtype) if floating and not is_plain_norm(own) else own
-
-    def result(self) -> fx.GraphModule:
-        """Return the graph as a frozen module."""
-        self.graph.lint()
-        module = fx.GraphModule(self.parts, self.graph).eval().requires_grad_(False)
-        return module.to(memory_format=torch.channels_last)
 
 
 def _flat(sequence: nn.Module) -> Iterator[nn.Module]:

@@ -52,19 +52,15 @@ class _Clock(nn.Module):
         self._start = time.perf_counter()
 
     def forward(self, features: Tensor, layer: str) -> None:
-        _wait(features.device)
+        if features.device.type == "cuda":
+            torch.cuda.synchronize(features.device)
+        elif features.device.type == "mps":
+            torch.mps.synchronize()
         computed = time.perf_counter()
         features.float().cpu()
         copied = time.perf_counter()
         self.seconds[layer] = copied - self._start
         self._start += copied - computed
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def forward_times(
@@ -98,12 +94,11 @@ def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str,
 
     alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)
     together = repeated(lambda: once(batch), int(device.type != "cpu"), BATCHES, 1)
-    return {layer: _forward([s[layer] for s in alone], [s[layer] for s in together], batch) for layer in layers}
-
-
-def _forward(alone: Sequence[float], together: Sequence[float], batch: int) -> Forward:
-    p50, p95 = percentiles(alone)
-    return Forward(p50, p95, batch, round(1000 * float(np.median(together)) / batch, 3))
+    batched = {layer: float(np.median([seconds[layer] for seconds in together])) / batch for layer in layers}
+    return {
+        layer: Forward(*percentiles([seconds[layer] for seconds in alone]), batch, round(1000 * batched[layer], 3))
+        for layer in layers
+    }
 
 
 def _clocked(module: GraphModule, clock: _Clock) -> GraphModule:

@@ -7,6 +7,7 @@ bootstrap interval and its values by kind and size of defect.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial, update_wrapper
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import Registry
@@ -17,7 +18,7 @@ from adbench.types import Scores, Truth
 
 __all__ = [
     "METRICS", "ORDER", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "in_order", "measure", "names", "reason",
-    "reasons", "register",
+    "reasons", "register", "register_both",
 ]  # fmt: skip
 
 
@@ -39,6 +40,17 @@ Metric = Callable[[Case], float | None]
 METRICS: Registry[Metric] = Registry("metric", __name__)
 register = METRICS.register
 ORDER = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # others follow, by name
+
+
+def register_both(name: str, of: Callable[[Curves], float]) -> None:
+    """Register `of` as two metrics: `image_NAME` of the images' scores, `pixel_NAME` of all pixels of all images."""
+    for items in ("image", "pixel"):
+        register(f"{items}_{name}")(update_wrapper(partial(_measure_curves, of, items), of))
+
+
+def _measure_curves(of: Callable[[Curves], float], items: str, case: Case) -> float | None:
+    curves = getattr(case, items)
+    return of(curves) if curves else None
 
 
 def in_order(found: Iterable[str]) -> list[str]:

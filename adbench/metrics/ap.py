@@ -6,7 +6,7 @@ anomalous items is chance. No interpolation, as in scikit-learn. An item is an i
 
 import numpy as np
 
-from adbench.metrics import Case, Curves, register
+from adbench.metrics import Curves, register_both
 
 
 def average_precision(curves: Curves) -> float:
@@ -15,13 +15,4 @@ def average_precision(curves: Curves) -> float:
     return min(float(np.sum(gains * (curves.true_at / (curves.true_at + curves.false_at)))), 1.0)
 
 
-@register("image_ap")
-def image_ap(case: Case) -> float | None:
-    """Return the average precision of image scores."""
-    return average_precision(case.image) if case.image else None
-
-
-@register("pixel_ap")
-def pixel_ap(case: Case) -> float | None:
-    """Return the average precision over all pixels of all images."""
-    return average_precision(case.pixel) if case.pixel else None
+register_both("ap", average_precision)

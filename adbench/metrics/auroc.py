@@ -6,7 +6,7 @@ An item is an image, or a pixel of any image. Exact: neither thresholds nor pixe
 
 import numpy as np
 
-from adbench.metrics import Case, Curves, register
+from adbench.metrics import Curves, register_both
 
 
 def auroc(curves: Curves) -> float:
@@ -16,13 +16,4 @@ def auroc(curves: Curves) -> float:
     return float(np.sum(anomalous * wins) / curves.good / curves.anomalous)
 
 
-@register("image_auroc")
-def image_auroc(case: Case) -> float | None:
-    """Return the AUROC of image scores; an item is an image."""
-    return auroc(case.image) if case.image else None
-
-
-@register("pixel_auroc")
-def pixel_auroc(case: Case) -> float | None:
-    """Return the AUROC over all pixels of all images."""
-    return auroc(case.pixel) if case.pixel else None
+register_both("auroc", auroc)

@@ -45,7 +45,9 @@ def _cell(made: SyntheticImage) -> Image.Image:
     marked = outlined(made.image, made.mask, width=max(1, max(made.mask.shape) // 160))
     cell = Image.new("RGB", (2 * _SIDE, _SIDE), "white")
     for left, picture in ((0, marked), (_SIDE, made.image[_surroundings(made.mask)])):
-        cell.paste(_fitted(picture), (left, 0))
+        scale = _SIDE / max(picture.shape[:2])
+        method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+        cell.paste(Image.fromarray(picture).resize(scaled(picture.shape, scale), method), (left, 0))
     return cell
 
 
@@ -56,10 +58,3 @@ def _surroundings(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     half = max(16, int((high - low).max()))
     middle = np.clip((low + high) // 2, half, np.maximum(np.asarray(mask.shape) - half, half))
     return slice(max(middle[0] - half, 0), middle[0] + half), slice(max(middle[1] - half, 0), middle[1] + half)
-
-
-def _fitted(picture: NDArray[np.uint8]) -> Image.Image:
-    scale = _SIDE / max(picture.shape[:2])
-    return Image.fromarray(picture).resize(
-        scaled(picture.shape, scale), Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    )

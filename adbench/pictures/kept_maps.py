@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adbench.core.files import replacing, write_text
 from adbench.features.anomaly_maps import resize_maps
-from adbench.pictures.heatmaps import Panels, panels
+from adbench.pictures.heatmaps import panels
 from adbench.types import Masks, Sample, Scores
 
 log = logging.getLogger("adbench")
@@ -47,9 +47,10 @@ def keep_maps(folder: Path, samples: Sequence[Sample], scores: Scores, masks: Ma
     drawn = panels(samples, scores, smoothing)
     kept = []
     for role, index in chosen(separations, scores.image, [sample.anomalous for sample in samples], count):
-        file = f"{role.replace(' ', '-')}-{samples[index].defect}-{samples[index].path.stem}.webp"
-        _save(drawn, index, folder / file)
         sample = samples[index]
+        file = f"{role.replace(' ', '-')}-{sample.defect}-{sample.path.stem}.webp"
+        with replacing(folder / file) as temporary:
+            drawn(index).save(temporary, format="WEBP", quality=_QUALITY)
         kept.append(KeptMap(file, role, sample.name, sample.defect, float(scores.image[index]), separations.get(index)))
     write_text(folder / "index.json", json.dumps([asdict(item) for item in kept], indent=1) + "\n")
 
@@ -69,11 +70,11 @@ def read_kept(folder: Path) -> list[tuple[KeptMap, Path]]:
 
 def own_separations(maps: NDArray[np.float32], masks: Masks, smoothing: float) -> dict[int, float]:
     """Return, by index, the pixel AUROC within each image whose mask has both defective and good pixels."""
-    found = {}
-    for index, mask in enumerate(masks):
-        if mask.any() and not mask.all():
-            found[index] = _auroc(resize_maps(maps[index : index + 1], mask.shape, smoothing)[0], mask)
-    return found
+    return {
+        index: _auroc(resize_maps(maps[index : index + 1], mask.shape, smoothing)[0], mask)
+        for index, mask in enumerate(masks)
+        if mask.any() and not mask.all()
+    }
 
 
 def chosen(
@@ -94,8 +95,3 @@ def _auroc(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     good, defective = np.sort(values[~mask]), values[mask]
     below = np.searchsorted(good, defective, "left").sum() + np.searchsorted(good, defective, "right").sum()
     return float(below / (2 * len(good) * len(defective)))
-
-
-def _save(drawn: Panels, index: int, target: Path) -> None:
-    with replacing(target) as temporary:
-        drawn(index).save(temporary, format="WEBP", quality=_QUALITY)

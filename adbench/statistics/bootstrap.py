@@ -134,9 +134,7 @@ def replicates(
     histograms and are shifted by the error that those make on all images: `metrics` minus their value from histograms.
     """
     undefined = reasons(truth)
-    image = pixel = None
-    if "image" not in undefined:
-        image = image_histograms(scores.image, truth.anomalous)
+    image, pixel = None if "image" in undefined else image_histograms(scores.image, truth.anomalous), None
     if "pixel" not in undefined:
         assert truth.masks is not None and regions is not None  # noqa: S101  otherwise `reasons` has said so
         pixel = pixel_histograms(scores.maps, truth.masks, regions.weights)
@@ -196,19 +194,18 @@ def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float
 
     As in `adbench.metrics`, with all items of a bin as ties; NaN where a weighting has no good or no anomalous item.
     """
-    return np.concatenate([_metrics(*counts, pro_limit) for counts in _weighted(histograms, times)], axis=1)
-
-
-def _metrics(good: ImageWeights, anomalous: ImageWeights, overlap: ImageWeights, pro_limit: float) -> ImageWeights:
-    false, true, found = (np.cumsum(part, axis=1) for part in (good, anomalous, overlap))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        num_good, num_anomalous = false[:, -1:], true[:, -1:]
-        auroc = (anomalous * (num_good - false + good / 2)).sum(axis=1, keepdims=True) / num_good / num_anomalous
-        precision = np.where(true > 0, true / (true + false), 0)
-        ap = (anomalous * precision).sum(axis=1, keepdims=True) / num_anomalous
-        f1_max = (2 * true / (num_anomalous + true + false)).max(axis=1, keepdims=True)
-        aupro = _area(good / num_good, false / num_good, overlap / found[:, -1:], found / found[:, -1:], pro_limit)
-    return np.concatenate((auroc, ap, f1_max, aupro), axis=1).T
+    blocks = list[ImageWeights]()
+    for good, anomalous, overlap in _weighted(histograms, times):
+        false, true, found = (np.cumsum(part, axis=1) for part in (good, anomalous, overlap))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            num_good, num_anomalous = false[:, -1:], true[:, -1:]
+            auroc = (anomalous * (num_good - false + good / 2)).sum(axis=1, keepdims=True) / num_good / num_anomalous
+            precision = np.where(true > 0, true / (true + false), 0)
+            ap = (anomalous * precision).sum(axis=1, keepdims=True) / num_anomalous
+            f1_max = (2 * true / (num_anomalous + true + false)).max(axis=1, keepdims=True)
+            aupro = _area(good / num_good, false / num_good, overlap / found[:, -1:], found / found[:, -1:], pro_limit)
+        blocks.append(np.concatenate((auroc, ap, f1_max, aupro), axis=1).T)
+    return np.concatenate(blocks, axis=1)
 
 
 def _area(step: ImageWeights, rate: ImageWeights, rise: ImageWeights, height: ImageWeights, limit: float) -> ImageWeights:

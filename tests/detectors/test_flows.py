@@ -13,8 +13,7 @@ from adbench.detectors import asymst, detector_params
 from adbench.detectors.asymst import AsymST
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
-from adbench.detectors.training.loop import TrainedDetector, TrainingSet, rate, repeatable
-from adbench.detectors.training.standardization import Standardization
+from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, rate, repeatable
 from adbench.features.feature_maps import FeatureMaps
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from adbench.features.anomaly_maps import _product, resize_maps, upsample
-from adbench.metrics.support.labels import count_components, lost_components, resize_mask
+from adbench.metrics.support.labels import lost_components, resize_mask
 
 
 def by_libraries(maps, size, sigma):
@@ -77,17 +77,17 @@ def test_masks_resize_as_pillow(height):
 
 
 def test_corners_connect():
-    assert count_components(np.eye(4, dtype=bool)) == 1
-    assert count_components(np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1]], dtype=bool)) == 4
-    assert count_components(np.zeros((4, 4), bool)) == 0
+    assert lost_components(np.eye(4, dtype=bool), (4, 4)) == (0, 1)
+    assert lost_components(np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1]], dtype=bool), (3, 3)) == (0, 4)
+    assert lost_components(np.zeros((4, 4), bool), (4, 4)) == (0, 0)
 
 
 def test_lost_components_are_counted():
     mask = np.zeros((8, 8), dtype=bool)
     mask[0, 0] = mask[1, 4] = mask[4:, 4:] = True
     assert resize_mask(mask, (4, 4)).sum() == 4  # rows and columns 1, 3, 5, 7 stay
-    assert lost_components(mask, (4, 4)) == 2
-    assert lost_components(mask, (8, 8)) == 0
+    assert lost_components(mask, (4, 4))[0] == 2
+    assert lost_components(mask, (8, 8))[0] == 0
 
 
 def test_import_is_light():

@@ -82,7 +82,9 @@ class Bounds(ABC):
     work = 0.0  # multiply-adds that a query is expected to cost
 
     def __init__(self, bank: Tensor) -> None:
-        self.bank, self.center = bank, bank.mean(0)
+        from adbench.detectors.search import kernels  # slow to import
+
+        self.kernels, self.bank, self.center = kernels, bank, bank.mean(0)
         self.groups = STEP * math.ceil(len(bank) / (GROUP * STEP))
         self.columns = self.groups * GROUP
         self.most = max(2 * GROUP, self.groups // 2)  # groups left to one query
@@ -113,7 +115,12 @@ class Bounds(ABC):
         Of equally near rows the first is taken. A query's answer does not depend on the others.
         """
         step = max(1, min(MOST_QUERIES, BLOCK // (self.precision.dtype.itemsize * self.columns)))
-        return torch.cat([self._block(part) for part in torch.split(queries.contiguous(), step)])
+        index, bank = torch.empty(len(queries), dtype=torch.int64), self.bank.numpy()
+        for part, found in zip(torch.split(queries.contiguous(), step), torch.split(index, step), strict=True):
+            bits, lost, slack = (tensor.numpy() for tensor in self.matrix(part))
+            precision = self.precision.for_kernels
+            self.kernels.nearest(bits, self.groups, bank, part.numpy(), lost, slack, precision, self.most, found.numpy())
+        return index
 
     def left(self, own: Tensor) -> float:
         """Return how many rows, but for themselves, bounds leave on average to the rows of the bank at `own`."""
@@ -127,15 +134,6 @@ class Bounds(ABC):
         """Return the largest bits (Q,) of a row whose squared distance is at most `squared` (Q,)."""
         most = self.precision.spare * ((squared.sqrt() + matrix.lost).square() / 2 + matrix.slack)
         return ((most.view(torch.int32) >> self.precision.drop) + 1).to(matrix.bits.dtype)
-
-    def _block(self, queries: Tensor) -> Tensor:
-        from adbench.detectors.search import kernels  # slow to import
-
-        bits, lost, slack = (tensor.numpy() for tensor in self.matrix(queries))
-        index, bank = torch.empty(len(queries), dtype=torch.int64), self.bank.numpy()
-        precision = self.precision.for_kernels
-        kernels.nearest(bits, self.groups, bank, queries.numpy(), lost, slack, precision, self.most, index.numpy())
-        return index
 
 
 def argmin(values: Tensor) -> Tensor:
@@ -156,15 +154,13 @@ class DirectionBounds(Bounds):
         super().__init__(bank)
 
     def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
-        from adbench.detectors.search import kernels  # slow to import
-
         centered = points - self.center
         along = centered @ self.directions
         # the rest is formed, not its square by a difference of squares: a root magnifies the rounding of that
         rest = (centered.sub_(along @ self.directions.T)).square_().sum(1, keepdim=True).sqrt_()
         reduced, (count, numbers) = torch.cat([along, rest], 1).numpy(), (len(points), along.shape[1] + 1)
         factor, norms, zero = torch.empty(count, numbers + 2), torch.empty(count), np.zeros(numbers, np.float32)
-        kernels.float_factors(reduced, np.arange(count), zero, is_left, factor.numpy(), norms.numpy())
+        self.kernels.float_factors(reduced, np.arange(count), zero, is_left, factor.numpy(), norms.numpy())
         return factor, norms, torch.zeros(count)
 
     def cost(self, left: float) -> float:
@@ -200,12 +196,10 @@ class Bfloat16Bounds(Bounds):
         return dim * self.columns / BFLOAT16_SPEED + COST * dim * left
 
     def _factor(self, points: Tensor, is_left: bool) -> tuple[Tensor, Tensor, Tensor]:
-        from adbench.detectors.search import kernels  # slow to import
-
         (count, dim), norms, lost = points.shape, torch.empty(len(points)), torch.empty(len(points))
-        factor = torch.empty(count, dim + 2 * kernels.PIECES, dtype=torch.bfloat16)
+        factor = torch.empty(count, dim + 2 * self.kernels.PIECES, dtype=torch.bfloat16)
         bits, center = factor.view(torch.int16).numpy().view(np.uint16), self.center.numpy()
-        kernels.bfloat16_factors(points.numpy(), np.arange(count), center, is_left, bits, norms.numpy(), lost.numpy())
+        self.kernels.bfloat16_factors(points.numpy(), np.arange(count), center, is_left, bits, norms.numpy(), lost.numpy())
         return factor, norms, lost
 
 

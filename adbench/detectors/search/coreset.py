@@ -123,9 +123,6 @@ class SelectionOnCpu(Selection):
             self.kernels.float_factors(self.points, rows.numpy(), center, is_left, factor.numpy(), norms)
         return factor, lost, self.precision.slack(norms, self.longest, self.columns)
 
-    def _bits(self, left: Tensor, right: Tensor) -> NDArray[np.signedinteger]:
-        return (left @ right).view(self.precision.bits).numpy()
-
     def _round(self) -> None:
         level = max(0.0, self._level(self.squared))
         self._refresh(level)
@@ -134,7 +131,7 @@ class SelectionOnCpu(Selection):
             return
         left, lost, slack = self._factor(held, is_left=True)
         right, lost_right, _ = self._factor(held, is_left=False)
-        values = self._bits(left, right.T)
+        values = (left @ right.T).view(self.precision.bits).numpy()
         squared = np.full(len(values), -math.inf)
         squared[: len(held)] = self.squared[held]
         order = np.empty(self.num_picks - self.done, np.int64)
@@ -177,7 +174,7 @@ class SelectionOnCpu(Selection):
         lost += self.lost
         precision, squared = self.precision.for_kernels, self.squared.numpy()
         for chunk in range(int(self.seen[rows[0]]) // CHUNK, -(-self.done // CHUNK)):
-            values = self._bits(left, self.right[chunk])
+            values = (left @ self.right[chunk]).view(self.precision.bits).numpy()
             picks = self.picks[chunk * CHUNK : min((chunk + 1) * CHUNK, self.done)].numpy()
             found = self.kernels.update(values, self.points, rows.numpy(), picks, lost, slack, precision, squared)
             self.shares.append(found / values.size)
@@ -202,11 +199,9 @@ def greedy_coreset(
 
             picks = SelectionOnGpu(rows.to(runtime), num_picks, start).run(on_step)
         else:  # also for mps, which has no float64
-            cpu = torch.device("cpu")
-            with workers(cpu) as spread:
-                picks = SelectionOnCpu(rows.to(cpu), num_picks, start, spread).run(on_step)
-    found: NDArray[np.int64] = picks.cpu().numpy()
-    return found
+            with workers(torch.device("cpu")) as spread:
+                picks = SelectionOnCpu(rows.cpu(), num_picks, start, spread).run(on_step)
+    return np.asarray(picks.cpu().numpy(), np.int64)
 
 
 def _checked(points: Rows, num_picks: int, start: int) -> Tensor:
@@ -235,5 +230,4 @@ def project(points: Rows, dim: int, seed: int) -> NDArray[np.float32]:
     if rows.shape[1] > dim:
         matrix = torch.randn(rows.shape[1], dim, generator=torch.Generator().manual_seed(seed)) / math.sqrt(dim)
         rows = rows @ matrix.to(rows.device)
-    projected: NDArray[np.float32] = rows.cpu().numpy()
-    return projected
+    return np.asarray(rows.cpu().numpy(), np.float32)

@@ -20,43 +20,12 @@ HELD = (1024, 4096, MOST_AT_ONCE)  # fewest, first and most points that a round 
 PICKS = (384, 1536)  # doubled or halved where a round's picks are outside of this range
 
 
-class PicksOnGpu:
-    """Picks among some points; the device waits for its host once per 64 picks.
+class _PickGraph:
+    """Picks among at most `size` points: squared distances `between` one another, and `squared` to all picks.
 
     On a GPU launching a kernel takes longer than running it. So all distances between the points are computed at once, a pick
-    is three kernels, and 64 picks are launched as one: a CUDA graph, recorded once for each number of points. With more
-    points than memory allows for that, each pick computes its own distances.
+    is three kernels, and 64 picks are launched as one: a CUDA graph, recorded once for each size.
     """
-
-    def __init__(self) -> None:
-        self._graphs: dict[int, _PickGraph] = {}
-
-    def __call__(self, points: Tensor, squared: Tensor, level: float, limit: int, direct: bool) -> Tensor:
-        """Return at most `limit` indices of `points` (K, d), farthest first, as long as their distance is at least `level`.
-
-        squared (K,): squared distances to all earlier picks; overwritten. direct: by differences, for distances so small
-        that the expanded square would cancel.
-        """
-        if len(points) > MOST_AT_ONCE:
-            return _pick_row_by_row(points, squared, level, limit, direct)
-        size = max(FEWEST_AT_ONCE, 1 << (len(points) - 1).bit_length())
-        if size not in self._graphs:
-            self._graphs[size] = _PickGraph(size, points.device)
-        graph = self._graphs[size]
-        graph.start(_squares(points, points, direct), squared)
-        order = list[Tensor]()
-        while len(order) * PICKS_PER_SYNC < limit:
-            order.append(graph.take())
-            if float(graph.squared.max()) < level:
-                break
-        picks = torch.cat(order)[:limit]
-        among = graph.between[picks[:, None], picks]
-        among.masked_fill_(torch.ones_like(among, dtype=torch.bool).triu_(), math.inf)  # to the earlier picks alone
-        return picks[torch.minimum(squared[picks], among.amin(1)) >= level]
-
-
-class _PickGraph:
-    """Picks among at most `size` points: squared distances `between` one another, and `squared` to all picks."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.between = torch.empty(size, size, dtype=torch.float64, device=device)
@@ -109,7 +78,10 @@ def _pick_row_by_row(points: Tensor, squared: Tensor, level: float, limit: int, 
 
 
 def _squares(left: Tensor, right: Tensor, direct: bool) -> Tensor:
-    """Return the squared distances of rows (A, d) and (B, d), (A, B); direct: by differences."""
+    """Return the squared distances of rows (A, d) and (B, d), (A, B).
+
+    direct: by differences, for distances so small that the expanded square would cancel.
+    """
     if not direct:
         norms = right.square().sum(1) + left.square().sum(1)[:, None]
         return norms.addmm_(left, right.T, alpha=-2)
@@ -126,7 +98,7 @@ class SelectionOnGpu(Selection):
 
     def __init__(self, points: Tensor, num_picks: int, start: int) -> None:
         super().__init__(points, num_picks, start, HELD, PICKS)
-        self.pick, self.rows = PicksOnGpu(), points
+        self.rows, self._graphs = points, dict[int, _PickGraph]()
         # The mean to 1/256 of the largest value: less cancels, and integers stay exact, so their ties stay ties.
         largest = max(abs(float(value)) for value in points.aminmax())
         grid = 2.0 ** (math.floor(math.log2(largest or 1.0)) - 8)
@@ -214,9 +186,31 @@ class SelectionOnGpu(Selection):
         return held, points, (points - self._centered(self.nearest[held], torch.float64)).square_().sum(1)
 
     def _pick(self, held: Tensor, points: Tensor, squared: Tensor, level: float) -> None:
-        order = self.pick(points, squared, level, self.num_picks - self.done, self.dtype == torch.float64)
-        new = held[order]
+        new = held[self._order(points, squared, level)]
         self.picks[self.done : self.done + len(new)] = new
         self.centers[self.done : self.done + len(new)] = self._centered(new)
         self.loose[new] = TAKEN
         self.done += len(new)
+
+    def _order(self, points: Tensor, squared: Tensor, level: float) -> Tensor:
+        """Return indices of `points` (K, d) to pick, farthest first, as long as their distance is at least `level`.
+
+        squared (K,): squared distances to all earlier picks; overwritten. The device waits for its host once per 64 picks.
+        """
+        limit, direct = self.num_picks - self.done, self.dtype == torch.float64
+        if len(points) > MOST_AT_ONCE:
+            return _pick_row_by_row(points, squared, level, limit, direct)
+        size = max(FEWEST_AT_ONCE, 1 << (len(points) - 1).bit_length())
+        if size not in self._graphs:
+            self._graphs[size] = _PickGraph(size, points.device)
+        graph = self._graphs[size]
+        graph.start(_squares(points, points, direct), squared)
+        order = list[Tensor]()
+        while len(order) * PICKS_PER_SYNC < limit:
+            order.append(graph.take())
+            if float(graph.squared.max()) < level:
+                break
+        picks = torch.cat(order)[:limit]
+        among = graph.between[picks[:, None], picks]
+        among.masked_fill_(torch.ones_like(among, dtype=torch.bool).triu_(), math.inf)  # to the earlier picks alone
+        return picks[torch.minimum(squared[picks], among.amin(1)) >= level]

@@ -72,15 +72,9 @@ def _smallest_hit(bounds: Bits, hits: NDArray[np.uint8], words: NDArray[np.uint6
 
 @compiled
 def update(
-    values: Bits,
-    points: Floats,
-    rows: Indices,
-    picks: Indices,
-    lost: Floats,
-    slack: Floats,
-    precision: Precision,
+    values: Bits, points: Floats, rows: Indices, picks: Indices, lost: Floats, slack: Floats, precision: Precision,
     squared: Doubles,
-) -> int:
+) -> int:  # fmt: skip
     """Bring `squared` (N,), the squared distances to the nearest pick, up to date with `picks` (P,) for `rows` (R,).
 
     values (>= R, >= P, a multiple of 8): bounds of their squared distances; lost, slack (R,). Return how many were measured.

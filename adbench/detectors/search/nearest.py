@@ -8,8 +8,6 @@ M rows of the bank, d dimensions, Q queries. Distances are plain, not squared, w
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -76,7 +74,11 @@ class NearestNeighbors:
         indices = torch.empty(len(rows), k, dtype=torch.int64, device=rows.device)
         with torch.inference_mode():
             candidates = self._candidates(rows, k)
-            worth = len(rows) * self._work(candidates) > SMALL
+            if candidates is not None:
+                work = float(candidates.shape[1] * rows.shape[1])
+            else:  # the bounds are made here, not by several threads at once
+                work = self._bounds.work if self._bounds else self.bank.numel()
+            worth = len(rows) * work > SMALL
             step = self._step(len(rows), candidates, torch.get_num_threads() if worth else 1)
 
             def answer(start: int) -> None:
@@ -104,12 +106,6 @@ class NearestNeighbors:
         index = faiss.IndexFlatL2(self.bank.shape[1])
         index.add(self.centered.numpy())
         return index
-
-    def _work(self, candidates: Tensor | None) -> float:
-        """Return the multiply-adds that a query counts as, whose `candidates` (Q, n) have been found, if any."""
-        if candidates is not None:
-            return candidates.shape[1] * self.bank.shape[1]
-        return self._bounds.work if self._bounds else self.bank.numel()  # made here, not by several threads at once
 
     def _step(self, queries: int, candidates: Tensor | None, threads: int) -> int:
         """Return how many queries a thread takes at a time: some for each thread, and few if they have `candidates`.
@@ -220,7 +216,9 @@ class InvertedFile(NearestNeighbors):
 
         rows, lists = self.centered.numpy(), max(1, min(round(LISTS * math.sqrt(len(self))), len(self) // 39))
         flat = faiss.IndexFlatL2(rows.shape[1])
-        with _one_thread():
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)  # on several, sums are formed in another order
+        try:
             if centers is None:
                 limits = {"min_points_per_centroid": 1, "max_points_per_centroid": PER_LIST}
                 means = faiss.Kmeans(rows.shape[1], lists, niter=ROUNDS, seed=seed, **limits)
@@ -230,6 +228,8 @@ class InvertedFile(NearestNeighbors):
             self._lists = faiss.IndexIVFFlat(flat, rows.shape[1], len(centers))
             self._lists.train(rows)  # has its centers already
             self._lists.add(rows)
+        finally:
+            faiss.omp_set_num_threads(threads)
         self.centers, self._lists.nprobe = centers, min(len(centers), max(LEAST_PROBED, round(math.sqrt(len(centers)) / 2)))
 
     def _candidates(self, queries: Tensor, k: int) -> Tensor:
@@ -249,19 +249,6 @@ class InvertedFile(NearestNeighbors):
             hits = self.find(queries, k)[0] <= least * (1 + 1e-6)
         other = (least[:, :1] == 0).long() * (k - 1)
         return float(hits.gather(1, other).float().mean())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let faiss work on one thread inside: on several, sums are formed in another order."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _is_rough() -> bool:

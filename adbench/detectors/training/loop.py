@@ -1,4 +1,4 @@
-"""The base of detectors that train networks: parameters, the training loop, scoring in batches, and their state.
+"""The base of detectors that train networks: parameters, standardization, the training loop, scoring, and their state.
 
 float32 throughout, no autocast. On a GPU, convolutions may use TF32 if torch's setting allows it (its default; a result's
 environment says so), and the whole feature set is moved there once if it takes at most half of the free memory. Otherwise the
@@ -19,14 +19,54 @@ from torch import Tensor, nn
 from adbench.core.errors import DetectorError, UsageError
 from adbench.core.registry import match
 from adbench.detectors import Detector
-from adbench.detectors.training.standardization import Standardization
-from adbench.features.feature_maps import FeatureMaps, Shape
+from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
 SCHEDULES = ("constant", "cosine", "onecycle")
 Input = TypeVar("Input")  # of a network: made of a batch of each layer's maps
 _EXPLODED = 100.0  # times the first batch's loss
-_BATCH = 16  # images scored at once
+_BATCH = 16  # images scored, or whose moments are taken, at once
+_DEAD = 1e-4  # share of the average channel's deviation below which a channel counts as constant
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """mean, deviation: (C,) of each channel; a dead channel, which does not vary in training, has the deviation 0."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @staticmethod
+    def of(features: FeatureMaps) -> "Standardization":
+        """Return the moments of the joined channels over all cells of all images; DetectorError if fewer than two vary."""
+        mean = _mean(features, lambda x: x)
+        deviation = _mean(features, lambda x: (x - mean[:, None, None]).square()).sqrt()
+        deviation[deviation <= _DEAD * deviation.mean()] = 0
+        made = Standardization(mean.float(), deviation.float())
+        if made.alive < 2:
+            raise DetectorError(f"{made.alive} of {len(mean)} channels vary, 2 are needed; take another layer")
+        return made
+
+    @property
+    def alive(self) -> int:
+        """How many channels vary."""
+        return int(self.deviation.count_nonzero())
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return (x - mean) / deviation of the channels that vary: (B, C, h, w) to (B, alive, h, w)."""
+        chosen = self.deviation.nonzero()[:, 0]
+        mean, deviation = (moment[chosen, None, None].to(x.device) for moment in (self.mean, self.deviation))
+        if len(chosen) < len(self.mean):
+            x = x.index_select(1, chosen.to(x.device))
+        return (x - mean) / deviation
+
+
+def _mean(features: FeatureMaps, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean (C,) of a function of the joined maps over all cells of all images, in float64."""
+    total = torch.zeros(features.joined_shape[0], dtype=torch.float64)
+    for _, layers in features.batches(_BATCH, torch.device("cpu")):
+        total += of(join(layers).double()).mean(dim=(2, 3)).sum(dim=0)
+    return total / len(features)
 
 
 @dataclass
@@ -69,8 +109,8 @@ class TrainedDetector(Detector):
                 raise UsageError(f"{self._name}: {name}={getattr(self, name):g} must be above 0")
 
     def make_scales(self, features: FeatureMaps) -> dict[str, Standardization]:
-        """Return the standardizations of the features, by their suffix in a state."""
-        raise NotImplementedError
+        """Return the standardizations of the features, by their suffix in a state: one of all layers, if not overridden."""
+        return {"": Standardization.of(features)}
 
     def make_networks(self) -> nn.ModuleDict:
         """Return new networks, by their prefix in a state, for channels as `scales_` has them."""
@@ -106,9 +146,14 @@ class TrainedDetector(Detector):
     @torch.no_grad()
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
         """Return image scores (N,) and maps (N, h, w) on the finest grid."""
-        with _moved(self._fitted(), device):
-            parts = [self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)]
-        maps = np.concatenate(parts)
+        networks, elsewhere = self._fitted(), device.type != "cpu"  # on the CPU, several threads may use them
+        try:
+            if elsewhere:
+                networks.to(device)
+            maps = np.concatenate([self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)])
+        finally:
+            if elsewhere:
+                networks.cpu()
         return Scores(self.score_images(maps), maps)
 
     def _fitted(self) -> nn.ModuleDict:
@@ -131,12 +176,21 @@ class TrainedDetector(Detector):
             batches = self._batches(len(data), order)
             total, steps = torch.zeros((), device=data.device), self.epochs * len(batches)
             for index, rows in enumerate(batches, epoch * len(batches)):
-                value = self._step(optimizer, loss(data.batch(rows)), (index + 0.5) / steps) / size
+                optimizer.param_groups[0]["lr"] = self.learning_rate * rate(self.schedule, (index + 0.5) / steps)
+                optimizer.zero_grad()
+                value = loss(data.batch(rows))
+                value.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                value = value.detach() / size
                 start = start if index else float(value)
                 total += value * (len(rows) / len(data))
                 on_step(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
             curve.append(float(total))
-            _check(curve, start, self.learning_rate)
+            if not math.isfinite(curve[-1]) or curve[-1] > _EXPLODED * (1 + abs(start)):
+                raise DetectorError(
+                    f"training diverged in epoch {epoch + 1}: loss {curve[-1]:.4g} after {start:.4g} at the start; "
+                    f"lower learning_rate={self.learning_rate:g}"
+                )
         return torch.tensor(curve)
 
     def _batches(self, count: int, order: torch.Generator) -> tuple[Tensor, ...]:
@@ -144,14 +198,6 @@ class TrainedDetector(Detector):
         wanted = max(math.ceil(count / self.batch_size), math.ceil(self.min_steps / self.epochs))
         self.batches_ = min(wanted, max(math.ceil(count / self.batch_size), count // 2))
         return torch.randperm(count, generator=order).tensor_split(self.batches_)
-
-    def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor, done: float) -> Tensor:
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * rate(self.schedule, done)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {name: value.detach().cpu().clone() for name, value in self._fitted().state_dict().items()}
@@ -174,16 +220,6 @@ class TrainedDetector(Detector):
         count = sum(parameter.numel() for parameter in self._fitted().parameters())
         curves = {name: [float(f"{v:.5g}") for v in curve.tolist()] for name, curve in self.curves_.items()}
         return {"trainable_parameters": count, "batches_per_epoch": self.batches_, **curves}
-
-
-def _check(curve: Sequence[float], start: float, learning_rate: float) -> None:
-    """Raise DetectorError if the last epoch's loss is not finite or far above the first batch's."""
-    loss, limit = curve[-1], _EXPLODED * (1 + abs(start))
-    if not math.isfinite(loss) or loss > limit:
-        raise DetectorError(
-            f"training diverged in epoch {len(curve)}: loss {loss:.4g} after {start:.4g} at the start; "
-            f"lower learning_rate={learning_rate:g}"
-        )
 
 
 def rate(schedule: str, done: float) -> float:
@@ -230,15 +266,3 @@ def repeatable(seed: int) -> Iterator[None]:
             yield
         finally:
             torch.backends.cudnn.deterministic = before
-
-
-@contextmanager
-def _moved(networks: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have networks on `device` inside. If that is the CPU, nothing is touched: several threads may use them."""
-    if device.type != "cpu":
-        networks.to(device)
-    try:
-        yield
-    finally:
-        if device.type != "cpu":
-            networks.cpu()

@@ -9,8 +9,7 @@ Regions of a size are measured against the good pixels of all images; an image h
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,7 @@ LIMITS = (0.25, 1.0)  # sides, relative to the receptive field's: small below th
 _DIGITS = 6
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A kind or size of defect, and what counts for it of N images in G groups with M defective pixels.
 
     images: (N,), for image metrics. groups: (G,), whose good pixels count. pixels: (M,), the defective ones that count, in the
@@ -53,7 +51,7 @@ def evaluate_broken_down(
     check(scores, truth)
     kinds = sorted({sample.defect for sample in samples if sample.anomalous})
     groups = np.array([1 + kinds.index(s.defect) if s.anomalous else 0 for s in samples], dtype=np.int64)
-    parts = [_kind(kind, truth, groups, number) for number, kind in enumerate(kinds, start=1)]
+    parts = list(_kinds(kinds, truth, groups))
     if truth.masks is not None and regions is not None and relative_field:
         parts += _sizes(truth.masks, regions, groups, relative_field)
     ranking = rank_pixels(scores, truth, regions, groups)
@@ -68,22 +66,21 @@ def evaluate_broken_down(
     return measure(whole), details
 
 
-def _kind(kind: str, truth: Truth, groups: NDArray[np.int64], number: int) -> _Part:
-    """Return the part of the images of one kind, whose group is `number`, with all good ones."""
-    own, all_groups = groups == number, np.arange(groups.max() + 1)
-    pixels = np.zeros(0, bool) if truth.masks is None else np.repeat(own, _pixels(truth.masks))
-    against = (all_groups == 0) | (all_groups == number)
-    return _Part("by_defect", kind, (groups == 0) | own, against, pixels, {"images": int(own.sum())})
+def _kinds(kinds: Sequence[str], truth: Truth, groups: NDArray[np.int64]) -> Iterator[_Part]:
+    """Yield the part of each kind: its images, whose group is its number from 1 on, with all good ones."""
+    counts = [0] * len(groups) if truth.masks is None else _pixels(truth.masks)
+    for number, kind in enumerate(kinds, start=1):
+        own, against = groups == number, np.isin(np.arange(groups.max() + 1), (0, number))
+        yield _Part("by_defect", kind, (groups == 0) | own, against, np.repeat(own, counts), {"images": int(own.sum())})
 
 
 def _sizes(masks: Masks, regions: Regions, groups: NDArray[np.int64], relative_field: float) -> Iterator[_Part]:
     """Yield the part of each size that occurs."""
     pixels, images = classes(masks, regions, relative_field)
     for i in np.unique(pixels).tolist():
-        number = int(regions.weights[pixels == i].sum().round())  # each region's pixels weigh 1 together
-        counts = {"images": int((images == i).sum()), "regions": number}
-        everywhere = np.ones(groups.max() + 1, bool)
-        yield _Part("by_size", SIZES[i], (groups == 0) | (images == i), everywhere, pixels == i, counts)
+        own, inside, everywhere = images == i, pixels == i, np.ones(groups.max() + 1, bool)
+        counts = {"images": int(own.sum()), "regions": int(regions.weights[inside].sum().round())}  # a region weighs 1
+        yield _Part("by_size", SIZES[i], (groups == 0) | own, everywhere, inside, counts)
 
 
 def classes(masks: Masks, regions: Regions, relative_field: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

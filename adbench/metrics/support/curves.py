@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adbench.metrics.support.inputs import reasons
 from adbench.metrics.support.regions import Regions, components
-from adbench.types import Maps, Masks, Scores, Truth
+from adbench.types import Scores, Truth
 
 Floats = NDArray[np.floating[Any]]
 Counts = NDArray[np.int64]
@@ -128,11 +128,9 @@ def rank_pixels(
         raise ValueError(f"regions cover {len(regions.weights)} defective pixels, the masks have {len(defective)}")
     groups = np.zeros(len(pixels), dtype=np.int64) if groups is None else groups
     images = [np.flatnonzero(groups == group).tolist() for group in range(groups.max() + 1)]
-    return Ranking(defective, regions.weights, [_good_pixels(scores.maps, truth.masks, own) for own in images])
-
-
-def _good_pixels(maps: Maps, masks: Masks, images: Iterable[int]) -> Iterator[Floats]:
-    return (np.asarray(maps[i])[~np.asarray(masks[i], dtype=bool)] for i in images)
+    maps, masks = scores.maps, truth.masks
+    good = ((np.asarray(maps[i])[~np.asarray(masks[i], dtype=bool)] for i in own) for own in images)
+    return Ranking(defective, regions.weights, good)
 
 
 def _floats(values: NDArray[Any]) -> Floats:

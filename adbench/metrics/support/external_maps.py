@@ -28,7 +28,7 @@ def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pr
     A map is resized bilinearly to the evaluation grid and not smoothed; an image's score is its map's maximum, before
     resizing. Raises DataError that names every test image without a map, and for a map that cannot be read.
     """
-    found = [_find(item, folder) for item in inputs]
+    found = [[_map_path(folder / item.category.name / "test", sample) for sample in item.category.test] for item in inputs]
     missing = [f"{item.category.name}/{s.name}" for item, paths in zip(inputs, found, strict=True)
                for s, path in zip(item.category.test, paths, strict=True) if path is None]  # fmt: skip
     if missing:
@@ -39,12 +39,8 @@ def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pr
     return [_evaluate(item, [path for path in paths if path], size, pro_limit) for item, paths in zip(inputs, found, strict=True)]
 
 
-def _find(item: CategoryInputs, folder: Path) -> list[Path | None]:
-    return [_map_path(folder / item.category.name / "test" / s.path.parent.name, s) for s in item.category.test]
-
-
 def _map_path(folder: Path, sample: Sample) -> Path | None:
-    candidates = (folder / f"{sample.path.stem}{suffix}" for suffix in _SUFFIXES)
+    candidates = (folder / sample.path.parent.name / f"{sample.path.stem}{suffix}" for suffix in _SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 

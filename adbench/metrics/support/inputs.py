@@ -24,14 +24,11 @@ def check(scores: Scores, truth: Truth) -> None:
     for number, anomaly_map in enumerate(scores.maps):
         if np.isnan(anomaly_map).any():
             raise ValueError(f"the anomaly map of image {number} has NaN in it")
-        if truth.masks is not None:
-            _check_mask(number, np.shape(anomaly_map), np.shape(truth.masks[number]))
-
-
-def _check_mask(number: int, anomaly_map: tuple[int, ...], mask: tuple[int, ...]) -> None:
-    if len(mask) != 2 or mask != anomaly_map:
-        shapes = f"anomaly map {anomaly_map} and mask {mask}"
-        raise ValueError(f"{shapes} of image {number} must have the same shape (H, W)")
+        if truth.masks is None:
+            continue
+        shape, mask = np.shape(anomaly_map), np.shape(truth.masks[number])
+        if len(mask) != 2 or mask != shape:
+            raise ValueError(f"anomaly map {shape} and mask {mask} of image {number} must have the same shape (H, W)")
 
 
 def reasons(truth: Truth) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from adbench.data.check import Facts, category_fingerprint
 from adbench.data.images import read_mask
 from adbench.metrics import Regions, components, reason
 from adbench.metrics.support.regions import label
-from adbench.types import Category, Sample, Size, Truth
+from adbench.types import Category, Masks, Sample, Size, Truth
+
+Pixel = TypeVar("Pixel", np.bool_, np.int32)
 
 
 @lru_cache(maxsize=64)
@@ -24,21 +27,19 @@ def nearest(inputs: int, outputs: int) -> NDArray[np.intp]:
     return np.minimum(np.cumsum(steps).astype(np.intp), inputs - 1)
 
 
-def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def resize_mask(mask: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
     """Return a (H, W) mask resized to `size` by nearest neighbour, the same pixels as Pillow's NEAREST."""
     return mask[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
 
 
-def count_components(mask: NDArray[np.bool_]) -> int:
-    """Return the number of 8-connected regions of a (H, W) mask."""
-    return label(mask)[1]
+def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int]:
+    """Return how many 8-connected regions of a (H, W) mask have no pixel left after `resize_mask`, and how many there are.
 
-
-def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
-    """Return how many regions of a (H, W) mask have no pixel left after `resize_mask` (regions that merge are not lost)."""
+    Regions that merge are not lost.
+    """
     labels, count = label(mask)
-    kept = labels[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
-    return count - np.unique(kept[kept > 0]).size
+    kept = resize_mask(labels, size)
+    return count - np.unique(kept[kept > 0]).size, count
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,16 @@ def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[in
 
     Masks are resized with nearest neighbour; 8-connected regions that vanish are counted in the remarks.
     """
-    anomalous = np.array([sample.anomalous for sample in samples], dtype=bool)
-    if any(sample.masks is None for sample in samples):
-        return _labels(Truth(anomalous, None), [])
-    full = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
-    if size == "native":
-        return _labels(Truth(anomalous, full), [])
-    grid = (size, size)
-    lost, total = sum(lost_components(m, grid) for m in full), sum(count_components(m) for m in full)
-    remarks = [f"{lost} of {total} defect regions vanish at {size} px"] if lost else []
-    return _labels(Truth(anomalous, np.stack([resize_mask(mask, grid) for mask in full])), remarks)
-
-
-def _labels(truth: Truth, remarks: list[str]) -> Labels:
-    undefined = reason(truth)
-    regions = None if truth.masks is None else components(truth.masks)
-    return Labels(truth, regions, [undefined, *remarks] if undefined else remarks)
+    masks: Masks | None = None
+    lost = total = 0
+    if all(sample.masks is not None for sample in samples):
+        masks = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
+        if size != "native":
+            lost, total = np.sum([lost_components(mask, (size, size)) for mask in masks], axis=0)
+            masks = np.stack([resize_mask(mask, (size, size)) for mask in masks])
+    truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
+    remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
+    return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark])
 
 
 def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
