@@ -76,7 +76,7 @@ class Scores:
 class Truth:
     """What is known of N images.
 
-    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabelled.
+    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled.
     """
 
     anomalous: NDArray[np.bool_]

@@ -40,7 +40,7 @@ def textbook(points: np.ndarray, num_picks: int) -> list[int]:
 
 
 def low_rank(count: int) -> np.ndarray:
-    """Return standardised points of 16 directions and some noise: like features of a layer, projected."""
+    """Return standardized points of 16 directions and some noise: like features of a layer, projected."""
     rng = np.random.default_rng(0)
     points = rng.normal(size=(count, 16)) @ rng.normal(size=(16, DIM)) + 0.3 * rng.normal(size=(count, DIM))
     return ((points - points.mean(0)) / points.std(0)).astype(np.float32)
@@ -59,8 +59,8 @@ def gaussian(count: int) -> np.ndarray:
 
 def radius(points: np.ndarray, picks: np.ndarray) -> float:
     """Return the largest distance of a point to its nearest pick."""
-    rows, centres = torch.from_numpy(points).double(), torch.from_numpy(points[picks]).double()
-    return max(float(torch.cdist(part, centres).min(1).values.max()) for part in torch.split(rows, 2048))
+    rows, centers = torch.from_numpy(points).double(), torch.from_numpy(points[picks]).double()
+    return max(float(torch.cdist(part, centers).min(1).values.max()) for part in torch.split(rows, 2048))
 
 
 def part_of_textbook(points: np.ndarray, picks: int) -> Timing:

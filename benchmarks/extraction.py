@@ -45,7 +45,7 @@ def write_images(folder: Path, count: int, shape: tuple[int, int]) -> list[Path]
 
 
 def bare(network: Network, layers: list[str], pixels: torch.Tensor, batch: int) -> None:
-    """Run the cut graph on normalised images."""
+    """Run the cut graph on normalized images."""
     module = network.cut(layers)
     with torch.inference_mode():
         for part in torch.split(pixels, batch):

@@ -80,7 +80,7 @@ def limits() -> None:
 
 
 def low_rank(count: int) -> torch.Tensor:
-    """Return standardised points of 16 directions and some noise, on the GPU: like features of a layer, projected."""
+    """Return standardized points of 16 directions and some noise, on the GPU: like features of a layer, projected."""
     generator = torch.Generator(GPU).manual_seed(0)
     points = torch.randn(count, 16, device=GPU, generator=generator) @ torch.randn(16, DIM, device=GPU, generator=generator)
     points += 0.3 * torch.randn(count, DIM, device=GPU, generator=generator)

@@ -216,7 +216,7 @@ def inventory() -> list[dict[str, Any]]:
 
 
 def _facts(made: Pretraining) -> dict[str, Any]:
-    path, facts = published_file(made).path, ("name", "backbone", "file", "licence", "megabytes", "url", "source")
+    path, facts = published_file(made).path, ("name", "backbone", "file", "license", "megabytes", "url", "source")
     return {fact: getattr(made, fact) for fact in facts} | {"path": str(path), "present": path.is_file()}
 
 

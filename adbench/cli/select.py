@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adbench.sweep.spec import Spec
     from adbench.types import OnStep, Result
 
-_VERIFY = "Also measure all candidates on the labelled test images of all categories, and compare."
+_VERIFY = "Also measure all candidates on the labeled test images of all categories, and compare."
 _HALVING = "Drop the worse half of the candidates early, if there are many images."
 _PICTURES = 3  # maps of each kind on the HTML page
 
@@ -79,7 +79,7 @@ def select(
     format_: o.Format = "table",
     json: o.Json = False,
 ) -> None:
-    """Rank candidates for a category without labelled defects: on good images and synthetic defects. test/ is not read."""
+    """Rank candidates for a category without labeled defects: on good images and synthetic defects. test/ is not read."""
     from adbench.reports.formats import FORMATS
     from adbench.reports.report import render
     from adbench.selection.ranking import Limits

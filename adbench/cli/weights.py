@@ -19,7 +19,7 @@ def weights_list(json: o.Json = False) -> None:
     if json:
         return console.answer_json({"weights": found})
     rows = [
-        [w["name"], w["backbone"], w["file"], "present" if w["present"] else "missing", w["licence"], w["megabytes"],
+        [w["name"], w["backbone"], w["file"], "present" if w["present"] else "missing", w["license"], w["megabytes"],
          w["url"] or w["source"]]
         for w in found
     ]  # fmt: skip

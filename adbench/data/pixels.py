@@ -51,7 +51,7 @@ def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32
 
 
 def read_pixels(path: Path, image_size: int) -> Pixels:
-    """Return one image as the network sees it, before normalisation: (image_size, image_size, 3) RGB."""
+    """Return one image as the network sees it, before normalization: (image_size, image_size, 3) RGB."""
     return resize(read_image(path), image_size)
 
 

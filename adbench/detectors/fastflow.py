@@ -35,7 +35,7 @@ from adbench.detectors.training.loop import Standardization, TrainedDetector, Tr
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep
 
-NORMALISATIONS = ("channel", "layer")
+NORMALIZATIONS = ("channel", "layer")
 _WIDE = 1024  # channels from which hidden_ratio=0 means _NARROW_RATIO
 _NARROW_RATIO = 0.25
 
@@ -63,7 +63,7 @@ class FastFlow(TrainedDetector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.normalise = match("normalise", self.normalise, NORMALISATIONS, where=" of fastflow")
+        self.normalise = match("normalise", self.normalise, NORMALIZATIONS, where=" of fastflow")
         self.require_positive("steps", "clamp")
         if self.hidden_ratio < 0:
             raise UsageError(f"fastflow: hidden_ratio={self.hidden_ratio:g} must not be negative (0 = automatic)")

@@ -3,7 +3,7 @@ for Anomaly Detection" (ICPR 2020).
 
 Each layer's vectors are modeled by one Gaussian; the score is the Mahalanobis distance
 M(x) = sqrt((x - mu)^T S^-1 (x - mu)) (equation 2), in standard deviations, summed over the layers (section III). S is shrunk
-towards a multiple of the unit matrix, (1 - r) S + r * tr(S) / C * I, with r as Ledoit and Wolf estimate it (as in the paper).
+toward a multiple of the unit matrix, (1 - r) S + r * tr(S) / C * I, with r as Ledoit and Wolf estimate it (as in the paper).
 Features (N, C, h, w) of each layer become vectors (N h w, C) and maps (N, h, w).
 
 Deviations:

@@ -122,7 +122,7 @@ def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ..
 
 
 def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
-    """Return the groups of `grouped`, labelled with the values of `keys`."""
+    """Return the groups of `grouped`, labeled with the values of `keys`."""
     forms = ["{} px" if key == "image_size" else "{}" if key in SELF_EXPLAINING else f"{key} {{}}" for key in keys]
     return [
         Group(", ".join(filter(None, map(str.format, forms, map(str, values)))), members)

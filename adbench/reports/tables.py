@@ -263,10 +263,10 @@ def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
     return notes
 
 
-def _by_reason(labelled: Iterable[tuple[str, Result]]) -> list[tuple[tuple[str, str], list[Job]]]:
+def _by_reason(labeled: Iterable[tuple[str, Result]]) -> list[tuple[tuple[str, str], list[Job]]]:
     """Return the jobs of results by label and reason, the largest group first."""
     groups: dict[tuple[str, str], list[Job]] = defaultdict(list)
-    for label, result in labelled:
+    for label, result in labeled:
         groups[label, " ".join((result.reason or "no reason given").split())].append(result.job)
     return sorted(groups.items(), key=lambda item: -len(item[1]))
 

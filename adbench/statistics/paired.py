@@ -22,7 +22,7 @@ def p_values(estimates: Values, replicates: Values) -> Values:
     """Return p-values (m,) of the hypotheses that each of m differences is zero, corrected for all m at once.
 
     estimates: (m,), replicates: (m, R), centered on them. A difference counts as large if in few replicates any of the m
-    deviates as much from its own centre, in standard errors: the single-step "max T" of Westfall and Young
+    deviates as much from its own center, in standard errors: the single-step "max T" of Westfall and Young
     (Resampling-Based Multiple Testing, 1993), which needs no independence. None is below 1 / (R + 1). A difference that
     is zero in every replicate has p = 1.
     """

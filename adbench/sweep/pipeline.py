@@ -187,7 +187,7 @@ def assess(
     reason, and the scores are None.
     """
     test, scores, cost = inputs.category.test, None, fit_cost
-    result = Result(job, "done", "no labelled test images: nothing to measure", dict.fromkeys(names()))
+    result = Result(job, "done", "no labeled test images: nothing to measure", dict.fromkeys(names()))
     if test:
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}

@@ -179,7 +179,7 @@ def test_list_and_path_show_present_files_and_the_remedy(run: Run, save: Save, s
     run("weights", "import", "simclr", save("simclr", state))
     listed = {item["name"]: item for item in run("weights", "list", "--json").json["weights"]}
     assert [name for name, item in listed.items() if item["present"]] == ["simclr"]
-    assert listed["moco"]["licence"] == "CC-BY-NC-4.0"
+    assert listed["moco"]["license"] == "CC-BY-NC-4.0"
     table = run("weights", "list").out.splitlines()
     assert next(line for line in table if line.startswith("moco")).split()[2:6] == [
         "moco_v2_800ep_pretrain.pth.tar", "missing", "CC-BY-NC-4.0", "370"]  # fmt: skip

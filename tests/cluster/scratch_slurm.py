@@ -54,7 +54,7 @@ def missing() -> str | None:
 
 @contextmanager
 def scratch_slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a controller and a node; yields the environment in which Slurm's commands find them. Both end afterwards."""
+    """Start a controller and a node; yields the environment in which Slurm's commands find them. Both end afterward."""
     host = socket.gethostname().split(".")[0]
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)

@@ -21,8 +21,8 @@ def textbook(points, num_picks, start=0):
 
 
 def clusters(rng, spread):
-    centres = rng.normal(size=(20, 16))
-    return np.repeat(centres, 60, 0) + spread * rng.normal(size=(1200, 16))
+    centers = rng.normal(size=(20, 16))
+    return np.repeat(centers, 60, 0) + spread * rng.normal(size=(1200, 16))
 
 
 DATA = {

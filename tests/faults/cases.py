@@ -19,7 +19,7 @@ class Case:
     The workplace is a folder with `parts` (a dataset of the category alpha), `m.safetensors` (a model of it), `results`
     (of the finished sweep of `study.yaml`), `cache`, and `maps` (of another program).
     code: the exit code that is right. says: a pattern that the one line of an error, or stderr, must contain.
-    recovers: the metrics of the sweep's results must be the same bytes afterwards.
+    recovers: the metrics of the sweep's results must be the same bytes afterward.
     """
 
     name: str

@@ -25,7 +25,7 @@ def expected(bench: Bench, run: Run) -> dict[str, str]:
 
 
 def finished(bench: Bench, run: Run, name: str) -> dict[str, str]:
-    """The same command once more: everything has a result afterwards."""
+    """The same command once more: everything has a result afterward."""
     done = run(*bench.arguments(name))
     assert (done.code, done.json["done"] + done.json["cached"]) == (0, JOBS), done.err
     return bench.metrics(name)

@@ -261,7 +261,7 @@ def test_regions_are_reusable():
 
 
 @pytest.mark.parametrize(("anomalous", "masks", "expected"), [
-    ([], np.zeros((0, 2, 2), bool), {"image": "no labelled test images", "pixel": "no labelled test images"}),
+    ([], np.zeros((0, 2, 2), bool), {"image": "no labeled test images", "pixel": "no labeled test images"}),
     ([1, 1], [TINY > 3] * 2, {"image": "no good test images: image metrics are undefined"}),
     ([0, 0], [TINY > 3] * 2, {"image": "no anomalous test images: image metrics are undefined"}),
     ([0, 1], None, {"pixel": "no masks: pixel metrics are undefined"}),

@@ -105,8 +105,8 @@ def test_an_interval_holds_the_metric_and_shrinks_with_more_images() -> None:
 
 def test_what_is_not_defined_has_no_interval() -> None:
     scores, truth, _ = case()
-    unlabelled, draws = Truth(truth.anomalous, None), draw_replicates("parts", truth.anomalous, 20)
-    found = replicates(scores, unlabelled, None, 0.3, draws, evaluate(scores, unlabelled))
+    unlabeled, draws = Truth(truth.anomalous, None), draw_replicates("parts", truth.anomalous, 20)
+    found = replicates(scores, unlabeled, None, 0.3, draws, evaluate(scores, unlabeled))
     assert list(intervals(found, ORDER)) == list(ORDER[:3])
     nothing = Truth(np.zeros(20, bool), np.zeros((20, SIDE, SIDE), bool))
     assert intervals(replicates(scores, nothing, None, 0.3, draws, evaluate(scores, nothing)), ORDER) == {}

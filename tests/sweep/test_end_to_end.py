@@ -169,7 +169,7 @@ def test_good_images_alone_give_null_metrics_with_a_reason(run: Run, tmp_path: P
     assert (done.code, done.json["done"]) == (0, 2)
     record = run("report", "good-only", "--json").json[0]
     assert record["metrics"] == dict.fromkeys(METRICS)
-    assert record["reason"] == "no labelled test images: nothing to measure"
+    assert record["reason"] == "no labeled test images: nothing to measure"
 
 
 def test_native_evaluation(run: Run, parts: Path, spec: Path, reference: dict[Any, Any]) -> None:

@@ -42,7 +42,7 @@ class Family:
         raise NotImplementedError
 
     def build(self, name: str) -> nn.Module:
-        """Return the network with its random initialisation."""
+        """Return the network with its random initialization."""
         raise NotImplementedError
 
     def node_names(self, module: nn.Module) -> list[str]:

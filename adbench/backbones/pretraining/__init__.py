@@ -40,7 +40,7 @@ class Pretraining:
     file: str  # its name in the folder of checkpoints
     url: str | None  # of the download; None if the file must be made or requested
     source: str  # page of the publisher
-    licence: str  # of the weights, as an SPDX identifier
+    license: str  # of the weights, as an SPDX identifier
     megabytes: int
     convert: Callable[[State], State] = TORCHVISION  # from the checkpoint's tensors to those of the backbone
     mean: tuple[float, ...] = IMAGENET_MEAN  # of RGB in [0, 1]

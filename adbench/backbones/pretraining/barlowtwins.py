@@ -13,7 +13,7 @@ register("barlowtwins")(
         file="barlowtwins_resnet50.pth",
         url="https://dl.fbaipublicfiles.com/barlowtwins/ljng/resnet50.pth",
         source="https://github.com/facebookresearch/barlowtwins",
-        licence="MIT",
+        license="MIT",
         megabytes=94,
     )
 )

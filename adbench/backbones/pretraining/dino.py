@@ -12,7 +12,7 @@ register("dino")(
         file="dino_resnet50_pretrain.pth",
         url="https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
         source="https://github.com/facebookresearch/dino",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         megabytes=94,
     )
 )

@@ -14,7 +14,7 @@ register("moco")(
         file="moco_v2_800ep_pretrain.pth.tar",
         url="https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",
         source="https://github.com/facebookresearch/moco",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         megabytes=370,
         convert=layout("module.encoder_q.", ("module.encoder_q.fc.", "module.encoder_k.", "module.queue")),
     )

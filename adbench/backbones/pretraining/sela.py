@@ -14,7 +14,7 @@ register("sela")(
         file="selav2_400ep_pretrain.pth.tar",
         url="https://dl.fbaipublicfiles.com/deepcluster/selav2_400ep_pretrain.pth.tar",
         source="https://github.com/facebookresearch/swav",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         megabytes=118,
         convert=SWAV_LAYOUT,
         std=SWAV_STD,

@@ -14,7 +14,7 @@ register("simclr")(
         file="resnet50-1x.pth",
         url=None,
         source="https://github.com/tonylins/simclr-converter",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         megabytes=102,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),

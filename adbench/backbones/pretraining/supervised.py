@@ -12,7 +12,7 @@ register("supervised")(
         file="resnet50-11ad3fa6.pth",
         url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
         source="https://github.com/pytorch/vision",
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         megabytes=103,
         sha256_prefix="11ad3fa6",
     )

@@ -17,7 +17,7 @@ register("swav")(
         file="swav_800ep_pretrain.pth.tar",
         url="https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
         source="https://github.com/facebookresearch/swav",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         megabytes=114,
         convert=SWAV_LAYOUT,
         std=SWAV_STD,

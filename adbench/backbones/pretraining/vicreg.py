@@ -13,7 +13,7 @@ register("vicreg")(
         file="vicreg_resnet50.pth",
         url="https://dl.fbaipublicfiles.com/vicreg/resnet50.pth",
         source="https://github.com/facebookresearch/vicreg",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         megabytes=94,
     )
 )

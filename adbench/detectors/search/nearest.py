@@ -3,7 +3,7 @@
 One nearest row: on a CPU by lower bounds (bounds.py) where the bank allows it, else by a tiled matrix product with a running
 minimum. In some hundred dimensions that is within a fifth of faiss either way, both near the peak of the product; in fewer,
 and for few queries, it is twice as fast. Several nearest rows: faiss's `IndexFlatL2` on a CPU, whose heap beats a partial sort
-of the products; `topk` on a GPU. benchmarks/neighbours.py and benchmarks/scoring.py measure them.
+of the products; `topk` on a GPU. benchmarks/neighbors.py and benchmarks/scoring.py measure them.
 M rows of the bank, d dimensions, Q queries. Distances are plain, not squared, where nothing else is said.
 """
 

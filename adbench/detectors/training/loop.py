@@ -254,7 +254,7 @@ class TrainingSet(Generic[Input]):
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Inside, the CPU's random numbers follow `seed` and convolutions are deterministic; both are restored afterwards.
+    """Inside, the CPU's random numbers follow `seed` and convolutions are deterministic; both are restored afterward.
 
     Networks are made on the CPU and then moved, so that a seed means the same start on every device.
     """

@@ -35,7 +35,7 @@ def reasons(truth: Truth) -> dict[str, str]:
     """Return why metrics are undefined, by family: "image", "pixel". A family that is defined has no entry."""
     anomalous = np.asarray(truth.anomalous, dtype=bool)
     if anomalous.size == 0:
-        return dict.fromkeys(("image", "pixel"), "no labelled test images")
+        return dict.fromkeys(("image", "pixel"), "no labeled test images")
     found = {}
     if anomalous.all():
         found["image"] = "no good test images: image metrics are undefined"

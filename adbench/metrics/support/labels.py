@@ -28,7 +28,7 @@ def nearest(inputs: int, outputs: int) -> NDArray[np.intp]:
 
 
 def resize_mask(mask: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
-    """Return a (H, W) mask resized to `size` by nearest neighbour, the same pixels as Pillow's NEAREST."""
+    """Return a (H, W) mask resized to `size` by nearest neighbor, the same pixels as Pillow's NEAREST."""
     return mask[np.ix_(nearest(mask.shape[0], size[0]), nearest(mask.shape[1], size[1]))]
 
 
@@ -54,7 +54,7 @@ class Labels:
 def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]]) -> Labels:
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
-    Masks are resized with nearest neighbour; 8-connected regions that vanish are counted in the remarks.
+    Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks.
     """
     masks: Masks | None = None
     lost = total = 0

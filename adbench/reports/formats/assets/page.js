@@ -40,7 +40,7 @@ function makeSortable(table) {
   });
 }
 
-function labelled(text, control) {
+function labeled(text, control) {
   const label = document.createElement("label");
   label.append(text, control);
   return label;
@@ -60,13 +60,13 @@ function makeFilterable(table) {
   bar.className = "bar";
   const words = document.createElement("input");
   words.type = "search";
-  bar.append(labelled("Rows with these words", words));
+  bar.append(labeled("Rows with these words", words));
   const choices = [];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const select = head.dataset.choose === undefined ? null : choiceOf(table, column);
     if (!select) return;
     choices.push(select);
-    bar.append(labelled(head.textContent, select));
+    bar.append(labeled(head.textContent, select));
   });
   const count = document.createElement("output");
   bar.append(count);

@@ -1,6 +1,6 @@
-"""Time of the nearest-neighbour search against faiss and a plain distance matrix.
+"""Time of the nearest-neighbor search against faiss and a plain distance matrix.
 
-Run: python benchmarks/neighbours.py [THREADS]
+Run: python benchmarks/neighbors.py [THREADS]
 """
 
 import os
@@ -61,7 +61,7 @@ def compare(rows: int, dim: int, k: int) -> None:
 
 
 def growth() -> None:
-    """Print the exponent of the bank's rows that fits the time of one neighbour."""
+    """Print the exponent of the bank's rows that fits the time of one neighbor."""
     times = []
     for rows in SIZES:
         bank, queries = data(rows, 152)
