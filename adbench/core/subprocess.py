@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -52,6 +52,9 @@ def _send_result(pipe: Connection, function: Callable[[], object]) -> None:
         pipe.send(function())
     except AdbenchError as error:
         pipe.send(error)
+    finally:
+        util._exit_function()  # type: ignore[attr-defined]  # releases semaphores
+        os._exit(0)  # the other exit handlers would load more of torch: 120 MB and half a second
 
 
 def default_threads(memo: Path) -> int:
