@@ -36,6 +36,7 @@ from adbench.types import JOB_FIELDS, Job, Result, Status
 T = TypeVar("T")
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # other files in the folder belong to the user
 _LOG = logging.getLogger("adbench")
+_NO_PLAN = "run its sweep again to write the plan anew"
 _ORDER = attrgetter(
     *map("job.{}".format, ("dataset", "category", "backbone", "weights", "image_size", "layer", "detector", "seed", "key"))
 )
@@ -155,6 +156,10 @@ def _is_finished(content: bytes, key: str) -> bool:
     """Return whether a file has the result of the finished job `key`; raise as `_read_result` does if it has not."""
     found, checked = _decode(content, _Stub)
     return (checked and (found.key, found.status) == (key, "done")) or bool(_read_result(content, key, done=True))
+
+
+def _read_command(file: BinaryIO) -> str:
+    return str(_decode(file.readline(), _PLAN_HEADER)[0].command)
 
 
 def _read_plan(lines: Iterable[bytes]) -> list[Job]:
@@ -313,12 +318,12 @@ class ResultStore:
 
     def planned(self) -> list[Job]:
         """Return the jobs of all plans, each once."""
-        found = (_load(path, _read_plan) or () for path in self._plan_files())
+        found = (_load(path, _read_plan, _NO_PLAN) or () for path in self._plan_files())
         return list({job.key: job for jobs in found for job in jobs}.values())
 
     def commands(self) -> list[str]:
         """Return the command behind each plan that knows it, each once."""
-        found = (_load(path, lambda file: _decode(file.readline(), _PLAN_HEADER)[0].command) for path in self._plan_files())
+        found = (_load(path, _read_command, _NO_PLAN) for path in self._plan_files())
         return list(filter(None, dict.fromkeys(found)))
 
     def _plan_files(self) -> list[Path]:

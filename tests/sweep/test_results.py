@@ -273,6 +273,7 @@ def test_a_damaged_plan_is_reported_and_deleted(store: ResultStore, caplog) -> N
         caplog.clear()
         assert store.planned() == []
         assert len(caplog.records) == 1 and not path.exists()
+        assert caplog.records[0].getMessage().endswith("; run its sweep again to write the plan anew")
 
 
 def test_a_plan_of_version_0_1_0_is_read_and_replaced(store: ResultStore) -> None:
