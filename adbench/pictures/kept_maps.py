@@ -70,8 +70,10 @@ def read_kept(folder: Path) -> list[tuple[KeptMap, Path]]:
 
 def own_separations(maps: NDArray[np.float32], masks: Masks, smoothing: float) -> dict[int, float]:
     """Return, by index, the pixel AUROC within each image whose mask has both defective and good pixels."""
+    from sklearn.metrics import roc_auc_score  # slow to import, and few sweeps keep pictures
+
     return {
-        index: _auroc(resize_maps(maps[index : index + 1], mask.shape, smoothing)[0], mask)
+        index: float(roc_auc_score(mask.ravel(), resize_maps(maps[index : index + 1], mask.shape, smoothing)[0].ravel()))
         for index, mask in enumerate(masks)
         if mask.any() and not mask.all()
     }
@@ -88,10 +90,3 @@ def chosen(
     alarms = sorted(good, key=lambda index: (-scores[index], index))[:count]
     roles: list[tuple[Role, list[int]]] = [("best", best), ("worst", worst), ("false alarm", alarms)]
     return [(role, index) for role, indices in roles for index in indices]
-
-
-def _auroc(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """The share of (defective, good) pairs of pixels that are in order; ties count half."""
-    good, defective = np.sort(values[~mask]), values[mask]
-    below = np.searchsorted(good, defective, "left").sum() + np.searchsorted(good, defective, "right").sum()
-    return float(below / (2 * len(good) * len(defective)))
