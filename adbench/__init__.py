@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adbench import detectors
+    from adbench.sweep.workspace import Workspace
     from adbench.types import OnStep, Result, Scores
 
 __version__ = "0.2.0"
@@ -136,7 +137,7 @@ def make_detector(name: str, *, seed: int = 0, device: str = "auto", **params: A
     return FeatureDetector(make_detector(name, params, seed), device)
 
 
-def _workspace(data: str | Path, cache: str | Path | None, device: str, on_step: OnStep | None) -> Any:
+def _workspace(data: str | Path, cache: str | Path | None, device: str, on_step: OnStep | None) -> Workspace:
     from adbench.core.environment import cache_folder
     from adbench.sweep.workspace import Workspace
     from adbench.types import ignore_step

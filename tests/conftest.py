@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from adbench.cli import main
+
+if TYPE_CHECKING:
+    from adbench.sweep.workspace import Workspace
 
 SIDE = 64
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
@@ -108,6 +111,20 @@ def models(parts: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -
     train_model(workspace, choices, {}, folder / "with.safetensors", HoldOut(0.4, 0.4))
     train_model(workspace, choices, {}, folder / "without.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def workspace(parts: Path, cache: Path) -> "Workspace":
+    """The category `alpha` with the shared cache."""
+    from adbench.sweep.workspace import Workspace
+
+    return Workspace(str(parts), cache, ("alpha",), "cpu")
+
+
+@pytest.fixture(scope="session")
+def model(models: Path) -> Path:
+    """The model that has a threshold; not to be changed."""
+    return models / "with.safetensors"
 
 
 class Answer(NamedTuple):

@@ -82,7 +82,8 @@ def environment() -> dict[str, Any]:
     system = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     tf32 = accelerator is not None and torch.backends.cudnn.allow_tf32
     facts = {"accelerator": accelerator, "tf32": tf32, "threads": torch.get_num_threads()}
-    return library_versions() | system | facts | ({"plugins": plugins.digests()} if plugins.digests() else {})
+    found = plugins.digests()
+    return library_versions() | system | facts | ({"plugins": found} if found else {})
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from adbench.core import plugins
@@ -63,7 +64,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str) -> None:
         self.kind, self.package = kind, package
         self._items: dict[str, T] = {}
-        self._loaded = False
+        self._loaded, self._lock = False, RLock()
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that files its argument under `name`; a name taken twice is a programming error."""
@@ -89,7 +90,9 @@ class Registry(Generic[T]):
         return self._items
 
     def _import_own(self) -> None:
-        if not self._loaded:
+        with self._lock:  # other threads wait until the table is complete
+            if self._loaded:
+                return
             self._loaded = True  # first, as these modules register their items while plug-ins from outside are loaded
             package = importlib.import_module(self.package)
             for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):

@@ -3,22 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from adbench.models.calibration import hold_out_images
 from adbench.models.files import load_model
 from adbench.models.prediction import Scorer
 from adbench.sweep.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def workspace(parts: Path, cache: Path) -> Workspace:
-    return Workspace(str(parts), cache, ("alpha",), "cpu")
-
-
-@pytest.fixture(scope="module")
-def model(models: Path) -> Path:
-    return models / "with.safetensors"
 
 
 def test_the_fit_never_sees_the_images_that_set_the_threshold(workspace: Workspace, model: Path) -> None:

@@ -21,16 +21,6 @@ from adbench.sweep.workspace import Workspace
 from adbench.types import Scores
 
 
-@pytest.fixture(scope="module")
-def workspace(parts: Path, cache: Path) -> Workspace:
-    return Workspace(str(parts), cache, ("alpha",), "cpu")
-
-
-@pytest.fixture(scope="module")
-def model(models: Path) -> Path:
-    return models / "with.safetensors"
-
-
 @pytest.fixture
 def scorer(workspace: Workspace, model: Path) -> Scorer:
     return Scorer.of(load_model(model), model, workspace)
