@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.core.errors import UsageError
 
@@ -23,18 +23,24 @@ _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
+_DRY_RUN = "Print the jobs, what they cost (forward passes, cache, time, memory) and which cannot run; then stop."
+_KEEP_MAPS = "Keep the N best and the N worst anomaly maps of each job as pictures."
+_CACHE_LIMIT = "Delete the features of finished groups while the cache is larger than this, e.g. 50GB."
+_EXECUTOR = "Where groups run: local (this machine), slurm or ray (a cluster)."
+
 
 @dataclass(frozen=True)
 class ExecutorOptions:
     """Where the groups run, and with which resources."""
 
-    executor: Annotated[str, o.option("E", "Where groups run: local, slurm or ray.")] = "local"
-    jobs: Annotated[int | None, o.option("N", "Worker processes. Default: one, or one per GPU slot.", low=1)] = None
+    panel: ClassVar[str] = "Executor"
+    executor: Annotated[str, o.option("E", _EXECUTOR, complete=completion.table("executors"))] = "local"
+    jobs: Annotated[int | None, o.option("N", "Worker processes. Default: 1, or one per GPU slot.", low=1)] = None
     gpus: Annotated[str | None, o.option("N,..", "GPUs of this machine to use, e.g. 0,1.")] = None
     gpu_slots: Annotated[int | None, o.option("K", "Workers per GPU. Default: 1.", low=1)] = None
-    partition: Annotated[str | None, o.option("P", "Slurm: partition.")] = None
-    time: Annotated[str | None, o.option("T", "Slurm: limit of a task in minutes, H:MM:SS or D-HH. Default: 240.")] = None
-    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray (also 0.5): GPUs per group. Default: none.", low=0)] = None
+    partition: Annotated[str | None, o.option("P", "Slurm: partition to submit to.")] = None
+    time: Annotated[str | None, o.option("T", "Slurm: time limit of a task, as minutes, H:MM:SS or D-HH. Default: 240.")] = None
+    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray: GPUs per group (Ray: also 0.5). Default: none.", low=0)] = None
     max_parallel: Annotated[int | None, o.option("N", "Slurm, Ray: groups that run at the same time.", low=1)] = None
     no_wait: Annotated[bool, o.flag("--no-wait", "Slurm: submit the tasks and return.")] = False
     ray_address: Annotated[str | None, o.option("A", "Ray: address. Default: $RAY_ADDRESS, else a local cluster.")] = None
@@ -53,19 +59,27 @@ def sweep(
     context: typer.Context,
     spec: o.SpecOptions,
     images: o.DataOptions,
+    *,
+    out: Annotated[Path | None, o.path_option("DIR", o.RESULTS, "Run")] = None,
+    dry_run: Annotated[bool, o.flag("--dry-run", _DRY_RUN, "Run")] = False,
+    status: Annotated[bool, o.flag("--status", "Print which jobs are done, running or waiting, and stop.", "Run")] = False,
+    limit: Annotated[int | None, o.option("N", "Run at most N jobs now.", low=1, panel="Run")] = None,
+    keep_maps: Annotated[int, o.option("N", _KEEP_MAPS, low=0, panel="Run")] = 0,
+    cache_limit: Annotated[str | None, o.option("SIZE", _CACHE_LIMIT, panel="Run")] = None,
     resources: ExecutorOptions,
     runtime: o.RuntimeOptions,
-    out: o.Out = None,
-    limit: Annotated[int | None, o.option("N", "Run at most N jobs now.", low=1)] = None,
-    dry_run: Annotated[bool, o.flag("--dry-run", "Print jobs, forward passes, cache size, time and memory, and stop.")] = False,
-    keep_maps: Annotated[int, o.option("N", "Keep the N best and N worst maps of each job as pictures.", low=0)] = 0,
-    cache_limit: Annotated[
-        str | None, o.option("SIZE", "Keep features below e.g. 50GB: delete those of finished groups.")
-    ] = None,
-    status: Annotated[bool, o.flag("--status", "Print which jobs are done, running or waiting, and stop.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Run a grid of jobs. Finished jobs are not repeated, so the same command resumes a stopped sweep."""
+    """Measure a grid of backbones, layers, sizes and detectors.
+
+    A job is one cell of the grid. Finished jobs are not repeated, so the same command resumes a stopped sweep. Jobs that share
+    a forward pass are a group: one worker runs it.
+
+    Examples:
+      adbench sweep --preset quickstart --dry-run
+      adbench sweep --preset layers --data DIR --out layers --jobs 2
+      adbench sweep --spec study.yaml --set image_sizes=128,256 --gpus 0,1
+    """
     folder = o.results_folder(out)
     if spec.preset is None and spec.spec is None:
         if status:
