@@ -99,17 +99,21 @@ def sweep(
 
 
 def _run(planned: Sweep, executor: Executor, json: bool) -> None:
-    """Run a planned sweep and print each result as it arrives, then the summary."""
+    """Run a planned sweep and print each result as it arrives, the first of equal failures only; then reasons and summary."""
     total: int = planned.todo.runnable
     new: list[Result] = []
+    failures: set[str | None] = set()
     with console.job_progress(total) as (on_step, advance):
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
         for result in live.run(executor):
             new.append(result)
             advance()
-            console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
+            if result.status == "done" or (result.status == "failed" and result.reason not in failures):
+                console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
+            failures.add(result.reason)
     if executor.resources.no_wait:
         console.say(f"submitted; see its progress with: adbench sweep --status --out {planned.results.folder}")
+    _say_reasons(new, planned.plan.jobs)
     summary = planned.summary(new)
     if json:
         console.answer_json(summary)
@@ -118,6 +122,15 @@ def _run(planned: Sweep, executor: Executor, json: bool) -> None:
         console.say(f"results are in {summary['out']}; see them with: adbench report {summary['out']}")
     if summary["failed"] or summary["skipped"]:
         raise typer.Exit(1)
+
+
+def _say_reasons(results: Sequence[Result], among: Sequence[Job]) -> None:
+    """Print each reason for which jobs were skipped or failed, once."""
+    from adbench.sweep.reasons import by_reason, sentence
+
+    for status in ("skipped", "failed"):
+        for entry in by_reason([(result.job, result.reason) for result in results if result.status == status], among):
+            console.say(sentence(entry, status))
 
 
 def result_line(result: Result, prefix: str) -> str:
@@ -130,13 +143,19 @@ def result_line(result: Result, prefix: str) -> str:
 
 
 def _print_forecast(planned: Sweep, workers: int, cache_limit: int | None, json: bool) -> None:
-    """Print what the sweep would cost; exit with code 1 if something prevents it."""
+    """Print what the sweep would cost, and why jobs cannot run; exit with code 1 if the machine prevents it."""
+    from adbench.sweep.reasons import sentence
+
     with console.progress() as on_step:
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
         forecast = live.forecast(workers, cache_limit)
     console.answer_json(forecast) if json else _print_costs(forecast)
+    reasons = [sentence(entry, "cannot run") for entry in forecast["cannot_run"]]
+    if reasons and not json:
+        console.answer("\n" + "\n".join(reasons))
     for obstacle in forecast["obstacles"]:
-        console.say(f"adbench: {obstacle}")
+        if json or obstacle not in reasons:
+            console.say(f"adbench: {obstacle}")
     if forecast["obstacles"]:
         raise typer.Exit(1)
 
