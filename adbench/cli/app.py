@@ -23,13 +23,13 @@ from adbench.core.errors import AdbenchError
 _ABOUT = "Which pretrained backbone, layer, input size, pretraining and detector to use for visual anomaly detection."
 _EPILOG = """\
 Exit codes:
-  0    done
-  1    some jobs failed or were skipped
-  2    wrong usage
-  3    data or weights missing or unreadable
-  4    an image is anomalous (predict --fail-on-anomaly)
-  130  stopped by SIGINT (Ctrl-C)
-  143  stopped by SIGTERM
+    0    done
+    1    some jobs failed or were skipped
+    2    wrong usage
+    3    data or weights missing or unreadable
+    4    an image is anomalous (predict --fail-on-anomaly)
+    130  stopped by SIGINT (Ctrl-C)
+    143  stopped by SIGTERM
 
 Examples:
   adbench sweep --preset quickstart
@@ -68,8 +68,12 @@ def _print_version(wanted: bool) -> None:
 
 
 def common(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only. May also stand behind a command.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print the traceback of a failed job. May also stand behind a command.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only. May also stand behind a command.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print the traceback of a failed job. May also stand behind a command.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,

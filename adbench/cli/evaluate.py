@@ -21,7 +21,9 @@ def evaluate(
     model: o.Model,
     images: TestOptions,
     runtime: o.RuntimeOptions,
-    heatmaps: Annotated[Path | None, o.path_option("DIR", "Folder for a picture of each test image with its mask and its anomaly map.")] = None,
+    heatmaps: Annotated[
+        Path | None, o.path_option("DIR", "Folder for a picture of each test image with its mask and its anomaly map.")
+    ] = None,
     pro_limit: Annotated[float | None, o.option("F", "Limit of AU-PRO's false-positive rate. Default: the model's, 0.3.")] = None,
     json: o.Json = False,
 ) -> None:

@@ -18,7 +18,7 @@ def extract(
 ) -> None:
     """Extract features of all images into the cache.
 
-    One forward pass per image serves all layers. sweep and train extract what they need by themselves.
+    One forward pass per image serves all layers. The commands sweep and train extract their features by themselves.
 
     Examples:
       adbench extract efficientnet_lite0 blocks.2.1.add blocks.4.2.add --data demo

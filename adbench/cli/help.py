@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -13,7 +13,9 @@ from adbench.cli import completion
 from adbench.cli import options as o
 
 # the parser's own types have no stable name: newer releases of typer bring a copy of click
-Parameter = Context = Formatter = Any
+Parameter: TypeAlias = Any
+Context: TypeAlias = Any
+Formatter: TypeAlias = Any
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -105,7 +107,9 @@ def with_help(given: Sequence[str], groups: Iterable[str]) -> list[str]:
 
 def help_(
     context: typer.Context,
-    command: Annotated[list[str] | None, o.argument("[COMMAND]", "E.g. sweep, or 'cache prune'.", complete=completion.commands)] = None,
+    command: Annotated[
+        list[str] | None, o.argument("[COMMAND]", "Command to explain, e.g. sweep or cache prune.", complete=completion.commands)
+    ] = None,
 ) -> None:
     """Print the help of a command.
 

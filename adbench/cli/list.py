@@ -15,8 +15,8 @@ from adbench.core.registry import fits, match, table, unknown
 
 _KIND = f"{', '.join(names.KINDS[:-1])} or {names.KINDS[-1]}."
 _NAME = (
-    "Of layers and weights: a backbone. Of detectors: the one whose parameters to print. Of others: part of the names to print, "
-    "or a pattern, e.g. 'vit*dinov2*'."
+    "With layers or weights: a backbone. With detectors: the detector whose parameters to print. Otherwise: part of the names to "
+    "print, or a pattern such as 'vit*dinov2*'."
 )
 
 
@@ -78,7 +78,9 @@ def _print_backbones(pattern: str, cache: Path | None, json: bool) -> None:
         return console.answer_json({"backbones": [facts["name"] for facts in found], "facts": found})
     console.answer(_backbone_table(found))
     if any(facts["parameters"] is None for facts in found):
-        console.say(f"parameters are counted where at most {MOST_BUILT} backbones are listed, e.g. adbench list backbones 'resnet*'")
+        console.say(
+            f"parameters are counted where at most {MOST_BUILT} backbones are listed, e.g. adbench list backbones 'resnet*'"
+        )
 
 
 def _backbone_table(found: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The names that commands accept, each with a sentence, kept in the cache folder: a table of plug-ins may take seconds to load."""
+"""The names that commands accept, with a sentence each. They are kept in the cache folder: some tables take seconds to load."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ def _items(kind: str) -> dict[str, str]:
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of a text's first paragraph, on one line. A period within it is not followed by a capital letter."""
+    """Return the first sentence of the first paragraph, on one line."""
     line = " ".join(text.strip().split("\n\n")[0].split())
+    # a period within a sentence ("et al. (2019)") has no capital letter behind it
     return re.split(r"(?<=[.?!])\s(?=[A-Z`])", line, maxsplit=1)[0]

@@ -77,7 +77,7 @@ Json = Annotated[bool, flag("--json", "Print one JSON document instead of text."
 _WEIGHTS = "imagenet, random, a name from 'adbench list weights BACKBONE', or the path of a checkpoint."
 Weights = Annotated[str, option("W", _WEIGHTS, complete=completion.weight)]
 ImageSize = Annotated[int, option("N", "Side of the square input, in pixels.", low=32, high=4096)]
-_EVAL_SIZE = "Side in pixels to which maps and masks are scaled before they are scored, or 'native': that of the mask."
+_EVAL_SIZE = "Side in pixels at which maps are scored, or 'native': the size of each image."
 EvalSize = Annotated[str, option("N", _EVAL_SIZE, complete=completion.fixed("native"))]
 _DTYPE = "Type of the stored features: float16, float32, or bfloat16 (faster, less precise)."
 Dtype = Annotated[str, option("T", _DTYPE, complete=completion.fixed("float16", "float32", "bfloat16"))]
@@ -87,7 +87,7 @@ Format = Annotated[
 ]
 _KINDS = "Kinds of defects to paint, from 'adbench list defects'; may be repeated. Default: all."
 Kinds = Annotated[list[str] | None, option("K,..", _KINDS, complete=completion.table("defects", separators=","))]
-Like = Annotated[Path | None, path_option("MASKS", "Folder of masks of known defects; the synthetic ones get their sizes.")]
+Like = Annotated[Path | None, path_option("MASKS", "Folder of masks of known defects; the synthetic defects get their sizes.")]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class DataOptions:
         str | None, option("DIR", "Folder of images, or 'demo' (generated parts). Default: $ADBENCH_DATA, else ./data.")
     ] = None
     category: Annotated[
-        list[str] | None, option("C", "Category, a subfolder of the data; may be repeated. Default: all.", complete=completion.category)
+        list[str] | None,
+        option("C", "Category, a subfolder of the data; may be repeated. Default: all.", complete=completion.category),
     ] = None
 
 
@@ -120,7 +121,8 @@ class RuntimeOptions:
     panel: ClassVar[str] = "Machine"
     cache: Cache = None
     device: Annotated[
-        str, option("D", "cpu, cuda, cuda:N, mps, or auto: a GPU if there is one.", complete=completion.fixed(*completion.DEVICES))
+        str,
+        option("D", "cpu, cuda, cuda:N, mps, or auto: a GPU if there is one.", complete=completion.fixed(*completion.DEVICES)),
     ] = "auto"
     offline: Offline = False
 
@@ -153,7 +155,12 @@ class SpecOptions:
     spec: Annotated[Path | None, path_option("FILE.yaml", "Your own grid; its keys are those of a preset.")] = None
     set_: Annotated[
         list[str] | None,
-        option("KEY=VALUE", "Replace a key of the grid, e.g. image_sizes=128,256; may be repeated.", "--set", complete=completion.keys),
+        option(
+            "KEY=VALUE",
+            "Replace a key of the grid, e.g. image_sizes=128,256; may be repeated.",
+            "--set",
+            complete=completion.keys,
+        ),
     ] = None
 
     def parsed(self, command: str, overrides: Sequence[str] = ()) -> Spec:
@@ -175,8 +182,8 @@ class CostLimits:
     """The most that a candidate or a row of a table may cost."""
 
     panel: ClassVar[str] = "Limits"
-    max_latency: Annotated[float | None, option("MS", "Skip what takes longer than this per image, in milliseconds.")] = None
-    max_memory: Annotated[str | None, option("MB", "Skip what takes more memory than this, in MB or as e.g. 2GB.")] = None
+    max_latency: Annotated[float | None, option("MS", "Skip all that are slower than MS milliseconds per image.")] = None
+    max_memory: Annotated[str | None, option("MB", "Skip all that take more memory than MB megabytes, or e.g. 2GB.")] = None
 
     @property
     def memory_mb(self) -> float | None:
@@ -195,7 +202,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature(command).parameters.items():
         if group := groups.get(name):
             types = get_type_hints(group, include_extras=True)
-            options += [(f.name, f.default, _in_panel(types[f.name], group.panel)) for f in fields(group)]
+            options += [(f.name, f.default, _in_panel(types[f.name], getattr(group, "panel", None))) for f in fields(group)]
         else:
             options.append((name, parameter.default, hints[name]))
     parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint) for name, default, hint in options]
@@ -210,7 +217,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _in_panel(hint: Any, panel: str) -> object:
+def _in_panel(hint: Any, panel: str | None) -> object:
     """Return the annotated type of an option with its heading in the help set, unless it has one."""
     kind, declared = get_args(hint)
     shown = copy(declared)

@@ -41,7 +41,9 @@ def predict(
     images: Images,
     out: Annotated[Path, o.path_option("DIR", "Folder for predictions.csv and overlays/.")],
     runtime: o.RuntimeOptions,
-    overlays: Annotated[str | None, o.option("all|anomalous|none", _OVERLAYS, complete=completion.fixed("all", "anomalous", "none"))] = None,
+    overlays: Annotated[
+        str | None, o.option("all|anomalous|none", _OVERLAYS, complete=completion.fixed("all", "anomalous", "none"))
+    ] = None,
     no_overlays: Annotated[bool, o.flag("--no-overlays", "The same as --overlays none.")] = False,
     fail_on_anomaly: Annotated[bool, o.flag("--fail-on-anomaly", "Exit with code 4 if an image is anomalous.")] = False,
     json: o.Json = False,

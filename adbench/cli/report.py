@@ -7,11 +7,10 @@ from typing import Annotated
 from adbench.cli import completion, console
 from adbench.cli import options as o
 
-
 _ROWS = "Keys of a job that make the rows, e.g. layer,image_size; may be repeated."
 _METRIC = "Metric to show, e.g. aupro; see 'adbench list metrics'. Default: all."
 _COLUMNS = "Key of a job whose values make the columns, e.g. category."
-_STUDY = "Question to answer: layers, image-size, pretraining or seeds; auto: all that the results answer; none."
+_STUDY = "Question to answer: layers, image-size, pretraining, seeds, none, or auto: all that the results were made for."
 _SHOW = (
     "More to print: cost (metrics beside time and memory), defects (metrics by kind and size of defect), significance (are the "
     "differences larger than chance?), or all; may be repeated."
@@ -29,7 +28,9 @@ def report(
     columns: Annotated[str | None, o.option("K", _COLUMNS, complete=completion.table_key)] = None,
     metric: Annotated[str | None, o.option("M", _METRIC, complete=completion.table("metrics"))] = None,
     study: Annotated[str, o.option("S", _STUDY, complete=completion.table("studies", "auto", "none"))] = "auto",
-    show: Annotated[list[str] | None, o.option("A,..", _SHOW, complete=completion.table("analyses", "all", separators=","))] = None,
+    show: Annotated[
+        list[str] | None, o.option("A,..", _SHOW, complete=completion.table("analyses", "all", separators=","))
+    ] = None,
     compare: Annotated[bool, o.flag("--compare", "Compare two results folders job by job, with tests of significance.")] = False,
     figures: Annotated[Path | None, o.path_option("DIR", "Folder for figures, as PNG and SVG.")] = None,
     limits: o.CostLimits,

@@ -21,7 +21,9 @@ def rf(
     input_size: Annotated[int, o.option("N", "Side of the image that is measured, in pixels.", low=64, high=4096)] = 1024,
     threshold: Annotated[float, o.option("T", "Gradient norms up to this count as zero.")] = 1e-2,
     normalize: Annotated[str, o.option("max|none", _NORMALIZE, complete=completion.fixed("max", "none"))] = "max",
-    image: Annotated[str, o.option("noise|zeros", "Content of the image that is measured.", complete=completion.fixed("noise", "zeros"))] = "noise",
+    image: Annotated[
+        str, o.option("noise|zeros", "Content of the image that is measured.", complete=completion.fixed("noise", "zeros"))
+    ] = "noise",
     weights: Annotated[str | None, o.option("W", _WEIGHTS, complete=completion.weight)] = None,
     figure: Annotated[Path | None, o.path_option("FILE.png", "Picture to draw: gradients and fields of all layers.")] = None,
     cache: o.Cache = None,

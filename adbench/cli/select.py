@@ -29,13 +29,25 @@ class CandidateOptions(o.SpecOptions):
     """The grid of candidates: a specification, and lists that replace its keys."""
 
     panel: ClassVar[str] = "Candidates"
-    backbones: Annotated[str | None, o.option("A,B", "Backbones to rank. Default: those of the grid, else efficientnet_lite0.", complete=completion.backbones)] = None
-    weights: Annotated[str | None, o.option("W,..", "Weights to rank. Default: those of the grid, else imagenet.", complete=completion.weights)] = None
-    layers: Annotated[
-        str | None, o.option("L,..|all", _LAYERS, complete=completion.layers)
+    backbones: Annotated[
+        str | None,
+        o.option("A,B", "Backbones to rank. Default: those of the grid, else efficientnet_lite0.", complete=completion.backbones),
     ] = None
-    image_sizes: Annotated[str | None, o.option("N,..", "Sides of the square input, in pixels. Default: those of the grid, else 256.")] = None
-    detectors: Annotated[str | None, o.option("D,..", "Detectors to rank. Default: those of the grid, else patchcore.", complete=completion.table("detectors", separators=","))] = None
+    weights: Annotated[
+        str | None, o.option("W,..", "Weights to rank. Default: those of the grid, else imagenet.", complete=completion.weights)
+    ] = None
+    layers: Annotated[str | None, o.option("L,..|all", _LAYERS, complete=completion.layers)] = None
+    image_sizes: Annotated[
+        str | None, o.option("N,..", "Sides of the square input, in pixels. Default: those of the grid, else 256.")
+    ] = None
+    detectors: Annotated[
+        str | None,
+        o.option(
+            "D,..",
+            "Detectors to rank. Default: those of the grid, else patchcore.",
+            complete=completion.table("detectors", separators=","),
+        ),
+    ] = None
 
     def study(self) -> Spec:
         """Return the specification; the lists replace its keys, --layers also those of a single backbone."""

@@ -23,7 +23,7 @@ _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
-_DRY_RUN = "Print the jobs, what they cost (forward passes, cache, time, memory) and which cannot run; then stop."
+_DRY_RUN = "Print the groups of jobs, their cost (forward passes, cache, time, memory) and why jobs cannot run; then stop."
 _KEEP_MAPS = "Keep the N best and the N worst anomaly maps of each job as pictures."
 _CACHE_LIMIT = "Delete the features of finished groups while the cache is larger than this, e.g. 50GB."
 _EXECUTOR = "Where groups run: local (this machine), slurm or ray (a cluster)."
@@ -40,7 +40,9 @@ class ExecutorOptions:
     gpu_slots: Annotated[int | None, o.option("K", "Workers per GPU. Default: 1.", low=1)] = None
     partition: Annotated[str | None, o.option("P", "Slurm: partition to submit to.")] = None
     time: Annotated[str | None, o.option("T", "Slurm: time limit of a task, as minutes, H:MM:SS or D-HH. Default: 240.")] = None
-    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray: GPUs per group (Ray: also 0.5). Default: none.", low=0)] = None
+    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray: GPUs per group (Ray: also 0.5). Default: none.", low=0)] = (
+        None
+    )
     max_parallel: Annotated[int | None, o.option("N", "Slurm, Ray: groups that run at the same time.", low=1)] = None
     no_wait: Annotated[bool, o.flag("--no-wait", "Slurm: submit the tasks and return.")] = False
     ray_address: Annotated[str | None, o.option("A", "Ray: address. Default: $RAY_ADDRESS, else a local cluster.")] = None

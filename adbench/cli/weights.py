@@ -14,8 +14,8 @@ Checkpoint = Annotated[Path, o.path_argument("FILE", "The checkpoint as its auth
 def weights_list(json: o.Json = False) -> None:
     """Print the pretrainings with license, size and source.
 
-    A checkpoint is present or missing on this machine. The standard ImageNet weights are not listed: they are downloaded by
-    themselves.
+    A checkpoint is present or missing on this machine. The standard ImageNet weights are not listed: adbench downloads them when
+    it needs them.
 
     Examples:
       adbench weights list
@@ -51,7 +51,7 @@ def weights_path(name: Name, json: o.Json = False) -> None:
 
 
 def weights_import(name: Name, file: Checkpoint, json: o.Json = False) -> None:
-    """Check a checkpoint and copy it to where sweeps look for it.
+    """Check a checkpoint and copy it to the folder of checkpoints.
 
     Its keys and shapes must be exactly those of the backbone.
 

@@ -214,20 +214,23 @@ class Forecaster:
         return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, image_size**2) * BYTES_PER_PIXEL
 
 
-def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None) -> dict[str, Any]:
+def forecast(
+    plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None, among: Sequence[Job] = ()
+) -> dict[str, Any]:
     """Return counts, seconds with so many workers, bytes, the forecast of each group, and obstacles, each with its remedy.
 
     cannot_run: the reasons for which jobs cannot run, see `by_reason`; those found here are obstacles, too.
-    limit: bytes of the cache beyond which finished features are deleted.
+    limit: bytes of the cache beyond which finished features are deleted. among: all jobs of the sweep, if the plan has fewer.
     """
+    among = among or plan.jobs
     forecaster = Forecaster(runtime, memo)
     groups = []
     for number, group in enumerate(plan.groups):
         runtime.on_step(number, len(plan.groups), f"trying out {group.title}")
         groups.append(forecaster.group(group))
     used = max(1, min(workers, len(groups)))
-    missing = by_reason([(result.job, result.reason) for result in plan.skipped], plan.jobs)
-    impossible = by_reason(forecaster.impossible, plan.jobs)
+    missing = by_reason([(result.job, result.reason) for result in plan.skipped], among)
+    impossible = by_reason(forecaster.impossible, among)
     return {
         "groups": len(groups),
         "forward_passes": sum(group.forward_passes for group in groups),

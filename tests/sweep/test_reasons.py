@@ -28,7 +28,9 @@ def test_axes_on_which_all_values_fail_are_not_named() -> None:
     (everywhere,) = by_reason([(job, "disk full") for job in JOBS], JOBS)
     assert sentence(everywhere, "failed") == "16 jobs failed: disk full"
     (one,) = by_reason([(JOBS[0], None)], JOBS)
-    assert sentence(one, "failed").startswith("1 job (category nut; backbone resnet50; weights moco; layer layer1) failed: no reason")
+    assert sentence(one, "failed").startswith(
+        "1 job (category nut; backbone resnet50; weights moco; layer layer1) failed: no reason"
+    )
 
 
 def test_the_most_frequent_reason_comes_first_and_long_lists_are_cut() -> None:
