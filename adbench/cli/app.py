@@ -109,7 +109,7 @@ def run(arguments: list[str] | None = None) -> None:
     # read when torch is imported: threads that spin while they wait make a busy machine up to ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.set_up()
-    given = with_help(sys.argv[1:] if arguments is None else arguments, GROUPS)
+    given = with_help(sys.argv[1:] if arguments is None else arguments, (*GROUPS, "list"))
     try:
         typed = shlex.join(["adbench", *given])  # recorded with results, and printed to resume a stopped command
         with stoppable(typed):

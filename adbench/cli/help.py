@@ -99,10 +99,10 @@ def split_examples(docstring: str) -> tuple[str, str]:
     return text, f"Examples:\n{examples}" if heading else ""
 
 
-def with_help(given: Sequence[str], groups: Iterable[str]) -> list[str]:
-    """Return the arguments; those that name no command, or a group alone, ask for its help."""
+def with_help(given: Sequence[str], incomplete: Iterable[str]) -> list[str]:
+    """Return the arguments, with `--help` if there are none, or one of these incomplete commands alone."""
     words = [word for word in given if word not in ("--quiet", "-q", "--verbose", "-v")]
-    return [*given, "--help"] if not words or words in ([name] for name in groups) else list(given)
+    return [*given, "--help"] if not words or words in ([name] for name in incomplete) else list(given)
 
 
 def help_(

@@ -20,7 +20,7 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-@pytest.mark.parametrize("words", [(), *((name,) for name in GROUPS)], ids=str)
+@pytest.mark.parametrize("words", [(), ("list",), *((name,) for name in GROUPS)], ids=str)
 def test_without_arguments_there_is_help(words: tuple[str, ...], run: Run) -> None:
     answer = run(*words)
     assert (answer.code, answer.err) == (0, "")
