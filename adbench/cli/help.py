@@ -28,12 +28,10 @@ def title(parameter: Parameter) -> str:
 
 
 def meaning(parameter: Parameter) -> str:
-    """Return a parameter's help, with its range, and its default or that it is required where the help does not say so."""
+    """Return a parameter's help, with its default or that it is required where the help does not say so."""
     text, default = parameter.help or "", parameter.default
     if parameter.param_type_name == "argument":
         return text
-    if getattr(parameter, "max", None) is not None:
-        text += f" From {parameter.min:g} to {parameter.max:g}."
     if parameter.required:
         return f"{text} Required."
     if "Default" in text or default is None or default is False or default == () or callable(default):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from adbench.sweep.workspace import Workspace
     from adbench.types import Size
 
+_LARGE = 10**6  # a limit that nobody meets by accident
+
 
 def path(text: str) -> Path:
     """Return the path that a user wrote, with `~` expanded."""
@@ -41,8 +43,10 @@ def option(
 ) -> object:  # fmt: skip
     """Declare an option with a value, between `low` and `high` if it is a number. Default name: the parameter's.
 
-    panel: heading in the help; `complete` completes the value in a shell.
+    panel: heading in the help; `complete` completes the value in a shell. The help names a range that is worth knowing.
     """
+    if low is not None and high is not None and high < _LARGE:
+        text += f" From {low:g} to {high:g}."
     return typer.Option(
         *names, metavar=metavar, help=text, min=low, max=high, rich_help_panel=panel, autocompletion=complete
     )  # fmt: skip
@@ -104,7 +108,7 @@ class DataOptions:
     ] = None
 
 
-_ONE = "Category, a subfolder of the data. Required where the data has several."
+_ONE = "Category, a subfolder of the data. Needed if the data has several."
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ class CostLimits:
 
     panel: ClassVar[str] = "Limits"
     max_latency: Annotated[float | None, option("MS", "Skip all that are slower than MS milliseconds per image.")] = None
-    max_memory: Annotated[str | None, option("MB", "Skip all that take more memory than MB megabytes, or e.g. 2GB.")] = None
+    max_memory: Annotated[str | None, option("MB", "Skip all that need more memory: megabytes, or a size such as 2GB.")] = None
 
     @property
     def memory_mb(self) -> float | None:

@@ -82,7 +82,7 @@ class DefectOptions:
 
 def select(
     candidates: CandidateOptions,
-    images: o.DataOptions,
+    images: o.OneCategoryOptions,
     judged_on: DefectOptions,
     limits: o.CostLimits,
     runtime: o.RuntimeOptions,
