@@ -21,7 +21,7 @@ def synthesize(
     """
     check_share(share)
     train, held = hold_out_images(workspace.single(training_only=True), share, seed)
-    sheet = ContactSheet()
+    sheet = ContactSheet(f"Synthetic defects on {train.category.name}, seed {seed}")
     made = write_dataset(train.category, held, out, recipe, count, seed, sheet.add, workspace.on_step)
     if contact_sheet:
         sheet.save(contact_sheet)
