@@ -89,7 +89,7 @@ def heat_colors() -> NDArray[np.uint8]:
 def _drawn_bar(bar: ColorBar, width: int, font: Font) -> Image.Image:
     """Return the bar with its marks; names that would overlap stand in several lines."""
     thick, line = font.size // 2 + 2, round(font.size * 1.3)
-    labels = sorted((bar.place(value), f"{name} {value:.3g}") for name, value in bar.marks)
+    labels = sorted((bar.place(value), f"{name} {value:.4g}") for name, value in bar.marks)
     ends, places = list[float](), []
     for place, text in labels:
         long = font.getlength(text)

@@ -72,7 +72,7 @@ def _draw(sample: Sample, values: NDArray[np.float32], score: float, bar: ColorB
         ("anomaly map", _ringed(outlined(laid_over(image, heat), small, width=1), center)),
         (f"highest place, {_ZOOM}x{_where(sample, small, center)}", _enlarged(full, mask, center, size)),
     ]
-    return framed([sample.name, f"anomaly score {score:.3g}"], shown, 2, bar)
+    return framed([sample.name, f"anomaly score {score:.4g}"], shown, 2, bar)
 
 
 def _defect(sample: Sample, mask: NDArray[np.bool_]) -> str:

@@ -127,7 +127,8 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
     sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
-    return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)
+    waiting = sum(job.result is None for job in jobs)
+    return replace(report, notes=notes, sections=sections, folder=folder, commands=commands, waiting=waiting)
 
 
 @_without_garbage_collection()

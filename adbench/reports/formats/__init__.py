@@ -77,6 +77,7 @@ class Report:
     folder: Path | None = None  # of the results and their kept pictures
     commands: Sequence[str] = ()  # that made the results
     documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # written instead of the results' records, if any
+    waiting: int = 0  # planned jobs that have not run yet
     bold: bool = False  # whether the reader's terminal shows bold
 
     @property
@@ -85,6 +86,7 @@ class Report:
         return list(self.documents) or [result.record() for result in self.results]
 
 
+ANSWER = "Which row is best?"  # the title of the section that a page shows first
 Format = Callable[[Report], str]
 FORMATS: Registry[Format] = Registry("format", __name__)
 register = FORMATS.register

@@ -10,14 +10,18 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from adbench.metrics import in_order
+from adbench.metrics import ORDER, in_order
 from adbench.pictures.kept_maps import read_kept
-from adbench.reports.formats import Figure, Report, Section, Table, register
-from adbench.reports.keys import keyed_jobs, varies
-from adbench.reports.plotting import images
+from adbench.reports.dark_mode import follow_scheme
+from adbench.reports.formats import ANSWER, Figure, Report, Section, Table, register
+from adbench.reports.keys import keyed_jobs, natural, varies
+from adbench.reports.plotting import COLUMN, PAGE, SCREEN, images
 from adbench.reports.study_data import MEASURES
 from adbench.reports.tables import DASH, fraction
 from adbench.sweep.results import ResultStore
@@ -27,6 +31,11 @@ MOST_JOBS = 5000  # rows that a browser still sorts at once
 KEYS = ("dataset", "category", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "seed")
 ALWAYS = ("category", "layer")  # the other keys are shown where they vary
 COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state MB", "peak_memory_mb": "peak MB"}
+TITLE = "Anomaly detection benchmark"
+_NAMED = 8  # categories that the first screen names
+_POINTS = re.compile(r' width="([\d.]+)pt" height="([\d.]+)pt"')
+_SIGN = re.compile(r"([.+_/])(?=\w)")
+_COMMAND = re.compile(r"(.*): (adbench [a-z].*)", re.DOTALL)  # a note that ends in a command
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?= |$)")
 
 
@@ -36,11 +45,16 @@ def html(report: Report) -> str:
     from jinja2 import Environment, PackageLoader
 
     page = Environment(loader=PackageLoader(__package__, "assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"hash": _hash, "sort_value": _sort_value}
-    counts = Counter(result.status for result in report.results)
+    page.filters |= {"hash": _hash, "sort_value": _sort_value, "command": _command, "breakable": _breakable}
+    answers = [section for section in report.sections if section.title == ANSWER]
+    shown = replace(report, sections=[section for section in report.sections if section.title != ANSWER])
+    datasets = ", ".join(sorted({result.job.dataset for result in report.results}))
     return page.get_template("page.html").render(
-        counts=", ".join(f"{counts[status]} jobs {status}" for status in ("done", "failed", "skipped") if counts[status]),
-        parts=_parts(report),
+        title=f"Anomaly detection on {datasets}" if datasets else TITLE,
+        facts=_facts(report),
+        answer_title=ANSWER,
+        answers=[note for section in answers for note in section.notes],
+        parts=_parts(shown),
         style=files(__package__).joinpath("assets", "page.css").read_text(encoding="utf-8"),
         script=files(__package__).joinpath("assets", "page.js").read_text(encoding="utf-8"),
     )
@@ -59,25 +73,90 @@ def _sort_value(text: str) -> str:
     return Markup(' data-value="{}"').format(found.group()) if found else ""
 
 
+def _command(note: str) -> str:
+    """Return a note, with the command at its end marked as one."""
+    from markupsafe import Markup
+
+    found = _COMMAND.fullmatch(note)
+    return Markup('{}: <code class="command">{}</code>').format(*found.groups()) if found else note
+
+
+def _breakable(text: str) -> str:
+    """Return a text that may be broken after the signs within names, where a phone has no room for them."""
+    from markupsafe import Markup, escape
+
+    return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
+
+
+def _facts(report: Report) -> dict[str, str]:
+    """Return what the page is about: which data, when the results were written, how many jobs."""
+    categories: dict[str, set[str]] = defaultdict(set)
+    for result in report.results:
+        categories[result.job.dataset].add(result.job.category)
+    data = [
+        f"{dataset}: {', '.join(sorted(names, key=natural)) if len(names) <= _NAMED else f'{len(names)} categories'}"
+        for dataset, names in sorted(categories.items())
+    ]
+    counts = Counter(result.status for result in report.results)
+    jobs = [f"{counts[status]} {status}" for status in ("done", "failed", "skipped") if counts[status]]
+    jobs += [f"{report.waiting} not run yet"] * bool(report.waiting)
+    facts = {"Data": "; ".join(data), "Results": _written(report.folder), "Jobs": ", ".join(jobs)}
+    return {name: text for name, text in facts.items() if text}
+
+
+def _written(folder: Path | None) -> str:
+    """Return when the result files in a folder were written, the first to the last; empty if there are none."""
+    times = sorted(path.stat().st_mtime for path in folder.glob("*.json")) if folder else []
+    if not times:
+        return ""
+    first, last = (f"{datetime.fromtimestamp(time, timezone.utc):%Y-%m-%d %H:%M}" for time in (times[0], times[-1]))
+    until = "" if first == last else f" to {last[11:] if first[:10] == last[:10] else last}"
+    return f"{first}{until} UTC"
+
+
 def _parts(report: Report) -> list[dict[str, Any]]:
     """Return the sections of the page as the template takes them; those without content are omitted."""
     results = report.results
     parts: list[dict[str, Any]] = [
         *(
             {"title": s.title, "images": [*map(_image, s.figures)], "tables": s.tables, "notes": s.notes}
-            for s in (Section("Results", [report.table], notes=report.notes), *report.sections)
+            for s in (Section("Results", [_metrics_first(report.table)], notes=report.notes), *report.sections)
         ),
         {"title": "Best and worst maps", "albums": _albums(report)},
         {"title": "All jobs", "tables": [_jobs_table(results)] if results else [], "choices": [*KEYS, "status"]},
-        {"title": "Made with", "tables": _environment_tables(results)},
+        {"title": "Made with", "tables": _environment_tables(results), "plain": True},
         {"title": "How to make it again", "commands": report.commands},
     ]
     return [part for part in parts if any(part.get(name) for name in ("images", "tables", "notes", "albums", "commands"))]
 
 
-def _image(figure: Figure) -> dict[str, str]:
-    source = _data_uri("svg+xml", images(figure, ["svg"])["svg"])
-    return {"source": source, "alternative": figure.description, "caption": figure.caption}
+def _metrics_first(table: Table) -> Table:
+    """Return a table with its metrics next to its labels, the two main ones first: a phone shows no more than two columns."""
+    labels, values = range(table.num_labels), range(table.num_labels, len(table.headers))
+    places = {name: place for place, name in enumerate(dict.fromkeys([*MEASURES, *ORDER]))}
+    order = [*labels, *sorted(values, key=lambda column: places.get(table.headers[column], len(places)))]
+    rows = [[row[column] for column in order] for row in table.rows]
+    return replace(table, headers=[table.headers[column] for column in order], rows=rows)
+
+
+def _image(figure: Figure) -> dict[str, Any]:
+    """Return a figure as drawn for a screen and, if that is another drawing, for a phone."""
+    wide, narrow = (images(figure, ["svg"], width)["svg"].decode() for width in (SCREEN, COLUMN))
+    found = {"source": _drawing(wide), "alternative": figure.description, "caption": figure.caption}
+    size = {"width": _inches(wide), "height": _inches(wide, 2), "long": _inches(narrow) > (COLUMN + PAGE) / 2}
+    return found | size | ({"narrow": _drawing(narrow)} if narrow != wide else {})
+
+
+def _drawing(svg: str) -> str:
+    return _data_uri("svg+xml", follow_scheme(svg).encode())
+
+
+def _inches(svg: str, axis: int = 1) -> float:
+    """Return the width of an SVG of matplotlib's in inches; axis 2: its height."""
+    found = _POINTS.search(svg)
+    if not found:
+        raise ValueError("this version of matplotlib writes no size into its SVGs")
+    return float(found[axis]) / 72
 
 
 def _data_uri(kind: str, content: bytes) -> str:
