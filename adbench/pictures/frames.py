@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, SOFT, EMPTY = "#16191d", "#ffffff", "#b9c2cc", "#4a525b"
-_LEAST_TEXT, _LETTERS = 13, 36  # px of a letter's height at least; letters' heights in a frame's width
+_LEAST_TEXT, _LETTERS = 13, 32  # px of a letter's height at least; letters' heights in a frame's width
 Size = tuple[int, int]  # width, height in px
 Panel = tuple[str, NDArray[np.uint8]]  # caption, pixels (H, W, 3)
 Font = ImageFont.FreeTypeFont

@@ -70,7 +70,7 @@ def _draw(sample: Sample, values: NDArray[np.float32], score: float, bar: ColorB
         ("image", image),
         (_defect(sample, mask), outlined(image, small)),
         ("anomaly map", _ringed(outlined(laid_over(image, heat), small, width=1), center)),
-        (f"highest place, {_ZOOM}x{_where(sample, small, center)}", _enlarged(full, mask, center, size)),
+        (f"highest, {_ZOOM}x{_where(sample, small, center)}", _enlarged(full, mask, center, size)),
     ]
     return framed([sample.name, f"anomaly score {score:.4g}"], shown, 2, bar)
 
@@ -78,7 +78,7 @@ def _draw(sample: Sample, values: NDArray[np.float32], score: float, bar: ColorB
 def _defect(sample: Sample, mask: NDArray[np.bool_]) -> str:
     if not sample.anomalous:
         return "good: no defect"
-    return f"{sample.defect}: {mask.mean():.1%} of the image" if mask.any() else f"{sample.defect}: no mask"
+    return f"{sample.defect}: {100 * mask.mean():.2g}% of the image" if mask.any() else f"{sample.defect}: no mask"
 
 
 def _where(sample: Sample, mask: NDArray[np.bool_], center: tuple[float, float]) -> str:
