@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adbench.backbones.families import find
 from adbench.backbones.weights import Weights, load, resolve
+from adbench.core.files import stamp
 from adbench.core.memo import Memo
 from adbench.data.pixels import STEPS
 from adbench.types import OnStep, ignore_step
@@ -75,8 +76,5 @@ def find_network(backbone: str, label: str, answers: Memo, *, offline: bool = Fa
 
 
 def _stamp(path: str | None) -> list[int]:
-    """Return the size and the modification time of a file; an empty list if it is missing."""
-    if path is None or not Path(path).is_file():
-        return []
-    status = Path(path).stat()
-    return [status.st_size, status.st_mtime_ns]
+    """Return the stamp of a file; an empty list if it is missing."""
+    return stamp(Path(path)) if path is not None and Path(path).is_file() else []

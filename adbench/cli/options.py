@@ -69,6 +69,7 @@ def argument(
     return typer.Argument(metavar=metavar, help=text, parser=parser, autocompletion=complete)
 
 
+_VERIFY_DATA = "Decode and hash all images and masks, also those that look unchanged since the last check."
 path_argument = partial(argument, parser=path)
 _BACKBONE = "Network that extracts features, e.g. resnet50; see 'adbench list backbones'."
 Backbone = Annotated[str, argument("BACKBONE", _BACKBONE, complete=completion.backbone)]
@@ -106,6 +107,7 @@ class DataOptions:
         list[str] | None,
         option("C", "Category, a subfolder of the data; may be repeated. Default: all.", complete=completion.category),
     ] = None
+    verify_data: Annotated[bool, flag("--verify-data", _VERIFY_DATA)] = False
 
 
 _ONE = "Category, a subfolder of the data. Needed if the data has several."
@@ -145,7 +147,8 @@ class RuntimeOptions:
             except OSError as error:
                 raise unwritable(cache, error) from error
         with console.progress() as on_step:
-            yield Workspace(data or "data", cache, categories, self.device, self.offline, on_step)
+            verify = bool(images and images.verify_data)
+            yield Workspace(data or "data", cache, categories, self.device, self.offline, on_step, verify)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,15 @@ def replacing(target: Path, unless: Callable[[], bool] = lambda: False, durable:
         temporary.unlink(missing_ok=True)
 
 
+def stamp(path: Path) -> list[int]:
+    """Return what changes when a file is written or replaced: size, modification time, change time and inode.
+
+    A copy that keeps the time of its original has another inode or change time. Raises OSError if the file is missing.
+    """
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
 def unwritable(target: Path, error: OSError) -> DataError:
     """Return the one-line error for a file or folder that cannot be written."""
     return DataError(f"cannot write {target}: {error.strerror or error}; choose another folder or free it")

@@ -197,6 +197,9 @@ CASES: dict[str, dict[str, Case]] = {
 }
 ELSEWHERE = {  # the test that shows it; here it would take seconds
     ("select", name): "selection/test_select.py" for name in ("--halving", "--pairs", "--defects", "--verify", "--out")
+} | {
+    (command, "--verify-data"): "data/test_file_check.py"
+    for command in ("extract", "train", "eval", "sweep", "select", "synth", "eval-maps")
 }
 
 
