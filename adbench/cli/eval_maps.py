@@ -1,7 +1,10 @@
 """`adbench eval-maps`: anomaly maps of another program measured."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+
+import typer
 
 from adbench.cli import console
 from adbench.cli import options as o
@@ -26,10 +29,15 @@ def eval_maps(
 
     with o.RuntimeOptions(cache).open(images) as workspace:
         found = evaluate_maps(workspace.inputs(), maps, o.evaluation_size(eval_size), pro_limit)
-    if json:
-        return console.answer_json(found)
+    failed = [item for item in found if item.pop("failed", False)]
+    console.answer_json(found) if json else _print(found, [item for item in found if item not in failed])
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print(found: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> None:
     rows = [[item["category"], *map(console.number, item["metrics"].values())] for item in found]
     console.answer(console.table(["category", *(found[0]["metrics"] if found else ())], rows))
-    for item in found:
+    for item in measured:
         if item["reason"]:
             console.say(f"note: {item['category']}: {item['reason']}")
