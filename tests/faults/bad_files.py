@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from cases import DATA, EVAL, EXTRACT, FINE, SOME_FAILED, SWEEP, USAGE, Case, Damage, cut, flip, named, write
+from bad_images import picture, tiff
+from cases import DATA, EVAL, EXTRACT, FINE, SOME_FAILED, SWEEP, USAGE, Case, Damage, cut, flip, named, nothing, write
+from PIL import Image
 
 MAPS = ("eval-maps", "--maps", "maps", "--data", "parts", "--eval-size", "64")
 FIRST_MAP = "maps/alpha/test/good/000.npy"
@@ -118,8 +121,6 @@ def datasets() -> Iterator[Case]:
 
 def small_mask() -> bytes:
     """Return a mask of 10 x 10 px."""
-    from PIL import Image
-
     out = io.BytesIO()
     Image.new("L", (10, 10), 255).save(out, format="PNG")
     return out.getvalue()
@@ -127,8 +128,6 @@ def small_mask() -> bytes:
 
 def emptied(relative: str) -> Damage:
     """Delete a folder."""
-    import shutil
-
     return lambda workplace: shutil.rmtree(workplace / relative)
 
 
@@ -182,6 +181,56 @@ def foreign_maps() -> Iterator[Case]:
     for name, content in bad.items():
         yield Case(f"map: {name}", write(FIRST_MAP, content), MAPS, DATA, "000.npy")
     yield Case("map: missing", without(FIRST_MAP), MAPS, DATA, "no map for 1")
+    yield Case(
+        "maps: no folder", nothing, ("eval-maps", "--maps", "nowhere", *MAPS[3:]), DATA, "nowhere: no such folder; each of 6 "
+    )
+    yield Case("maps: empty folder", both(emptied("maps"), folder("maps")), MAPS, DATA, "maps: none has the name")
+    yield Case(
+        "maps: a category has none",
+        copied("parts/alpha", "parts/beta"),
+        MAPS,
+        SOME_FAILED,
+        "category 'beta' is not measured: maps: no map for 6",
+    )
+    yield Case("maps: MVTec AD 2", of_mvtec2, MAPS, FINE)
+    yield Case("maps: VisA", of_visa, (*MAPS[:3], "--data", "visa", *MAPS[5:]), FINE)
+    extra = write("maps/alpha/test/good/9.npy", array(np.zeros((8, 8), np.float32)))
+    yield Case("map: of no image", extra, MAPS, FINE, "1 maps in maps belong to no test image")
+    plane = np.zeros((8, 8), np.float16)
+    pages = picture(plane.astype(np.uint8), "TIFF", save_all=True, append_images=[Image.new("L", (8, 8))])
+    five = tiff(np.dstack([plane] * 5), photometric="minisblack", planarconfig="contig")
+    kinds = {"float16": (tiff(plane), FINE), "float32": (tiff(plane.astype(np.float32)), FINE), "two pages": (pages, DATA)}
+    kinds["five channels"] = five, DATA
+    for name, (content, code) in kinds.items():
+        damage = both(without(FIRST_MAP), write(FIRST_MAP.replace(".npy", ".TIFF"), content))
+        yield Case(f"map: TIFF of {name}", damage, MAPS, code, r"000\.TIFF: cannot be read \(" if code else "")
+
+
+def copied(old: str, new: str) -> Damage:
+    """Copy a folder."""
+    return lambda workplace: shutil.copytree(workplace / old, workplace / new) and None
+
+
+def of_mvtec2(workplace: Path) -> None:
+    """Give data and maps the layout of MVTec AD 2."""
+    for root in (workplace / "parts/alpha", workplace / "maps/alpha"):
+        (root / "test").rename(root / "test_public")
+    (workplace / "parts/alpha/ground_truth").rename(workplace / "parts/alpha/test_public/ground_truth")
+
+
+def of_visa(workplace: Path) -> None:
+    """Give data and maps the layout of VisA."""
+    rows, source = "", workplace / "parts/alpha"
+    for path in sorted(path for split in ("train", "test") for path in source.glob(f"{split}/*/*.png")):
+        split, kind = path.relative_to(source).parts[:2]
+        mask = f"alpha/ground_truth/spot/{path.stem}_mask.png" if kind == "spot" else ""
+        rows += f"alpha,{split},{'anomaly' if mask else 'normal'},alpha/{path.relative_to(source).as_posix()},{mask}\n"
+    visa(rows)(workplace)
+    shutil.copytree(source, workplace / "visa/alpha")
+    (workplace / "visa/alpha/train/good").rename(workplace / "visa/alpha/train/normal")
+    csv = workplace / "visa/split_csv/1cls.csv"
+    csv.write_text(csv.read_text().replace("train/good", "train/normal"))
+    (workplace / "maps/alpha/test/spot").rename(workplace / "maps/alpha/test/anomaly")
 
 
 def cases() -> Iterator[Case]:
