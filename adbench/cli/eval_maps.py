@@ -16,10 +16,13 @@ def eval_maps(
     json: o.Json = False,
 ) -> None:
     """Measure anomaly maps that another program made."""
+    from adbench.metrics import check_pro_limit
     from adbench.metrics.support.external_maps import evaluate_maps
 
-    with o.RuntimeOptions(cache).open(images) as workspace:
-        found = evaluate_maps(workspace.inputs(), maps, o.evaluation_size(eval_size), pro_limit)
+    size = o.evaluation_size(eval_size)
+    check_pro_limit(pro_limit)
+    with o.RuntimeOptions(cache).open(images, memo_only=True) as workspace:
+        found = evaluate_maps(workspace.inputs(), maps, size, pro_limit)
     if json:
         return console.answer_json(found)
     rows = [[item["category"], *map(console.number, item["metrics"].values())] for item in found]

@@ -19,8 +19,9 @@ def extract(
     """Extract layers of all images into the cache, in one forward pass per image."""
     from adbench.sweep.pipeline import extract_layers
 
+    stored = o.feature_dtype(dtype)
     with runtime.open(images) as workspace:
-        found = extract_layers(workspace, backbone, layers, weights, image_size, o.feature_dtype(dtype))
+        found = extract_layers(workspace, backbone, layers, weights, image_size, stored)
     if json:
         return console.answer_json(found)
     rows = [

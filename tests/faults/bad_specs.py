@@ -98,8 +98,8 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown list": (("list", "things"), USAGE, "unknown list"),
     "weights of nothing": (("weights", "path", "nothing"), USAGE, "nothing"),
     "import of a missing file": (("weights", "import", "moco", "none.pth"), DATA, "none.pth"),
-    "size of words": (("cache", "prune", "--max-size", "much"), USAGE, "is no size"),
-    "negative size": (("cache", "prune", "--max-size=-5GB",), USAGE, "is no size"),
+    "size of words": (("cache", "prune", "--max-size", "much"), USAGE, "write a size"),
+    "negative size": (("cache", "prune", "--max-size=-5GB",), USAGE, "write a size"),
     "maps are missing": (("eval-maps", "--maps", "nowhere", "--data", "parts"), DATA, "nowhere"),
     "model in no folder": (
         ("train", "patchcore", "efficientnet_lite0", LAYER, "--image-size", "64", "--data", "parts", "--category", "alpha",
