@@ -107,8 +107,4 @@ def run(arguments: list[str] | None = None) -> None:
         usage = f"See '{context.command_path if context else 'adbench'} --help'."
         console.error(f"{message}{'' if message.endswith('?') else '.'} {usage}")
         code = 2
-    except BrokenPipeError:  # of the parser's help; answers handle it themselves
-        if not console.reader_is_gone():
-            raise
-        code = 0
     raise SystemExit(code or 0)

@@ -90,16 +90,6 @@ def _discard(stream: TextIO) -> None:
     os.close(null)
 
 
-def reader_is_gone() -> bool:
-    """Return whether stdout is a pipe without a reader; what is left to write is then discarded."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _discard(sys.stdout)
-        return True
-    return False
-
-
 def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {str(k): _finite(v) for k, v in value.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from adbench.core.errors import DataError
 
 _LONGEST = 255  # bytes of a file name on common file systems
+_SUFFIX = 20  # characters; what is longer is no suffix
 _UMASK = os.umask(0)  # the umask can only be read by setting it; at import no other thread does
 os.umask(_UMASK)
 
@@ -54,9 +55,9 @@ def fitting(name: str, longest: int = _LONGEST) -> str:
     """
     if len(os.fsencode(name)) <= longest:
         return name
-    stem, dot, suffix = name.rpartition(".")
-    end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{dot}{suffix}" if stem else ""
-    return os.fsencode(stem or name)[: longest - len(os.fsencode(end))].decode(errors="ignore") + end
+    suffix = Path(name).suffix if len(Path(name).suffix) < _SUFFIX else ""
+    end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{suffix}"
+    return os.fsencode(name)[: longest - len(os.fsencode(end))].decode(errors="ignore") + end
 
 
 def unwritable(target: Path, error: OSError, by: str = "") -> DataError:
