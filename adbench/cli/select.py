@@ -76,7 +76,9 @@ def select(
     pairs: Annotated[bool, o.flag("--pairs", "Also join each single layer with the next deeper one.")] = False,
     halving: Annotated[bool, o.flag("--halving/--no-halving", _HALVING)] = True,
     verify: Annotated[bool, o.flag("--verify", _VERIFY)] = False,
-    seed: Annotated[int | None, o.option("N", "Random seed. Default: the specification's, else 0.", low=0, high=o.MOST_SEED)] = None,
+    seed: Annotated[
+        int | None, o.option("N", "Random seed. Default: the specification's, else 0.", low=0, high=o.MOST_SEED)
+    ] = None,
     out: o.Out = None,
     format_: o.Format = "table",
     json: o.Json = False,

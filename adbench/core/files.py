@@ -16,9 +16,7 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def replacing(
-    target: Path, unless: Callable[[], bool] = lambda: False, durable: bool = True, by: str = ""
-) -> Iterator[Path]:
+def replacing(target: Path, unless: Callable[[], bool] = lambda: False, durable: bool = True, by: str = "") -> Iterator[Path]:
     """Yield a temporary path in `target`'s folder; rename it to `target` at the end, remove it after an error.
 
     It is also removed if `unless()` is true by then, so that a file which another process has made meanwhile stays. durable: wait

@@ -17,7 +17,6 @@ from adbench.features.cache import EXTRACTION_REVISION
 from adbench.models.thresholds import Threshold
 from adbench.types import Job
 
-
 SUFFIX = ".safetensors"
 
 

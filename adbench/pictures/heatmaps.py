@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from adbench.core.files import fitting
 from adbench.core.plots import load_matplotlib
 from adbench.data.images import read_image
-from adbench.features.anomaly_maps import resize_maps
 from adbench.data.writing import check_no_image_is_replaced, save_picture
+from adbench.features.anomaly_maps import resize_maps
 from adbench.metrics.support.labels import read_union
 from adbench.types import OnStep, Sample, Scores, ignore_step
 

@@ -63,7 +63,7 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, b
 
     The files contain caption and description. The user's own matplotlib settings have no effect.
     """
-    unstable = {"png": {"Software": MARK}, "svg": {"Date": None, "Creator": None}}
+    unstable: dict[str, dict[str, str | None]] = {"png": {"Software": MARK}, "svg": {"Date": None, "Creator": None}}
     files = {kind: io.BytesIO() for kind in kinds}
     with style():
         drawing = figure.draw()

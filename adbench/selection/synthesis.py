@@ -14,7 +14,13 @@ from adbench.sweep.workspace import Workspace
 
 
 def synthesize(
-    workspace: Workspace, recipe: Recipe, count: int, share: float, seed: int, out: Path, contact_sheet: Path | None = None,
+    workspace: Workspace,
+    recipe: Recipe,
+    count: int,
+    share: float,
+    seed: int,
+    out: Path,
+    contact_sheet: Path | None = None,
     replace: bool = False,
 ) -> dict[str, Any]:
     """Write a dataset with synthetic defects below `out` and return a summary of it; only training images are read.

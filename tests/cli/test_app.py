@@ -76,7 +76,10 @@ NAMES = {
         "unknown executor 'locl'; did you mean 'local'?",
     ),
     "list": (("list", "backbone"), "unknown list 'backbone'; did you mean 'backbones'?"),
-    "size": (("cache", "prune", "--max-size", "many"), "--max-size 'many': write a size, e.g. 50GB or 500MB, or a number of bytes"),
+    "size": (
+        ("cache", "prune", "--max-size", "many"),
+        "--max-size 'many': write a size, e.g. 50GB or 500MB, or a number of bytes",
+    ),
     "command": (("swep",), "No such command 'swep'. Did you mean 'sweep'? See 'adbench --help'."),
 }
 

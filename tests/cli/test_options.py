@@ -193,7 +193,10 @@ CASES: dict[str, dict[str, Case]] = {
         "--pro-limit": Case("--pro-limit 0.1", ""),
     },
     "cache list": {"--cache": Case("--cache other", '"bytes": 0')},
-    "cache prune": {"--max-size": Case("--max-size much", "'much': write a size"), "--cache": Case("--cache other", '"deleted": 0')},
+    "cache prune": {
+        "--max-size": Case("--max-size much", "'much': write a size"),
+        "--cache": Case("--cache other", '"deleted": 0'),
+    },
 }
 ELSEWHERE = {  # the test that shows it; here it would take seconds
     ("select", name): "selection/test_select.py" for name in ("--halving", "--pairs", "--defects", "--verify", "--out")

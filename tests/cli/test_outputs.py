@@ -1,4 +1,4 @@
-"""Where output goes: streams of every encoding, closed ones, pictures among the images, long names, folders that cannot be written."""
+"""Where output goes: streams of every encoding, closed ones, pictures among images, long names, unwritable folders."""
 
 import io
 import json
@@ -86,7 +86,11 @@ SHELL = {
 def test_streams_that_are_closed_or_full(case: str, tmp_path: Path) -> None:
     command, code, err = SHELL[case]
     done = subprocess.run(
-        ["/bin/sh", "-c", command.format(f"{sys.executable} -m adbench")], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["/bin/sh", "-c", command.format(f"{sys.executable} -m adbench")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (code, err)
 
@@ -172,7 +176,7 @@ def test_a_dataset_skips_pictures_that_adbench_drew(run: Run, parts: Path, model
 def test_no_image_is_replaced_by_its_picture(run: Run, parts: Path, model: Path, tmp_path: Path) -> None:
     shutil.copytree(parts / "alpha", tmp_path / "data/alpha")
     assert one_line(run("eval", model, "--data", "data", "--heatmaps", "data/alpha/test"), 2) == (
-        f"--heatmaps data/alpha/test: data/alpha/test/good/000.png is an image and would be replaced by its picture; "
+        "--heatmaps data/alpha/test: data/alpha/test/good/000.png is an image and would be replaced by its picture; "
         "choose another folder"
     )
     Path("new/overlays").mkdir(parents=True)
@@ -271,7 +275,9 @@ def test_figures_do_not_depend_on_the_users_settings(settings: str, tmp_path: Pa
     (tmp_path / "rc").mkdir()
     (tmp_path / "rc/matplotlibrc").write_bytes(b"font.size: gro\xdf\n")
     environment = os.environ | SETTINGS[settings]
-    done = subprocess.run([sys.executable, "-c", DRAW], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 

@@ -62,9 +62,7 @@ MISTAKES = {
     "layers: [null]": "spec: layers: expected a name, not null; write a value, or delete the entry",
     "categories: [01]": "spec: categories: expected a name, not the number 1; put it in quotes",
     "image_sizes: '256'": "spec: image_sizes: expected pixels from 32 to 4096, not the text '256'; remove the quotes",
-    f"seeds: [1{'0' * 50}]": (
-        f"spec: seeds: expected a whole number from 0 to 2147483647, not the number '1{'0' * 39}...'"
-    ),
+    f"seeds: [1{'0' * 50}]": (f"spec: seeds: expected a whole number from 0 to 2147483647, not the number '1{'0' * 39}...'"),
     "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not the mapping {'nam': 'x'}",
     "detectors: [{name: x, param: {}}]": "unknown key 'param' in detectors of spec; did you mean 'params'?",
     "detectors: [{name: x, params: 3}]": "spec: detectors: params of x: expected a mapping of names to values, not the number 3",
@@ -151,7 +149,10 @@ def test_the_layers_of_the_presets_are_those_of_table_2() -> None:
 def test_a_spec_that_is_missing_or_binary(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_spec(tmp_path / "none.yaml")
-    assert str(error.value) == f"spec {tmp_path}/none.yaml: cannot be read (No such file or directory); name a YAML file with the keys of a sweep"
+    assert (
+        str(error.value)
+        == f"spec {tmp_path}/none.yaml: cannot be read (No such file or directory); name a YAML file with the keys of a sweep"
+    )
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(DataError, match="no UTF-8 text"):
         read_spec(tmp_path / "binary")
