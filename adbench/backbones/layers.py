@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from adbench.backbones.families import Family, bare, find
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo, code_and_libraries
-from adbench.core.registry import match
+from adbench.core.registry import match, nearest_by_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +49,9 @@ class Description:
         within = [layer for layer in self.layers if layer.name.startswith(f"{name}.")]
         if name not in exact and within:
             return within[-1]
+        modules = {".".join(parts[:n]) for parts in (key.split(".") for key in exact) for n in range(1, len(parts) + 1)}
+        if name not in exact and (near := nearest_by_number(name, sorted(modules))):
+            raise UsageError(f"unknown layer '{name}' of {self.backbone}; did you mean '{near}'?")
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
 
     def field(self, names: Sequence[str]) -> int | None:

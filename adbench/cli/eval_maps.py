@@ -25,10 +25,13 @@ def eval_maps(
     Examples:
       adbench eval-maps --maps my_maps --data demo
     """
+    from adbench.metrics import check_pro_limit
     from adbench.metrics.support.external_maps import evaluate_maps
 
-    with o.RuntimeOptions(cache).open(images) as workspace:
-        found = evaluate_maps(workspace.inputs(), maps, o.evaluation_size(eval_size), pro_limit)
+    size = o.evaluation_size(eval_size)
+    check_pro_limit(pro_limit)
+    with o.RuntimeOptions(cache).open(images, memo_only=True) as workspace:
+        found = evaluate_maps(workspace.inputs(), maps, size, pro_limit)
     failed = [item for item in found if item.pop("failed", False)]
     console.answer_json(found) if json else _print(found, [item for item in found if item not in failed])
     if failed:

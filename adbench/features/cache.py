@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.core.environment import CACHE_SETTINGS
 from adbench.core.errors import DataError
 from adbench.core.files import replacing, stamp, write_text
 from adbench.types import digest
@@ -231,7 +232,7 @@ class CacheWriters:
     def _open(self, key: CacheKey, shape: tuple[int, ...]) -> ArrayFile:
         exists = self._cache.sidecar(key).is_file
         # no fsync: after a power cut the checksum finds what is lost, and it is extracted again
-        temporary = self._stack.enter_context(replacing(self._cache.path(key), unless=exists, durable=False))
+        temporary = self._stack.enter_context(replacing(self._cache.path(key), unless=exists, durable=False, by=CACHE_SETTINGS))
         return ArrayFile(self._stack.enter_context(temporary.open("wb+")), self._count, shape, key.dtype)
 
     def _append(self, layer: str, batch: NDArray[np.floating]) -> None:

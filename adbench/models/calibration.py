@@ -92,7 +92,7 @@ def recalibrate(workspace: Workspace, file: Path, sources: Sequence[Path], fpr: 
     Raise UsageError if the model was fitted to one of the images, DataError for one that cannot be read.
     """
     check_rate(fpr)
-    images, model = find_images(sources), load_model(file)
+    model, images = load_model(file), find_images(sources)
     samples = tuple(Sample(image.path, str(image.name)) for image in images)
     category = Category("", "", samples, ())
     facts = check_files([category], workspace.cache / "files.json", workspace.on_step)

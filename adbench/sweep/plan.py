@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adbench.backbones.layers import describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
-from adbench.backbones.weights import Weights
+from adbench.backbones.weights import Weights, expanded
 from adbench.core.errors import WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.subprocess import in_subprocess
@@ -135,7 +135,7 @@ def make_plan(
     skipped: list[Result] = []
     answers = Memo(memo / "answers.json", code_and_libraries())
     methods = [find_method(choice.name, choice.params, answers) for choice in spec.detectors]
-    for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
+    for choice, label in ((c, expanded(label)) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
         fields = {layer.name: layer.field for layer in description.layers if layer.field}
@@ -158,6 +158,11 @@ def make_plan(
     return Plan(digest([asdict(spec), names]), tuple(groups), tuple(skipped))
 
 
+def check_names(spec: Spec, memo: Path) -> None:
+    """Raise UsageError for unknown names of `spec` as `make_plan` does, before any data are looked for."""
+    make_plan(spec, [], memo, offline=True)
+
+
 def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
     """Let a subprocess fill `memo` with all answers for which a plan of `spec` would load torch; raise as `make_plan` does.
 
@@ -169,7 +174,7 @@ def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
 
 
 def _learn(spec: Spec, memo: Path) -> bool:
-    make_plan(spec, [], memo, offline=True)
+    check_names(spec, memo)
     return True
 
 

@@ -62,7 +62,7 @@ def test_a_known_method_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
 
 def test_a_wrong_parameter_is_refused_each_time(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(UsageError, match="must be of the kind int, like its default 0"):
+        with pytest.raises(UsageError, match="must be a whole number, like its default 0"):
             find_method("patchcore", {"coreset_max": 7.5}, Memo(tmp_path / "a.json"))
 
 

@@ -14,7 +14,7 @@ from adbench.data.check import category_fingerprint, check_files, split_fingerpr
 from adbench.data.datasets import open_dataset, open_training
 from adbench.data.layouts import DATASETS, Dataset
 
-REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
+REMEDY = "give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png, or the word demo"
 
 
 def put(path: Path, value: int = 0, size: tuple[int, int] = (6, 4)) -> Path:

@@ -16,6 +16,7 @@ from PIL import Image
 MAPS = ("eval-maps", "--maps", "maps", "--data", "parts", "--eval-size", "64")
 FIRST_MAP = "maps/alpha/test/good/000.npy"
 VISA = ("extract", "efficientnet_lite0", "blocks.2.1.add", "--image-size", "64", "--data", "visa")
+SYNTH = ("synth", "--data", "parts", "--out", "made", "--count", "2")
 HEADER = "object,split,label,image,mask\n"
 
 
@@ -206,11 +207,6 @@ def foreign_maps() -> Iterator[Case]:
         yield Case(f"map: TIFF of {name}", damage, MAPS, code, r"000\.TIFF: cannot be read \(" if code else "")
 
 
-def copied(old: str, new: str) -> Damage:
-    """Copy a folder."""
-    return lambda workplace: shutil.copytree(workplace / old, workplace / new) and None
-
-
 def of_mvtec2(workplace: Path) -> None:
     """Give data and maps the layout of MVTec AD 2."""
     for root in (workplace / "parts/alpha", workplace / "maps/alpha"):
@@ -233,8 +229,58 @@ def of_visa(workplace: Path) -> None:
     (workplace / "maps/alpha/test/spot").rename(workplace / "maps/alpha/test/anomaly")
 
 
+LONG = "a" * 245 + ".png"  # 249 bytes
+PREDICT = ("predict", "m.safetensors", "new", "--out", "new/out2", "--overlays", "all")
+RC = write("matplotlibrc", b"font.size: gro\xdf\n")
+
+
+def outputs() -> Iterator[Case]:
+    """Yield pictures among the images, names that are long, and folders that are files."""
+    image = copied("parts/alpha/test/spot/000.png", "new/000.png")
+    long = both(image, copied("parts/alpha/test/spot/001.png", f"new/{LONG}"))
+    yield from named("output", [
+        ("overlays among the images", both(image, drawn("new/out1/000.jpg")), PREDICT, FINE, "1 picture skipped"),
+        ("only pictures of adbench", drawn("new/out1/000.jpg"), PREDICT, DATA, "adbench itself drew 1 picture"),
+        ("a dataset of synth among images", both(image, write("new/made/synthetic.json", b"{}")), PREDICT, FINE, "is skipped"),
+        ("pictures over images", nothing, (*EVAL, "--heatmaps", "parts/alpha/test"), USAGE, "would be replaced by its picture"),
+        ("a picture in a dataset", drawn("parts/alpha/test/heat/0.png"), EVAL, FINE, "1 picture skipped"),
+        ("a long name", long, PREDICT, FINE, "images per second"),
+        ("a long name in a dataset", renamed("000.png", LONG), EXTRACT, FINE, ""),
+        ("a name of bytes", copied("parts/alpha/test/spot/000.png", "new/\udcff.png"), PREDICT, FINE, ""),
+        ("predictions into a file", both(image, write("out", b"")), (*PREDICT[:3], "--out", "out"), DATA, "out is a file"),
+        ("heat maps into a file", nothing, (*EVAL, "--heatmaps", "study.yaml"), DATA, "study.yaml is a file"),
+        ("figures into a file", nothing, ("report", "results", "--figures", "study.yaml"), DATA, "study.yaml is a file"),
+        ("a damaged matplotlibrc", both(image, RC), PREDICT, DATA, "matplotlibrc: the file in the working folder"),
+        ("a synthetic dataset that is there", write("made/alpha/synthetic.json", b"{}"), SYNTH, DATA, "add --force"),
+        ("a folder in the way of a synthetic dataset", folder("made/alpha"), SYNTH, DATA, "not made by 'adbench synth'"),
+    ])  # fmt: skip
+
+
+def copied(source: str, target: str) -> Damage:
+    """Copy a file or a folder."""
+
+    def damage(workplace: Path) -> None:
+        if (workplace / source).is_dir():
+            shutil.copytree(workplace / source, workplace / target)
+        else:
+            write(target, (workplace / source).read_bytes())(workplace)
+
+    return damage
+
+
+def drawn(relative: str) -> Damage:
+    """Write a picture as adbench draws them."""
+    from PIL import Image
+
+    from adbench.data.writing import save_picture
+
+    kind = "PNG" if relative.endswith("png") else "JPEG"
+    return lambda workplace: save_picture(Image.new("RGB", (64, 64)), workplace / relative, kind)
+
+
 def cases() -> Iterator[Case]:
     """Yield all damage to files that are not images or specifications."""
+    yield from outputs()
     yield from own_files()
     yield from datasets()
     yield from checkpoints()
