@@ -1,32 +1,37 @@
-"""Layers of a backbone: names, channels and strides of all its graph nodes that are feature maps, and its main stages."""
+"""Layers of a backbone: names, channels and strides of all its feature maps, its main stages, and the input sizes it takes."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from adbench.backbones.families import Family, bare, find
+from adbench.backbones.families import Family, Size, bare, find
+from adbench.backbones.stages import NORM, Stages, cut, stage_names
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import match
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.fx import GraphModule
 
-_PROBE = 256  # px; a multiple of every stride
+_PROBE = 256  # px; a multiple of the strides of convolutional networks
+_ODD = 97  # px; a network that takes this size and multiples of 256 takes every larger one
+_NEAR = 8  # strides; how far from a size that does not fit others are tried
+_FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError, IndexError, KeyError)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A graph node whose output is a feature map: channels, stride and analytic receptive field in input pixels.
+    """A feature map: its channels, stride and analytic receptive field in input pixels.
 
-    The field is None if the graph has an operation without a rule.
+    The field is None where every pixel is seen (attention), or if the graph has an operation without a rule.
     """
 
     name: str
@@ -37,11 +42,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Description:
-    """All feature maps of a backbone in graph order, and the last layer of each main stage."""
+    """All feature maps of a backbone, shallow first, and the last layer of each main stage.
+
+    usual_size: height and width of the images that it was made for. any_from: it takes every square image from this many pixels
+    on; None if that depends on the size. device: where it can be run to find its shapes, "meta" (without values) or "cpu".
+    """
 
     backbone: str
     layers: tuple[Layer, ...]
     stages: tuple[str, ...]
+    usual_size: tuple[int, int] = (_PROBE, _PROBE)
+    any_from: int | None = None
+    device: str = "meta"
 
     def layer(self, name: str) -> Layer:
         """Return the layer that a user means by the name of a node, or of a module (`layer2`: its last node)."""
@@ -69,49 +81,171 @@ def describe(backbone: str, memo: Path | None = None) -> Description:
 
     Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
     """
+    found = _memo(backbone, memo).answer(backbone, lambda: asdict(_trace(*find(backbone))))
+    layers = tuple(Layer(**layer) for layer in found.pop("layers"))
+    return Description(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}, layers=layers)
+
+
+def _memo(backbone: str, memo: Path | None) -> Memo:
     file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
-    found = Memo(file, code_and_libraries()).answer(backbone, lambda: asdict(_trace(*find(backbone))))
-    return Description(found["backbone"], tuple(Layer(**layer) for layer in found["layers"]), tuple(found["stages"]))
+    return Memo(file, code_and_libraries())
+
+
+def check_size(description: Description, size: int, memo: Path | None = None) -> None:
+    """Raise UsageError, with the two nearest sizes that fit, unless the backbone takes square images of `size` pixels."""
+    if fits(description, size, memo):
+        return
+    step = max(layer.stride for layer in description.layers)
+    below, above = size // step * step, -(-size // step) * step
+    tries = [range(below, 0, -step)[:_NEAR], range(above, above + _NEAR * step, step)]
+    near = [next((n for n in sizes if n != size and fits(description, n, memo)), None) for sizes in tries]
+    nearest = " or ".join(str(n) for n in near if n) or description.usual_size[0]
+    raise UsageError(f"image size {size} does not fit {description.backbone}; take {nearest}")
+
+
+def fits(description: Description, size: int, memo: Path | None = None) -> bool:
+    """Return whether the backbone takes square images of `size` pixels; tried once without computing values, then kept."""
+    if description.any_from is not None and size >= description.any_from:
+        return True
+    return bool(_tried(description, size, memo))
+
+
+@lru_cache(maxsize=1024)
+def _tried(description: Description, size: int, memo: Path | None) -> bool:
+    def ask() -> bool:
+        layers = [layer.name for layer in description.layers]
+        return _takes(*find(description.backbone), layers, (size, size), description.device)
+
+    return bool(_memo(description.backbone, memo).answer(["takes", size], ask))
+
+
+def _takes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> bool:
+    with suppress(*_FAILURES):
+        _shapes(cut(family, _built(family, name, device, size), layers), device, size)
+        return True
+    return False
+
+
+@lru_cache(maxsize=2)
+def _built(family: Family, name: str, device: str, size: Size | None) -> nn.Module:
+    """Return a network of random weights for an input size."""
+    import torch
+
+    if size is not None:
+        usual = _built(family, name, device, None)
+        if family.fixed_size(usual) in (None, size):
+            return usual
+    with torch.device(device):
+        return family.build(bare(name), *((size,) if size else ())).eval()
+
+
+def _shapes(module: nn.Module, device: str, size: Size) -> dict[str, Any]:
+    """Run a cut network on two images; return the shape of each layer's tensor, a list for several, None for other values."""
+    import torch
+
+    from adbench.backbones.receptive_field.graph import shape_of
+
+    with torch.device(device), torch.no_grad(), redirect_stderr(StringIO()):  # a graph prints where it fails
+        outputs = module(torch.zeros(2, 3, *size))
+    return {layer: shape_of(value) for layer, value in outputs.items()}
 
 
 def _trace(family: Family, name: str) -> Description:
-    try:
+    problem: Exception | None = None
+    for device in ("meta", "cpu"):  # "meta" computes shapes only, but not every network can be built there
         try:
-            layers = _feature_maps(family, name, "meta")  # computes shapes only
-        except (NotImplementedError, RuntimeError):  # the network cannot be built there
-            layers = _feature_maps(family, name, "cpu")
-    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"backbone '{name}' cannot be traced ({str(error).splitlines()[0]}); choose a convolutional one"
-        ) from error
+            return _described(family, name, device)
+        except _FAILURES as error:
+            problem = error
+    text = (str(problem).splitlines() or [type(problem).__name__])[0]
+    raise UsageError(f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'") from problem
+
+
+def _described(family: Family, name: str, device: str) -> Description:
+    module = _built(family, name, device, None)
+    layers: tuple[Layer, ...] = ()
+    problem: Exception = ValueError("none of its outputs is a feature map")
+    for found in (_graph_maps, _stage_maps):
+        try:
+            layers = layers or found(family, name, module, device)
+        except _FAILURES as error:
+            problem = error
     if not layers:
-        raise UsageError(f"backbone '{name}' has no feature maps; choose a convolutional one")
-    return Description(name, layers, family.stage_layers.get(bare(name)) or tuple(stage_ends(layers)))
+        raise problem
+    plain = len(layers) > 1 and len({layer.stride for layer in layers}) == 1
+    stages = family.stage_layers.get(bare(name)) or (quarters(layers) if plain else stage_ends(layers))
+    free = not family.fixed_size(module) and _takes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
+    return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device)
 
 
-def _feature_maps(family: Family, name: str, device: str) -> tuple[Layer, ...]:
-    """Run the graph once and return its feature maps."""
-    import torch
+def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
+    """Return the feature maps of the network's graph; none if it misses the end of a stage, as that of most transformers does."""
+    from adbench.backbones.receptive_field.graph import input_dependent
 
-    with torch.device(device), torch.no_grad():
-        module: nn.Module = family.build(bare(name)).eval()
-        nodes = family.node_names(module)
-        cut = family.cut(module, {node: node for node in nodes[1:]})
-        outputs = cut(torch.zeros(1, 3, _PROBE, _PROBE))
-    maps = {n: o.shape for n, o in outputs.items() if isinstance(o, torch.Tensor) and o.dim() == 4}
-    maps = {n: shape for n, shape in maps.items() if 1 < shape[2] == shape[3]}
-    fields = _fields(cut, list(maps))
-    return tuple(Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2])), fields.get(n)) for n, s in maps.items())
+    nodes = family.node_names(module)[1:]
+    size = family.fixed_size(module) or (_PROBE, _PROBE)
+    graph, shapes, maps = _probed(family, name, device, size, lambda built: family.cut(built, {node: node for node in nodes}))
+    dependent = input_dependent(cast("GraphModule", graph), shapes)
+    maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
+    tensors = [node for node in nodes if shapes[node] is not None]
+    for stage in family.stages(module).values():
+        within = [node for node in tensors if node == stage or node.startswith(f"{stage}.")]
+        if not within or within[-1] not in maps:
+            return ()
+    fields = _fields(graph, list(maps))
+    return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())
 
 
-def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:
+def _stage_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
+    """Return the feature maps behind the network's blocks or stages."""
+    names = stage_names(family, module)
+    if not names:
+        return ()
+    _, _, maps = _probed(family, name, device, family.usual_size(module), lambda built: Stages(family, built, names))
+    return tuple(Layer(layer, *facts) for layer, facts in maps.items())
+
+
+def _probed(
+    family: Family, name: str, device: str, size: Size, part: Callable[[nn.Module], nn.Module]
+) -> tuple[nn.Module, dict[str, Any], dict[str, tuple[int, int]]]:
+    """Run a part of a network at a size and, if it can, at twice that.
+
+    Return the part, the shapes of its outputs, and channels and stride of those that are feature maps.
+    """
+    module = _built(family, name, device, size)
+    cut_at, double = part(module), (2 * size[0], 2 * size[1])
+    shapes, larger = _shapes(cut_at, device, size), None
+    with suppress(*_FAILURES):
+        other = part(_built(family, name, device, double)) if family.fixed_size(module) else cut_at
+        larger = _shapes(other, device, double)
+    facts = {layer: _facts(shape, size[0], larger and larger[layer]) for layer, shape in shapes.items()}
+    return cut_at, shapes, {layer: found for layer, found in facts.items() if found}
+
+
+def _facts(shape: Any, side: int, larger: Any) -> tuple[int, int] | None:
+    """Return channels and stride of a map, given its shape for two images of `side` pixels and for images of twice that."""
+    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]):
+        return None
+    if larger is None:
+        return shape[1], round(side / shape[2])
+    grows = larger[:2] == shape[:2] and larger[2] == larger[3] and 1.5 < larger[2] / shape[2] < 2.6
+    return (shape[1], round(side / (larger[2] - shape[2]))) if grows else None
+
+
+def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
     """Return the analytic receptive fields of all layers or, if an operation has no rule, of the first half or quarter."""
     from adbench.backbones.receptive_field.graph import analytic
 
     for count in (len(names), len(names) // 2, len(names) // 4):
-        with suppress(UsageError):
-            return {name: field.size for name, field in analytic(cut, names[:count]).items()}  # type: ignore[arg-type]
+        with suppress(UsageError, *_FAILURES):  # a network of one size cannot run at that of the analysis
+            return {name: field.size for name, field in analytic(graph, names[:count]).items()}  # type: ignore[arg-type]
     return {}
+
+
+def quarters(layers: tuple[Layer, ...]) -> list[str]:
+    """Return the blocks of a plain transformer at a quarter, half and three quarters of its depth, and the last one."""
+    blocks = [layer.name for layer in layers if not layer.name.endswith(NORM)]
+    return list(dict.fromkeys(blocks[max(0, round(len(blocks) * share / 4) - 1)] for share in (1, 2, 3, 4)))
 
 
 def stage_ends(layers: tuple[Layer, ...]) -> list[str]:
