@@ -188,10 +188,10 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
     dependent = input_dependent(cast("GraphModule", graph), shapes)
     maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
     tensors = [node for node in nodes if shapes[node] is not None]
-    for stage in family.stages(module).values():
-        within = [node for node in tensors if node == stage or node.startswith(f"{stage}.")]
-        if not within or within[-1] not in maps:
-            return ()
+    stages = family.stages(module).values()
+    ends = [[node for node in tensors if node == stage or node.startswith(f"{stage}.")][-1:] for stage in stages]
+    if stages and not any(ends) or not all(end[0] in maps for end in ends if end):  # no module has the name of some stages
+        return ()
     fields = _fields(graph, list(maps))
     return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())
 
