@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, suppress
@@ -46,6 +47,7 @@ class Description:
 
     usual_size: height and width of the images that it was made for. any_from: it takes every square image from this many pixels
     on; None if that depends on the size. device: where it can be run to find its shapes, "meta" (without values) or "cpu".
+    aliases: pairs of the library's names of layers that have another one here.
     """
 
     backbone: str
@@ -54,10 +56,13 @@ class Description:
     usual_size: tuple[int, int] = (_PROBE, _PROBE)
     any_from: int | None = None
     device: str = "meta"
+    aliases: tuple[tuple[str, str], ...] = ()
 
     def layer(self, name: str) -> Layer:
         """Return the layer that a user means by the name of a node, or of a module (`layer2`: its last node)."""
         exact = {layer.name: layer for layer in self.layers}
+        bare_name = name.removesuffix(NORM)
+        name = dict(self.aliases).get(bare_name, bare_name) + name[len(bare_name) :]
         within = [layer for layer in self.layers if layer.name.startswith(f"{name}.")]
         if name not in exact and within:
             return within[-1]
@@ -82,8 +87,9 @@ def describe(backbone: str, memo: Path | None = None) -> Description:
     Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
     """
     found = _memo(backbone, memo).answer(backbone, lambda: asdict(_trace(*find(backbone))))
-    layers = tuple(Layer(**layer) for layer in found.pop("layers"))
-    return Description(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}, layers=layers)
+    rest = {"stages": tuple(found["stages"]), "usual_size": tuple(found["usual_size"])}
+    rest |= {"layers": tuple(Layer(**layer) for layer in found["layers"]), "aliases": tuple(map(tuple, found["aliases"]))}
+    return Description(**{**found, **rest})
 
 
 def _memo(backbone: str, memo: Path | None) -> Memo:
@@ -172,10 +178,12 @@ def _described(family: Family, name: str, device: str) -> Description:
             problem = error
     if not layers:
         raise problem
-    plain = len(layers) > 1 and len({layer.stride for layer in layers}) == 1
-    stages = family.stage_layers.get(bare(name)) or (quarters(layers) if plain else stage_ends(layers))
+    known = family.stages(module)
+    aliases = tuple((theirs, ours) for ours, theirs in known.items() if theirs != ours and theirs not in known)
+    ends = main_layers(layers) if all(layer.name.removesuffix(NORM) in known for layer in layers) else stage_ends(layers)
+    stages = family.stage_layers.get(bare(name)) or ends
     free = not family.fixed_size(module) and _takes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
-    return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device)
+    return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device, aliases)
 
 
 def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
@@ -226,8 +234,9 @@ def _facts(shape: Any, side: int, larger: Any) -> tuple[int, int] | None:
     """Return channels and stride of a map, given its shape for two images of `side` pixels and for images of twice that."""
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]):
         return None
-    if larger is None:
-        return shape[1], round(side / shape[2])
+    if larger is None:  # windows may not fit: 3 cells of 224 px are of stride 64
+        power = 2 ** round(math.log2(side / shape[2]))
+        return shape[1], power if side // power <= shape[2] <= -(-side // power) else round(side / shape[2])
     grows = larger[:2] == shape[:2] and larger[2] == larger[3] and 1.5 < larger[2] / shape[2] < 2.6
     return (shape[1], round(side / (larger[2] - shape[2]))) if grows else None
 
@@ -242,9 +251,12 @@ def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
     return {}
 
 
-def quarters(layers: tuple[Layer, ...]) -> list[str]:
-    """Return the blocks of a plain transformer at a quarter, half and three quarters of its depth, and the last one."""
+def main_layers(layers: tuple[Layer, ...]) -> list[str]:
+    """Return the last stage at each stride from 4 on; of a plain transformer the blocks at each quarter of its depth."""
     blocks = [layer.name for layer in layers if not layer.name.endswith(NORM)]
+    last = {layer.stride: layer.name for layer in layers if layer.stride >= 4 and layer.name in blocks}
+    if len(last) > 1:
+        return list(last.values())
     return list(dict.fromkeys(blocks[max(0, round(len(blocks) * share / 4) - 1)] for share in (1, 2, 3, 4)))
 
 

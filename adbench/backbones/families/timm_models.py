@@ -64,6 +64,8 @@ class TimmModels(Family):
             return {}
         info: Any = module.feature_info
         names = [str(stage["module"]) for stage in getattr(info, "info", info)]
+        if all(name.endswith(f"blocks.{i}") for i, name in enumerate(names)):
+            return {f"blocks.{i}": name for i, name in enumerate(names)}
         seen = Counter(names)  # branches side by side have one name
         return {f"{name}.{names[:i].count(name)}" if seen[name] > 1 else name: name for i, name in enumerate(names)}
 
@@ -76,9 +78,10 @@ class TimmModels(Family):
         """Return the norm of a plain transformer; those that pool in front of it (BEiT, EVA-02) have an identity there."""
         import torch
 
-        norm, blocks = getattr(module, "norm", None), getattr(module, "blocks", None)
-        tokens = isinstance(norm, torch.nn.Module) and not isinstance(norm, torch.nn.Identity)
-        return norm if tokens and blocks is not None and len(self.stages(module)) == len(blocks) else None
+        norm = getattr(module, "norm", None)
+        real = isinstance(norm, torch.nn.Module) and not isinstance(norm, torch.nn.Identity)
+        plain = [f"blocks.{i}" for i in range(len(self.stages(module)))]
+        return norm if real and list(self.stages(module)) == plain else None
 
     def weights_file(self, name: str, label: str) -> WeightsFile:
         from huggingface_hub import try_to_load_from_cache
