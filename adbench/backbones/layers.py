@@ -192,53 +192,67 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
 
     nodes = family.node_names(module)[1:]
     size = family.fixed_size(module) or (_PROBE, _PROBE)
-    graph, shapes, maps = _probed(family, name, device, size, lambda built: family.cut(built, {node: node for node in nodes}))
-    dependent = input_dependent(cast("GraphModule", graph), shapes)
-    maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
+
+    def graph_of(built: nn.Module) -> nn.Module:
+        return family.cut(built, {node: node for node in nodes})
+
+    graph = graph_of(_built(family, name, device, size))
+    shapes = _shapes(graph, device, size)
     tensors = [node for node in nodes if shapes[node] is not None]
     stages = family.stages(module).values()
     ends = [[node for node in tensors if node == stage or node.startswith(f"{stage}.")][-1:] for stage in stages]
-    if stages and not any(ends) or not all(end[0] in maps for end in ends if end):  # no module has the name of some stages
+    # no module has the name of some stages
+    if stages and not any(ends) or not all(_is_map(shapes[end[0]]) for end in ends if end):
         return ()
+    dependent = input_dependent(cast("GraphModule", graph), shapes)
+    maps = _maps(shapes, size, _shapes_at_double(family, name, device, size, graph, graph_of))
+    maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
     fields = _fields(graph, list(maps))
     return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())
 
 
 def _stage_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
     """Return the feature maps behind the network's blocks or stages."""
-    names = stage_names(family, module)
+    names, size = stage_names(family, module), family.usual_size(module)
     if not names:
         return ()
-    _, _, maps = _probed(family, name, device, family.usual_size(module), lambda built: Stages(family, built, names))
-    return tuple(Layer(layer, *facts) for layer, facts in maps.items())
+    part = Stages(family, _built(family, name, device, size), names)
+    larger = _shapes_at_double(family, name, device, size, part, lambda built: Stages(family, built, names))
+    return tuple(Layer(layer, *facts) for layer, facts in _maps(_shapes(part, device, size), size, larger).items())
 
 
-def _probed(
-    family: Family, name: str, device: str, size: Size, part: Callable[[nn.Module], nn.Module]
-) -> tuple[nn.Module, dict[str, Any], dict[str, tuple[int, int]]]:
-    """Run a part of a network at a size and, if it can, at twice that.
-
-    Return the part, the shapes of its outputs, and channels and stride of those that are feature maps.
-    """
-    module = _built(family, name, device, size)
-    cut_at, double = part(module), (2 * size[0], 2 * size[1])
-    shapes, larger = _shapes(cut_at, device, size), None
+def _shapes_at_double(
+    family: Family, name: str, device: str, size: Size, part: nn.Module, part_of: Callable[[nn.Module], nn.Module]
+) -> dict[str, Any] | None:
+    """Return the shapes of the outputs of a cut network for images of twice a size; None if it cannot take them."""
+    double = (2 * size[0], 2 * size[1])
     with suppress(*_FAILURES):
-        other = part(_built(family, name, device, double)) if family.fixed_size(module) else cut_at
-        larger = _shapes(other, device, double)
+        fixed = family.fixed_size(_built(family, name, device, None))
+        return _shapes(part_of(_built(family, name, device, double)) if fixed else part, device, double)
+    return None
+
+
+def _maps(shapes: dict[str, Any], size: Size, larger: dict[str, Any] | None) -> dict[str, tuple[int, int]]:
+    """Return channels and stride of the outputs that are feature maps, given all shapes at a size and at twice that."""
     facts = {layer: _facts(shape, size[0], larger and larger[layer]) for layer, shape in shapes.items()}
-    return cut_at, shapes, {layer: found for layer, found in facts.items() if found}
+    return {layer: found for layer, found in facts.items() if found}
+
+
+def _is_map(shape: Any) -> bool:
+    """Return whether a shape is that of a map of two square images."""
+    return isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]
 
 
 def _facts(shape: Any, side: int, larger: Any) -> tuple[int, int] | None:
     """Return channels and stride of a map, given its shape for two images of `side` pixels and for images of twice that."""
-    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]):
+    if not _is_map(shape):
         return None
-    if larger is None:  # windows may not fit: 3 cells of 224 px are of stride 64
-        power = 2 ** round(math.log2(side / shape[2]))
-        return shape[1], power if side // power <= shape[2] <= -(-side // power) else round(side / shape[2])
-    grows = larger[:2] == shape[:2] and larger[2] == larger[3] and 1.5 < larger[2] / shape[2] < 2.6
-    return (shape[1], round(side / (larger[2] - shape[2]))) if grows else None
+    if larger and not (_is_map(larger) and larger[1] == shape[1] and 1.5 < larger[2] / shape[2] < 2.6):
+        return None  # attention (B, heads, tokens, tokens), say
+    power = 2 ** round(math.log2(side / shape[2]))
+    if side // power <= shape[2] <= -(-side // power):
+        return shape[1], power
+    return shape[1], round(side / (larger[2] - shape[2] if larger else shape[2]))
 
 
 def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:

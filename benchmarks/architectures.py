@@ -1,0 +1,91 @@
+"""Which networks of timm have layers here: one architecture of each of its model files with published weights.
+
+    python benchmarks/architectures.py > docs/architectures.md
+
+Of each file the network with the fewest parameters is described, and run with random weights on one image of its usual size:
+the maps of its default layers must have the channels and strides that `adbench list layers` prints. Takes about ten minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import defaultdict
+
+import timm
+import torch
+
+from adbench.backbones.families import find
+from adbench.backbones.layers import Description, describe
+from adbench.backbones.network import Network
+from adbench.backbones.weights import resolve
+from adbench.core.errors import AdbenchError
+
+
+def main() -> None:
+    """Print the table in Markdown."""
+    warnings.simplefilter("ignore")
+    rows = [row(file, smallest(names)) for file, names in sorted(model_files().items())]
+    sane = sum(bool(one[2]) for one in rows)
+    print("# Networks of timm\n")
+    print(f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one with the")
+    print(f"fewest parameters: {sane} have layers. Written by `benchmarks/architectures.py`, which runs each on an image and compares the")
+    print("maps with what is printed here. Layers named `blocks.N` or as stages come from timm's `forward_intermediates`, the others are nodes")
+    print("of the network's graph.\n")
+    print("| model file | architecture | layers | default layers: channels, stride | image sizes |\n|---|---|---|---|---|")
+    for one in rows:
+        print("| " + " | ".join(map(str, one)) + " |")
+
+
+def model_files() -> dict[str, list[str]]:
+    """Return {model file of timm: its architectures with published weights}."""
+    published = {name.partition(".")[0] for name in timm.list_models(pretrained=True)}
+    files = defaultdict(list)
+    for name in published:
+        files[timm.models.model_entrypoint(name).__module__.rpartition(".")[2]].append(name)
+    return files
+
+
+def smallest(names: list[str]) -> str:
+    """Return the architecture with the fewest parameters."""
+
+    def parameters(name: str) -> int:
+        try:
+            with torch.device("meta"):
+                return sum(p.numel() for p in timm.create_model(name).parameters())
+        except (RuntimeError, NotImplementedError):  # not every network can be built there
+            return sum(p.numel() for p in timm.create_model(name).parameters())
+
+    return min(sorted(names), key=parameters) if len(names) > 1 else names[0]
+
+
+def row(file: str, name: str) -> list[object]:
+    """Return the cells of an architecture."""
+    print(file, name, file=sys.stderr)
+    try:
+        description = describe(f"timm/{name}")
+        check(description)
+    except AdbenchError as error:
+        return [file, name, 0, str(error), ""]
+    ends = [description.layer(stage) for stage in description.stages]
+    text = ", ".join(f"`{layer.name}` {layer.channels}, {layer.stride}" for layer in ends)
+    sizes = f"any from {description.any_from}" if description.any_from else f"made for {description.usual_size[0]}"
+    return [file, name, len(description.layers), text, sizes]
+
+
+def check(description: Description) -> None:
+    """Run the network; fail unless its default layers have the channels and the strides of the description."""
+    network = Network(description.backbone, resolve(description.backbone, "random"))
+    height, width = description.usual_size
+    with torch.inference_mode():
+        maps = network.cut(description.stages, (height, width))(torch.zeros(1, 3, height, width))
+    assert len(description.stages) > 1, f"{description.backbone}: one layer"
+    for name in description.stages:
+        layer, found = description.layer(name), maps[name].shape
+        cells = (height - height // 8) // layer.stride, -(-height // layer.stride)  # without padding, some are lost at the borders
+        assert found[1] == layer.channels and cells[0] <= found[2] <= cells[1], (description.backbone, layer, found)
+    assert find(description.backbone)
+
+
+if __name__ == "__main__":
+    main()
