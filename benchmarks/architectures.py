@@ -15,7 +15,6 @@ from collections import defaultdict
 import timm
 import torch
 
-from adbench.backbones.families import find
 from adbench.backbones.layers import Description, describe
 from adbench.backbones.network import Network
 from adbench.backbones.weights import resolve
@@ -64,27 +63,31 @@ def row(file: str, name: str) -> list[object]:
     print(file, name, file=sys.stderr)
     try:
         description = describe(f"timm/{name}")
-        check(description)
+        problem = mistake(description)
     except AdbenchError as error:
-        return [file, name, 0, str(error), ""]
+        problem = str(error)
+    if problem:
+        return [file, name, 0, problem, ""]
     ends = [description.layer(stage) for stage in description.stages]
     text = ", ".join(f"`{layer.name}` {layer.channels}, {layer.stride}" for layer in ends)
     sizes = f"any from {description.any_from}" if description.any_from else f"made for {description.usual_size[0]}"
     return [file, name, len(description.layers), text, sizes]
 
 
-def check(description: Description) -> None:
-    """Run the network; fail unless its default layers have the channels and the strides of the description."""
+def mistake(description: Description) -> str | None:
+    """Run the network; return what is wrong with the description of its default layers, if anything is."""
     network = Network(description.backbone, resolve(description.backbone, "random"))
     height, width = description.usual_size
     with torch.inference_mode():
         maps = network.cut(description.stages, (height, width))(torch.zeros(1, 3, height, width))
-    assert len(description.stages) > 1, f"{description.backbone}: one layer"
+    if len(description.stages) < 2:
+        return f"only the layer `{description.stages[0]}`"
     for name in description.stages:
-        layer, found = description.layer(name), maps[name].shape
-        cells = (height - height // 8) // layer.stride, -(-height // layer.stride)  # without padding, some are lost at the borders
-        assert found[1] == layer.channels and cells[0] <= found[2] <= cells[1], (description.backbone, layer, found)
-    assert find(description.backbone)
+        layer, shape = description.layer(name), maps[name].shape
+        fewest, most = (height - height // 8) // layer.stride, -(-height // layer.stride)  # without padding, borders are lost
+        if shape[1] != layer.channels or not fewest <= shape[2] <= most:
+            return f"`{name}` has the shape {tuple(shape)}, not {layer.channels} channels at stride {layer.stride}"
+    return None
 
 
 if __name__ == "__main__":
