@@ -27,9 +27,15 @@ def main() -> None:
     rows = [row(file, smallest(names)) for file, names in sorted(model_files().items())]
     sane = sum(bool(one[2]) for one in rows)
     print("# Networks of timm\n")
-    print(f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one with the")
-    print(f"fewest parameters: {sane} have layers. Written by `benchmarks/architectures.py`, which runs each on an image and compares the")
-    print("maps with what is printed here. Layers named `blocks.N` or as stages come from timm's `forward_intermediates`, the others are nodes")
+    print(
+        f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one with the"
+    )
+    print(
+        f"fewest parameters: {sane} have layers. Written by `benchmarks/architectures.py`, which runs each on an image and compares the"
+    )
+    print(
+        "maps with what is printed here. Layers named `blocks.N` or as stages come from timm's `forward_intermediates`, the others are nodes"
+    )
     print("of the network's graph.\n")
     print("| model file | architecture | layers | default layers: channels, stride | image sizes |\n|---|---|---|---|---|")
     for one in rows:

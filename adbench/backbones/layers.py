@@ -165,7 +165,9 @@ def _trace(family: Family, name: str) -> Description:
         except _FAILURES as error:
             problem = error
     text = (str(problem).splitlines() or [type(problem).__name__])[0]
-    raise UsageError(f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'") from problem
+    raise UsageError(
+        f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'"
+    ) from problem
 
 
 def _described(family: Family, name: str, device: str) -> Description:

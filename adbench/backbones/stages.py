@@ -62,4 +62,3 @@ class Stages(nn.Module):
         """Return {layer: name of the submodule whose output it is}, the `.norm` layers with the block in front of the norm."""
         names = list(self.family.stages(self.network).values())
         return {layer: f"network.{names[index]}" for layer, index in self.wanted.items()}
-

@@ -71,7 +71,9 @@ def test_a_network_without_feature_maps_is_refused_in_one_line(monkeypatch: pyte
             return nn.Sequential(nn.Flatten(), nn.ReLU())
 
     monkeypatch.setattr("adbench.backbones.layers.find", lambda name: (Flat(), name))
-    with pytest.raises(UsageError, match=r"^backbone 'flat': no layers found \(.+\); choose another, see 'adbench list backbones'$"):
+    with pytest.raises(
+        UsageError, match=r"^backbone 'flat': no layers found \(.+\); choose another, see 'adbench list backbones'$"
+    ):
         describe("flat")
 
 
