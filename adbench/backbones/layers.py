@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -205,7 +206,7 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
     if stages and not ends:
         return ()
     if ends:  # asked first, because a graph with all of its nodes takes long to make
-        found = _shapes(graph_of(module, sum(ends, [])), device, size)
+        found = _shapes(graph_of(module, chain.from_iterable(ends)), device, size)
         if not all(_is_map([found[n] for n in end if found[n] is not None][-1]) for end in ends):
             return ()
     graph = graph_of(module)

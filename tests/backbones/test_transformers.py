@@ -147,3 +147,10 @@ def test_torchvisions_names_of_blocks_are_accepted() -> None:
 def test_networks_with_a_graph_keep_its_nodes() -> None:
     assert "stages.3.blocks.0.add" in [layer.name for layer in describe("test_convnext").layers]
     assert find("test_convnext")[0].stages(timm.create_model("test_convnext"))  # although timm knows their stages
+
+
+def test_the_weights_in_use_end_behind_the_deepest_block() -> None:
+    network = Network("test_vit", resolve("test_vit", "random"))
+    sizes = [sum(t.numel() for t in network.cut([f"blocks.{n}"]).used_tensors()) for n in (0, 1, 5)]  # type: ignore[operator]
+    block = sum(t.numel() for t in network.module.get_submodule("blocks.1").parameters())
+    assert sizes[1] - sizes[0] == block and sizes[2] - sizes[0] == 5 * block
