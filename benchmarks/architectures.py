@@ -28,15 +28,15 @@ def main() -> None:
     sane = sum(bool(one[2]) for one in rows)
     print("# Networks of timm\n")
     print(
-        f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one with the"
+        f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one"
     )
     print(
-        f"fewest parameters: {sane} have layers. Written by `benchmarks/architectures.py`, which runs each on an image and compares the"
+        f"with the fewest parameters: {sane} have layers. `benchmarks/architectures.py` writes this page. It runs each network on an"
     )
     print(
-        "maps with what is printed here. Layers named `blocks.N` or as stages come from timm's `forward_intermediates`, the others are nodes"
+        "image and compares the maps with what is printed here. Layers called `blocks.N`, or by the name of a stage, come from timm's"
     )
-    print("of the network's graph.\n")
+    print("`forward_intermediates`; the others are nodes of the network's graph.\n")
     print("| model file | architecture | layers | default layers: channels, stride | image sizes |\n|---|---|---|---|---|")
     for one in rows:
         print("| " + " | ".join(map(str, one)) + " |")

@@ -86,7 +86,9 @@ def joined_field(fields: Iterable[int | None]) -> int | None:
 def describe(backbone: str, memo: Path | None = None) -> Description:
     """Return the description of a backbone, traced once and kept in the folder `memo` for later processes.
 
-    Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
+    Layers are nodes of the network's graph where the graph has a feature map at the end of each stage. Otherwise, as for most
+    transformers, they are the blocks and stages that the family knows. Raises UsageError for an unknown backbone and for one
+    that has no feature maps.
     """
     found = _memo(backbone, memo).answer(backbone, lambda: asdict(_trace(*find(backbone))))
     rest = {"stages": tuple(found["stages"]), "usual_size": tuple(found["usual_size"])}
