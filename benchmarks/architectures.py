@@ -20,23 +20,21 @@ from adbench.backbones.network import Network
 from adbench.backbones.weights import resolve
 from adbench.core.errors import AdbenchError
 
+HEAD = """# Networks of timm
+
+One architecture of each of the {count} model files of timm {version} that have published weights, the one with the fewest
+parameters: {sane} have layers. `benchmarks/architectures.py` writes this page. It runs each network on an image and compares
+the maps with what is printed here. Layers called `blocks.N`, or by the name of a stage, come from timm's
+`forward_intermediates`; the others are nodes of the network's graph.
+"""
+
 
 def main() -> None:
     """Print the table in Markdown."""
     warnings.simplefilter("ignore")
     rows = [row(file, smallest(names)) for file, names in sorted(model_files().items())]
     sane = sum(bool(one[2]) for one in rows)
-    print("# Networks of timm\n")
-    print(
-        f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one"
-    )
-    print(
-        f"with the fewest parameters: {sane} have layers. `benchmarks/architectures.py` writes this page. It runs each network on an"
-    )
-    print(
-        "image and compares the maps with what is printed here. Layers called `blocks.N`, or by the name of a stage, come from timm's"
-    )
-    print("`forward_intermediates`; the others are nodes of the network's graph.\n")
+    print(HEAD.format(count=len(rows), version=timm.__version__, sane=sane))
     print("| model file | architecture | layers | default layers: channels, stride | image sizes |\n|---|---|---|---|---|")
     for one in rows:
         print("| " + " | ".join(map(str, one)) + " |")
