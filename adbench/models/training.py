@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.backbones.layers import describe, parse_layers
+from adbench.backbones.layers import check_size, describe, parse_layers
 from adbench.core.files import check_folder
 from adbench.data.datasets import open_dataset
 from adbench.detectors import make_detector
@@ -48,7 +48,9 @@ def train_model(
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
-    layers = parse_layers(choices.layer, describe(choices.backbone, workspace.memo))
+    description = describe(choices.backbone, workspace.memo)
+    layers = parse_layers(choices.layer, description)
+    check_size(description, choices.image_size, workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     inputs, held = hold_out_images(inputs, hold_out.share, choices.seed) if hold_out else (inputs, ())

@@ -70,7 +70,7 @@ def plan_sweep(
         fill_memo(spec, workspace.memo, workspace.on_step)
     else:
         check_names(spec, workspace.memo)
-    plan = make_plan(spec, workspace.inputs(spec.image_sizes), workspace.memo, workspace.offline, workspace.on_step)
+    plan = make_plan(spec, workspace.inputs(spec.all_sizes), workspace.memo, workspace.offline, workspace.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
     return Sweep(workspace, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command)

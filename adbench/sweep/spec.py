@@ -26,11 +26,12 @@ _FILLED = Meta(min_length=1)
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone with its own layers and weights, or a detector with its parameters."""
+    """A backbone with its own layers, weights and image sizes, or a detector with its parameters."""
 
     name: Name
     layers: tuple[Name, ...] = ()
     weights: tuple[Name, ...] = ()
+    image_sizes: tuple[Pixels, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -38,7 +39,7 @@ class Choice:
 class Spec:
     """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
 
-    A backbone's own layers and weights replace `layers` and `weights`.
+    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`.
     """
 
     data: Name | None = None
@@ -53,9 +54,14 @@ class Spec:
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
 
+    @property
+    def all_sizes(self) -> tuple[int, ...]:
+        """The image sizes of all backbones, each once."""
+        return tuple(dict.fromkeys(size for choice in self.backbones for size in choice.image_sizes or self.image_sizes))
+
 
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit")  # the values of all other keys are lists
-_CHOICES = {"backbones": ("name", "layers", "weights"), "detectors": ("name", "params")}
+_CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detectors": ("name", "params")}
 _EXPECTED = {
     "image_sizes": "pixels from 32 to 4096",
     "eval_size": "pixels from 32 to 4096 or 'native'",
