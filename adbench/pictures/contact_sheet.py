@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from adbench.core.files import replacing
 from adbench.data.synthetic.generation import SyntheticImage
+from adbench.data.writing import save_picture
 from adbench.pictures.frames import INK, PAPER, SOFT, fitted, sized_font
 from adbench.pictures.heatmaps import outlined, scaled
 
@@ -51,8 +51,7 @@ class ContactSheet:
             draw.text((_BETWEEN // 2 + large.getlength(f"{kind} "), top - 2), shown, SOFT, font)
             for column, cell in enumerate(cells):
                 sheet.paste(cell, (_BETWEEN // 2 + column * (cell.width + _BETWEEN), top + _LINE))
-        with replacing(path) as temporary:
-            sheet.save(temporary, format="PNG")
+        save_picture(sheet, path, "PNG")
 
 
 def _cell(made: SyntheticImage) -> Image.Image:

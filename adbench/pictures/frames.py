@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from adbench.core.plots import load_matplotlib
+
 PAPER, INK, SOFT, EMPTY = "#16191d", "#ffffff", "#b9c2cc", "#4a525b"
 _LEAST_TEXT, _LETTERS = 13, 32  # px of a letter's height at least; letters' heights in a frame's width
 Size = tuple[int, int]  # width, height in px
@@ -40,7 +42,7 @@ def framed(title: Sequence[str], panels: Sequence[Panel], columns: int = 1, bar:
     """Return panels of one size in rows of `columns` below the lines of a title, and the color bar below them."""
     height, width = panels[0][1].shape[:2]
     font = sized_font(max(_LEAST_TEXT, (width * columns) // _LETTERS))
-    gap, line = font.size // 2, round(font.size * 1.4)
+    gap, line = int(font.size / 2), round(font.size * 1.4)
     across = columns * (width + gap) + gap
     rows, head = -(-len(panels) // columns), gap + len(title) * line
     row_height = height + gap + line * any(caption for caption, _ in panels)
@@ -73,22 +75,19 @@ def _without_middle(text: str, kept: int) -> str:
 @lru_cache(maxsize=16)
 def sized_font(size: int) -> Font:
     """Return the font of pictures, which matplotlib brings along: DejaVu Sans has most alphabets."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    folder = Path(load_matplotlib().get_data_path())
+    return ImageFont.truetype(str(folder / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 @lru_cache(maxsize=1)
 def heat_colors() -> NDArray[np.uint8]:
     """Return the colors of 256 levels of heat, (256, 3)."""
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, np.uint8)
+    return np.asarray(load_matplotlib().colormaps["inferno"](np.arange(256))[:, :3] * 255, np.uint8)
 
 
 def _drawn_bar(bar: ColorBar, width: int, font: Font) -> Image.Image:
     """Return the bar with its marks; names that would overlap stand in several lines."""
-    thick, line = font.size // 2 + 2, round(font.size * 1.3)
+    thick, line = int(font.size / 2) + 2, round(font.size * 1.3)
     labels = sorted((bar.place(value), f"{name} {value:.4g}") for name, value in bar.marks)
     ends, places = list[float](), []
     for place, text in labels:

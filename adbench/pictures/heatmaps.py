@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from adbench.core.files import replacing
+from adbench.core.files import fitting
 from adbench.data.images import read_image
+from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.features.anomaly_maps import resize_maps
 from adbench.metrics.support.labels import read_union
-from adbench.pictures.frames import INK, PAPER, ColorBar, Panel, Size, framed, heat_colors
+from adbench.pictures.frames import INK, PAPER, ColorBar, Size, framed, heat_colors
 from adbench.types import OnStep, Sample, Scores, ignore_step
 
 _SIDE = 320  # px of a panel's longer side
@@ -27,14 +28,19 @@ def draw_heatmaps(
     folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show."""
-    drawn, written = panels(samples, scores, smoothing), []
-    for index, sample in enumerate(samples):
-        target = folder / sample.defect / f"{sample.path.stem}.png"
-        with replacing(target) as temporary:
-            drawn(index).save(temporary, format="PNG")
-        written.append(target)
+    targets = heatmap_files(folder, samples)
+    drawn = panels(samples, scores, smoothing)
+    for index, target in enumerate(targets):
+        save_picture(drawn(index), target, "PNG")
         on_step(index + 1, len(samples), "drawing heatmaps")
-    return written
+    return targets
+
+
+def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
+    """Return where the picture of each image belongs; raise UsageError if that is the place of an image itself."""
+    targets = [folder / sample.defect / fitting(f"{sample.path.stem}.png") for sample in samples]
+    check_no_image_is_replaced(targets, (sample.path for sample in samples), f"--heatmaps {folder}")
+    return targets
 
 
 def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Callable[[int], Image.Image]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from adbench.core.plots import load_matplotlib
+from adbench.data.writing import MARK
 from adbench.reports.formats import Figure
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def looks(count: int) -> list[Look]:
 
 def shades(count: int) -> list[Look]:
     """Return one look per series of an ordered kind, from dark to light, so that they differ in gray too."""
-    from matplotlib import colormaps
+    colormaps = load_matplotlib().colormaps
     from matplotlib.colors import to_hex
 
     lightness = [0.85 * i / max(count - 1, 1) for i in range(count)]  # the lightest shades would vanish on white
@@ -62,7 +64,7 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg"), width: float =
 
     The files contain caption and description. The user's own matplotlib settings have no effect.
     """
-    unstable = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    unstable: dict[str, dict[str, str | None]] = {"png": {"Software": MARK}, "svg": {"Date": None, "Creator": None}}
     files = {kind: io.BytesIO() for kind in kinds}
     with style(width):
         drawing = figure.draw()
@@ -75,8 +77,7 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg"), width: float =
 @contextmanager
 def style(width: float = COLUMN) -> Iterator[None]:
     """Apply the project's style inside the block, for figures of this width, and restore the user's settings after it."""
-    import matplotlib
-
+    matplotlib = load_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rc_file(_STYLE)  # defaults included
         matplotlib.rcParams["figure.figsize"] = (width, width)
@@ -85,9 +86,7 @@ def style(width: float = COLUMN) -> Iterator[None]:
 
 def wanted_width() -> float:
     """Return the least width, in inches, of the figures that are drawn now."""
-    from matplotlib import rcParams
-
-    return float(rcParams["figure.figsize"][0])
+    return float(load_matplotlib().rcParams["figure.figsize"][0])
 
 
 SMALL = 6  # points: the text of remarks inside a panel
@@ -99,6 +98,7 @@ _MARGIN = 0.6  # inches: what stands beside a panel
 
 def panels(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Drawing, NDArray[Any]]:
     """Return a figure of (width, height) inches, wider if that is wanted, and its axes (rows, columns)."""
+    load_matplotlib()
     from matplotlib.figure import Figure as Drawing
 
     drawing = Drawing(figsize=(max(size[0], wanted_width()), size[1]), layout="constrained")

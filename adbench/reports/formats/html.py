@@ -34,7 +34,7 @@ COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state M
 TITLE = "Anomaly detection benchmark"
 _NAMED = 8  # categories that the first screen names
 _POINTS = re.compile(r' width="([\d.]+)pt" height="([\d.]+)pt"')
-_SIGN = re.compile(r"([.+_/])(?=\w)")
+_BREAK = re.compile(r"(?<=[.+_/])(?=\w)")
 _COMMAND = re.compile(r"(.*): (adbench [a-z].*)", re.DOTALL)  # a note that ends in a command
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?= |$)")
 
@@ -83,9 +83,9 @@ def _command(note: str) -> str:
 
 def _breakable(text: str) -> str:
     """Return a text that may be broken after the signs within names, where a phone has no room for them."""
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
-    return Markup(_SIGN.sub(r"\1<wbr>", str(escape(text))))
+    return Markup("<wbr>").join(_BREAK.split(text))
 
 
 def _facts(report: Report) -> dict[str, str]:
