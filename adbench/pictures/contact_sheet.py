@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw
 from adbench.data.synthetic.generation import SyntheticImage
 from adbench.data.writing import save_picture
 from adbench.pictures.frames import INK, PAPER, SOFT, fitted, sized_font
-from adbench.pictures.heatmaps import outlined, scaled
+from adbench.pictures.heatmaps import outlined, resized_mask, scaled
 
 _SIDE, _GAP, _BETWEEN = 160, 4, 24  # px of a picture, between the pictures of a defect, between defects
 _LINE, _TEXT, _LARGE = 22, 14, 20  # px: a line of text, its letters, those of the title
@@ -61,19 +60,19 @@ def _cell(made: SyntheticImage) -> Image.Image:
     name = fitted(f"{made.kind}/{made.index:03d}.png, {made.size_px:.0f} px", font, cell.width)
     ImageDraw.Draw(cell).text((0, 0), name, SOFT, font)
     near = _surroundings(made.mask)
-    enlarged, mask = _fit(made.image[near]), _fit(made.mask[near])
-    marked = outlined(made.image, made.mask, width=max(1, max(made.mask.shape) // _SIDE))
-    for index, picture in enumerate((_fit(marked), enlarged, outlined(enlarged, mask, width=1))):
+    shown = [_fit(made.image, made.mask), _fit(made.image[near]), _fit(made.image[near], made.mask[near])]
+    for index, picture in enumerate(shown):
         cell.paste(Image.fromarray(picture), (index * (_SIDE + _GAP), _LINE))
     return cell
 
 
-def _fit(picture: NDArray[Any]) -> NDArray[Any]:
-    """Return a picture or a mask resized to fit its place in the sheet."""
-    scale = _SIDE / max(picture.shape[:2])
-    smooth = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    method = Image.Resampling.NEAREST if picture.dtype == bool else smooth
-    return np.asarray(Image.fromarray(picture).resize(scaled(picture.shape, scale), method))
+def _fit(image: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """Return an image resized to its place in the sheet, with the outline of a mask."""
+    scale = _SIDE / max(image.shape[:2])
+    size = scaled(image.shape, scale)
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    fitting = np.asarray(Image.fromarray(image).resize(size, method))
+    return fitting if mask is None else outlined(fitting, resized_mask(mask, size), width=1)
 
 
 def _surroundings(mask: NDArray[np.bool_]) -> tuple[slice, slice]:

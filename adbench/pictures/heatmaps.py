@@ -68,7 +68,7 @@ def _draw(sample: Sample, values: NDArray[np.float32], score: float, bar: ColorB
     full = read_image(sample.path)
     mask = read_union(sample, full.shape[:2])
     size = scaled(full.shape, _SIDE / max(full.shape[:2]))
-    image, small = _resized(full, size), np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    image, small = _resized(full, size), resized_mask(mask, size)
     heat = np.clip((values - bar.low) / max(bar.high - bar.low, 1e-12), 0, 1)
     peak = np.unravel_index(int(values.argmax()), values.shape)
     center = (peak[0] + 0.5) / values.shape[0], (peak[1] + 0.5) / values.shape[1]
@@ -105,8 +105,7 @@ def _enlarged(full: NDArray[np.uint8], mask: NDArray[np.bool_], center: tuple[fl
         start = int(np.clip(part * length - span / 2, 0, length - span))
         spans.append(slice(start, start + span))
     window = tuple(spans)
-    near = np.asarray(Image.fromarray(mask[window]).resize(size, Image.Resampling.NEAREST))
-    return outlined(_resized(full[window], size), near)
+    return outlined(_resized(full[window], size), resized_mask(mask[window], size))
 
 
 def _ringed(image: NDArray[np.uint8], center: tuple[float, float]) -> NDArray[np.uint8]:
@@ -120,6 +119,12 @@ def _ringed(image: NDArray[np.uint8], center: tuple[float, float]) -> NDArray[np
 
 def _resized(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def resized_mask(mask: NDArray[np.bool_], size: Size) -> NDArray[np.bool_]:
+    """Return a mask (H, W) at a size (width, height); nothing of it is too thin to be seen there."""
+    share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    return np.asarray(share) > 0
 
 
 def scaled(shape: Sequence[int], scale: float) -> Size:
