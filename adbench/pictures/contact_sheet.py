@@ -16,7 +16,7 @@ from adbench.pictures.heatmaps import outlined, resized_mask, scaled
 
 _SIDE, _GAP, _BETWEEN = 160, 4, 24  # px of a picture, between the pictures of a defect, between defects
 _LINE, _TEXT, _LARGE = 22, 14, 20  # px: a line of text, its letters, those of the title
-_LEGEND = "of each defect: the image with the defect's outline; the defect enlarged; the same with its outline"
+_LEGEND = "Of each defect: the image with the defect's outline; the defect enlarged; the same with its outline"
 
 
 class ContactSheet:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from adbench.metrics import ORDER, in_order
@@ -100,13 +99,13 @@ def _facts(report: Report) -> dict[str, str]:
     counts = Counter(result.status for result in report.results)
     jobs = [f"{counts[status]} {status}" for status in ("done", "failed", "skipped") if counts[status]]
     jobs += [f"{report.waiting} not run yet"] * bool(report.waiting)
-    facts = {"Data": "; ".join(data), "Results": _written(report.folder), "Jobs": ", ".join(jobs)}
+    facts = {"Data": "; ".join(data), "Results": _written(report), "Jobs": ", ".join(jobs)}
     return {name: text for name, text in facts.items() if text}
 
 
-def _written(folder: Path | None) -> str:
-    """Return when the result files in a folder were written, the first to the last; empty if there are none."""
-    times = sorted(path.stat().st_mtime for path in folder.glob("*.json")) if folder else []
+def _written(report: Report) -> str:
+    """Return when the files of the results were written, the first to the last; empty if there are none."""
+    times = ResultStore(report.folder).times(report.results) if report.folder else []
     if not times:
         return ""
     first, last = (f"{datetime.fromtimestamp(time, timezone.utc):%Y-%m-%d %H:%M}" for time in (times[0], times[-1]))
