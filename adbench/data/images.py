@@ -20,8 +20,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adbench.core.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"})
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # no others: some of Pillow's readers start other programs
 MOST_PIXELS = 1 << 27  # 134 million: a file that claims more may be a decompression bomb
 SMALLEST = 1 << 17  # pixels: smaller PNG files are left to Pillow, since loading the compiled code takes longer
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -57,6 +57,16 @@ def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
                 raise ValueError("some values are no numbers")
             return values > 0
         return np.asarray(_rgb(image).any(axis=2))
+
+
+def has_image_signature(path: Path) -> bool:
+    """Return whether the file begins like a PNG, JPEG or WebP. A TIFF's beginning says nothing: raw photos have it, too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:  # it is passed over, and counted
+        return False
+    return start.startswith((_SIGNATURE, b"\xff\xd8\xff")) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
 def _decoded(path: Path, data: bytes | None) -> Image.Image:
@@ -99,7 +109,7 @@ def _named(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as error:
-        raise unreadable(path, kind, "no PNG, JPEG, BMP, TIFF or WEBP content") from error
+        raise unreadable(path, kind, "no PNG, JPEG, BMP, TIFF, WEBP or PPM content") from error
     except OSError as error:
         raise unreadable(path, kind, error.strerror or str(error)) from error
     except Exception as error:  # Pillow's readers raise SyntaxError, struct.error, IndexError, ... for damaged files

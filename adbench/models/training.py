@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.backbones.layers import describe, parse_layers
-from adbench.data.datasets import open_dataset
+from adbench.data.datasets import category_names
 from adbench.detectors import make_detector
 from adbench.models.calibration import HoldOut, calibrate, hold_out_images
 from adbench.models.files import Model, load_model, save_model
@@ -68,7 +68,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = workspace.network_of(model, job)
-    if not workspace.categories and job.category in [c.name for c in open_dataset(workspace.data, workspace.cache)]:
+    if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
     inputs = workspace.single(sizes=[job.image_size])
     category = inputs.category

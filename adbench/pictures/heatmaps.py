@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from adbench.core.files import replacing
+from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
 from adbench.features.anomaly_maps import resize_maps
 from adbench.metrics.support.labels import read_union
@@ -24,17 +25,15 @@ _OUTLINE = (255, 32, 160)
 def draw_heatmaps(
     folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
 ) -> list[Path]:
-    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths.
+    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; a name that is taken is numbered.
 
     All maps of a call share one color scale, from the median to the maximum of all smoothed maps, so that a good
     image looks calm beside a defective one.
     """
-    drawn, written = panels(samples, scores, smoothing), []
-    for index, sample in enumerate(samples):
-        target = folder / sample.defect / f"{sample.path.stem}.png"
+    drawn, written = panels(samples, scores, smoothing), [folder / name for name in sample_names(samples, ".png")]
+    for index, target in enumerate(written):
         with replacing(target) as temporary:
             drawn(index).save(temporary, format="PNG")
-        written.append(target)
         on_step(index + 1, len(samples), "drawing heatmaps")
     return written
 

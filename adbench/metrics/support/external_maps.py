@@ -28,7 +28,7 @@ def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pr
     A map is resized bilinearly to the evaluation grid and not smoothed; an image's score is its map's maximum, before
     resizing. Raises DataError that names every test image without a map, and for a map that cannot be read.
     """
-    found = [[_map_path(folder / item.category.name / "test", sample) for sample in item.category.test] for item in inputs]
+    found = [[_map_path(folder / item.category.name, sample) for sample in item.category.test] for item in inputs]
     missing = [f"{item.category.name}/{s.name}" for item, paths in zip(inputs, found, strict=True)
                for s, path in zip(item.category.test, paths, strict=True) if path is None]  # fmt: skip
     if missing:
@@ -36,11 +36,26 @@ def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pr
         raise DataError(
             f"{folder}: no map for {len(missing)} test images: {shown}; write CATEGORY/test/KIND/NAME.npy, .tiff or .png"
         )
+    for item, paths in zip(inputs, found, strict=True):
+        _check_distinct(item.category.test, paths)
     return [_evaluate(item, [path for path in paths if path], size, pro_limit) for item, paths in zip(inputs, found, strict=True)]
 
 
+def _check_distinct(samples: Sequence[Sample], paths: Sequence[Path | None]) -> None:
+    """Raise DataError if two images would take the same map, as 000.png and 000.bmp do."""
+    owners: dict[Path | None, Path] = {}
+    for sample, path in zip(samples, paths, strict=True):
+        if (first := owners.setdefault(path, sample.path)) != sample.path:
+            raise DataError(
+                f"map {path} fits two images, {first} and {sample.path}; call them after the whole file names, e.g. "
+                f"{sample.path.name}{path and path.suffix}"
+            )
+
+
 def _map_path(folder: Path, sample: Sample) -> Path | None:
-    candidates = (folder / sample.path.parent.name / f"{sample.path.stem}{suffix}" for suffix in _SUFFIXES)
+    named = folder / sample.name  # mirrors the data: test/KIND/NAME, with subfolders; two images may differ in their suffix alone
+    stems = (named, named.with_suffix(""), folder / "test" / sample.path.parent.name / sample.path.stem)
+    candidates = (stem.with_name(f"{stem.name}{suffix}") for stem in stems for suffix in _SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 
