@@ -10,7 +10,7 @@ from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match
 from adbench.data.image_lists import folders, image_files, images_of, unused_images
 from adbench.data.layouts import DATASETS, Dataset
-from adbench.data.remarks import Remarks, collected, say_once, suffixes
+from adbench.data.remarks import Remarks, collected, say_once
 from adbench.types import Category, OnStep, ignore_step
 
 _REMEDY = (
@@ -107,14 +107,14 @@ def _content(root: Path) -> str:
         image_files(root)
         counts = {folder.name: len(images_of(folder)) for folder in inside}
     places = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    others = f"; other files: {suffixes(remarks.others)}" if remarks.others else ""
+    others = f"; {remarks.count_others()}" if remarks.others else ""
     return (f"its images lie in folders of no known layout, {places}" if places else "no image in it") + f"{others}; {_REMEDY}"
 
 
 def _check_training(opened: _Opened, found: Sequence[Category], remarks: Remarks) -> None:
     for category in found:
         if not category.train:
-            others = f"; files passed over, not images that can be read: {suffixes(remarks.others)}" if remarks.others else ""
+            others = f"; {remarks.count_others()}" if remarks.others else ""
             raise DataError(f"category '{category.name}' in {opened.root} has no training image; {opened.dataset.remedy}{others}")
 
 

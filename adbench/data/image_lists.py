@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from adbench.core.errors import DataError
 from adbench.data.images import SUFFIXES, has_image_signature
-from adbench.data.remarks import collected, noted, say_once, suffixes
+from adbench.data.remarks import collected, noted, say_once
 from adbench.types import Sample
 
 GOOD = frozenset({"good", "ok", "normal", "nominal"})  # folders and labels of good images, in any case
@@ -57,7 +57,7 @@ def image_files(parent: Path) -> list[Path]:
         path = parent / entry.name
         if _is_folder(entry):
             continue
-        if path.suffix.lower() in SUFFIXES and (entry.is_symlink() or entry.is_file()):
+        if path.suffix.lower() in SUFFIXES and _is_file_or_lost(entry):
             images.append(path)
         elif path.is_file() and has_image_signature(path):
             remarks.by_content.add(path)
@@ -87,7 +87,8 @@ def unused_images(folder: Path, used: Iterable[Path]) -> set[Path]:
         real.setdefault(parent.resolve(), set()).update(names)
     unused = set()
     for each in _folders_below(folder, set()):
-        names = {e.name for e in _visible(each) if PurePath(e.name).suffix.lower() in SUFFIXES and not _is_folder(e)}
+        entries = [entry for entry in _visible(each) if PurePath(entry.name).suffix.lower() in SUFFIXES]
+        names = {entry.name for entry in entries if _is_file_or_lost(entry)}
         unused |= {each / name for name in names - real.get(each.resolve(), set())}
     return unused
 
@@ -105,6 +106,11 @@ def _visible(parent: Path) -> list[os.DirEntry[str]]:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112  False for a link to itself
+
+
+def _is_file_or_lost(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file or a broken link."""
+    return not _is_folder(entry) if entry.is_symlink() else entry.is_file()
 
 
 def images_below(folder: Path, seen: set[Path] | None = None) -> Iterator[Path]:
@@ -150,7 +156,7 @@ def list_below(folder: Path, skip: Path | None = None) -> list[Path]:
     with collected() as remarks:
         images = list(images_below(folder, {skip.resolve()} if skip else set()))
     if not images:
-        others = f" ({suffixes(remarks.others)})" if remarks.others else ""
+        others = f"; {remarks.count_others()}" if remarks.others else ""
         raise DataError(f"no image in {folder}: nothing in it or below ends in .png, .jpg, .bmp, .tif, .ppm or .webp{others}")
     for line in remarks.lines(folder):
         say_once(line)

@@ -5,7 +5,7 @@ Layouts list files through image_lists.py, which notes here, so the contract of 
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -41,15 +41,21 @@ class Remarks:
             yield f"{root}: read as good images: {_few([_within(path, root) for path in sorted(self.as_good)])}"
         if self.by_content:
             files = [_within(path, root) for path in sorted(self.by_content)]
-            yield f"{root}: {_count(files, 'file')} of unknown suffix read as images by content: {_few(files)}"
+            yield f"{root}: read as images by content, as their suffixes are unknown: {_few(files)}"
         if self.unused:
             rule = f"; adbench reads {reads}" if reads else ""
-            yield f"{root}: {_count(self.unused, 'image')} not used: {_places(self.unused, root)}{rule}"
+            yield f"{root}: {_count(self.unused, 'image', 'not used')}: {_places(self.unused, root)}{rule}"
         if self.stray_masks:
-            places = _places(self.stray_masks, root)
-            yield f"{root}: {_count(self.stray_masks, 'mask')} passed over, as no defective image has the name: {places}"
+            masks = _count(self.stray_masks, "mask", "passed over", " without a defective image of that name")
+            yield f"{root}: {masks}: {_places(self.stray_masks, root)}"
         if self.others:
-            yield f"{root}: {_count(self.others, 'file')} passed over, not images that can be read: {suffixes(self.others)}"
+            yield f"{root}: {self.count_others()}"
+
+    def count_others(self) -> str:
+        """Return how many files are no images, by suffix: `3 files ... are passed over: 2 .heic, 1 .txt`."""
+        counts = Counter(path.suffix.lower() or "without suffix" for path in self.others)
+        files = _count(self.others, "file", "passed over", " without readable image content")
+        return f"{files}: {_few([f'{count} {suffix}' for suffix, count in _ranked(counts)])}"
 
 
 _current: ContextVar[Remarks | None] = ContextVar("remarks", default=None)
@@ -76,12 +82,6 @@ def say_once(line: str) -> None:
     log.warning("%s", " ".join(line.splitlines()))  # a file name may hold line breaks
 
 
-def suffixes(paths: Iterable[Path]) -> str:
-    """Return how many files have which suffix: `10 .heic, 2 .txt`."""
-    counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
-    return _few([f"{count} {suffix}" for suffix, count in _ranked(counts)])
-
-
 def _places(paths: Iterable[Path], root: Path) -> str:
     counts = Counter(_within(path.parent, root) for path in paths)
     return _few([f"{count} in {place}" for place, count in _ranked(counts)])
@@ -100,6 +100,5 @@ def _few(words: list[str]) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _count(items: Iterable[object], word: str) -> str:
-    count = len(list(items))
-    return f"{count} {word} is" if count == 1 else f"{count} {word}s are"
+def _count(items: Collection[object], word: str, fate: str, kind: str = "") -> str:
+    return f"1 {word}{kind} is {fate}" if len(items) == 1 else f"{len(items)} {word}s{kind} are {fate}"
