@@ -157,7 +157,7 @@ def list_below(folder: Path, skip: Path | None = None) -> list[Path]:
         images = list(images_below(folder, {skip.resolve()} if skip else set()))
     if not images:
         others = f"; {remarks.count_others()}" if remarks.others else ""
-        raise DataError(f"no image in {folder}: nothing in it or below ends in .png, .jpg, .bmp, .tif, .ppm or .webp{others}")
+        raise DataError(f"no image in {folder}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp{others}")
     for line in remarks.lines(folder):
         say_once(line)
     return images

@@ -287,7 +287,7 @@ def test_a_folder_without_new_images_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         find_images([tmp_path])
     assert str(error.value) == (
-        f"no image in {tmp_path}: nothing in it or below ends in .png, .jpg, .bmp, .tif, .ppm or .webp; "
+        f"no image in {tmp_path}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp; "
         "3 files without readable image content are passed over: 2 .heic, 1 .txt"
     )
 
