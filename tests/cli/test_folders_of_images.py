@@ -1,4 +1,4 @@
-"""Commands on folders as users have them: plain folders as data, subfolders and pairs of one stem through to pictures and maps."""
+"""Commands on folders as users have them: plain folders as data, subfolders and pairs of one stem, up to pictures and maps."""
 
 import json
 import shutil
