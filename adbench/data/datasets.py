@@ -14,8 +14,8 @@ from adbench.data.remarks import Remarks, collected, say_once
 from adbench.types import Category, OnStep, ignore_step
 
 _REMEDY = (
-    "give --data a folder that holds CATEGORY/train/good/*.png (and CATEGORY/test/KIND/*.png), or good/*.png (and bad/*.png), "
-    "or good images only, or give the word demo"
+    "give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png (and CATEGORY/test/KIND/*.png), or "
+    "good/*.png (and bad/*.png), or good images only, or give the word demo"
 )
 
 

@@ -7,8 +7,10 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from adbench.core.errors import DataError
+from adbench.core.files import fitting
 from adbench.data.images import SUFFIXES, has_image_signature
 from adbench.data.remarks import collected, noted, say_once
+from adbench.data.writing import MANIFEST, is_marked
 from adbench.types import Sample
 
 GOOD = frozenset({"good", "ok", "normal", "nominal"})  # folders and labels of good images, in any case
@@ -46,11 +48,12 @@ def good_folders(parent: Path) -> list[Path]:
     return found
 
 
-def image_files(parent: Path) -> list[Path]:
+def image_files(parent: Path, drawn: list[Path] | None = None) -> list[Path]:
     """Return the image files in `parent` that are not hidden, sorted by name; an empty list if `parent` is missing.
 
     An image has a usual suffix, or else the content of a PNG, JPEG or WebP file. The other files are noted (remarks.py).
-    Broken links are included, so that the check of all files can name them.
+    Broken links are included, so that the check of all files can name them. Pictures that adbench drew are skipped if the
+    first file is one, as adbench fills whole folders with them. They are added to `drawn`; without it, a warning counts them.
     """
     remarks, images = noted(), []
     for entry in _visible(parent):
@@ -64,7 +67,15 @@ def image_files(parent: Path) -> list[Path]:
             images.append(path)
         else:
             remarks.others.add(path)
-    return images
+    if not images or not is_marked(images[0]):
+        return images
+    marked = dict.fromkeys(path for path in images if is_marked(path))
+    remarks.drawn.update(marked)
+    if drawn is None:
+        _say_skipped(list(marked))
+    else:
+        drawn += marked
+    return [path for path in images if path not in marked]
 
 
 def images_of(folder: Path) -> list[Path]:
@@ -113,10 +124,13 @@ def _is_file_or_lost(entry: os.DirEntry[str]) -> bool:
     return not _is_folder(entry) if entry.is_symlink() else entry.is_file()
 
 
-def images_below(folder: Path, seen: set[Path] | None = None) -> Iterator[Path]:
-    """Yield the image files in and below `folder`; follow links, but enter no folder twice and none of `seen`."""
+def images_below(folder: Path, seen: set[Path] | None = None, drawn: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the image files in and below `folder`; follow links, but enter no folder twice and none of `seen`.
+
+    A dataset that adbench has painted is entered only if `folder` is it, or lies in it.
+    """
     for each in _folders_below(folder, set() if seen is None else seen):
-        yield from image_files(each)
+        yield from image_files(each, drawn)
 
 
 def _folders_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
@@ -125,7 +139,10 @@ def _folders_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
     seen.add(folder.resolve())
     yield folder
     for child in folders(folder):
-        yield from _folders_below(child, seen)
+        if (child / MANIFEST).is_file():
+            say_once(f"{child} is skipped: 'adbench synth' made it; name it to use its images")
+        else:
+            yield from _folders_below(child, seen)
 
 
 class NewImage(NamedTuple):
@@ -138,24 +155,37 @@ class NewImage(NamedTuple):
 def find_images(sources: Sequence[Path], skip: Path | None = None) -> list[NewImage]:
     """Return the images that `sources` name, each file once: a file as it is, a folder with all images below it.
 
-    Folders are walked in the order of their names; hidden files, hidden folders and the folder `skip` are skipped. Log how
-    many other files were passed over. Raises DataError for a source that does not exist and for a folder without images.
+    Folders are walked in the order of their names; hidden files, hidden folders and the folder `skip` are skipped. So are
+    pictures that adbench drew, with a warning. Log how many other files were passed over. Raises DataError for a source that
+    does not exist and for one without images.
     """
     found: dict[Path, NewImage] = {}
+    drawn: list[Path] = []
     for source in sources:
         if not (source.is_file() or source.is_dir()):
             raise DataError(f"no image {source}: no such file or folder; name images or folders of images")
-        inside = [source] if source.is_file() else list_below(source, skip)
+        own: list[Path] = []
+        inside = [source] if source.is_file() else list_below(source, skip, own)
+        marked = dict.fromkeys(path for path in inside if is_marked(path))  # also single ones, among images
+        inside, own = [path for path in inside if path not in marked], [*own, *marked]
+        if not inside:
+            raise DataError(f"no image in {source}: adbench itself drew {_counted(len(own))}; name images of parts")
+        drawn += own
         root = source.parent if source.is_file() else source
         found |= {path.absolute(): NewImage(path, path.relative_to(root)) for path in inside}
+    if drawn:
+        _say_skipped(drawn)
     return list(found.values())
 
 
-def list_below(folder: Path, skip: Path | None = None) -> list[Path]:
-    """Return the images in and below `folder` but not in `skip`; log what was passed over; raise DataError if there is none."""
+def list_below(folder: Path, skip: Path | None = None, drawn: list[Path] | None = None) -> list[Path]:
+    """Return the images in and below `folder` but not in `skip`; log what was passed over.
+
+    Pictures that adbench drew are added to `drawn`. Raises DataError if there is no picture of either kind.
+    """
     with collected() as remarks:
-        images = list(images_below(folder, {skip.resolve()} if skip else set()))
-    if not images:
+        images = list(images_below(folder, {skip.resolve()} if skip else set(), drawn))
+    if not images and not drawn:
         others = f"; {remarks.count_others()}" if remarks.others else ""
         raise DataError(f"no image in {folder}: nothing in it or below ends in .png, .jpg, .bmp, .tif or .webp{others}")
     for line in remarks.lines(folder):
@@ -163,9 +193,17 @@ def list_below(folder: Path, skip: Path | None = None) -> list[Path]:
     return images
 
 
+def _say_skipped(drawn: Sequence[Path]) -> None:
+    say_once(f"{_counted(len(drawn))} skipped that adbench itself drew, e.g. {drawn[0]}")
+
+
+def _counted(pictures: int) -> str:
+    return f"{pictures} picture{'s' * (pictures != 1)}"
+
+
 def picture_names(images: Sequence[NewImage]) -> list[PurePath]:
     """Return a JPEG file name for each image: its own, numbered where it is taken (in upper or lower case)."""
-    return unique_names(image.name.with_suffix(".jpg") for image in images)
+    return unique_names(image.name.with_name(f"{image.name.stem}.jpg") for image in images)
 
 
 def sample_names(samples: Sequence[Sample], suffix: str) -> list[PurePath]:
@@ -181,10 +219,10 @@ def unique_names(wanted: Iterable[PurePath]) -> list[PurePath]:
     taken: set[str] = set()
     names = []
     for first in wanted:
-        name, number = first, 1
+        name, number = first.with_name(fitting(first.name)), 1
         while folded(str(name)) in taken:
             number += 1
-            name = first.with_name(f"{first.stem}-{number}{first.suffix}")
+            name = first.with_name(fitting(f"{first.stem}-{number}{first.suffix}"))
         taken.add(folded(str(name)))
         names.append(name)
     return names

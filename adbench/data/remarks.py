@@ -21,7 +21,8 @@ class Remarks:
     """Paths by what was noted about them.
 
     others: files that are no images. by_content: images of unknown suffixes. as_good: folders whose other names mean good.
-    stray_masks: masks of no defective image. unused: images where the layout has none. held_out: by category, in words.
+    stray_masks: masks of no defective image. drawn: pictures that adbench drew.
+    unused: images where the layout has none. held_out: by category, in words.
     """
 
     others: set[Path] = field(default_factory=set)
@@ -29,6 +30,7 @@ class Remarks:
     as_good: set[Path] = field(default_factory=set)
     stray_masks: set[Path] = field(default_factory=set)
     unused: set[Path] = field(default_factory=set)
+    drawn: set[Path] = field(default_factory=set)
     held_out: dict[str, str] = field(default_factory=dict)
 
     def lines(self, root: Path, reads: str = "") -> Iterator[str]:
@@ -42,9 +44,9 @@ class Remarks:
         if self.by_content:
             files = [_within(path, root) for path in sorted(self.by_content)]
             yield f"{root}: read as images by content, as their suffixes are unknown: {_few(files)}"
-        if self.unused:
+        if unused := self.unused - self.drawn:
             rule = f"; adbench reads {reads}" if reads else ""
-            yield f"{root}: {_count(self.unused, 'image', 'not used')}: {_places(self.unused, root)}{rule}"
+            yield f"{root}: {_count(unused, 'image', 'not used')}: {_places(unused, root)}{rule}"
         if self.stray_masks:
             masks = _count(self.stray_masks, "mask", "passed over", " without a defective image of that name")
             yield f"{root}: {masks}: {_places(self.stray_masks, root)}"

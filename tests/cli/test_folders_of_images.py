@@ -92,10 +92,9 @@ def test_maps_mirror_subfolders_and_whole_names(run: Run, twins: Path) -> None:
 def test_a_map_for_two_images_is_named(run: Run, twins: Path) -> None:
     write_maps(twins, ["good/000", "good/001", "good/002", "spot/000", "spot/cam/000"])
     line = one_line(run("eval-maps", "--maps", "maps", "--data", "data"), 3)
-    spot = twins / "data/alpha/test/spot"
     assert line == (
-        f"map maps/alpha/test/spot/000.npy fits two images, {spot}/000.bmp and {spot}/000.png; "
-        "call them after the whole file names, e.g. 000.png.npy"
+        "maps: one map for several test images: alpha/test/spot/000.bmp, alpha/test/spot/000.png; "
+        "name each map like its image, e.g. 000.bmp.npy"
     )
 
 

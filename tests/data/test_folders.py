@@ -485,8 +485,8 @@ def test_what_cannot_be_read_is_described_with_the_layouts_that_can(tmp_path: Pa
     assert str(error.value) == (
         f"no data in {tmp_path}/lots: its images lie in folders of no known layout, lot1 2, lot2 1; "
         "1 file without readable image content is passed over: 1 .heic; "
-        "give --data a folder that holds CATEGORY/train/good/*.png (and CATEGORY/test/KIND/*.png), or good/*.png (and "
-        "bad/*.png), or good images only, or give the word demo"
+        "give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png (and CATEGORY/test/KIND/*.png), or "
+        "good/*.png (and bad/*.png), or good images only, or give the word demo"
     )
 
 
