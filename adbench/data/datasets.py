@@ -90,7 +90,7 @@ def _existing(data: str) -> tuple[Dataset, Path]:
     found = [layout for layout in _layouts() if layout.matches(root)]
     if not found:
         raise DataError(f"no data in {data}: {_content(root)}")
-    return max(found, key=lambda layout: (not layout.fallback, len(type(layout).__mro__))), root
+    return max(found, key=lambda layout: (not layout.fallback, layout.lists_images, len(type(layout).__mro__))), root
 
 
 def _layouts() -> list[Dataset]:

@@ -21,6 +21,7 @@ class Dataset:
     name: str
     generated: ClassVar[bool] = False
     fallback: ClassVar[bool] = False
+    lists_images: ClassVar[bool] = False  # in a file of its own, so it wins over names of folders
     reads: ClassVar[str] = ""
     remedy: ClassVar[str] = "put good images into its train/good"
 

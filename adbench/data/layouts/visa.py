@@ -23,6 +23,7 @@ _COLUMNS = ("object", "split", "label", "image", "mask")
 class VisA(Dataset):
     """Sample names follow MVTec AD's layout (test/anomaly/000.JPG), so that maps are stored in the same way."""
 
+    lists_images = True
     reads = f"those that {_SPLIT} lists"
     remedy = f"list good images as 'train' in {_SPLIT}"
 
