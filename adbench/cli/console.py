@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,11 @@ def error(text: str) -> None:
 def has_color(stream: TextIO) -> bool:
     """Return whether `stream` is a terminal and NO_COLOR is unset (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def width() -> int:
+    """Return the number of columns of the terminal, of COLUMNS if it is set, else 100."""
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

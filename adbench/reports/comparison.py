@@ -8,12 +8,12 @@ from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
-from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, KeyedJob, several, varies
+from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, KeyedJob, several, varies, varying
 from adbench.types import Result
 
 DASH = "-"
 ENTRY_KEYS = (*ROW_KEYS, *NEVER_MIXED)  # all that names a configuration: its means run over categories and seeds
-_APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")  # across their values nothing is compared
+_APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")
 _ALWAYS = ("category", "seed")
 Key = tuple[Any, ...]
 
@@ -33,6 +33,7 @@ class Column:
     digits: int = 3
     ranked: bool = True
     falling: bool = False  # whether less is better
+    fixed: bool = False  # whether it is the same in every cell, so that no cell can be missing
 
 
 def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
@@ -70,14 +71,15 @@ class Comparison:
     """
 
     def __init__(self, jobs: Sequence[KeyedJob], named: Iterable[str]) -> None:
-        named = [key for key in dict.fromkeys(named) if several(jobs, key)]
-        self._apart = _getter([key for key in _APART if key in named])
+        named = varying(jobs, dict.fromkeys(named))
+        self.apart = [key for key in _APART if key in named]  # across their values nothing is compared
+        self._scope = _getter(self.apart)
         others = [key for key in KEYS if key not in named and several(jobs, key)]
         self._keys = ["category", *(k for k in others if k != "category" and (k in _ALWAYS or varies(jobs, k, named)))]
         self._cell = _getter(self._keys)
         self._expected: dict[Key, set[Key]] = {}
         for job in jobs:
-            self._expected.setdefault(self._apart(job.values), set()).add(self._cell(job.values))
+            self._expected.setdefault(self._scope(job.values), set()).add(self._cell(job.values))
 
     def cell(self, job: KeyedJob) -> Key:
         """Return the cell of a job; its first value is the category."""
@@ -85,7 +87,7 @@ class Comparison:
 
     def scope(self, job: KeyedJob) -> Key:
         """Return the values of a job that its mean shares with all means that it is compared with."""
-        return self._apart(job.values)
+        return self._scope(job.values)
 
     def expected(self, jobs: Sequence[KeyedJob]) -> set[Key]:
         """Return the cells that the mean of some jobs has to cover; empty for no jobs."""
@@ -136,7 +138,7 @@ def _mean(found: Sequence[tuple[Key, Result]], column: Column, scope: Key, expec
             values.setdefault(cell[0], []).append(value)
             covered.add(cell)
     number = fraction(fmean([fmean(of) for of in values.values()]), column.digits) if values else DASH
-    return Mean(number, _share(covered, expected), scope)
+    return Mean(number, "" if column.fixed and values else _share(covered, expected), scope)
 
 
 def _share(covered: set[Key], expected: set[Key]) -> str:

@@ -1,24 +1,23 @@
 """The main table: which jobs it covers, its rows and columns, the means in its cells, and the notes under it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from adbench.core.errors import DataError
-from adbench.core.registry import match
+from adbench.core.errors import DataError, UsageError
+from adbench.core.registry import match, squeeze
 from adbench.metrics import ORDER, in_order
+from adbench.reports.comparison import DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
 from adbench.types import Job, Result
 
-DASH = "-"
 COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
 PIVOT_METRIC = "image_auroc"
 NO_VERSIONS = {"accelerator", "device", "machine", "system", "tf32", "threads"}  # of `environment`; all others are
-Scope = frozenset[tuple[Any, ...]]
+SHOWN = ("image_auroc", "aupro")  # the package's metrics that a table has unless others are asked for
+ALL = "all"
 
 
 def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None) -> list[str]:
@@ -105,52 +104,97 @@ def table_of_means(
     whole = Comparison(jobs, row_keys)
     within = Comparison(jobs, [*row_keys, column_key]) if column_key else whole
     groups = grouped(jobs, row_keys)
-    rows = [_Row(values, whole.coverage(group), _means(group, columns, whole, within)) for values, group in groups.items()]
+    means = [_means(group, columns, whole, within) for group in groups.values()]
+    rows = [
+        _Row(values, whole.coverage(group), own, cells)
+        for (values, group), own, cells in zip(groups.items(), means, ranked(means, columns), strict=True)
+    ]
     rows, notes = _sorted(rows, row_keys, columns, sort, top)
-    means = [row.means for row in rows]
     counts = _count_columns([row.coverage for row in rows])
     table = Table(
         caption=_caption(jobs, row_keys, column_key, metrics, "" if counts else rows[0].coverage[0].partition("/")[0]),
         headers=[*row_keys, *counts, *(column.header for column in columns)],
         rows=[
-            [*(Cell(str(value)) for value in row.values), *(Cell(texts[i]) for texts in counts.values()), *cells]
-            for i, (row, cells) in enumerate(zip(rows, ranked(means, columns), strict=True))
+            [*(Cell(str(value)) for value in row.values), *(Cell(texts[i]) for texts in counts.values()), *row.cells]
+            for i, row in enumerate(rows)
         ],
         num_labels=len(row_keys),
     )
-    return table, means, notes
+    return table, [row.means for row in rows], notes
 
 
 class _Row(NamedTuple):
     values: tuple[Any, ...]
     coverage: tuple[str, str]  # as `Comparison.coverage` returns it
     means: list[Mean]
+    cells: list[Cell]
 
 
 def _means(group: Sequence[KeyedJob], columns: Sequence[Column], whole: Comparison, within: Comparison) -> list[Mean]:
-    """Return the means of a row: of all its jobs in `whole`, of those with a value of the column's key in `within`."""
-    found = dict(zip(columns, whole.means(group, [c for c in columns if not c.only]), strict=False))
-    if all(column.only is None for column in columns):
-        return [found[column] for column in columns]
-    found = dict(zip([c for c in columns if not c.only], found.values(), strict=True))
-    for column in (column for column in columns if column.only):
-        key, value = column.only or ("", None)
-        found[column] = within.means([job for job in group if job.values[key] == value], [column])[0]
+    """Return the means of a row: those of all its jobs by `whole`, those of the jobs with one value of a key by `within`."""
+    found = dict(zip(overall := [c for c in columns if not c.only], whole.means(group, overall), strict=True))
+    for column in columns:
+        if column.only:
+            key, value = column.only
+            found[column] = within.means([job for job in group if job.values[key] == value], [column])[0]
     return [found[column] for column in columns]
 
 
+def _sorted(
+    rows: Sequence[_Row], row_keys: Sequence[str], columns: Sequence[Column], sort: str | None, top: int | None
+) -> tuple[list[_Row], list[str]]:
+    """Return the first `top` rows by the column `sort` (default: the first that is ranked), and a note if others are left out."""
+    if sort is None and top is None:
+        return list(rows), []
+    headers = [column.header for column in columns]
+    by = match("column", sort, [*row_keys, *headers]) if sort else next(c.header for c in columns if c.ranked)
+    if by in row_keys:
+        key = row_keys.index(by)
+        found = sorted(rows, key=lambda row: natural(row.values[key], by))
+    else:
+        i = headers.index(by)
+        sign = 1 if columns[i].falling else -1
+        found = sorted(rows, key=lambda row: _place(row.means[i], sign))
+    few = top is not None and top < len(found)
+    return found[:top], [f"the first {top} of {len(found)} rows by {by}"] if few else []
+
+
+def _place(mean: Mean, sign: int) -> tuple[bool, bool, float]:
+    """Return the sort key of a mean: complete ones first, then partial ones, then those without a value."""
+    return mean.number == DASH, not mean.complete, 0.0 if mean.number == DASH else sign * float(mean.number)
+
+
+def _count_columns(coverage: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the columns of done categories and jobs by header; none where all rows have all, no jobs where categories tell."""
+    if len(set(coverage)) == 1 and len(set(coverage[0][0].split("/"))) == 1 and not coverage[0][1]:
+        return {}
+    categories, jobs = zip(*coverage, strict=True)
+    return {"categories": list(categories)} | ({"jobs": [text or DASH for text in jobs]} if any(jobs) else {})
+
+
+def _pivot_columns(jobs: Sequence[KeyedJob], key: str, metric: str) -> list[Column]:
+    """Return a column of a metric per value of `key`, and where these are categories their mean."""
+    values = sorted({job.values[key] for job in jobs}, key=lambda value: natural(value, key))
+    mean = [metric_column(metric, "mean")] if key == "category" else []
+    return [*(metric_column(metric, str(value), (key, value)) for value in values), *mean]
+
+
 def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Column]:
-    """Return the columns of the relative receptive field (RRF), of each metric and of each cost, where any is known."""
+    """Return the columns of each metric, of the relative receptive field (RRF) and of each cost, where any is known."""
     known = {name for job in jobs if job.done for name, value in job.done.cost.items() if value is not None}
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
-    field = [Column("RRF", lambda result: result.relative_field, digits=2, ranked=False)] if has_field else []
-    return [*field, *map(metric_column, metrics), *costs]
+    field = Column("RRF", lambda result: result.relative_field, digits=2, ranked=False, falling=True, fixed=True)
+    return [*map(metric_column, metrics), *([field] if has_field else []), *costs]
 
 
-def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
-    """Return what the numbers are, and the keys in which all rows agree."""
-    numbers = f"{metrics[0]} by {columns}" if columns else "Mean over categories"
+def _caption(
+    jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str], categories: str
+) -> str:
+    """Return what the numbers are, and the keys in which all rows agree; `categories`: their number, if all rows have all."""
+    over = "categories" if not categories else counted(int(categories), "category")
+    numbers = f"{metrics[0]} by {columns}" if columns else f"Mean over {over}"
+    numbers += f", {over}" if columns and categories else ""
     keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, "params") and not varies(jobs, key)]
     shared = ", ".join(f"{key} {jobs[0].values[key]}" for key in keys)
     return f"{numbers}; all rows: {shared}" if shared else numbers
@@ -178,7 +222,8 @@ def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
 def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
     """Return the meaning of a share in brackets, if any mean has one."""
     partial = any(mean.share and mean.text != mean.number for row in means for mean in row)
-    return ["a number with (n/N) is over n of N planned categories (or jobs) and is not ranked"] if partial else []
+    text = "a number with (n/N) covers n of the N categories (or jobs) that others cover: it is not compared and never the best"
+    return [text] if partial else []
 
 
 def mixed_environment_note(results: Iterable[Result]) -> list[str]:
@@ -234,7 +279,7 @@ def _by_reason(labeled: Iterable[tuple[str, Result]]) -> list[tuple[tuple[str, s
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it is not 1."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def _example(jobs: Sequence[Job]) -> str:

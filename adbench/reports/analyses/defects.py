@@ -14,7 +14,7 @@ from adbench.reports.analyses import Question, register
 from adbench.reports.formats import Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by, natural
 from adbench.reports.study_data import by_layer, receptive_field
-from adbench.reports.tables import DASH, fraction
+from adbench.reports.comparison import DASH, fraction
 
 
 @register("defects")

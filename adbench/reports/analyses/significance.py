@@ -11,19 +11,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.reports.analyses import Question, register
+from adbench.reports.comparison import DASH, Comparison, fraction
 from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, varying
+from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varying
 from adbench.reports.plotting import INK, LETTER, PAGE, panels
-from adbench.reports.study_data import replicates_of, seed_scatter, slug
-from adbench.reports.tables import DASH, fraction
-from adbench.statistics.paired import interval, p_values
+from adbench.reports.study_data import FEWEST_SEEDS, replicates_of, slug
+from adbench.reports.tables import counted
+from adbench.statistics.paired import interval, p_values_against_best
 from adbench.statistics.ranks import ALPHA, critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 from adbench.types import Result
 
@@ -69,19 +70,29 @@ def sentences(jobs: Sequence[KeyedJob], question: Question) -> list[str]:
 
 def _configurations(compared: Configurations) -> Table:
     columns = {"mean": [f"{value:.3f}" for value in compared.means], "mean rank": [f"{r:.2f}" for r in compared.ranks]}
-    deviations = [seed_scatter(row.jobs, compared.metric).deviation for row in compared.rows]
+    deviations = [_deviation(compared, cells) for cells in compared.cells]
     if any(value is not None for value in deviations):
         columns["sd of seeds"] = [fraction(value, 4) for value in deviations]
     columns |= _over_images(compared)
     if compared.testable:
         columns["p (categories)"] = _others(compared, [f"{p:.2g}" for p in compared.by_categories])
     rows = zip(compared.names, *columns.values(), strict=True)
+    rest = f"; {counted(compared.left_out, 'incomplete row')} left out" if compared.left_out else ""
     return Table(
-        f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories",
+        f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories{rest}",
         ["configuration", *columns],
         [[Cell(text, i == 1 and j == compared.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
         num_labels=1,
     )
+
+
+def _deviation(compared: Configurations, cells: Sequence[Sequence[Result]]) -> float | None:
+    """Return the standard deviation over seeds of a configuration's mean over categories, if enough seeds have all of them."""
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for result in (result for results in cells for result in results):
+        seeds[result.job.seed].append(value_of(result, compared.metrics) or 0)
+    means = [fmean(values) for values in seeds.values() if len(values) == len(cells)]
+    return stdev(means) if len(means) >= FEWEST_SEEDS else None
 
 
 def _over_images(compared: Configurations) -> dict[str, list[str]]:
@@ -114,7 +125,7 @@ def _categories(compared: Configurations) -> list[Table]:
     for i, category in enumerate(compared.categories):
         values, replicates = compared.values[i], compared.replicates[:, i]
         best = int(np.argmax(values))
-        p = p_values_against(best, values, replicates)
+        p = p_values_against_best(best, values, replicates)
         close = [name for j, name in enumerate(compared.names) if p[j] >= ALPHA and j != best]
         few = (listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
         rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best])))
@@ -138,8 +149,8 @@ def _legend(found: Sequence[Configurations]) -> list[str]:
     notes = []
     if any(compared.replicates is not None for compared in found):
         notes.append(
-            "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all comparisons "
-            "(max T); chance in seeds and in training images is not in them"
+            "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all pairs, "
+            "since the best was picked (max T); chance in seeds and in training images is not in them"
         )
     if lacking := [compared.title for compared in found if compared.replicates is None]:
         notes.append(
@@ -153,19 +164,21 @@ def _legend(found: Sequence[Configurations]) -> list[str]:
 
 @dataclass(frozen=True)
 class Configurations:
-    """k configurations in n categories by one metric.
+    """k configurations in n categories by some metrics.
 
-    title: the metric, and where results have several, the evaluation grid and the like. cells[j][i]: the results of
-    configuration j in category i, one per seed. planned: the number of all categories. replicates: (k, n, R) bootstrap
-    replicates of the values over common draws of test images, if they were read and every result has them.
+    metrics: one, or several of which the mean counts. title: the metric, and where results have several, the evaluation grid and the like. cells[j][i]: the results of
+    configuration j in category i, one per seed, of the same seeds for all. planned: the number of all categories. left_out: rows
+    that are not compared, since they lack results that the others have. replicates: (k, n, R) bootstrap replicates of the values
+    over common draws of test images, if they were read and every result has them.
     """
 
-    metric: str
+    metrics: Sequence[str]
     title: str
     rows: Sequence[Group]
     categories: Sequence[str]
     cells: Sequence[Sequence[Sequence[Result]]]
     planned: int
+    left_out: int = 0
     replicates: NDArray[np.float64] | None = None
 
     @property
@@ -175,7 +188,7 @@ class Configurations:
     @cached_property
     def values(self) -> NDArray[np.float64]:
         """(n, k): means over seeds."""
-        rows = [[fmean(r.metrics[self.metric] or 0 for r in seeds) for seeds in cells] for cells in self.cells]
+        rows = [[fmean(value_of(r, self.metrics) or 0 for r in seeds) for seeds in cells] for cells in self.cells]
         return np.array(rows, dtype=float).T
 
     @cached_property
@@ -214,43 +227,57 @@ class Configurations:
     @cached_property
     def by_images(self) -> NDArray[np.float64] | None:
         """(k,): p-values of the difference to the best mean over test images, 1 for the best; None without replicates."""
-        return None if self.replicates is None else p_values_against(self.best, self.means, self.replicates.mean(axis=1))
-
-
-def p_values_against(best: int, values: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values (k,) of the differences of values (k,) with replicates (k, R) to the one of `best`, which gets 1."""
-    others = np.arange(len(values)) != best
-    found = np.ones(len(values))
-    found[others] = p_values((values - values[best])[others], (replicates - replicates[best])[others])
-    return found
+        return None if self.replicates is None else p_values_against_best(self.best, self.means, self.replicates.mean(axis=1))
 
 
 def configurations(jobs: Sequence[KeyedJob], question: Question) -> list[Configurations]:
-    """Return the comparison by each metric on each scale, where at least two configurations share at least one category."""
+    """Return the comparisons by each metric on each scale: of the complete rows, and of all rows over what they share."""
     keys = [key for key in question.rows if key not in (*TEST_SET_KEYS, *SCALE_KEYS)]
     scales = groups_by(jobs, varying(jobs, SCALE_KEYS))
-    found = [_compared(scale, keys, metric) for metric in question.metrics for scale in scales]
-    return [compared for compared in found if len(compared.rows) > 1 and compared.categories]
+    return [c for metric in question.metrics for scale in scales for c in comparisons(scale, keys, [metric], metric)]
 
 
-def _compared(scale: Group, keys: Sequence[str], metric: str) -> Configurations:
-    found = [(row, _complete(row.jobs, metric)) for row in groups_by(scale.jobs, keys)]
-    rows = [(row, cells) for row, cells in found if cells]
-    planned = grouped(scale.jobs, TEST_SET_KEYS)
-    common = [test_set for test_set in planned if all(test_set in cells for _, cells in rows)]
-    cells = [[cells[test_set] for test_set in common] for _, cells in rows]
-    title, categories = ", ".join(filter(None, (metric, scale.label))), [category for _, category, _ in common]
-    return Configurations(metric, title, [row for row, _ in rows], categories, cells, len(planned))
+def comparisons(scale: Group, keys: Sequence[str], metrics: Sequence[str], name: str) -> list[Configurations]:
+    """Return the comparison of the rows with a value in every cell, and where others lack some, that of all in the cells shared.
+
+    A cell is a test set with all that the mean of a row runs over, such as a seed.
+    """
+    cell = Comparison(scale.jobs, keys).cell
+    rows = [(row, {(_test_set(job), cell(job)): job.done for job in row.jobs if job.done and value_of(job.done, metrics) is not None})
+            for row in groups_by(scale.jobs, keys)]  # fmt: skip
+    rows = [(row, found) for row, found in rows if found]
+    every = {(_test_set(job), cell(job)) for job in scale.jobs}
+    shared = every.intersection(*(found for _, found in rows))
+    title = ", ".join(filter(None, (name, scale.label)))
+    complete = [(row, found) for row, found in rows if len(found) == len(every)]
+    choices = [(title, complete, every)] if len(complete) > 1 else []
+    if len(rows) > max(len(complete), 1) and shared:
+        choices.append((f"{title}, what all {len(rows)} share" if choices else title, rows, shared))
+    return [_configurations_of(metrics, title, members, cells, every, len(rows)) for title, members, cells in choices]
 
 
-def _complete(jobs: Sequence[KeyedJob], metric: str) -> dict[tuple[Any, ...], list[Result]]:
-    """Return the results in each category in which every seed has a value, by the values of TEST_SET_KEYS."""
-    cells = {}
-    for test_set, members in grouped(jobs, TEST_SET_KEYS).items():
-        seeds = [job.done for job in members if job.done and job.done.metrics.get(metric) is not None]
-        if len(seeds) == len(members):
-            cells[test_set] = seeds
-    return cells
+def _test_set(job: KeyedJob) -> tuple[Any, ...]:
+    return tuple(job.values[key] for key in TEST_SET_KEYS)
+
+
+def value_of(result: Result, metrics: Sequence[str]) -> float | None:
+    """Return the mean of some metrics of a result, None where one of them is not defined."""
+    values = [value for metric in metrics if (value := result.metrics.get(metric)) is not None]
+    return fmean(values) if len(values) == len(metrics) else None
+
+
+def _configurations_of(
+    metrics: Sequence[str], title: str, rows: Sequence[tuple[Group, dict[Any, Result]]], cells: set[Any], every: set[Any], known: int
+) -> Configurations:
+    by_test_set: dict[Any, list[Any]] = defaultdict(list)
+    for cell in sorted(cells, key=repr):
+        by_test_set[cell[0]].append(cell)
+    test_sets = sorted(by_test_set, key=lambda values: [natural(value) for value in values])
+    found = [[[of[cell] for cell in by_test_set[name]] for name in test_sets] for _, of in rows]
+    planned = len({test_set for test_set, _ in every})
+    return Configurations(
+        metrics, title, [row for row, _ in rows], [category for _, category, _ in test_sets], found, planned, known - len(rows)
+    )
 
 
 def with_replicates(compared: Configurations, question: Question) -> Configurations:
@@ -260,8 +287,8 @@ def with_replicates(compared: Configurations, question: Question) -> Configurati
             return compared
     means = []
     for seeds in (seeds for cells in compared.cells for seeds in cells):
-        known = [found for r in seeds if (found := replicates_of(compared.metric, r, question.replicates)) is not None]
-        if len(known) < len(seeds):
+        known = [replicates_of(metric, r, question.replicates) for r in seeds for metric in compared.metrics]
+        if any(found is None for found in known):
             return compared
         means.append(np.mean(known, axis=0))
     shape = len(compared.rows), len(compared.categories), -1
@@ -272,11 +299,11 @@ def verdict(compared: Configurations) -> str:
     """Return which configurations are not significantly different from the best over categories, or why no test was made."""
     n, k, title = len(compared.categories), len(compared.rows), compared.title
     if not compared.testable:
-        of = f"{n}" if n == compared.planned else f"{n} of {compared.planned}"
+        needed = least_categories(k - 1)
         return (
-            f"{title}: no test over categories: {of} in which all {k} configurations have a value, at least "
-            f"{least_categories(k - 1)} are needed (over fewer, not even one that is best in each could reach p < {ALPHA} in "
-            f"Wilcoxon's test{' with Holm' if k > 2 else ''})"
+            f"{title}: whether the differences hold for other categories cannot be tested: {counted(k, 'row')} need {needed} "
+            f"categories (else Wilcoxon's test cannot reach {ALPHA:.0%}), and {counted(n, 'category')} "
+            f"{'has' if n == 1 else 'have'} a value in every row"
         )
     if k > 2 and (chance := friedman(compared.values)) >= ALPHA:
         return f"{title}: no significant differences between {k} configurations over {n} categories (Friedman, p = {chance:.2g})"
