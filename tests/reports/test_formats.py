@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_examples import JOB, OTHER, build, done, example, with_section
+from report_examples import JOB, OTHER, build, complete, done, example, with_section
 
 from adbench.core.errors import UsageError
 from adbench.reports.formats import FORMATS, Cell, Report, Section, Table
@@ -47,23 +47,28 @@ def test_formats_for_programs_hold_the_same_numbers(name: str) -> None:
 
 
 def test_table_as_text() -> None:
-    lines = table(example()).splitlines()
-    assert lines[2].split() == ["layer", "categories", "image_auroc", "aupro"]
-    assert lines[4].split() == ["layer2", "3/3", "*0.804*", "*0.250*"]
-    assert lines[7] == "*best* of a column among complete rows"
+    lines = table(complete()).splitlines()
+    assert lines[2].split() == ["layer", "I-AUROC", "AU-PRO"]
+    assert lines[4].split() == ["layer2", "*0.804*", "*0.250*"]
+    assert lines[7:] == [
+        "*best*: the best of its column",
+        "I-AUROC: area under the ROC curve of the images' scores; "
+        "AU-PRO: area under the per-region overlap curve: how well defects are outlined",
+    ]
 
 
 def test_table_in_bold_keeps_its_columns() -> None:
-    plain, bold = table(example()), table(replace(example(), bold=True))
+    plain, bold = table(complete()), table(replace(complete(), bold=True))
     assert "\033[1m0.804\033[0m" in bold and "*" not in bold
     assert "\033" not in plain
 
 
 def test_markdown_is_a_pipe_table() -> None:
+    lines = markdown(complete()).splitlines()
+    assert re.fullmatch(r"\| layer +\| +image_auroc \| +aupro \|", lines[2])
+    assert re.fullmatch(r"\|:-+\|-+:\|-+:\|", lines[3])
+    assert re.fullmatch(r"\| layer2 +\| +\*\*0\.804\*\* \| +\*\*0\.250\*\* \|", lines[4])
     lines = markdown(example()).splitlines()
-    assert re.fullmatch(r"\| layer +\| +categories \| +image_auroc \| +aupro \|", lines[2])
-    assert re.fullmatch(r"\|:-+\|-+:\|-+:\|-+:\|", lines[3])
-    assert re.fullmatch(r"\| layer2 +\| +3/3 \| +\*\*0\.804\*\* \| +\*\*0\.250\*\* \|", lines[4])
     assert lines[8].startswith(r"- 1 job failed: 50% of {x}\_y \| \[z\] lost")
 
 
@@ -79,7 +84,8 @@ def test_latex_is_a_complete_document() -> None:
     environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
     opened = [name for kind, name in environments if kind == "begin"]
     assert opened == ["document", "table", "tabular"] == [name for kind, name in environments if kind == "end"][::-1]
-    assert r"layer2 & 3/3 & \textbf{0.804} & \textbf{0.250} \\" in text
+    assert r"layer2 & 3/3 & 0.804 & 0.250 \\" in text
+    assert r"layer2 & \textbf{0.804} & \textbf{0.250} \\" in latex(complete())
     assert re.search(r"tabular\}\{lrrr\}\n\\toprule\n.*\n\\midrule\n.*\n.*\n\\bottomrule", text)
 
 
