@@ -14,7 +14,7 @@ from adbench.types import Result
 DASH = "-"
 ENTRY_KEYS = (*ROW_KEYS, *NEVER_MIXED)  # all that names a configuration: its means run over categories and seeds
 _APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")
-_ALWAYS = ("category", "seed")
+_IMPLIED = {"layer": "backbone", "backbone": "layer", "params": "detector"}  # by a key that names a mean, if each has only one
 Key = tuple[Any, ...]
 
 
@@ -65,7 +65,7 @@ class Mean:
 class Comparison:
     """Jobs whose means are compared, if `named` are the keys that tell the means apart.
 
-    A mean runs over cells: the values of the keys in which jobs of one mean can differ, always the category and the seed. All
+    A mean runs over cells: the values of the keys that do not name it, such as the category and the seed. All
     means with the same values of dataset, category, evaluation grid and the like have to cover the same cells: the union of the
     cells of all of them, whether planned or run. A mean that lacks one is partial.
     """
@@ -74,8 +74,8 @@ class Comparison:
         named = varying(jobs, dict.fromkeys(named))
         self.apart = [key for key in _APART if key in named]  # across their values nothing is compared
         self._scope = _getter(self.apart)
-        others = [key for key in KEYS if key not in named and several(jobs, key)]
-        self._keys = ["category", *(k for k in others if k != "category" and (k in _ALWAYS or varies(jobs, k, named)))]
+        others = [key for key in KEYS if key not in (*named, "category") and several(jobs, key)]
+        self._keys = ["category", *(key for key in others if _IMPLIED.get(key) not in named or varies(jobs, key, named))]
         self._cell = _getter(self._keys)
         self._expected: dict[Key, set[Key]] = {}
         for job in jobs:
