@@ -91,7 +91,7 @@ def test_the_main_table_compares_only_rows_with_the_same_cells(kept: set) -> Non
 
 
 @given(SOME)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_rows_that_run_over_sizes_too_are_complete_only_with_the_same_sizes_of_the_same_cells(kept: set) -> None:
     table, _, _ = table_of_means(jobs_of(sorted(kept)), ["layer"], None, ["aupro"])
     own = {layer: {(size, cell) for (name, size), cell in kept if name == layer} for layer in LAYERS}
@@ -100,7 +100,7 @@ def test_rows_that_run_over_sizes_too_are_complete_only_with_the_same_sizes_of_t
 
 
 @given(SOME)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_column_of_a_category_compares_only_rows_with_the_same_seeds(kept: set) -> None:
     table, _, _ = table_of_means(jobs_of(sorted(kept)), ["layer", "image_size"], "category", ["aupro"])
     for category in {cell[0] for _, cell in kept}:
@@ -138,8 +138,8 @@ def assert_shared(table: Table, kept: set, measure: str) -> None:
     common = set.intersection(*({cell for other, cell in kept if other == row} for row in rows))
     assert common
     for (labels, header), text in numbers(table).items():
-        row = labels[0], int(header)
-        if text != "-":
+        if header.isdigit() and text != "-":
+            row = labels[0], int(header)
             by_category: dict[str, list[float]] = {}
             for category, seed in common:
                 by_category.setdefault(category, []).append(GRID[row, (category, seed)].metrics[measure])
@@ -190,7 +190,7 @@ def test_the_front_has_only_rows_with_the_same_cells(kept: set) -> None:
 
 
 @given(SOME)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_tests_of_significance_and_the_best_row_are_over_the_same_cells(kept: set) -> None:
     found = jobs_of(sorted(kept))
     question = Question(choose_rows(found, ["layer", "image_size"]), ["aupro"], replicates)

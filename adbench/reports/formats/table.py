@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, zip_longest
@@ -60,7 +61,7 @@ def _table(table: Table, report: Report, explained: set[str]) -> str:
 def _without_constant_labels(table: Table) -> Table:
     """Return the table with keys that are the same in all of its rows said in the caption, if another label is left."""
     labels = range(table.num_labels)
-    keys = [i for i in labels if table.headers[i] in KEYS and len(table.rows) > 1]
+    keys = [i for i in labels if table.headers[i] in (*KEYS, "configuration") and len(table.rows) > 1]
     constant = [i for i in keys if len({row[i].text for row in table.rows}) == 1]
     if not constant or len(constant) == len(labels):
         return table
@@ -91,15 +92,18 @@ def _padded(text: str, width: int, side: str) -> str:
 def _blocks(headers: Sequence[str], rows: Sequence[Sequence[str]], table: Table, width: int | None) -> list[dict[int, int]]:
     """Return the columns of each block of a table, {index: width}: those that fit beside the labels, which every block has.
 
-    Where it is too wide, the words of headings stand above each other, then labels are broken, then there are several blocks.
+    Where it is too wide, the parts of headings stand above each other, then labels are broken, then there are several blocks.
     """
     texts = [[_length(row[i]) for row in rows] for i in range(len(headers))]
     widths = [max([len(header), *own]) for header, own in zip(headers, texts, strict=True)]
     if width is None or _total(widths) <= width:
         return [dict(enumerate(widths))]
     labels, values = range(table.num_labels), range(table.num_labels, len(headers))
-    for i in range(len(headers)):
-        widths[i] = max([*map(len, headers[i].split()), *texts[i]], default=0)
+    for breaks in (r"\s|(?<=\+)", r"\s|(?<=[+._/-])"):
+        for i in range(len(headers)):
+            widths[i] = max([*map(len, re.split(breaks, headers[i])), *texts[i]])
+        if _total(widths) <= width:
+            break
     wanted = sum(widths[i] + _GAP for i in values)
     least = max([width // 2, *(widths[i] + _GAP for i in values)])  # values have half of the width if they need it
     beside = _shrunk([widths[i] for i in labels], width - min(wanted, least) - _GAP * (len(labels) - 1))
