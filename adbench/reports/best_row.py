@@ -66,19 +66,18 @@ def _step(gap: float) -> str:
 
 
 def _chance(compared: Configurations, question: Question, second: int) -> str:
-    """Return whether chance in the test images explains how far the best row is from the next one, and from the others."""
+    """Return whether chance in the choice of test images explains how far the best row is from the next one, and from the others."""
     results = sum(len(seeds) for cells in compared.cells for seeds in cells)
     if len(compared.rows) > MOST or results > MOST_RESULTS:
-        return "--show significance tells whether chance explains it"
+        return "--show significance tells whether that can be chance"
     p = with_replicates(compared, question).by_images
     if p is None:
-        return "whether chance explains it is unknown: not every result has bootstrap replicates of the same test images"
-    close = [compared.names[j] for j in compared.others if p[j] >= ALPHA and j != second]
-    also = f", as for {listed(close)}" if close else ""
-    tested = f"p = {p[second]:.2g}, paired bootstrap, all pairs of rows"
+        return "whether that can be chance is unknown: not every result has bootstrap replicates of the same test images"
+    close = listed([compared.names[j] for j in compared.others if p[j] >= ALPHA and j != second])
+    tested = f"(p = {p[second]:.2g} in a paired bootstrap over the test images, all pairs of rows compared)"
     if p[second] >= ALPHA:
-        return f"chance in the test images can explain this ({tested}){also}"
-    return f"more than chance in the test images explains ({tested})" + (f", but not how far it is from {listed(close)}" * bool(close))
+        return f"that can be chance {tested}" + (f"; so can its distance to {close}" if close else "")
+    return f"that is more than chance explains {tested}" + (f"; its distance to {close} can be chance" if close else "")
 
 
 def _training(jobs: Sequence[KeyedJob], commands: Sequence[str], defaults: Defaults) -> str:

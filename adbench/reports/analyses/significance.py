@@ -129,7 +129,7 @@ def _categories(compared: Configurations) -> list[Table]:
         close = [name for j, name in enumerate(compared.names) if p[j] >= ALPHA and j != best]
         few = (listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
         rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best])))
-    headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
+    headers = ["category", "best", "not significantly different", "value", "95 % interval"]
     return [Table.of_texts(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
 
 

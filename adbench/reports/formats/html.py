@@ -123,8 +123,13 @@ def _albums(report: Report) -> list[dict[str, Any]]:
     for result in report.results:
         if result.status == "done" and store.maps(result.job.key).is_dir():
             kept[result.job.dataset, result.job.category].append(result)
-    best = [max(found, key=lambda r: sum(r.metrics.get(name) or 0.0 for name in MEASURES)) for _, found in sorted(kept.items())]
-    return [_album(result, store) for result in best]
+    return [_album(_best(found), store) for _, found in sorted(kept.items())]
+
+
+def _best(found: Sequence[Result]) -> Result:
+    """Return the result with the best mean of the metrics of the album, among those that have most of these metrics."""
+    values = [[value for name in MEASURES if (value := result.metrics.get(name)) is not None] for result in found]
+    return max(zip(found, values, strict=True), key=lambda pair: (len(pair[1]), sum(pair[1])))[0]
 
 
 def _album(result: Result, store: ResultStore) -> dict[str, Any]:
