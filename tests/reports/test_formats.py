@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,45 @@ def test_table_in_bold_keeps_its_columns() -> None:
     plain, bold = table(complete()), table(replace(complete(), bold=True))
     assert "\033[1m0.804\033[0m" in bold and "*" not in bold
     assert "\033" not in plain
+
+
+def wide(labels: int, values: int, rows: int = 3) -> Report:
+    headers = [*(f"label {i}" for i in range(labels)), *(f"blocks.{i}.relu+some value" for i in range(values))]
+    text = "blocks.2.1.add+blocks.4.2.add, patchcore"
+    body = [[*[Cell(f"{text} {i}")] * labels, *[Cell("0.123 (14/15)", best=i == 1)] * values] for i in range(rows)]
+    note = f"a sentence of many words that is longer than any terminal {text}: adbench train {text} --data 'my parts' --model x"
+    return Report(Table(f"caption {text} {text} {text}", headers, body, labels), [note])
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize(("labels", "values"), [(1, 1), (1, 12), (2, 4), (3, 2)])
+@pytest.mark.parametrize("bold", [False, True])
+def test_a_table_fits_the_terminal_and_loses_nothing(labels: int, values: int, width: int, bold: bool) -> None:
+    report = replace(wide(labels, values), bold=bold, width=width)
+    text = re.sub("\033\\[.m", "", table(report))
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("0.123 (14/15)") == 3 * values
+    squeezed = re.sub(r"\s+", "", text)
+    assert "captionblocks.2.1.add+blocks.4.2.add,patchcore" in squeezed
+    command = text[text.index("  adbench train") :].replace("\\\n", " ")
+    assert shlex.split(command)[-4:] == ["--data", "my parts", "--model", "x"]
+
+
+def test_a_table_that_fits_is_not_broken() -> None:
+    assert table(replace(complete(), width=100)).splitlines()[3:7] == table(complete()).splitlines()[2:6]
+
+
+def test_keys_that_all_rows_share_are_said_once_above() -> None:
+    rows = [[Cell("resnet18"), Cell(f"layer{i}"), Cell("1")] for i in range(2)]
+    lines = table(Report(Table("wins", ["backbone", "layer", "wins"], rows, 2))).splitlines()
+    assert lines[0] == "wins; all rows: backbone resnet18" and lines[2].split() == ["layer", "wins"]
+    alone = table(Report(Table("wins", ["backbone", "layer", "wins"], rows[:1], 2))).splitlines()
+    assert alone[2].split() == ["backbone", "layer", "wins"]
+
+
+def test_an_abbreviation_is_explained_once() -> None:
+    text = table(replace(complete(), sections=[Section("Again", [complete().table])]))
+    assert text.count("area under the ROC curve of the images' scores") == 1 and text.count("the best of its column") == 1
 
 
 def test_markdown_is_a_pipe_table() -> None:
