@@ -11,7 +11,13 @@ from typing import Any
 from adbench.models.command import train_command
 from adbench.reports.analyses import Question
 from adbench.reports.analyses.significance import (
-    MOST, SCALE_KEYS, TEST_SET_KEYS, Configurations, comparisons, listed, with_replicates,
+    MOST,
+    SCALE_KEYS,
+    TEST_SET_KEYS,
+    Configurations,
+    comparisons,
+    listed,
+    with_replicates,
 )  # fmt: skip
 from adbench.reports.comparison import fraction
 from adbench.reports.formats import Section
@@ -66,7 +72,7 @@ def _step(gap: float) -> str:
 
 
 def _chance(compared: Configurations, question: Question, second: int) -> str:
-    """Return whether chance in the choice of test images explains how far the best row is from the next one, and from the others."""
+    """Return whether chance in the choice of test images explains how far the best row is from the next, and from others."""
     results = sum(len(seeds) for cells in compared.cells for seeds in cells)
     if len(compared.rows) > MOST or results > MOST_RESULTS:
         return "--show significance tells whether that can be chance"
@@ -74,7 +80,7 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
     if p is None:
         return "whether that can be chance is unknown: not every result has bootstrap replicates of the same test images"
     close = listed([compared.names[j] for j in compared.others if p[j] >= ALPHA and j != second])
-    tested = f"(p = {p[second]:.2g} in a paired bootstrap over the test images, all pairs of rows compared)"
+    tested = f"(p = {p[second]:.2g}, paired bootstrap over test images, all pairs of rows)"
     if p[second] >= ALPHA:
         return f"that can be chance {tested}" + (f"; so can its distance to {close}" if close else "")
     return f"that is more than chance explains {tested}" + (f"; its distance to {close} can be chance" if close else "")

@@ -140,7 +140,7 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
     sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
     by = [name for name in shown_metrics(results, [ALL_METRICS]) if view.sort and squeeze(name) == squeeze(view.sort)]
-    known = partial(default_params, memo=view.memo) if view.memo else lambda detector: {}
+    known: best_row.Defaults = partial(default_params, memo=view.memo) if view.memo else (lambda detector: {})
     sections += best_row.section(jobs, question, metrics if view.metric or not by else by, commands, known)
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)

@@ -151,7 +151,7 @@ class SeedScatter:
 
 
 def seed_scatter(comparison: Comparison, jobs: Sequence[KeyedJob], metric: str) -> SeedScatter:
-    """Return how a metric's mean over categories varies with the seed; a seed counts if it has all categories of the comparison."""
+    """Return how a metric's mean over categories varies with the seed; a seed counts if it has all of them."""
     seeds: dict[int, dict[str, float]] = defaultdict(dict)
     for job in jobs:
         if job.done and (value := job.done.metrics.get(metric)) is not None:

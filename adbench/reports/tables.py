@@ -188,9 +188,7 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     return [*map(metric_column, metrics), *([field] if has_field else []), *costs]
 
 
-def _caption(
-    jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str], categories: str
-) -> str:
+def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str], categories: str) -> str:
     """Return what the numbers are, and the keys in which all rows agree; `categories`: their number, if all rows have all."""
     over = "categories" if not categories else counted(int(categories), "category")
     numbers = f"{metrics[0]} by {columns}" if columns else f"Mean over {over}"

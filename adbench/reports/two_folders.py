@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
+from adbench.reports.comparison import DASH
 from adbench.reports.formats import Figure, Report, Section, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
 from adbench.reports.plotting import COLUMN, INK, looks, panels
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
-from adbench.reports.comparison import DASH
 from adbench.reports.tables import choices, counted, current, mixed_environment_note, shown_metrics
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon

@@ -103,7 +103,10 @@ def test_images_above_that_threshold_are_found() -> None:
     scores = Scores(np.array([1, 2, 3, 9, 3, 4, 1, 5], np.float32), scores.maps)
     details = evaluate_broken_down(scores, truth, 0.3, regions, samples())[1]
     assert {kind: part["found"] for kind, part in details["by_defect"].items()} == {"dent": 0.5, "hole": round(2 / 3, 6)}
-    assert {size: part["found"] for size, part in details["by_side"].items()} == {"1/32 to 1/16": 0.0, "above 1/8": round(2 / 3, 6)}
+    assert {size: part["found"] for size, part in details["by_side"].items()} == {
+        "1/32 to 1/16": 0.0,
+        "above 1/8": round(2 / 3, 6),
+    }
 
 
 def test_without_masks_only_image_metrics_have_parts() -> None:

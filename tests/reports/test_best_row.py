@@ -47,15 +47,17 @@ def told(found: Sequence[Result], spread: float | None = None, metrics: Sequence
 
 
 THREE = [result("layer1", 0.9, 0.8), result("layer2", 0.8, 0.86), result("layer3", 0.5)]
-TRAIN = "train it: adbench train knn resnet18 layer1 --data demo --category bolt --weights random --fpr 0.01 --model bolt.safetensors"
-PAIRS = "in a paired bootstrap over the test images, all pairs of rows compared)"
+TRAIN = (
+    "train it: adbench train knn resnet18 layer1 --data demo --category bolt --weights random --fpr 0.01 --model bolt.safetensors"
+)
+PAIRS = "paired bootstrap over test images, all pairs of rows)"
 
 
 def test_a_difference_beyond_chance() -> None:
     best, train = told(THREE, 0.001)
     assert best == (
         "layer1: mean of image AUROC and AU-PRO 0.850 over 1 category, 0.020 above the next, layer2; that is more than chance "
-        f"explains (p = 0.0025 {PAIRS}"
+        f"explains (p = 0.0025, {PAIRS}"
     )
     assert train == TRAIN
 
@@ -89,9 +91,12 @@ def test_incomplete_rows_never_win_and_are_counted() -> None:
     found = [result(layer, value, category=name) for layer, value in (("layer1", 0.9), ("layer2", 0.8)) for name in ("a", "b")]
     lucky = result("layer3", 1.0, category="a")
     assert told([*found, lucky], 0.001)[0].startswith(
-        "layer1: mean of image AUROC and AU-PRO 0.900 over 2 categories, 0.100 above the next, layer2 (1 incomplete row not compared); "
+        "layer1: mean of image AUROC and AU-PRO 0.900 over 2 categories, 0.100 above the next, layer2 "
+        "(1 incomplete row not compared); "
     )
-    assert told([*found[:3], lucky], 0.001)[0].startswith("layer3: mean of image AUROC and AU-PRO 1.000 over the 1 of 2 categories")
+    assert told([*found[:3], lucky], 0.001)[0].startswith(
+        "layer3: mean of image AUROC and AU-PRO 1.000 over the 1 of 2 categories"
+    )
 
 
 def test_each_evaluation_grid_has_its_best_row_and_a_mean_over_sizes_no_command() -> None:
@@ -125,7 +130,9 @@ def test_the_data_are_those_of_the_sweep(
 def test_a_command_names_what_is_off_its_default() -> None:
     job = Job("demo", "f", "nut", "lite0", "imagenet", "ab", ("a", "b"), 256, 256, "patchcore", {"k": 1, "x": 2}, 1, 0)
     start = "adbench train patchcore lite0 a+b"
-    assert train_command(job, "demo", "nut", {"k": 1, "x": 2}, None) == f"{start} --data demo --category nut --model nut.safetensors"
+    assert (
+        train_command(job, "demo", "nut", {"k": 1, "x": 2}, None) == f"{start} --data demo --category nut --model nut.safetensors"
+    )
     changed = replace(job, weights="random", image_size=320, seed=2, dtype="float32", params={"k": 1, "x": 3})
     assert train_command(changed, None, "big nut", {"k": 1, "x": 2}) == (
         f"{start} --category 'big nut' --weights random --image-size 320 --seed 2 --dtype float32 --param x=3 --fpr 0.01 "

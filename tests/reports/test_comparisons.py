@@ -186,7 +186,9 @@ def test_the_front_has_only_rows_with_the_same_cells(kept: set) -> None:
     assert {point.name for point in points} == complete
     reference, _ = cost._fronts(whole(kept), question, Comparison(whole(kept), question.rows))
     expected = cost.pareto([replace(point, front=False) for point in reference["aupro"] if point.name in complete])
-    assert {(p.name, p.quality, p.latency, p.front) for p in points} == {(p.name, p.quality, p.latency, p.front) for p in expected}
+    assert {(p.name, p.quality, p.latency, p.front) for p in points} == {
+        (p.name, p.quality, p.latency, p.front) for p in expected
+    }
 
 
 @given(SOME)

@@ -77,7 +77,9 @@ def test_a_layer_that_lacks_a_seed_of_another_is_partial() -> None:
 
 
 def test_what_is_found_at_a_threshold() -> None:
-    (_, _, kinds, sizes) = tables(result("layer1", 9, {"dent": part(0.5) | {"found": 0.75}}, {"below 1/64": part(1) | {"found": 0.5}}))
+    (_, _, kinds, sizes) = tables(
+        result("layer1", 9, {"dent": part(0.5) | {"found": 0.75}}, {"below 1/64": part(1) | {"found": 0.5}})
+    )
     assert kinds.caption == "share of images found at a threshold for 1 % false alarms by kind of defect, and layer"
     assert texts(kinds) == [["bolt", "dent", "3", "0.750"]]
     assert sizes.headers[2:] == ["images", "layer1"] and texts(sizes)[0][2:] == ["3", "0.500"]

@@ -96,8 +96,8 @@ def test_too_few_categories_have_no_p_value() -> None:
     made = asked(results(PUBLISHED[:5, :2]))
     assert list(made.tables[0].headers) == ["configuration", "mean", "mean rank"]
     assert made.notes[0] == (
-        "aupro: whether the differences hold for other categories cannot be tested: 2 rows need 6 categories (else Wilcoxon's test "
-        "cannot reach 5%), and 5 categories have a value in every row"
+        "aupro: whether the differences hold for other categories cannot be tested: 2 rows need 6 categories (else "
+        "Wilcoxon's test cannot reach 5%), and 5 categories have a value in every row"
     )
     assert (
         made.figures == []

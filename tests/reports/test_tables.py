@@ -134,7 +134,7 @@ def test_one_metric_alone() -> None:
 
 
 def test_few_metrics_by_default_and_the_rest_on_request() -> None:
-    every = {name: 0.5 for name in ORDER}
+    every = dict.fromkeys(ORDER, 0.5)
     result = replace(done(JOB), metrics=every)
     assert build([result]).table.headers[1:] == ["image_auroc", "aupro"]
     assert build([result], metrics=["all"]).table.headers[1:] == list(ORDER)

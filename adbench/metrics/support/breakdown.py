@@ -1,9 +1,9 @@
 """Metrics by kind of defect and by size of defect, beside those of the whole test set.
 
 A kind is measured against all good images: false positives are theirs and those on the good pixels of its own images.
-A size is the side sqrt(area) of an 8-connected region as a fraction of the image's side, sqrt(height x width): the classes are the
-same for all layers, image sizes and evaluation grids. Regions of a size are measured against the good pixels of all images; an
-image has the size of its largest region.
+A size is the side sqrt(area) of an 8-connected region as a fraction of the image's side, sqrt(height x width): the classes are
+the same for all layers, image sizes and evaluation grids. Regions of a size are measured against the good pixels of all images;
+an image has the size of its largest region.
 
 `found` is the share of the images of a kind or size whose score is above a threshold that at most 1 % of the good test images
 exceed. The threshold is chosen on these good images themselves; with fewer than 100 of them, none exceeds it.

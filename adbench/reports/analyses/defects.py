@@ -110,7 +110,9 @@ def _notes(done: Sequence[KeyedJob], known: dict[Breakdown, list[KeyedJob]], mm_
         notes.append(f"{len(kinds) - len(sizes)} of {len(done)} results have none by size: no masks, or an earlier version's")
     if sizes:
         unit = f"; {mm_per_px:g} mm per pixel" if mm_per_px else "; --mm-per-px adds millimeters"
-        notes.append(f"a size is the side sqrt(area) of a region in pixels of the image files, the same classes for all layers{unit}")
+        notes.append(
+            f"a size is the side sqrt(area) of a region in pixels of the image files, the same classes for all layers{unit}"
+        )
     if kinds:
         notes.append(
             "found: the image's score is above a threshold that at most 1 % of the good test images exceed (none of fewer than "

@@ -166,10 +166,11 @@ def _legend(found: Sequence[Configurations]) -> list[str]:
 class Configurations:
     """k configurations in n categories by some metrics.
 
-    metrics: one, or several of which the mean counts. title: the metric, and where results have several, the evaluation grid and the like. cells[j][i]: the results of
-    configuration j in category i, one per seed, of the same seeds for all. planned: the number of all categories. left_out: rows
-    that are not compared, since they lack results that the others have. replicates: (k, n, R) bootstrap replicates of the values
-    over common draws of test images, if they were read and every result has them.
+    metrics: one, or several of which the mean counts. title: the metrics, and where results have several, the evaluation grid
+    and the like. cells[j][i]: the results of configuration j in category i, one per seed, of the same seeds for all. planned:
+    the number of all categories. left_out: rows that are not compared, since they lack results that the others have.
+    replicates: (k, n, R) bootstrap replicates of the values over common draws of test images, if they were read and every result
+    has them.
     """
 
     metrics: Sequence[str]
@@ -227,7 +228,9 @@ class Configurations:
     @cached_property
     def by_images(self) -> NDArray[np.float64] | None:
         """(k,): p-values of the difference to the best mean over test images, 1 for the best; None without replicates."""
-        return None if self.replicates is None else p_values_against_best(self.best, self.means, self.replicates.mean(axis=1))
+        if self.replicates is None:
+            return None
+        return np.asarray(p_values_against_best(self.best, self.means, self.replicates.mean(axis=1)), dtype=np.float64)
 
 
 def configurations(jobs: Sequence[KeyedJob], question: Question) -> list[Configurations]:
@@ -243,8 +246,10 @@ def comparisons(scale: Group, keys: Sequence[str], metrics: Sequence[str], name:
     A cell is a test set with all that the mean of a row runs over, such as a seed.
     """
     cell = Comparison(scale.jobs, keys).cell
-    rows = [(row, {(_test_set(job), cell(job)): job.done for job in row.jobs if job.done and value_of(job.done, metrics) is not None})
-            for row in groups_by(scale.jobs, keys)]  # fmt: skip
+    rows = []
+    for row in groups_by(scale.jobs, keys):
+        done = [(job, job.done) for job in row.jobs if job.done and value_of(job.done, metrics) is not None]
+        rows.append((row, {(_test_set(job), cell(job)): result for job, result in done}))
     rows = [(row, found) for row, found in rows if found]
     every = {(_test_set(job), cell(job)) for job in scale.jobs}
     shared = every.intersection(*(found for _, found in rows))
@@ -267,7 +272,12 @@ def value_of(result: Result, metrics: Sequence[str]) -> float | None:
 
 
 def _configurations_of(
-    metrics: Sequence[str], title: str, rows: Sequence[tuple[Group, dict[Any, Result]]], cells: set[Any], every: set[Any], known: int
+    metrics: Sequence[str],
+    title: str,
+    rows: Sequence[tuple[Group, dict[Any, Result]]],
+    cells: set[Any],
+    every: set[Any],
+    known: int,
 ) -> Configurations:
     by_test_set: dict[Any, list[Any]] = defaultdict(list)
     for cell in sorted(cells, key=repr):
@@ -287,8 +297,9 @@ def with_replicates(compared: Configurations, question: Question) -> Configurati
             return compared
     means = []
     for seeds in (seeds for cells in compared.cells for seeds in cells):
-        known = [replicates_of(metric, r, question.replicates) for r in seeds for metric in compared.metrics]
-        if any(found is None for found in known):
+        wanted = [(metric, result) for result in seeds for metric in compared.metrics]
+        known = [found for metric, r in wanted if (found := replicates_of(metric, r, question.replicates)) is not None]
+        if len(known) < len(wanted):
             return compared
         means.append(np.mean(known, axis=0))
     shape = len(compared.rows), len(compared.categories), -1

@@ -15,11 +15,11 @@ from typing import Any
 
 from adbench.metrics import in_order
 from adbench.pictures.kept_maps import read_kept
+from adbench.reports.comparison import DASH, fraction
 from adbench.reports.formats import Figure, Report, Section, Table, register
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import images
 from adbench.reports.study_data import MEASURES
-from adbench.reports.comparison import DASH, fraction
 from adbench.sweep.results import ResultStore
 from adbench.types import Result
 

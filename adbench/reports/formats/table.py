@@ -12,16 +12,16 @@ from adbench.reports.formats import Cell, Report, Table, register
 from adbench.reports.keys import KEYS
 
 ABBREVIATIONS = {  # header: its short form, what it is
-    "image_auroc": ("I-AUROC", "area under the ROC curve of the images' scores"),
-    "image_ap": ("I-AP", "average precision of the images' scores"),
-    "image_f1max": ("I-F1", "highest F1 of the images' scores"),
-    "pixel_auroc": ("P-AUROC", "area under the ROC curve of the pixels' scores"),
-    "pixel_ap": ("P-AP", "average precision of the pixels' scores"),
-    "pixel_f1max": ("P-F1", "highest F1 of the pixels' scores"),
-    "aupro": ("AU-PRO", "area under the per-region overlap curve: how well defects are outlined"),
-    "RRF": ("RRF", "receptive field of the layer / image size"),
-    "image_size": ("px", "side of the input image"),
-    "eval_size": ("eval px", "side of the grid on which maps are scored"),
+    "image_auroc": ("I-AUROC", "area under the ROC curve, images"),
+    "image_ap": ("I-AP", "average precision, images"),
+    "image_f1max": ("I-F1", "highest F1, images"),
+    "pixel_auroc": ("P-AUROC", "area under the ROC curve, pixels"),
+    "pixel_ap": ("P-AP", "average precision, pixels"),
+    "pixel_f1max": ("P-F1", "highest F1, pixels"),
+    "aupro": ("AU-PRO", "overlap with defect regions"),
+    "RRF": ("RRF", "receptive field / image size"),
+    "image_size": ("px", "side of the input"),
+    "eval_size": ("eval px", "side of the evaluation grid"),
     "categories": ("cat.", "categories done / all"),
     "images/s": ("img/s", "images scored per second"),
     "state MB": ("MB", "size of the fitted detector"),
@@ -50,7 +50,9 @@ def _table(table: Table, report: Report, explained: set[str]) -> str:
     rows = [[_mark(cell, report.bold) for cell in row] for row in table.rows]
     headers = [ABBREVIATIONS.get(header, (header,))[0] for header in table.headers]
     blocks = [_columns(headers, rows, table.alignment, chosen) for chosen in _blocks(headers, rows, table, report.width)]
-    legend = [f"{_mark(Cell('best', best=True), report.bold)}: the best of its column"] * any(c.best for r in table.rows for c in r)
+    legend = [f"{_mark(Cell('best', best=True), report.bold)}: the best of its column"] * any(
+        c.best for r in table.rows for c in r
+    )
     known = [ABBREVIATIONS[name] for name in table.headers if name in ABBREVIATIONS]
     legend += ["; ".join(f"{short}: {text}" for short, text in known if short not in explained)]
     lines = [line for text in legend if text and text not in explained for line in _lines(text, report.width)]
@@ -170,7 +172,11 @@ def _lines(text: str, width: int | None) -> list[str]:
         if lines[-1] and len(lines[-1]) + len(words) + 3 > width:
             lines.append("")
         lines[-1] += f" {words}" if lines[-1] else f"  {words}"
-    return [*wrap(f"{said}:", width, subsequent_indent="  ", break_on_hyphens=False), *(f"{line} \\" for line in lines[:-1]), lines[-1]]
+    return [
+        *wrap(f"{said}:", width, subsequent_indent="  ", break_on_hyphens=False),
+        *(f"{line} \\" for line in lines[:-1]),
+        lines[-1],
+    ]
 
 
 def _arguments(words: Sequence[str]) -> list[str]:

@@ -70,9 +70,7 @@ def _draw(comparison: Comparison, jobs: Sequence[KeyedJob], measures: Sequence[s
     return drawing
 
 
-def _draw_panel(
-    comparison: Comparison, panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]
-) -> None:
+def _draw_panel(comparison: Comparison, panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]) -> None:
     """Draw a group of bars per layer with a bar per pretraining; a value below chance hangs down."""
     cells = {(group, weights): [job for job in members if job.job.weights == weights]
              for group, members in enumerate(data.by_layer(jobs).values()) for weights in series}  # fmt: skip
