@@ -1,4 +1,4 @@
-"""Which defects does a layer find? Metrics by kind and by size of defect, and how many are found with few false alarms.
+"""Which defects does a layer find: metrics by kind and by size of defect, and how many are found with few false alarms.
 
 The numbers come from `adbench.metrics.support.breakdown`, which documents how they are computed.
 """
