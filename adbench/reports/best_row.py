@@ -10,7 +10,8 @@ from typing import Any
 
 from adbench.models.command import train_command
 from adbench.reports.analyses import Question
-from adbench.reports.analyses.significance import (
+from adbench.reports.comparison import fraction
+from adbench.reports.configurations import (
     MOST,
     SCALE_KEYS,
     TEST_SET_KEYS,
@@ -19,7 +20,6 @@ from adbench.reports.analyses.significance import (
     listed,
     with_replicates,
 )  # fmt: skip
-from adbench.reports.comparison import fraction
 from adbench.reports.formats import Section
 from adbench.reports.keys import ROW_KEYS, KeyedJob, groups_by, several, varying
 from adbench.reports.study_data import AXIS_NAMES, categories_of, measured

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from report_examples import JOB
 
 from adbench.reports import best_row
-from adbench.reports.analyses import Question, cost, significance
+from adbench.reports.analyses import Question, cost
 from adbench.reports.comparison import ENTRY_KEYS, Comparison
+from adbench.reports.configurations import configurations
 from adbench.reports.formats import Table
 from adbench.reports.keys import KeyedJob, choose_rows, grouped, keyed_jobs
 from adbench.reports.studies import image_size, layers, seeds
@@ -196,7 +197,7 @@ def test_the_front_has_only_rows_with_the_same_cells(kept: set) -> None:
 def test_tests_of_significance_and_the_best_row_are_over_the_same_cells(kept: set) -> None:
     found = jobs_of(sorted(kept))
     question = Question(choose_rows(found, ["layer", "image_size"]), ["aupro"], replicates)
-    for compared in significance.configurations(found, question):
+    for compared in configurations(found, question):
         sets = [[{result.job.seed for result in seeds_of} for seeds_of in row] for row in compared.cells]
         assert all(row == sets[0] for row in sets)
         assert len(sets) > 1

@@ -9,7 +9,8 @@ import pytest
 from published_ranks import PUBLISHED
 
 from adbench.reports.analyses import Question
-from adbench.reports.analyses.significance import joined, listed, section, sentences
+from adbench.reports.analyses.significance import joined, section, sentences
+from adbench.reports.configurations import listed
 from adbench.reports.formats import Section
 from adbench.reports.keys import keyed_jobs
 from adbench.statistics.ranks import holm, wilcoxon

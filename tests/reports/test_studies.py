@@ -178,7 +178,7 @@ class TestImageSize:
         jobs = sorted(SWEEPS["image-size"], key=lambda job: job.category)
         drawing = section("image-size", found(jobs, share=2 / 3)).figures[0].draw()
         panel = drawing.axes[0]
-        assert panel.get_xlabel() == "hollow or missing: 2/3"
+        assert panel.get_xlabel() == "hollow, dotted or missing: 2/3"
         assert sum(line.get_markerfacecolor() == "white" for line in panel.get_lines()) == 3
 
 

@@ -105,18 +105,20 @@ def _draw_column(
 def _draw_metric(
     comparison: Comparison, panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[int, Look]
 ) -> None:
-    """Draw a line per size, broken where there is no value; markers of partial means are hollow."""
+    """Draw a line per size, broken where there is no value; partial means have hollow markers and dotted lines."""
     shares = set()
     for size, look in tones.items():
         means = [comparison.mean(cells.get((size, name), []), measure) for name in names]
         values = [math.nan if mean.number == DASH else float(mean.number) for mean in means]
-        panel.plot(values, color=look.color, marker=look.marker, label=f"{size} px")
+        complete = [value if mean.complete else math.nan for mean, value in zip(means, values, strict=True)]
         partial = [math.nan if mean.complete else value for mean, value in zip(means, values, strict=True)]
+        panel.plot(values, color=look.color, linestyle=":")
+        panel.plot(complete, color=look.color, marker=look.marker, label=f"{size} px")
         panel.plot(partial, look.marker, color=look.color, markerfacecolor="white")
         shares |= {mean.share for mean in means if mean.share}
     if shares:
         ends = min(shares, key=natural), max(shares, key=natural)
-        panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys(ends))}", fontsize=SMALL)
+        panel.set_xlabel(f"hollow, dotted or missing: {' to '.join(dict.fromkeys(ends))}", fontsize=SMALL)
 
 
 register("image-size")(Study(KEY, section))
