@@ -143,11 +143,12 @@ def _means(group: Sequence[KeyedJob], columns: Sequence[Column], whole: Comparis
 def _sorted(
     rows: Sequence[_Row], row_keys: Sequence[str], columns: Sequence[Column], sort: str | None, top: int | None
 ) -> tuple[list[_Row], list[str]]:
-    """Return the first `top` rows by the column `sort` (default: the first that is ranked), and a note if others are left out."""
+    """Return the first `top` rows by the column `sort` (default: the mean, else the first metric), and a note if others are left out."""
     if sort is None and top is None:
         return list(rows), []
     headers = [column.header for column in columns]
-    by = match("column", sort, [*row_keys, *headers]) if sort else next(c.header for c in columns if c.ranked)
+    default = "mean" if columns[-1].header == "mean" else next(c.header for c in columns if c.ranked)
+    by = match("column", sort, [*row_keys, *headers]) if sort else default
     if by in row_keys:
         key = row_keys.index(by)
         found = sorted(rows, key=lambda row: natural(row.values[key], by))

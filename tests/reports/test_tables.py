@@ -165,6 +165,11 @@ def test_the_top_rows_are_those_with_the_best_first_metric_and_the_mark_is_of_al
     assert texts(reverse) == [["b", "0.100", "0.900!"]]
 
 
+def test_the_top_rows_of_a_pivot_on_categories_are_those_with_the_best_mean() -> None:
+    found = [*over_categories(JOB, 0.9, 0.1), *over_categories(OTHER, 0.8, 0.7)]
+    assert [row[0] for row in texts(build(found, columns="category", top=1))] == ["layer10"]
+
+
 def test_rows_of_other_seeds_are_compared_over_none() -> None:
     found = [done(JOB, 0.9), done(replace(JOB, seed=1), 0.8), done(OTHER, 0.7), done(replace(OTHER, seed=1), 0.6)]
     assert auroc(build(found)) == ["0.850!", "0.650"]

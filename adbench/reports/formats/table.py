@@ -23,6 +23,7 @@ ABBREVIATIONS = {  # header: its short form, what it is
     "image_size": ("px", "side of the input"),
     "eval_size": ("eval px", "side of the evaluation grid"),
     "categories": ("cat.", "categories done / all"),
+    "jobs": ("jobs", "jobs done / all"),
     "images/s": ("img/s", "images scored per second"),
     "state MB": ("MB", "size of the fitted detector"),
 }
