@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -11,6 +10,7 @@ import typer
 
 from adbench.cli import completion, console
 from adbench.cli import options as o
+from adbench.cli.report import print_report
 from adbench.cli.sweep import result_line
 
 if TYPE_CHECKING:
@@ -73,11 +73,13 @@ class DefectOptions:
 
     def validation(self, on_step: OnStep) -> ValidationRecipe:
         """Return how to make the validation data; reading the masks of --like is reported to `on_step`."""
-        from adbench.data.synthetic.generation import DEFAULT_SIZES, Recipe, sizes_of_masks
+        from adbench.data.synthetic.generation import Recipe, sizes_of_masks
         from adbench.selection.validation import ValidationRecipe
 
-        sizes = sizes_of_masks(self.like, on_step=on_step) if self.like else DEFAULT_SIZES
-        return ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds)), sizes))
+        made = ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds))))
+        if not self.like:
+            return made
+        return replace(made, recipe=replace(made.recipe, sizes=sizes_of_masks(self.like, on_step=on_step)))
 
 
 def select(
@@ -89,7 +91,7 @@ def select(
     pairs: Annotated[bool, o.flag("--pairs", "Also join each layer with the next deeper one.", "Candidates")] = False,
     halving: Annotated[bool, o.flag("--halving/--no-halving", _HALVING, "Candidates")] = True,
     verify: Annotated[bool, o.flag("--verify", _VERIFY)] = False,
-    seed: Annotated[int | None, o.option("N", "Random seed. Default: that of the grid, else 0.", low=0)] = None,
+    seed: Annotated[int | None, o.option("N", "Random seed. Default: that of the grid, else 0.", low=0, high=o.MOST_SEED)] = None,
     out: o.Out = None,
     format_: o.Format = "table",
     json: o.Json = False,
@@ -104,19 +106,20 @@ def select(
       adbench select --data DIR --category bolt --layers all --image-sizes 256,384
     """
     from adbench.reports.formats import FORMATS
-    from adbench.reports.report import render
     from adbench.selection.ranking import Limits
     from adbench.selection.select import FOLDER, Selection, SelectionRequest, with_layer_names
     from adbench.selection.select import select as select_candidates
     from adbench.selection.tables import selection_report, verification_report
     from adbench.selection.verification import Verification
     from adbench.selection.verification import verify as verify_selection
+    from adbench.sweep.plan import check_names
 
     format_ = "json" if json else FORMATS.canonical(format_)
     study, folder = candidates.study(), o.results_folder(out)
     with runtime.open(images, study) as workspace:
-        holdout, most = judged_on.validation(workspace.on_step), Limits(limits.max_latency, limits.memory_mb)
-        grid = with_layer_names(study, workspace.memo, pairs, seed)
+        most, grid = Limits(limits.max_latency, limits.memory_mb), with_layer_names(study, workspace.memo, pairs, seed)
+        check_names(grid, workspace.memo)
+        holdout = judged_on.validation(workspace.on_step)
         request = SelectionRequest(grid, holdout, most, halving, _PICTURES if format_ == "html" else 0)
         if verify:
             found: Selection | Verification = verify_selection(workspace, request, folder, _say)
@@ -125,8 +128,7 @@ def select(
     if format_ == "json":
         console.answer_json(found.record())
     else:
-        made = verification_report(found) if isinstance(found, Verification) else selection_report(found)
-        console.answer(render(made, format_, bold=console.has_color(sys.stdout)))
+        print_report(verification_report(found) if isinstance(found, Verification) else selection_report(found), format_)
     if found.incomplete:
         raise typer.Exit(1)
 

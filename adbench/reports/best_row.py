@@ -41,8 +41,8 @@ def section(
     """
     keys = [key for key in question.rows if key not in (*TEST_SET_KEYS, *SCALE_KEYS)]
     known = [name for name in metrics if name not in AXIS_NAMES or name in measured(jobs)]
-    notes = []
-    for scale in groups_by(jobs, varying(jobs, SCALE_KEYS)):
+    notes: list[str] = []
+    for scale in groups_by(jobs, varying(jobs, SCALE_KEYS)) if known else ():
         found = comparisons(scale, keys, known, " and ".join(AXIS_NAMES.get(name, name) for name in known))
         for compared in found[:1]:
             notes.append(_sentence(compared, question))

@@ -14,12 +14,13 @@ from typing import Any
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing
-from adbench.core.registry import squeeze
+from adbench.core.registry import match, squeeze
+from adbench.metrics import METRICS
 from adbench.reports import best_row
 from adbench.reports.analyses import ANALYSES, Question
 from adbench.reports.analyses.significance import sentences
 from adbench.reports.formats import FORMATS, Report, Section
-from adbench.reports.keys import KeyedJob, choose_rows
+from adbench.reports.keys import KEYS, KeyedJob, choose_rows
 from adbench.reports.plotting import images
 from adbench.reports.studies import STUDIES
 from adbench.reports.study_data import MEASURES
@@ -96,6 +97,7 @@ class View:
 
 def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
     """Return the report on one results folder, or on the `differences` of two; raise UsageError for what does not fit."""
+    check_names(view, folders)
     if not differences:
         if len(folders) > 1:
             raise UsageError(f"report takes one results folder, not {len(folders)}; --compare shows how two differ")
@@ -121,6 +123,23 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def check_names(view: View, folders: Sequence[Path]) -> None:
+    """Raise UsageError for an unknown row, column, study, analysis or metric, before any result is read.
+
+    Results may have metrics of plug-ins that are not installed: these are checked when they are read.
+    """
+    names = [name for name in (view.metric, *view.metrics) if name and name != ALL_METRICS]
+    if names and not any(next(folder.glob("*.json"), None) for folder in folders):
+        for name in names:
+            METRICS.canonical(name)
+    choose_rows([], view.rows, match("column key", view.columns, KEYS) if view.columns else None)
+    if view.study not in (AUTO, NONE):
+        STUDIES.canonical(view.study)
+    for name in view.show:
+        if name != ALL:
+            ANALYSES.canonical(name)
 
 
 @_without_garbage_collection()

@@ -143,7 +143,7 @@ def _means(group: Sequence[KeyedJob], columns: Sequence[Column], whole: Comparis
 def _sorted(
     rows: Sequence[_Row], row_keys: Sequence[str], columns: Sequence[Column], sort: str | None, top: int | None
 ) -> tuple[list[_Row], list[str]]:
-    """Return the first `top` rows by the column `sort` (default: the mean, else the first metric), and a note if others are left out."""
+    """Return the first `top` rows by the column `sort` (default: the mean, else the first metric), and a note on others."""
     if sort is None and top is None:
         return list(rows), []
     headers = [column.header for column in columns]

@@ -80,6 +80,12 @@ def test_equal_rows_and_a_row_alone() -> None:
     assert told(twins[:1]) == []
 
 
+def test_without_a_value_nothing_is_best() -> None:
+    unlabeled = [replace(r, metrics={"image_auroc": None, "aupro": None}) for r in THREE]
+    assert told(unlabeled) == told(unlabeled, metrics=["aupro"]) == []
+    assert told([replace(r, metrics=r.metrics | {"aupro": None}) for r in THREE])[0].startswith("layer1: image AUROC 0.900 over")
+
+
 def test_one_metric_and_several_categories() -> None:
     found = [result(layer, value, category=name) for layer, value in (("layer1", 0.9), ("layer2", 0.8999)) for name in ("a", "b")]
     best, train = told(found, 0.1, ["aupro"])
