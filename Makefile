@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 
 quickstart: $(VENV)/.installed  ## the main job: generated parts, five layers, PatchCore, a report
 	$(BIN)/adbench sweep --preset quickstart
-	$(BIN)/adbench report --format markdown
+	$(BIN)/adbench report --study none
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

@@ -20,6 +20,7 @@ import yaml
 from PIL import Image
 
 from adbench.metrics import ORDER
+from adbench.metrics.support.breakdown import SIZES
 from adbench.sweep.spec import parse
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, Result
@@ -31,7 +32,7 @@ GRID = {
 }
 CATEGORIES, SIDE = 50, 32
 SPLITS = {"train/good": 20, "test/good": 20, "test/cut": 10, "ground_truth/cut": 10}
-KINDS, AREAS = ("cut", "hole", "scratch", "stain"), ("small", "medium", "large")  # of defects, in a result's details
+KINDS, AREAS = ("cut", "hole", "scratch", "stain"), SIZES  # of defects, in a result's details
 
 
 def images(folder: Path) -> None:
@@ -86,7 +87,7 @@ def made_up(job: Job, numbers: random.Random) -> Result:
         "bank_channels": 40, "bank_patches": 3276, "receptive_field_px": 67, "resamples": "20c8faed6aa8b298",
         "intervals": {name: [round(numbers.random(), 6), round(numbers.random(), 6)] for name in ORDER},
         "by_defect": {kind: {"images": 6, **metrics()} for kind in KINDS},
-        "by_size": {area: {"images": 6, "regions": 7, **metrics()} for area in AREAS},
+        "by_side": {area: {"images": 6, "regions": 7, **metrics()} for area in AREAS},
     }  # fmt: skip
     cost: dict[str, float | None] = {name: numbers.random() for name in COST_KEYS}
     exact: dict[str, float | None] = {name: numbers.random() for name in ORDER}

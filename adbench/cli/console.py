@@ -125,6 +125,11 @@ def has_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
+def width() -> int:
+    """Return the number of columns of the terminal, of COLUMNS if it is set, else 100."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a plain text table."""
     from tabulate import tabulate

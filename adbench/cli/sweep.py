@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _MOST_GROUPS = 30  # rows of --status
 _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
+_CHOICES = ("category", "backbone", "weights", "layer", "image_size", "detector", "seed")
+_FORMS = {"image_size": "{} px", "seed": "seed {}"}
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
 _DRY_RUN = "Print the groups of jobs, their cost (forward passes, cache, time, memory) and why jobs cannot run; then stop."
@@ -104,6 +106,9 @@ def _run(planned: Sweep, executor: Executor, json: bool) -> None:
     """Run a planned sweep and print each result as it arrives, the first of equal failures only; then reasons and summary."""
     total: int = planned.todo.runnable
     new: list[Result] = []
+    varying = varying_choices(planned.todo.jobs)
+    if planned.todo.jobs and (shared := shared_choices(planned.todo.jobs[0], varying)):
+        console.say(f"all jobs: {shared}")
     failures: set[str | None] = set()
     with console.job_progress(total) as (on_step, advance):
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
@@ -111,7 +116,7 @@ def _run(planned: Sweep, executor: Executor, json: bool) -> None:
             new.append(result)
             advance()
             if result.status == "done" or (result.status == "failed" and result.reason not in failures):
-                console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
+                console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]", varying))
             failures.add(result.reason)
     if executor.resources.no_wait:
         console.say(f"submitted; see its progress with: adbench sweep --status --out {planned.results.folder}")
@@ -135,10 +140,23 @@ def _say_reasons(results: Sequence[Result], among: Sequence[Job]) -> None:
             console.say(sentence(entry, status))
 
 
-def result_line(result: Result, prefix: str) -> str:
-    """Return a job and its main metrics, or why it has none, in one line."""
-    job = result.job
-    cell = f"{prefix} {job.category} {job.backbone} {job.weights} {job.layer} {job.image_size} px {job.detector}"
+def varying_choices(jobs: Sequence[Job]) -> list[str]:
+    """Return in which of the choices that a line names these jobs differ; the category is always named."""
+    return [name for name in _CHOICES if name == "category" or len({str(getattr(job, name)) for job in jobs}) > 1]
+
+
+def shared_choices(job: Job, varying: Sequence[str]) -> str:
+    """Return the choices of a job, but those that vary, in words."""
+    return ", ".join(_words(job, [name for name in _CHOICES if name not in varying]))
+
+
+def _words(job: Job, choices: Sequence[str]) -> list[str]:
+    return [_FORMS.get(name, "{}").format(getattr(job, name)) for name in choices]
+
+
+def result_line(result: Result, prefix: str, choices: Sequence[str] | None = None) -> str:
+    """Return a job, by some of its choices, and its main metrics, or why it has none, in one line."""
+    cell = " ".join([prefix, *_words(result.job, _CHOICES[:-1] if choices is None else choices)])
     if result.status != "done":
         return f"{cell}: {result.status}: {result.reason}"
     return f"{cell}: " + ", ".join(f"{name} {console.number(result.metrics[key], 3)}" for name, key in _METRICS.items())

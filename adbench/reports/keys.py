@@ -77,16 +77,17 @@ def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
 
 def varies(jobs: Sequence[KeyedJob], key: str, within: Sequence[str] = ()) -> bool:
     """Return whether jobs that agree in the keys `within` differ in `key`."""
-    if not _several(jobs, key):
+    if not several(jobs, key):
         return False
-    differing = [other for other in within if _several(jobs, other)]  # most keys never vary: a short tuple hashes fast
+    differing = [other for other in within if several(jobs, other)]  # most keys never vary: a short tuple hashes fast
     if not differing:
         return True
     values, first = itemgetter(*differing), dict[Any, Any]()
     return any(first.setdefault(values(j.values), j.values[key]) != j.values[key] for j in jobs)
 
 
-def _several(jobs: Sequence[KeyedJob], key: str) -> bool:
+def several(jobs: Sequence[KeyedJob], key: str) -> bool:
+    """Return whether jobs have more than one value of a key."""
     return any(job.values[key] != jobs[0].values[key] for job in jobs)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing
-from adbench.core.registry import match
+from adbench.core.registry import match, squeeze
 from adbench.metrics import METRICS
+from adbench.reports import best_row
 from adbench.reports.analyses import ANALYSES, Question
 from adbench.reports.analyses.significance import sentences
 from adbench.reports.formats import FORMATS, Report, Section
@@ -23,8 +24,10 @@ from adbench.reports.keys import KEYS, KeyedJob, choose_rows
 from adbench.reports.plotting import images
 from adbench.reports.studies import STUDIES
 from adbench.reports.study_data import MEASURES
+from adbench.reports.tables import ALL as ALL_METRICS
 from adbench.reports.tables import choices, main_table, shown_metrics
 from adbench.reports.two_folders import compare
+from adbench.sweep.plan import default_params
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, OnStep, Result, ignore_step
 
@@ -81,10 +84,15 @@ class View:
     rows: Sequence[str] = ()
     columns: str | None = None
     metric: str | None = None
+    metrics: Sequence[str] = ()  # of the main table, "all" for every one; by default few
+    sort: str | None = None  # the header of the column by which the rows are sorted
+    top: int | None = None  # how many rows to show
     study: str = AUTO  # every study that the results answer, none, or one by name
     show: Sequence[str] = ()  # analyses by name, or "all"
     budget: Budget | None = None  # rows over it are excluded
-    complete: bool = False  # every analysis if none is named, for a format with room for them
+    complete: bool = False  # every analysis and metric if none is named, for a format with room for them
+    memo: Path | None = None  # the folder that knows the detectors' defaults, which a command need not name
+    mm_per_px: float | None = None  # millimeters per pixel of the images
 
 
 def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
@@ -96,7 +104,10 @@ def report_on(folders: Sequence[Path], view: View, differences: bool = False) ->
         return make_report(folders[0], view)
     if len(folders) != 2:
         raise UsageError(f"--compare takes two results folders, not {len(folders)}: adbench report A B --compare")
-    unused = {"--rows": view.rows, "--columns": view.columns, "--study": view.study != AUTO, "--show": view.show}
+    unused = {
+        "--rows": view.rows, "--columns": view.columns, "--metrics": view.metrics, "--sort": view.sort, "--top": view.top,
+        "--study": view.study != AUTO, "--show": view.show, "--mm-per-px": view.mm_per_px,
+    }  # fmt: skip
     if given := [option for option, value in (unused | {"--max-latency and --max-memory": view.budget}).items() if value]:
         raise UsageError(f"--compare shows every job of both folders; leave out {', '.join(given)}")
     return compare(folders[0], folders[1], view.metric)
@@ -119,8 +130,10 @@ def check_names(view: View, folders: Sequence[Path]) -> None:
 
     Results may have metrics of plug-ins that are not installed: these are checked when they are read.
     """
-    if view.metric and not any(next(folder.glob("*.json"), None) for folder in folders):
-        METRICS.canonical(view.metric)
+    names = [name for name in (view.metric, *view.metrics) if name and name != ALL_METRICS]
+    if names and not any(next(folder.glob("*.json"), None) for folder in folders):
+        for name in names:
+            METRICS.canonical(name)
     choose_rows([], view.rows, match("column key", view.columns, KEYS) if view.columns else None)
     if view.study not in (AUTO, NONE):
         STUDIES.canonical(view.study)
@@ -137,22 +150,29 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     results = store.all(planned)
     if view.budget and results:
         results, planned, excluded = within(view.budget, results, planned)
-    report, jobs, keys = main_table(results, planned, view.rows, view.columns, view.metric, folder)
+    asked = [view.metric] if view.metric else list(view.metrics) or [ALL_METRICS] * (view.complete and not view.columns)
+    report, jobs, keys = main_table(results, planned, view.rows, view.columns, asked, folder, view.sort, view.top)
     rows = choose_rows(jobs, view.rows) if view.columns else keys
-    metrics = shown_metrics(results, view.metric) if view.metric else list(MEASURES)
-    question = Question(rows, metrics, lambda result: store.replicates(result.job.key))
+    metrics = shown_metrics(results, [view.metric]) if view.metric else list(MEASURES)
+    question = Question(rows, metrics, lambda result: store.replicates(result.job.key), view.mm_per_px)
     every = ALL in view.show or (view.complete and not view.show)
     names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
     sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
+    by = [name for name in shown_metrics(results, [ALL_METRICS]) if view.sort and squeeze(name) == squeeze(view.sort)]
+    known: best_row.Defaults = partial(default_params, memo=view.memo) if view.memo else (lambda detector: {})
+    sections += best_row.section(jobs, question, metrics if view.metric or not by else by, commands, known)
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
     waiting = sum(job.result is None for job in jobs)
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands, waiting=waiting)
 
 
 @_without_garbage_collection()
-def render(report: Report, name: str, bold: bool = False) -> str:
-    """Return the report as text in the format `name`; raise UsageError if there is none of that name."""
-    return FORMATS.get(name)(replace(report, bold=bold))
+def render(report: Report, name: str, bold: bool = False, width: int | None = None) -> str:
+    """Return the report as text in the format `name`; raise UsageError if there is none of that name.
+
+    bold: whether the reader's terminal shows bold. width: its number of columns.
+    """
+    return FORMATS.get(name)(replace(report, bold=bold, width=width or report.width))
 
 
 def _studies(jobs: Sequence[KeyedJob], name: str) -> list[Section]:

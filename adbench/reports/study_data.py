@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 import numpy as np
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from adbench.core.registry import squeeze
 from adbench.metrics import ORDER, in_order
+from adbench.reports.comparison import ENTRY_KEYS, Comparison, Mean
 from adbench.reports.formats import Table
 from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, groups_by, natural, varying
 from adbench.reports.plotting import letters_of_names
-from adbench.reports.tables import Mean, mean_of, partial_note, table_of_means
+from adbench.reports.tables import partial_note, table_of_means
 from adbench.types import Result
 
 MEASURES = {"image_auroc": "classification", "aupro": "localization"}  # the two that the paper shows, side by side
 AXIS_NAMES = {"image_auroc": "image AUROC", "aupro": "AU-PRO"}
+_NAMED = 5  # categories that a caption names
 FEWEST_SEEDS = 3  # the standard deviation of two values is typically off by three quarters
 
 
@@ -49,10 +51,37 @@ def measured(jobs: Sequence[KeyedJob]) -> list[str]:
     return [m for m in MEASURES if any(job.done and job.done.metrics.get(m) is not None for job in jobs)]
 
 
+def compared(jobs: Sequence[KeyedJob]) -> Comparison:
+    """Return the comparison of all configurations among the jobs of a table or a figure."""
+    return Comparison(jobs, ENTRY_KEYS)
+
+
 def pivot_tables(jobs: Sequence[KeyedJob], key: str, measures: Sequence[str]) -> tuple[list[Table], list[str]]:
-    """Return a table per measure with a column per value of `key`, and the notes under them."""
-    made = [table_of_means(jobs, choose_rows(jobs, (), key), key, [measure]) for measure in measures]
-    return [table for table, _ in made], partial_note([row for _, means in made for row in means])
+    """Return a table per measure with a column per value of `key`, and the notes under them.
+
+    Where the means of a measure do not all cover the same cells, a second table is over those that all of them cover.
+    """
+    rows, tables, means = choose_rows(jobs, (), key), list[Table](), list[Sequence[Mean]]()
+    for measure in measures:
+        table, found, _ = table_of_means(jobs, rows, key, [measure])
+        tables.append(table)
+        means += found
+        if any(mean.share for row in found for mean in row) and (shared := shared_table(jobs, rows, key, measure)):
+            tables.append(shared)
+    return tables, partial_note(means)
+
+
+def shared_table(jobs: Sequence[KeyedJob], rows: Sequence[str], key: str, measure: str) -> Table | None:
+    """Return the table of `pivot_tables` over the cells that all its means cover, or None if there are none."""
+    entries = Comparison(jobs, [*rows, key])
+    common = entries.shared(grouped(jobs, [*rows, key]).values(), measure)
+    if not common:
+        return None
+    table, _, _ = table_of_means(common, rows, key, [measure])
+    names, of = categories_of(common), len(categories_of(jobs))
+    over = f"the {len(names)} of {of} categories that all have" if len(names) < of else "the results that all have"
+    listed = f": {', '.join(names)}" if len(names) <= _NAMED else ""
+    return replace(table, caption=f"{measure} by {key} over {over}{listed}")
 
 
 def in_words(jobs: Sequence[KeyedJob], keys: Sequence[str], text: Callable[[Sequence[KeyedJob]], str]) -> list[str]:
@@ -64,10 +93,10 @@ def in_words(jobs: Sequence[KeyedJob], keys: Sequence[str], text: Callable[[Sequ
     ]
 
 
-def by_value(jobs: Sequence[KeyedJob], key: str, form: str, measures: Sequence[str]) -> str:
+def by_value(comparison: Comparison, jobs: Sequence[KeyedJob], key: str, form: str, measures: Sequence[str]) -> str:
     """Return each measure's name with its means per value of `key`; `form` has places for the value and its mean."""
     means = {
-        AXIS_NAMES[m]: [form.format(group.label, mean_of(group.jobs, m).text) for group in groups_by(jobs, [key])]
+        AXIS_NAMES[m]: [form.format(group.label, comparison.mean(group.jobs, m).text) for group in groups_by(jobs, [key])]
         for m in measures
     }
     return "; ".join(f"{name} {', '.join(texts)}" for name, texts in means.items())
@@ -132,13 +161,15 @@ class SeedScatter:
         return self.mean.text if self.deviation is None else f"{self.mean.number} ± {self.deviation:.4f}"
 
 
-def seed_scatter(jobs: Sequence[KeyedJob], metric: str) -> SeedScatter:
-    """Return how a metric's mean over categories varies with the seed."""
-    seeds: dict[int, list[float | None]] = defaultdict(list)
+def seed_scatter(comparison: Comparison, jobs: Sequence[KeyedJob], metric: str) -> SeedScatter:
+    """Return how a metric's mean over categories varies with the seed; a seed counts if it has all of them."""
+    seeds: dict[int, dict[str, float]] = defaultdict(dict)
     for job in jobs:
-        seeds[job.job.seed].append(job.done.metrics.get(metric) if job.done else None)
-    complete = [[v for v in values if v is not None] for values in seeds.values() if None not in values]
-    return SeedScatter(mean_of(jobs, metric), [fmean(values) for values in complete])
+        if job.done and (value := job.done.metrics.get(metric)) is not None:
+            seeds[job.job.seed][job.job.category] = value
+    every = {category for category, *_ in comparison.expected(jobs)}
+    complete = [fmean(values.values()) for values in seeds.values() if len(values) == len(every)]
+    return SeedScatter(comparison.mean(jobs, metric), complete)
 
 
 def replicates_of(

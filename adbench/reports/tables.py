@@ -1,124 +1,55 @@
 """The main table: which jobs it covers, its rows and columns, the means in its cells, and the notes under it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from adbench.core.errors import DataError
-from adbench.core.registry import match
+from adbench.core.errors import DataError, UsageError
+from adbench.core.registry import match, squeeze
 from adbench.metrics import ORDER, in_order
+from adbench.reports.comparison import DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
 from adbench.types import Job, Result
 
-DASH = "-"
 COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
 PIVOT_METRIC = "image_auroc"
 NO_VERSIONS = {"accelerator", "device", "machine", "system", "tf32", "threads"}  # of `environment`; all others are
-Scope = frozenset[tuple[Any, ...]]
+SHOWN = ("image_auroc", "aupro")  # the package's metrics that a table has unless others are asked for
+ALL = "all"
 
 
-def fraction(value: float | None, digits: int = 2) -> str:
-    """Return a number as printed, a dash for None."""
-    return DASH if value is None else f"{value:.{digits}f}"
+def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None) -> list[str]:
+    """Return the metrics to show: those asked for, "all" for all that any result has, by default few of them.
 
-
-def shown_metrics(results: Iterable[Result], metric: str | None = None) -> list[str]:
-    """Return the metrics to show: the one asked for, or all that any result has. Their plug-ins need not be installed."""
+    Metrics of plug-ins, which need not be installed, are shown by default, too.
+    """
     known = in_order({name for result in results for name in result.metrics} or ORDER)
-    return [match("metric", metric, known, see="metrics")] if metric else known
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers: which number of a result it shows, of the jobs with one value of a key (None: of all)."""
-
-    header: str
-    value: Callable[[Result], float | None]
-    only: tuple[str, Any] | None = None
-    digits: int = 3
-    ranked: bool = True
-
-
-def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
-    """Return the column of a metric."""
-    return Column(header or name, lambda result: result.metrics.get(name), only)
+    if not chosen:
+        return [name for name in known if name in SHOWN or name not in ORDER]
+    if ALL in chosen:
+        return known
+    return list(dict.fromkeys(match("metric", name, known, see="metrics") for name in chosen))
 
 
 def cost_column(name: str, header: str, digits: int = 1) -> Column:
     """Return the column of a cost, which is not ranked."""
-    return Column(header, lambda result: result.cost.get(name), digits=digits, ranked=False)
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over categories, and the part of the planned jobs that it covers.
-
-    number: as printed, or a dash. share: "n/N" or "n/N jobs", empty if nothing is missing. scope: the categories and
-    evaluation grids behind it; only means of equal scope are ranked against each other.
-    """
-
-    number: str
-    share: str
-    scope: Scope
-
-    @property
-    def text(self) -> str:
-        return f"{self.number} ({self.share})" if self.share and self.number != DASH else self.number
-
-    @property
-    def complete(self) -> bool:
-        return self.number != DASH and not self.share
-
-
-def means_of(row: Sequence[KeyedJob], columns: Sequence[Column]) -> list[Mean]:
-    """Return the mean of a row in each column: over seeds within a category first, then over categories."""
-    covered: dict[tuple[str, Any] | None, tuple[Sequence[KeyedJob], Scope]] = {}
-    for only in {column.only for column in columns}:
-        jobs = [job for job in row if job.values[only[0]] == only[1]] if only else row
-        covered[only] = jobs, frozenset((j.job.dataset, j.job.category, j.job.eval_size, j.job.pro_limit) for j in jobs)
-    return [_mean(*covered[column.only], column) for column in columns]
-
-
-def _mean(jobs: Sequence[KeyedJob], scope: Scope, column: Column) -> Mean:
-    values: dict[str, list[float]] = defaultdict(list)
-    for job in jobs:
-        if job.done and (value := column.value(job.done)) is not None:
-            values[job.job.category].append(value)
-    number = fraction(fmean(fmean(v) for v in values.values()), column.digits) if values else DASH
-    planned = len({category for _, category, *_ in scope})
-    return Mean(number, _share(len(values), planned, sum(map(len, values.values())), len(jobs)), scope)
-
-
-def mean_of(row: Sequence[KeyedJob], metric: str) -> Mean:
-    """Return the mean of one metric over the categories of a row."""
-    return means_of(row, [metric_column(metric)])[0]
-
-
-def count_categories(row: Sequence[KeyedJob]) -> str:
-    """Return "done/planned" categories of a row, with the number of jobs where only seeds are missing."""
-    done = [job for job in row if job.done]
-    finished, planned = (len({job.job.category for job in jobs}) for jobs in (done, row))
-    share, whole = _share(finished, planned, len(done), len(row)), f"{finished}/{planned}"
-    return f"{whole} ({share})" if share not in ("", whole) else whole
-
-
-def _share(categories: int, of: int, jobs: int, of_jobs: int) -> str:
-    if categories < of:
-        return f"{categories}/{of}"
-    return f"{jobs}/{of_jobs} jobs" if jobs < of_jobs else ""
+    less = name != "images_per_second"
+    return Column(header, lambda result: result.cost.get(name), digits=digits, ranked=False, falling=less)
 
 
 def ranked(means: Sequence[Sequence[Mean]], columns: Sequence[Column]) -> list[list[Cell]]:
-    """Return the cells of rows; the highest complete mean of a column and scope is marked, as are those printed alike."""
-    best: dict[tuple[int, Scope], float] = {}
+    """Return the cells of rows; the best complete mean of a column and scope is marked, as are those printed alike.
+
+    A mean without another complete one to compare it with is not marked.
+    """
+    complete: dict[tuple[int, Any], list[float]] = defaultdict(list)
     for row in means:
         for i, mean in enumerate(row):
             if columns[i].ranked and mean.complete:
-                best[i, mean.scope] = max(float(mean.number), best.get((i, mean.scope), float("-inf")))
+                complete[i, mean.scope].append(float(mean.number))
+    best = {place: max(values) for place, values in complete.items() if len(values) > 1}
     return [[Cell(m.text, m.complete and best.get((i, m.scope)) == float(m.number)) for i, m in enumerate(r)] for r in means]
 
 
@@ -127,24 +58,30 @@ def main_table(
     planned: Sequence[Job] = (),
     rows: Sequence[str] = (),
     columns: str | None = None,
-    metric: str | None = None,
+    metrics: Sequence[str] = (),
     folder: Path | str = "results",
+    sort: str | None = None,
+    top: int | None = None,
 ) -> tuple[Report, list[KeyedJob], list[str]]:
     """Return a report of the main table alone, the jobs behind the table, and the keys that name its rows.
 
     `rows`: keys (or comma lists of them), by default those that vary. `columns`: a key whose values become columns of one
-    metric; by default there is a column per metric. `folder` is named in the error where there is nothing to report.
+    metric; by default there is a column per metric. `sort`: the header of a column, by which the rows are sorted, the best
+    first. `top`: how many rows to show, the first ones by `sort`. `folder` is named in the error where there are no results.
     """
     if not results:
         raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
     jobs, superseded = current(results, planned)
     column_key = match("column key", columns, KEYS) if columns else None
     row_keys = choose_rows(jobs, rows, column_key)
-    metrics = shown_metrics(results, metric or (PIVOT_METRIC if columns else None))
-    table, means = table_of_means(jobs, row_keys, column_key, metrics)
+    shown = shown_metrics(results, metrics or ([PIVOT_METRIC] if columns else ()))
+    if column_key and len(shown) > 1:
+        raise UsageError(f"--columns shows one metric, not {len(shown)}: {', '.join(shown)}; name one by --metric")
+    extra = [] if column_key or not sort else [name for name in shown_metrics(results, [ALL]) if squeeze(name) == squeeze(sort)]
+    table, means, notes = table_of_means(jobs, row_keys, column_key, list(dict.fromkeys([*shown, *extra])), sort, top)
     named = [*row_keys, column_key] if column_key else row_keys
     mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
-    notes = partial_note(means)
+    notes += partial_note(means)
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
     notes += _missing_notes(jobs, superseded)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
@@ -152,44 +89,111 @@ def main_table(
 
 
 def table_of_means(
-    jobs: Sequence[KeyedJob], row_keys: Sequence[str], column_key: str | None, metrics: Sequence[str]
-) -> tuple[Table, list[list[Mean]]]:
-    """Return a table with a row per value of `row_keys`, and the means in it.
+    jobs: Sequence[KeyedJob],
+    row_keys: Sequence[str],
+    column_key: str | None,
+    metrics: Sequence[str],
+    sort: str | None = None,
+    top: int | None = None,
+) -> tuple[Table, list[list[Mean]], list[str]]:
+    """Return a table with a row per value of `row_keys`, the means in it, and a note if it does not show all rows.
 
     Its columns are all metrics, or the values of `column_key` for the first metric, and where these are categories their mean.
     """
-    if column_key:
-        values = sorted({job.values[column_key] for job in jobs}, key=lambda value: natural(value, column_key))
-        columns = [metric_column(metrics[0], str(value), (column_key, value)) for value in values]
-        columns += [metric_column(metrics[0], "mean")] if column_key == "category" else []
-    else:
-        columns = _metric_columns(jobs, metrics)
+    columns = _pivot_columns(jobs, column_key, metrics[0]) if column_key else _metric_columns(jobs, metrics)
+    whole = Comparison(jobs, row_keys)
+    within = Comparison(jobs, [*row_keys, column_key]) if column_key else whole
     groups = grouped(jobs, row_keys)
-    means = [means_of(group, columns) for group in groups.values()]
+    means = [_means(group, columns, whole, within) for group in groups.values()]
+    rows = [
+        _Row(values, whole.coverage(group), own, cells)
+        for (values, group), own, cells in zip(groups.items(), means, ranked(means, columns), strict=True)
+    ]
+    rows, notes = _sorted(rows, row_keys, columns, sort, top)
+    counts = _count_columns([row.coverage for row in rows])
     table = Table(
-        caption=_caption(jobs, row_keys, column_key, metrics),
-        headers=[*row_keys, "categories", *(column.header for column in columns)],
+        caption=_caption(jobs, row_keys, column_key, metrics, "" if counts else rows[0].coverage[0].partition("/")[0]),
+        headers=[*row_keys, *counts, *(column.header for column in columns)],
         rows=[
-            [*(Cell(str(value)) for value in values), Cell(count_categories(group)), *cells]
-            for (values, group), cells in zip(groups.items(), ranked(means, columns), strict=True)
+            [*(Cell(str(value)) for value in row.values), *(Cell(texts[i]) for texts in counts.values()), *row.cells]
+            for i, row in enumerate(rows)
         ],
         num_labels=len(row_keys),
     )
-    return table, means
+    return table, [row.means for row in rows], notes
+
+
+class _Row(NamedTuple):
+    values: tuple[Any, ...]
+    coverage: tuple[str, str]  # as `Comparison.coverage` returns it
+    means: list[Mean]
+    cells: list[Cell]
+
+
+def _means(group: Sequence[KeyedJob], columns: Sequence[Column], whole: Comparison, within: Comparison) -> list[Mean]:
+    """Return the means of a row: those of all its jobs by `whole`, those of the jobs with one value of a key by `within`."""
+    found = dict(zip(overall := [c for c in columns if not c.only], whole.means(group, overall), strict=True))
+    for column in columns:
+        if column.only:
+            key, value = column.only
+            found[column] = within.means([job for job in group if job.values[key] == value], [column])[0]
+    return [found[column] for column in columns]
+
+
+def _sorted(
+    rows: Sequence[_Row], row_keys: Sequence[str], columns: Sequence[Column], sort: str | None, top: int | None
+) -> tuple[list[_Row], list[str]]:
+    """Return the first `top` rows by the column `sort` (default: the mean, else the first metric), and a note on others."""
+    if sort is None and top is None:
+        return list(rows), []
+    headers = [column.header for column in columns]
+    default = "mean" if columns[-1].header == "mean" else next(c.header for c in columns if c.ranked)
+    by = match("column", sort, [*row_keys, *headers]) if sort else default
+    if by in row_keys:
+        key = row_keys.index(by)
+        found = sorted(rows, key=lambda row: natural(row.values[key], by))
+    else:
+        i = headers.index(by)
+        sign = 1 if columns[i].falling else -1
+        found = sorted(rows, key=lambda row: _place(row.means[i], sign))
+    few = top is not None and top < len(found)
+    return found[:top], [f"the first {top} of {len(found)} rows by {by}"] if few else []
+
+
+def _place(mean: Mean, sign: int) -> tuple[bool, bool, float]:
+    """Return the sort key of a mean: complete ones first, then partial ones, then those without a value."""
+    return mean.number == DASH, not mean.complete, 0.0 if mean.number == DASH else sign * float(mean.number)
+
+
+def _count_columns(coverage: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the columns of done categories and jobs by header; none where all rows have all, no jobs where categories tell."""
+    if len(set(coverage)) == 1 and len(set(coverage[0][0].split("/"))) == 1 and not coverage[0][1]:
+        return {}
+    categories, jobs = zip(*coverage, strict=True)
+    return {"categories": list(categories)} | ({"jobs": [text or DASH for text in jobs]} if any(jobs) else {})
+
+
+def _pivot_columns(jobs: Sequence[KeyedJob], key: str, metric: str) -> list[Column]:
+    """Return a column of a metric per value of `key`, and where these are categories their mean."""
+    values = sorted({job.values[key] for job in jobs}, key=lambda value: natural(value, key))
+    mean = [metric_column(metric, "mean")] if key == "category" else []
+    return [*(metric_column(metric, str(value), (key, value)) for value in values), *mean]
 
 
 def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Column]:
-    """Return the columns of the relative receptive field (RRF), of each metric and of each cost, where any is known."""
+    """Return the columns of each metric, of the relative receptive field (RRF) and of each cost, where any is known."""
     known = {name for job in jobs if job.done for name, value in job.done.cost.items() if value is not None}
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
-    field = [Column("RRF", lambda result: result.relative_field, digits=2, ranked=False)] if has_field else []
-    return [*field, *map(metric_column, metrics), *costs]
+    field = Column("RRF", lambda result: result.relative_field, digits=2, ranked=False, falling=True, fixed=True)
+    return [*map(metric_column, metrics), *([field] if has_field else []), *costs]
 
 
-def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:
-    """Return what the numbers are, and the keys in which all rows agree."""
-    numbers = f"{metrics[0]} by {columns}" if columns else "Mean over categories"
+def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str], categories: str) -> str:
+    """Return what the numbers are, and the keys in which all rows agree; `categories`: their number, if all rows have all."""
+    over = "categories" if not categories else counted(int(categories), "category")
+    numbers = f"{metrics[0]} by {columns}" if columns else f"Mean over {over}"
+    numbers += f", {over}" if columns and categories else ""
     keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, "params") and not varies(jobs, key)]
     shared = ", ".join(f"{key} {jobs[0].values[key]}" for key in keys)
     return f"{numbers}; all rows: {shared}" if shared else numbers
@@ -217,7 +221,8 @@ def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
 def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
     """Return the meaning of a share in brackets, if any mean has one."""
     partial = any(mean.share and mean.text != mean.number for row in means for mean in row)
-    return ["a number with (n/N) is over n of N planned categories (or jobs) and is not ranked"] if partial else []
+    text = "a number with (n/N) covers n of the N categories (or jobs) that others cover: it is not compared and never the best"
+    return [text] if partial else []
 
 
 def mixed_environment_note(results: Iterable[Result]) -> list[str]:
@@ -273,7 +278,7 @@ def _by_reason(labeled: Iterable[tuple[str, Result]]) -> list[tuple[tuple[str, s
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it is not 1."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def _example(jobs: Sequence[Job]) -> str:

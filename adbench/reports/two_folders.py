@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
+from adbench.reports.comparison import DASH
 from adbench.reports.formats import Figure, Report, Section, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
 from adbench.reports.plotting import COLUMN, INK, looks, panels
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
-from adbench.reports.tables import DASH, choices, counted, current, mixed_environment_note, shown_metrics
+from adbench.reports.tables import choices, counted, current, mixed_environment_note, shown_metrics
 from adbench.statistics.paired import interval, p_values
 from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon
 from adbench.sweep.results import ResultStore
@@ -200,7 +201,7 @@ def compare(first: Path, second: Path, metric: str | None = None) -> Report:
     """
     matches, uncompared = match_jobs(first, second)
     results = [result for match in matches for result in (match.first, match.second)]
-    metrics = shown_metrics(results, metric) if metric else [m for m in MEASURES if m in shown_metrics(results)]
+    metrics = shown_metrics(results, [metric]) if metric else [m for m in MEASURES if m in shown_metrics(results)]
     a, b = ResultStore(first), ResultStore(second)
     find = (lambda result: a.replicates(result.job.key)), (lambda result: b.replicates(result.job.key))
     found = [one for name in metrics if (one := differences(matches, name, find)).matches]

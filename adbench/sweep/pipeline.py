@@ -53,11 +53,11 @@ def measure_scores(
     Its replicates have the shape (metrics, R).
     """
     truth, regions = labels.truth, labels.regions
-    relative_field = receptive_field / job.image_size if receptive_field else None
-    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, relative_field)
+    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples)
     found = replicates(scores, truth, regions, job.pro_limit, draws, metrics)
     details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
-    known = {"receptive_field_px": receptive_field} if receptive_field else {}
+    sizes = {"receptive_field_px": receptive_field, "image_px": labels.image_px}
+    known = {name: size for name, size in sizes.items() if size}
     reason = "; ".join(labels.remarks) or None
     return Result(job, "done", reason, metrics, details=known | details | parts, replicates=found)
 

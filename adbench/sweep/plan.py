@@ -5,6 +5,7 @@ Planning loads torch only for a backbone, weights or a detector that the memos i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -49,6 +50,24 @@ def find_method(name: str, params: dict[str, Any], answers: Memo) -> dict[str, A
         return method_of(make_detector(name, params, seed=0), name)
 
     return dict(answers.answer(["method", name, repr(sorted(params.items()))], ask))
+
+
+def default_params(detector: str, memo: Path) -> dict[str, Any]:
+    """Return all parameters of a detector at their defaults, none for one that is not installed; a plan leaves them in `memo`.
+
+    A subprocess loads torch if they are not there.
+    """
+    answers, ask = Memo(memo / "answers.json", code_and_libraries()), partial(_default_params, detector)
+    return dict(answers.answer(["defaults", detector], ask if "torch" in sys.modules else partial(in_subprocess, ask)))
+
+
+def _default_params(detector: str) -> dict[str, Any]:
+    from adbench.detectors import detector_params, make_detector
+
+    try:
+        return detector_params(make_detector(detector, {}, 0), every=True)
+    except UsageError:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,8 @@ def make_plan(
     misfits: list[str | None] = []
     answers = Memo(memo / "answers.json", code_and_libraries())
     methods = [find_method(choice.name, choice.params, answers) for choice in spec.detectors]
+    for method in methods:  # which a report asks for
+        answers.answer(["defaults", method["detector"]], partial(_default_params, method["detector"]))
     for choice, label in ((c, expanded(label)) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]

@@ -131,12 +131,16 @@ CASES: dict[str, dict[str, Case]] = {
         "--rows": Case("--rows nosuch", "'nosuch'"),
         "--columns": Case("--columns nosuch", "'nosuch'"),
         "--metric": Case("--metric nosuch", "'nosuch'"),
+        "--metrics": Case("--metrics nosuch", "unknown metric 'nosuch'"),
+        "--sort": Case("--sort nosuch", "unknown column 'nosuch'"),
+        "--top": Case("--top 1", "the first 1 of 2 rows by image_auroc", "TEXT"),
+        "--mm-per-px": Case("--mm-per-px 0.5", "0.5 mm per pixel", "TEXT --show defects"),
         "--study": Case("--study nosuch", "unknown study 'nosuch'"),
         "--show": Case("--show nosuch", "'nosuch'"),
-        "--max-latency": Case("--max-latency 1", "no row is left: 1 slower than 1 ms per image"),
-        "--max-memory": Case("--max-memory 1", "no row is left: 1 above 1 MB at the peak"),
+        "--max-latency": Case("--max-latency 1", "no row is left: 2 slower than 1 ms per image"),
+        "--max-memory": Case("--max-memory 1", "no row is left: 2 above 1 MB at the peak"),
         "--compare": Case("--compare", "--compare takes two results folders, not 1"),
-        "--figures": Case("--figures figures", "no figures: these results answer no study"),
+        "--figures": Case("--figures figures", "no figures: these results answer no study", "--study none"),
     },
     "select": DATA
     | {
@@ -235,7 +239,10 @@ def folder(parts: Path, models: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     Path("spec.yaml").write_text(f"layers: [{LAYER}]\nimage_sizes: [64]\neval_size: 64\ndetectors: [mahalanobis]\n")
     job = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)
     cost = {"latency_ms": 10.0, "peak_memory_mb": 100.0}
-    ResultStore(tmp_path / "results").write(Result(job, "done", metrics={"image_auroc": 0.5}, cost=cost))
+    details = {"by_side": {"above 1/8": {"images": 1, "regions": 1, "aupro": 0.5}}, "image_px": 64}
+    for layer in ("layer1", "layer2"):
+        found = Result(replace(job, layers=(layer,)), "done", metrics={"image_auroc": 0.5}, cost=cost, details=details)
+        ResultStore(tmp_path / "results").write(found)
     for image in (parts / "alpha" / "test").rglob("*.png"):
         target = tmp_path / "maps" / "alpha" / "test" / image.parent.name / f"{image.stem}.npy"
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,13 @@
 """`adbench sweep`: what it skips, what fails, and folders that cannot be written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Run, one_line
+
+from adbench.cli.sweep import result_line, shared_choices, varying_choices
+from adbench.types import Job, Result
 
 LAYER = "blocks.2.1.add"
 
@@ -51,6 +55,17 @@ def test_a_folder_that_cannot_be_written(option: str, run: Run, parts: Path, tmp
     (tmp_path / "file").write_text("")
     done = run("sweep", "--preset", "quickstart", "--data", parts, option, tmp_path / "file")
     assert str(tmp_path / "file") in one_line(done, 3)
+
+
+def test_lines_name_only_what_varies() -> None:
+    job = Job("demo", "f", "nut", "lite0", "imagenet", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)
+    jobs = [job, replace(job, layers=("layer2",)), replace(job, seed=1)]
+    varying = varying_choices(jobs)
+    assert shared_choices(job, varying) == "lite0, imagenet, 256 px, knn"
+    result = Result(jobs[2], "done", metrics={"image_auroc": 0.5, "pixel_auroc": None, "aupro": 0.25})
+    numbers = "image AUROC 0.500, pixel AUROC -, AU-PRO 0.250"
+    assert result_line(result, "[3/3]", varying) == f"[3/3] nut layer1 seed 1: {numbers}"
+    assert result_line(result, "[3/3]") == f"[3/3] nut lite0 imagenet layer1 256 px knn: {numbers}"
 
 
 def test_equal_failures_are_printed_once_and_counted_at_the_end(run: Run, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ def finished(bench: Bench, run: Run, name: str) -> dict[str, str]:
 @pytest.mark.parametrize("whom", ["parent", "worker"])
 def test_a_kill_loses_nothing_and_leaves_nobody(bench: Bench, run: Run, expected: dict[str, str], whom: str) -> None:
     process = bench.start(whom)
+    assert process.stderr.readline().startswith("all jobs: ")
     assert "[1/4]" in process.stderr.readline()
     workers = [pid for pid in bench.processes() if pid != process.pid]
     os.kill(process.pid if whom == "parent" else workers[0], signal.SIGKILL)
@@ -55,6 +56,7 @@ def test_a_stopped_sweep_says_how_to_go_on(
     bench: Bench, run: Run, expected: dict[str, str], sent: int, code: int, name: str
 ) -> None:
     process = bench.start(name)
+    assert process.stderr.readline().startswith("all jobs: ")
     assert "[1/4]" in process.stderr.readline()
     process.send_signal(sent)
     out, err = process.communicate(timeout=600)

@@ -43,6 +43,10 @@ def example() -> Report:
     return build([*results, failed], jobs(JOB, OTHER))
 
 
+def complete() -> Report:
+    return build([*over_categories(JOB, 0.9, 0.8, 0.71234), *over_categories(OTHER, 0.5, 0.6, 0.7)])
+
+
 def with_section() -> Report:
     def drawing() -> object:
         from matplotlib.figure import Figure as Drawing

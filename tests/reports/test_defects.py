@@ -16,7 +16,7 @@ JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 25
 
 
 def result(layer: str, field: int, kinds: dict[str, Any], sizes: dict[str, Any], **changes: Any) -> Result:
-    details = {"by_defect": kinds, "by_size": sizes, "receptive_field_px": field}
+    details = {"by_defect": kinds, "by_side": sizes, "receptive_field_px": field, "image_px": 512}
     return Result(replace(JOB, layers=(layer,), **changes), "done", details=details)
 
 
@@ -24,8 +24,9 @@ def part(value: float | None, images: int = 3, regions: int = 4) -> dict[str, An
     return {"images": images, "regions": regions, "aupro": value}
 
 
-def tables(*found: Result, rows: tuple[str, ...] = ("layer",)) -> list[Table]:
-    return list(section(keyed_jobs([(r.job, r) for r in found]), Question(rows, ["aupro"])).tables)
+def tables(*found: Result, rows: tuple[str, ...] = ("layer",), mm_per_px: float | None = None) -> list[Table]:
+    question = Question(rows, ["aupro"], mm_per_px=mm_per_px)
+    return list(section(keyed_jobs([(r.job, r) for r in found]), question).tables)
 
 
 def texts(table: Table) -> list[list[str]]:
@@ -50,15 +51,38 @@ def test_seeds_are_averaged_and_other_keys_name_the_rows() -> None:
     found = [result("layer1", 9, {"dent": part(v)}, {}, seed=s, detector="a") for s, v in enumerate((0.2, 0.4))]
     (table,) = tables(*found, result("layer1", 9, {"dent": part(0.9)}, {}, detector="b"), rows=("detector", "layer"))
     assert table.headers == ["configuration", "category", "defect", "images", "layer1"]
-    assert texts(table) == [["a", "bolt", "dent", "3", "0.300"], ["b", "bolt", "dent", "3", "0.900"]]
+    assert texts(table) == [["a", "bolt", "dent", "3", "0.300"], ["b", "bolt", "dent", "3", "0.900 (1/2 jobs)"]]
 
 
-def test_sizes_are_means_over_the_categories_that_have_them() -> None:
-    one = result("layer1", 20, {"dent": part(0.5)}, {"small": part(0.4, regions=5)})
-    two = result("layer1", 20, {"dent": part(0.5)}, {"small": part(0.8, regions=2), "large": part(1)}, category="axle")
-    table = tables(one, two)[1]
-    assert table.headers == ["configuration", "RF px", "small", "regions", "medium", "regions", "large", "regions"]
-    assert texts(table) == [["layer1", "20", "0.600", "7", "-", "0", "1.000", "4"]]
+def test_sizes_are_in_pixels_and_millimeters_the_same_for_all_layers() -> None:
+    small, large = {"below 1/64": part(0.4, regions=5)}, {"1/32 to 1/16": part(0.8, regions=2), "above 1/8": part(1)}
+    one = [result(layer, 20, {"dent": part(0.5)}, small) for layer in ("layer1", "layer2")]
+    two = result("layer2", 20, {"dent": part(0.5)}, large, category="axle")
+    table = tables(*one, two)[1]
+    assert table.headers == ["category", "size px", "regions", "layer1", "layer2"]
+    assert texts(table) == [
+        ["axle", "16 to 32", "2", "-", "0.800"],
+        ["axle", "64 or more", "4", "-", "1.000"],
+        ["bolt", "below 8", "5", "0.400", "0.400"],
+    ]
+    table = tables(*one, mm_per_px=0.25)[1]
+    assert table.headers[:4] == ["category", "size px", "size mm", "regions"]
+    assert texts(table)[0][:3] == ["bolt", "below 8", "below 2"]
+
+
+def test_a_layer_that_lacks_a_seed_of_another_is_partial() -> None:
+    found = [result("layer1", 9, {"dent": part(v)}, {}, seed=s) for s, v in enumerate((0.2, 0.4))]
+    (table,) = tables(*found, result("layer2", 9, {"dent": part(0.9)}, {}))
+    assert texts(table) == [["bolt", "dent", "3", "0.300", "0.900 (1/2 jobs)"]]
+
+
+def test_what_is_found_at_a_threshold() -> None:
+    (_, _, kinds, sizes) = tables(
+        result("layer1", 9, {"dent": part(0.5) | {"found": 0.75}}, {"below 1/64": part(1) | {"found": 0.5}})
+    )
+    assert kinds.caption == "share of images found at a threshold for 1 % false alarms by kind of defect, and layer"
+    assert texts(kinds) == [["bolt", "dent", "3", "0.750"]]
+    assert sizes.headers[2:] == ["images", "layer1"] and texts(sizes)[0][2:] == ["3", "0.500"]
 
 
 def test_results_without_defects_are_told() -> None:
@@ -77,4 +101,8 @@ def test_a_sweep_is_reported_by_defect(run: Run, parts: Path, tmp_path: Path) ->
     spot = record["details"]["by_defect"]["spot"]  # the only kind: the same numbers as the whole
     assert {name: spot[name] for name in record["metrics"]} == {n: round(v, 6) for n, v in record["metrics"].items()}
     lines = run("report", "out", "--show", "defects", "--metric", "aupro").out.splitlines()
-    assert [line.split() for line in lines if line.startswith("beta")] == [["beta", "spot", "3", f"{spot['aupro']:.3f}"]]
+    rows = [line.split() for line in lines if line.startswith("beta")]
+    assert rows[0] == ["beta", "spot", "3", f"{spot['aupro']:.3f}"]
+    side = record["details"]["by_side"]["above 1/8"]  # 14 of 64 pixels
+    assert rows[1] == ["beta", "8", "or", "more", "3", f"{side['aupro']:.3f}"]
+    assert record["details"]["image_px"] == 64

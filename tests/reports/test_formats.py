@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_examples import JOB, OTHER, build, done, example, with_section
+from report_examples import JOB, OTHER, build, complete, done, example, with_section
 
 from adbench.core.errors import UsageError
 from adbench.reports.formats import FORMATS, Cell, Report, Section, Table
@@ -47,23 +48,66 @@ def test_formats_for_programs_hold_the_same_numbers(name: str) -> None:
 
 
 def test_table_as_text() -> None:
-    lines = table(example()).splitlines()
-    assert lines[2].split() == ["layer", "categories", "image_auroc", "aupro"]
-    assert lines[4].split() == ["layer2", "3/3", "*0.804*", "*0.250*"]
-    assert lines[7] == "*best* of a column among complete rows"
+    lines = table(complete()).splitlines()
+    assert lines[2].split() == ["layer", "I-AUROC", "AU-PRO"]
+    assert lines[4].split() == ["layer2", "*0.804*", "*0.250*"]
+    assert lines[7:] == [
+        "*best*: the best of its column",
+        "I-AUROC: area under the ROC curve, images; AU-PRO: overlap with defect regions",
+    ]
 
 
 def test_table_in_bold_keeps_its_columns() -> None:
-    plain, bold = table(example()), table(replace(example(), bold=True))
+    plain, bold = table(complete()), table(replace(complete(), bold=True))
     assert "\033[1m0.804\033[0m" in bold and "*" not in bold
     assert "\033" not in plain
 
 
+def wide(labels: int, values: int, rows: int = 3) -> Report:
+    headers = [*(f"label {i}" for i in range(labels)), *(f"blocks.{i}.relu+some value" for i in range(values))]
+    text = "blocks.2.1.add+blocks.4.2.add, patchcore"
+    body = [[*[Cell(f"{text} {i}")] * labels, *[Cell("0.123 (14/15)", best=i == 1)] * values] for i in range(rows)]
+    note = f"a sentence of many words that is longer than any terminal {text}: adbench train {text} --data 'my parts' --model x"
+    return Report(Table(f"caption {text} {text} {text}", headers, body, labels), [note])
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize(("labels", "values"), [(1, 1), (1, 12), (2, 4), (3, 2)])
+@pytest.mark.parametrize("bold", [False, True])
+def test_a_table_fits_the_terminal_and_loses_nothing(labels: int, values: int, width: int, bold: bool) -> None:
+    report = replace(wide(labels, values), bold=bold, width=width)
+    text = re.sub("\033\\[.m", "", table(report))
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("0.123 (14/15)") == 3 * values
+    squeezed = re.sub(r"\s+", "", text)
+    assert "captionblocks.2.1.add+blocks.4.2.add,patchcore" in squeezed
+    command = text[text.index("  adbench train") :].replace("\\\n", " ")
+    assert shlex.split(command)[-4:] == ["--data", "my parts", "--model", "x"]
+
+
+def test_a_table_that_fits_is_not_broken() -> None:
+    assert table(replace(complete(), width=100)).splitlines()[3:7] == table(complete()).splitlines()[2:6]
+
+
+def test_keys_that_all_rows_share_are_said_once_above() -> None:
+    rows = [[Cell("resnet18"), Cell(f"layer{i}"), Cell("1")] for i in range(2)]
+    lines = table(Report(Table("wins", ["backbone", "layer", "wins"], rows, 2))).splitlines()
+    assert lines[0] == "wins; all rows: backbone resnet18" and lines[2].split() == ["layer", "wins"]
+    alone = table(Report(Table("wins", ["backbone", "layer", "wins"], rows[:1], 2))).splitlines()
+    assert alone[2].split() == ["backbone", "layer", "wins"]
+
+
+def test_an_abbreviation_is_explained_once() -> None:
+    text = table(replace(complete(), sections=[Section("Again", [complete().table])]))
+    assert text.count("area under the ROC curve, images") == 1 and text.count("the best of its column") == 1
+
+
 def test_markdown_is_a_pipe_table() -> None:
+    lines = markdown(complete()).splitlines()
+    assert re.fullmatch(r"\| layer +\| +image_auroc \| +aupro \|", lines[2])
+    assert re.fullmatch(r"\|:-+\|-+:\|-+:\|", lines[3])
+    assert re.fullmatch(r"\| layer2 +\| +\*\*0\.804\*\* \| +\*\*0\.250\*\* \|", lines[4])
     lines = markdown(example()).splitlines()
-    assert re.fullmatch(r"\| layer +\| +categories \| +image_auroc \| +aupro \|", lines[2])
-    assert re.fullmatch(r"\|:-+\|-+:\|-+:\|-+:\|", lines[3])
-    assert re.fullmatch(r"\| layer2 +\| +3/3 \| +\*\*0\.804\*\* \| +\*\*0\.250\*\* \|", lines[4])
     assert lines[8].startswith(r"- 1 job failed: 50% of {x}\_y \| \[z\] lost")
 
 
@@ -79,7 +123,8 @@ def test_latex_is_a_complete_document() -> None:
     environments = re.findall(r"\\(begin|end)\{(\w+)\}", text)
     opened = [name for kind, name in environments if kind == "begin"]
     assert opened == ["document", "table", "tabular"] == [name for kind, name in environments if kind == "end"][::-1]
-    assert r"layer2 & 3/3 & \textbf{0.804} & \textbf{0.250} \\" in text
+    assert r"layer2 & 3/3 & 0.804 & 0.250 \\" in text
+    assert r"layer2 & \textbf{0.804} & \textbf{0.250} \\" in latex(complete())
     assert re.search(r"tabular\}\{lrrr\}\n\\toprule\n.*\n\\midrule\n.*\n.*\n\\bottomrule", text)
 
 

@@ -35,5 +35,5 @@ def test_studies_of_very_many_jobs_are_shown_when_named(monkeypatch: pytest.Monk
     monkeypatch.setattr("adbench.reports.report.MOST_JOBS", 1)
     for result in (done(JOB), done(OTHER)):
         ResultStore(tmp_path).write(result)
-    assert [section.title for section in make_report(tmp_path).sections] == ["Studies"]
+    assert [section.title for section in make_report(tmp_path).sections] == ["Studies", "Which row is best?"]
     assert make_report(tmp_path, View(study="layers")).sections[0].tables

@@ -9,7 +9,8 @@ import pytest
 from published_ranks import PUBLISHED
 
 from adbench.reports.analyses import Question
-from adbench.reports.analyses.significance import joined, listed, section, sentences
+from adbench.reports.analyses.significance import joined, section, sentences
+from adbench.reports.configurations import listed
 from adbench.reports.formats import Section
 from adbench.reports.keys import keyed_jobs
 from adbench.statistics.ranks import holm, wilcoxon
@@ -96,8 +97,8 @@ def test_too_few_categories_have_no_p_value() -> None:
     made = asked(results(PUBLISHED[:5, :2]))
     assert list(made.tables[0].headers) == ["configuration", "mean", "mean rank"]
     assert made.notes[0] == (
-        "aupro: no test over categories: 5 in which all 2 configurations have a value, at least 6 are needed (over fewer, not "
-        "even one that is best in each could reach p < 0.05 in Wilcoxon's test)"
+        "aupro: whether the differences hold for other categories cannot be tested: 2 rows need 6 categories (else "
+        "Wilcoxon's test cannot reach 5%), and 5 categories have a value in every row"
     )
     assert (
         made.figures == []
@@ -109,8 +110,12 @@ def test_only_categories_that_all_have_count() -> None:
     found = results(PUBLISHED)
     lacking = [replace(r, metrics={"aupro": None}) if r.job.category == "c3" and r.job.layer == "layer2" else r for r in found]
     made = asked(lacking)
-    assert made.tables[0].caption == "aupro: means over 13 of 14 categories"
-    assert column(made, "mean")[0] == f"{np.delete(PUBLISHED, 3, axis=0)[:, 0].mean():.3f}"
+    complete, shared = made.tables
+    assert complete.caption == "aupro: means over 14 of 14 categories; 1 incomplete row left out"
+    assert column(made, "configuration") == ["layer1", "layer3", "layer4"]
+    assert column(made, "mean")[0] == f"{PUBLISHED[:, 0].mean():.3f}"
+    assert shared.caption == "aupro, what all 4 share: means over 13 of 14 categories"
+    assert column(made, "mean", 1)[0] == f"{np.delete(PUBLISHED, 3, axis=0)[:, 0].mean():.3f}"
 
 
 def test_one_configuration_alone_is_not_compared() -> None:

@@ -10,37 +10,40 @@ from hypothesis import strategies as st
 from report_examples import CATEGORIES, JOB, OTHER, auroc, build, done, jobs, over_categories, texts
 
 from adbench.core.errors import DataError, UsageError
+from adbench.metrics import ORDER
 from adbench.types import Result
 
 
 def test_the_mean_is_over_categories_and_the_best_complete_one_is_marked() -> None:
     report = build([*over_categories(JOB, 0.9, 0.8, 0.7), *over_categories(OTHER, 0.6, 0.6, 0.6)])
-    assert report.table.headers == ["layer", "categories", "image_auroc", "aupro"]
-    assert texts(report) == [["layer2", "3/3", "0.800!", "0.250!"], ["layer10", "3/3", "0.600", "0.250!"]]
+    assert report.table.headers == ["layer", "image_auroc", "aupro"]
+    assert texts(report) == [["layer2", "0.800!", "0.250!"], ["layer10", "0.600", "0.250!"]]
     assert report.notes == []
     shared = "dataset demo, backbone resnet18, weights random, image_size 256, eval_size 256, detector knn"
-    assert report.table.caption == f"Mean over categories; all rows: {shared}"
+    assert report.table.caption == f"Mean over 3 categories; all rows: {shared}"
 
 
 def test_a_partial_mean_is_never_bare_nor_best() -> None:
     report = build([*over_categories(JOB, 0.9, 0.8), *over_categories(OTHER, 0.1, 0.1, 0.1)], jobs(JOB, OTHER))
     assert texts(report)[0] == ["layer2", "2/3", "0.850 (2/3)", "0.250 (2/3)"]
-    assert auroc(report)[1] == "0.100!"
+    assert auroc(report)[1] == "0.100"  # nothing to compare it with
     assert report.notes == [
-        "a number with (n/N) is over n of N planned categories (or jobs) and is not ranked",
+        "a number with (n/N) covers n of the N categories (or jobs) that others cover: it is not compared and never the best",
         "1 of 6 planned jobs not run yet",
     ]
 
 
 def test_seeds_are_averaged_within_a_category_first() -> None:
     seeds = [done(replace(JOB, seed=s), v) for s, v in enumerate((0.2, 0.4, 0.6))]
-    assert auroc(build([*seeds, done(replace(JOB, category="axle"), 0.8)])) == ["0.600!"]
+    planned = [replace(JOB, category="axle", seed=seed) for seed in range(3)]
+    assert auroc(build([*seeds, *(done(job, 0.8) for job in planned)])) == ["0.600"]
 
 
 def test_a_missing_seed_is_told_in_jobs() -> None:
     planned = [replace(JOB, seed=seed) for seed in range(3)]
     report = build([done(planned[0], 0.2), done(planned[2], 0.4)], planned)
-    assert texts(report) == [["layer2", "1/1 (2/3 jobs)", "0.300 (2/3 jobs)", "0.250 (2/3 jobs)"]]
+    assert report.table.headers[:3] == ["layer", "categories", "jobs"]
+    assert texts(report) == [["layer2", "1/1", "2/3", "0.300 (2/3 jobs)", "0.250 (2/3 jobs)"]]
 
 
 def test_an_undefined_metric_is_a_dash_and_does_not_count() -> None:
@@ -57,9 +60,11 @@ def test_ties_as_printed_are_all_best() -> None:
     assert auroc(report) == ["0.900!", "0.900!"]
 
 
-def test_rows_of_different_categories_are_not_ranked_against_each_other() -> None:
-    report = build([*over_categories(JOB, 0.9, 0.9), *over_categories(OTHER, 0.99)])
-    assert auroc(report) == ["0.900!", "0.990!"]
+def test_a_row_that_lacks_a_category_of_another_is_partial_and_not_compared_with_it() -> None:
+    third = replace(JOB, layers=("layer3",))
+    report = build([*over_categories(JOB, 0.9, 0.9), *over_categories(OTHER, 0.99), *over_categories(third, 0.8, 0.7)])
+    assert auroc(report) == ["0.900!", "0.750", "0.990 (1/2)"]
+    assert [row[1] for row in texts(report)] == ["2/2", "2/2", "1/2"]
 
 
 def test_failures_are_grouped_by_reason() -> None:
@@ -99,7 +104,7 @@ def test_what_cannot_be_compared_never_shares_a_cell(change: dict) -> None:
 def test_a_result_that_the_plan_repeats_on_newer_data_is_left_out() -> None:
     newer = replace(JOB, fingerprint="new")
     report = build([done(JOB, 0.2), done(newer, 0.4)], [newer])
-    assert auroc(report) == ["0.400!"]
+    assert auroc(report) == ["0.400"]
     assert report.notes == ["1 result of older data, weights or methods left out: the plan has newer jobs"]
 
 
@@ -107,25 +112,68 @@ def test_rows_can_be_named_and_a_wider_mean_is_said() -> None:
     report = build([done(JOB, 0.2), done(replace(OTHER, image_size=512), 0.4)], rows=["detector, Image-Size"])
     assert report.table.headers[:2] == ["detector", "image_size"]
     wider = build([done(JOB, 0.2), done(OTHER, 0.4)], rows=["detector"])
-    assert auroc(wider) == ["0.300!"]
+    assert auroc(wider) == ["0.300"]
     assert wider.notes == ["each mean also runs over layer; add to --rows to see them apart"]
 
 
 def test_a_pivot_on_categories_adds_the_mean() -> None:
     report = build(over_categories(JOB, 0.9, 0.8, 0.7), jobs(JOB), columns="category")
-    assert report.table.headers == ["layer", "categories", "axle", "bolt", "cable", "mean"]
-    assert texts(report) == [["layer2", "3/3", "0.900!", "0.800!", "0.700!", "0.800!"]]
-    assert report.table.caption.startswith("image_auroc by category; all rows: dataset demo")
+    assert report.table.headers == ["layer", "axle", "bolt", "cable", "mean"]
+    assert texts(report) == [["layer2", "0.900", "0.800", "0.700", "0.800"]]
+    assert report.table.caption.startswith("image_auroc by category, 3 categories; all rows: dataset demo")
 
 
 def test_a_pivot_on_sizes_of_another_metric() -> None:
-    report = build([done(replace(JOB, image_size=s)) for s in (1024, 256)], columns="image_size", metric="AUPRO")
-    assert report.table.headers == ["layer", "categories", "256", "1024"]
-    assert texts(report) == [["layer2", "1/1", "0.250!", "0.250!"]]
+    report = build([done(replace(JOB, image_size=s)) for s in (1024, 256)], columns="image_size", metrics=["AUPRO"])
+    assert report.table.headers == ["layer", "256", "1024"]
+    assert texts(report) == [["layer2", "0.250", "0.250"]]
 
 
 def test_one_metric_alone() -> None:
-    assert build([done(JOB)], metric="aupro").table.headers == ["layer", "categories", "aupro"]
+    assert build([done(JOB)], metrics=["aupro"]).table.headers == ["layer", "aupro"]
+
+
+def test_few_metrics_by_default_and_the_rest_on_request() -> None:
+    every = dict.fromkeys(ORDER, 0.5)
+    result = replace(done(JOB), metrics=every)
+    assert build([result]).table.headers[1:] == ["image_auroc", "aupro"]
+    assert build([result], metrics=["all"]).table.headers[1:] == list(ORDER)
+    assert build([result], metrics=["Pixel-AP", "aupro"]).table.headers[1:] == ["pixel_ap", "aupro"]
+    assert build([result], sort="pixel_ap").table.headers[1:] == ["image_auroc", "aupro", "pixel_ap"]
+
+
+def layered(**values: float) -> list[Result]:
+    return [result for name, value in values.items() for result in over_categories(replace(JOB, layers=(name,)), value, value)]
+
+
+def test_rows_are_sorted_the_best_first_and_partial_ones_last() -> None:
+    found = layered(a=0.5, b=0.9, c=0.7)
+    partial = done(replace(JOB, category="axle", layers=("d",)), 0.99)
+    report = build([*found, partial], sort="image_auroc")
+    assert [row[0] for row in texts(report)] == ["b", "c", "a", "d"]
+    assert [row[0] for row in texts(build([*found, partial], sort="layer"))] == ["a", "b", "c", "d"]
+    small = [replace(r, cost={"state_mb": ord(r.job.layer)}) for r in found]
+    assert [row[0] for row in texts(build(small[::-1], sort="state MB"))] == ["a", "b", "c"]
+
+
+def test_the_top_rows_are_those_with_the_best_first_metric_and_the_mark_is_of_all() -> None:
+    report = build(layered(a=0.5, b=0.9, c=0.7), top=2)
+    assert [(row[0], row[1]) for row in texts(report)] == [("b", "0.900!"), ("c", "0.700")]
+    assert report.notes[0] == "the first 2 of 3 rows by image_auroc"
+    reverse = build([replace(r, metrics={"image_auroc": 1 - r.metrics["image_auroc"], "aupro": r.metrics["image_auroc"]})
+                     for r in layered(a=0.5, b=0.9, c=0.7)], sort="aupro", top=1)  # fmt: skip
+    assert texts(reverse) == [["b", "0.100", "0.900!"]]
+
+
+def test_the_top_rows_of_a_pivot_on_categories_are_those_with_the_best_mean() -> None:
+    found = [*over_categories(JOB, 0.9, 0.1), *over_categories(OTHER, 0.8, 0.7)]
+    assert [row[0] for row in texts(build(found, columns="category", top=1))] == ["layer10"]
+
+
+def test_rows_of_other_seeds_are_compared_over_none() -> None:
+    found = [done(JOB, 0.9), done(replace(JOB, seed=1), 0.8), done(OTHER, 0.7), done(replace(OTHER, seed=1), 0.6)]
+    assert auroc(build(found)) == ["0.850!", "0.650"]
+    assert auroc(build(found[:3])) == ["0.850", "0.700 (1/2 jobs)"]
 
 
 def test_known_costs_are_shown_without_rank() -> None:
@@ -137,7 +185,9 @@ def test_known_costs_are_shown_without_rank() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "aupor"}, "unknown metric 'aupor'; did you mean 'aupro'?"),
+        ({"sort": "aupor"}, "unknown column 'aupor'; did you mean 'aupro'?"),
+        ({"columns": "layer", "metrics": ["all"]}, "--columns shows one metric, not 2: image_auroc, aupro; name one by --metric"),
+        ({"metrics": ["aupor"]}, "unknown metric 'aupor'; did you mean 'aupro'?"),
         ({"columns": "categry"}, "unknown column key 'categry'; did you mean 'category'?"),
         ({"rows": ["bakbone"]}, "unknown row key 'bakbone'; did you mean 'backbone'?"),
         ({"rows": ["layer"], "columns": "layer"}, "'layer' cannot be both a row and a column; take it out of one of them"),
@@ -179,8 +229,8 @@ def test_order_and_copies_of_results_change_no_mean(cells: list, random: Random)
 def test_copies_of_every_category_change_no_mean(cells: list) -> None:
     found = [done(replace(JOB, category=c, seed=seed, layers=(layer,)), value) for c, seed, layer, value in cells]
     copies = [replace(result, job=replace(result.job, category=f"{result.job.category} again")) for result in found]
-    numbers = [[text.rstrip("!").partition(" ")[0] for text in row[2:]] for row in texts(build(found))]
-    assert [[text.rstrip("!").partition(" ")[0] for text in row[2:]] for row in texts(build(found + copies))] == numbers
+    numbers = [[text.rstrip("!").partition(" ")[0] for text in row[-2:]] for row in texts(build(found))]
+    assert [[text.rstrip("!").partition(" ")[0] for text in row[-2:]] for row in texts(build(found + copies))] == numbers
 
 
 def on(environment: dict[str, Any], layers: str = "layer2", **cost: float | None) -> Result:
@@ -227,8 +277,8 @@ def with_plug_in(value: float, **changes: Any) -> Result:
 
 def test_metrics_of_plug_ins_follow_the_packages_own_by_name() -> None:
     report = build([with_plug_in(0.75), done(OTHER)])
-    assert report.table.headers[2:] == ["image_auroc", "aupro", "blur", "sharpness"]
-    assert [row[4:] for row in texts(report)] == [["0.125!", "0.750!"], ["-", "-"]]
-    assert build([with_plug_in(0.75)], metric="Sharpness").table.headers[2:] == ["sharpness"]
-    pivot = build([with_plug_in(0.75), with_plug_in(0.25, seed=1)], columns="seed", metric="sharpness")
-    assert texts(pivot)[0][2:] == ["0.750!", "0.250!"]
+    assert report.table.headers[1:] == ["image_auroc", "aupro", "blur", "sharpness"]
+    assert [row[3:] for row in texts(report)] == [["0.125", "0.750"], ["-", "-"]]
+    assert build([with_plug_in(0.75)], metrics=["Sharpness"]).table.headers[1:] == ["sharpness"]
+    pivot = build([with_plug_in(0.75), with_plug_in(0.25, seed=1)], columns="seed", metrics=["sharpness"])
+    assert texts(pivot)[0][1:] == ["0.750", "0.250"]

@@ -57,9 +57,9 @@ def test_reports_order_layers_by_receptive_field(run: Run, reference: dict[Any, 
     records = run("report", "reference", "--json").json
     assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 339)}
     table = run("report", "reference", "--format", "markdown").out.partition("\n## ")[0].rstrip()
-    rows = [line.split("|")[1:4] for line in table.splitlines()[-2:]]
-    assert [row[0].strip() for row in rows] == LAYERS
-    assert [row[2].strip() for row in rows] == ["0.30", "5.30"]  # 19 / 64 and 339 / 64
+    head, _, *rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("|")]
+    assert [row[1] for row in rows] == LAYERS
+    assert [row[head.index("RRF")] for row in rows] == ["0.30", "5.30"]  # 19 / 64 and 339 / 64
 
 
 def test_a_second_run_computes_nothing(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:

@@ -1,9 +1,12 @@
 """Metrics by kind of defect and by size of defect, beside those of the whole test set.
 
 A kind is measured against all good images: false positives are theirs and those on the good pixels of its own images.
-A size is the side sqrt(area) of an 8-connected region, relative to the side of the layer's receptive field: small below a
-quarter (the layer sees it with much around it), large above the whole (the layer never sees it at once), medium between.
-Regions of a size are measured against the good pixels of all images; an image has the size of its largest region.
+A size is the side sqrt(area) of an 8-connected region as a fraction of the image's side, sqrt(height x width): the classes are
+the same for all layers, image sizes and evaluation grids. Regions of a size are measured against the good pixels of all images;
+an image has the size of its largest region.
+
+`found` is the share of the images of a kind or size whose score is above a threshold that at most 1 % of the good test images
+exceed. The threshold is chosen on these good images themselves; with fewer than 100 of them, none exceeds it.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from adbench.metrics.support.curves import Chosen, image_curves, rank_pixels
 from adbench.metrics.support.inputs import check, select
 from adbench.types import Masks, Sample, Scores, Truth
 
-SIZES = ("small", "medium", "large")
-LIMITS = (0.25, 1.0)  # sides, relative to the receptive field's: small below the first, large above the second
+LIMITS = (1 / 64, 1 / 32, 1 / 16, 1 / 8)  # of a region's side, relative to the image's
+SIZES = ("below 1/64", "1/64 to 1/32", "1/32 to 1/16", "1/16 to 1/8", "above 1/8")
+FALSE_ALARMS = 0.01  # the share of good images above the threshold behind `found`
 _DIGITS = 6
 
 
@@ -40,29 +44,30 @@ class _Part(NamedTuple):
 
 
 def evaluate_broken_down(
-    scores: Scores, truth: Truth, pro_limit: float, regions: Regions | None, samples: Sequence[Sample],
-    relative_field: float | None,
-) -> tuple[dict[str, float | None], dict[str, Any]]:  # fmt: skip
-    """Return `evaluate`'s metrics of all N images, and `by_defect` and `by_size`: {kind or size: counts and metrics}.
+    scores: Scores, truth: Truth, pro_limit: float, regions: Regions | None, samples: Sequence[Sample]
+) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """Return `evaluate`'s metrics of all N images, and `by_defect` and `by_side`: {kind or size: counts and metrics}.
 
-    `samples` are the images, `regions` those of the masks. Sizes need masks and `relative_field`, receptive field / image size.
+    `samples` are the images, `regions` those of the masks. Sizes need masks.
     Raises ValueError if shapes do not match or a score is NaN.
     """
     check(scores, truth)
     kinds = sorted({sample.defect for sample in samples if sample.anomalous})
     groups = np.array([1 + kinds.index(s.defect) if s.anomalous else 0 for s in samples], dtype=np.int64)
     parts = list(_kinds(kinds, truth, groups))
-    if truth.masks is not None and regions is not None and relative_field:
-        parts += _sizes(truth.masks, regions, groups, relative_field)
+    if truth.masks is not None and regions is not None:
+        parts += _sizes(truth.masks, regions, groups)
+    threshold = good_threshold(scores, truth)
     ranking = rank_pixels(scores, truth, regions, groups)
     whole = Case(scores, truth, pro_limit, image_curves(scores, truth), ranking.curves() if ranking else None)
     details: dict[str, Any] = {}
     for part in parts:
-        own = select(scores, truth, np.flatnonzero(part.images))
+        own, own_images = select(scores, truth, np.flatnonzero(part.images)), np.flatnonzero(part.images & truth.anomalous)
         pixel = ranking.curves(part.pixels, part.groups) if ranking else None
         metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel))
         rounded = {name: None if value is None else round(value, _DIGITS) for name, value in metrics.items()}
-        details.setdefault(part.table, {})[part.name] = part.counts | rounded
+        found = {"found": round(float((scores.image[own_images] > threshold).mean()), _DIGITS)} if own_images.size else {}
+        details.setdefault(part.table, {})[part.name] = part.counts | found | rounded
     return measure(whole), details
 
 
@@ -74,20 +79,26 @@ def _kinds(kinds: Sequence[str], truth: Truth, groups: NDArray[np.int64]) -> Ite
         yield _Part("by_defect", kind, (groups == 0) | own, against, np.repeat(own, counts), {"images": int(own.sum())})
 
 
-def _sizes(masks: Masks, regions: Regions, groups: NDArray[np.int64], relative_field: float) -> Iterator[_Part]:
+def good_threshold(scores: Scores, truth: Truth) -> float:
+    """Return the lowest image score that at most `FALSE_ALARMS` of the good images exceed; infinite without good images."""
+    good = np.sort(scores.image[~truth.anomalous])[::-1]
+    return float(good[int(FALSE_ALARMS * good.size)]) if good.size else float("inf")
+
+
+def _sizes(masks: Masks, regions: Regions, groups: NDArray[np.int64]) -> Iterator[_Part]:
     """Yield the part of each size that occurs."""
-    pixels, images = classes(masks, regions, relative_field)
+    pixels, images = classes(masks, regions)
     for i in np.unique(pixels).tolist():
         own, inside, everywhere = images == i, pixels == i, np.ones(groups.max() + 1, bool)
         counts = {"images": int(own.sum()), "regions": int(regions.weights[inside].sum().round())}  # a region weighs 1
-        yield _Part("by_size", SIZES[i], (groups == 0) | own, everywhere, inside, counts)
+        yield _Part("by_side", SIZES[i], (groups == 0) | own, everywhere, inside, counts)
 
 
-def classes(masks: Masks, regions: Regions, relative_field: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def classes(masks: Masks, regions: Regions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the size, as an index into `SIZES`, of each defective pixel's region (M,) and of each image (N,), -1 = none."""
     counts = _pixels(masks)
     areas = np.repeat([np.size(mask) for mask in masks], counts)
-    pixels = np.digitize(np.sqrt(1 / regions.weights / areas) / relative_field, LIMITS)
+    pixels = np.digitize(np.sqrt(1 / regions.weights / areas), LIMITS)
     own = np.split(pixels, np.cumsum(counts)[:-1])
     return pixels, np.array([part.max(initial=-1) for part in own], dtype=np.int64)
 

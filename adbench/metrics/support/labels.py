@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -44,11 +45,15 @@ def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int
 
 @dataclass(frozen=True)
 class Labels:
-    """The truth of N test images, its defect regions, and remarks on what it lacks (for a result's `reason`)."""
+    """The truth of N test images, its defect regions, and remarks on what it lacks (for a result's `reason`).
+
+    image_px: the median of the images' sides, sqrt(height x width) of the files.
+    """
 
     truth: Truth
     regions: Regions | None
     remarks: list[str]
+    image_px: int | None = None
 
 
 def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]]) -> Labels:
@@ -65,7 +70,8 @@ def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[in
             masks = np.stack([resize_mask(mask, (size, size)) for mask in masks])
     truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
-    return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark])
+    side = round(float(np.median([math.sqrt(height * width) for height, width in native]))) if native else None
+    return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
 
 
 def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:

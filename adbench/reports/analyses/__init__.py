@@ -19,12 +19,14 @@ from adbench.types import Result
 class Question:
     """The keys that name a row of the main table, the metrics to analyze, and a function that reads a result's replicates.
 
-    replicates: returns (metrics, R), in the order of `adbench.metrics.in_order`, or None if the result has none.
+    replicates: returns (metrics, R), in the order of `adbench.metrics.in_order`, or None if the result has none. mm_per_px:
+    millimeters per pixel of the images, if they are known.
     """
 
     rows: Sequence[str]
     metrics: Sequence[str]
     replicates: Callable[[Result], NDArray[np.float32] | None] = lambda result: None
+    mm_per_px: float | None = None
 
 
 Analysis = Callable[[Sequence[KeyedJob], Question], Section]

@@ -12,11 +12,12 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from adbench.reports.analyses import Question, register
+from adbench.reports.comparison import Column, Comparison, metric_column
 from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by
 from adbench.reports.plotting import COLUMN, INK, LETTER, PAGE, looks, panels, wanted_width
 from adbench.reports.study_data import AXIS_NAMES
-from adbench.reports.tables import DASH, Column, cost_column, means_of, metric_column, partial_note, ranked
+from adbench.reports.tables import cost_column, counted, partial_note, ranked
 from adbench.types import Result
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     done = [job.done for job in jobs if job.done]
     known = [column for column in COLUMNS if any(column.value(result) is not None for result in done)]
     columns = [*map(metric_column, question.metrics), *known]
-    groups = grouped(jobs, question.rows)
-    means = [means_of(row, columns) for row in groups.values()]
+    groups, comparison = grouped(jobs, question.rows), Comparison(jobs, question.rows)
+    means = [comparison.means(row, columns) for row in groups.values()]
     rows = [[*map(Cell, map(str, values)), *cells] for values, cells in zip(groups, ranked(means, columns), strict=True)]
     headers = [*question.rows, *(column.header for column in columns)]
     table = Table("Quality and cost, means over jobs", headers, rows, num_labels=len(question.rows))
-    fronts = {metric: points for metric in question.metrics if (points := _points(jobs, question.rows, metric))}
+    fronts, left_out = _fronts(jobs, question, comparison)
     sentences = [_front(metric, points) for metric, points in fronts.items()]
     figure = Figure(
         name="quality-latency",
@@ -55,7 +56,7 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
         description=". ".join(sentences) + ".",
         draw=lambda: _draw(fronts),
     )
-    notes = [*partial_note(means), *sentences, *_legend(done)]
+    notes = [*partial_note(means), *sentences, *left_out, *_legend(done)]
     return Section("What does quality cost?", [table], [figure] if fronts else [], notes)
 
 
@@ -69,12 +70,27 @@ class Point:
     front: bool = False
 
 
-def _points(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> list[Point]:
-    """Return the complete rows with a known latency, the fastest first."""
+def _fronts(jobs: Sequence[KeyedJob], question: Question, comparison: Comparison) -> tuple[dict[str, list[Point]], list[str]]:
+    """Return the points by metric, and where data sets or evaluation grids differ by these; and a note on rows without one."""
+    fronts, notes = {}, []
+    for metric in question.metrics:
+        lacking = 0
+        for part in groups_by(jobs, comparison.apart):
+            points = _points(part.jobs, question.rows, metric, comparison)
+            lacking += len(grouped(part.jobs, question.rows)) - len(points)
+            if points:
+                fronts[", ".join(filter(None, (metric, part.label)))] = points
+        if fronts and lacking:
+            notes.append(f"{metric}: {counted(lacking, 'row')} not compared: incomplete, or some results have no latency")
+    return fronts, notes
+
+
+def _points(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str, comparison: Comparison) -> list[Point]:
+    """Return the rows whose quality and latency both cover all cells, the fastest first."""
     points = []
     for row in groups_by(jobs, keys):
-        quality, latency = means_of(row.jobs, [metric_column(metric), LATENCY])
-        if quality.complete and latency.number != DASH:
+        quality, latency = comparison.means(row.jobs, [metric_column(metric), LATENCY])
+        if quality.complete and latency.complete:
             points.append(Point(row.label, float(latency.number), float(quality.number)))
     return pareto(points)
 

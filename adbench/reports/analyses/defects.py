@@ -1,87 +1,121 @@
-"""Which defects does a layer find: metrics by kind of defect, and by its size relative to the layer's receptive field.
+"""Which defects does a layer find: metrics by kind and by size of defect, and how many are found with few false alarms.
 
 The numbers come from `adbench.metrics.support.breakdown`, which documents how they are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import fmean
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from adbench.metrics.support.breakdown import LIMITS, SIZES
 from adbench.reports.analyses import Question, register
+from adbench.reports.comparison import Column, Comparison
 from adbench.reports.formats import Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by, natural
-from adbench.reports.study_data import by_layer, receptive_field
-from adbench.reports.tables import DASH, fraction
+from adbench.reports.study_data import by_layer
+from adbench.types import Result
+
+FOUND = "found"
+_CAPTIONS = {FOUND: "share of images found at a threshold for 1 % false alarms"}
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A table of a result's details: its name there, what it is by, in the caption, and what it counts."""
+
+    table: str
+    caption: str
+    count: str
+    labels: Callable[[KeyedJob, str, float | None], dict[str, str]]  # of a row, by header: of a job, a name, mm per pixel
+    order: Callable[[str], Any]
+
+    def of(self, result: Result) -> dict[str, dict[str, Any]]:
+        """Return {kind or size: {"images", "regions", metric: value}}."""
+        return dict(result.details.get(self.table, {}))
+
+
+def _size_labels(job: KeyedJob, name: str, mm_per_px: float | None) -> dict[str, str]:
+    """Return the range of a size's class in pixels of the images, and in millimeters if a pixel's are known."""
+    side = job.done.details.get("image_px", 0) if job.done else 0
+    labels = {"size px": _range(name, side, ".0f")}
+    return labels | ({"size mm": _range(name, side * mm_per_px, ".3g")} if mm_per_px else {})
+
+
+def _range(name: str, side: float, form: str) -> str:
+    """Return the limits of the class `name` of images with this side."""
+    index = SIZES.index(name)
+    low, high = (f"{limit * side:{form}}" for limit in (LIMITS[max(index - 1, 0)], LIMITS[min(index, len(LIMITS) - 1)]))
+    return f"below {high}" if index == 0 else f"{low} or more" if index == len(LIMITS) else f"{low} to {high}"
+
+
+BREAKDOWNS = (
+    Breakdown("by_defect", "kind of defect", "images", lambda job, name, mm_per_px: {"defect": name}, natural),
+    Breakdown("by_side", "size of defect, sqrt(area)", "regions", _size_labels, SIZES.index),
+)
 
 
 @register("defects")
 def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
-    """Return per metric a table of kinds of defect by layer, and one of sizes; means over seeds, of sizes over categories too."""
+    """Return per metric a table of kinds of defect by layer, and one of sizes; means over seeds."""
     done = [job for job in jobs if job.done]
-    by_kind = [job for job in done if _breakdown(job, "by_defect")]
-    by_size = [job for job in done if _breakdown(job, "by_size")]
-    kinds = [_kinds(by_kind, question.rows, metric) for metric in question.metrics] if by_kind else []
-    sizes = [_sizes(by_size, question.rows, metric) for metric in question.metrics] if by_size else []
-    return Section("Which defects are found?", [*kinds, *sizes], notes=_notes(len(done), len(by_kind), bool(sizes)))
+    known = {breakdown: [job for job in done if job.done and breakdown.of(job.done)] for breakdown in BREAKDOWNS}
+    tables = [
+        _table(own, question, breakdown, metric)
+        for metric in (*question.metrics, FOUND)
+        for breakdown, own in known.items()
+        if any(metric in part for job in own if job.done for part in breakdown.of(job.done).values())
+    ]
+    return Section("Which defects are found?", tables, notes=_notes(done, known, question.mm_per_px))
 
 
-def _breakdown(job: KeyedJob, table: str) -> dict[str, dict[str, Any]]:
-    """Return a result's metrics by kind or by size: {name: {"images", "regions", metric: value}}."""
-    return job.done.details.get(table, {}) if job.done else {}
-
-
-def _kinds(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
-    others = [key for key in keys if key != "layer"]
-    columns, rows = list(by_layer(jobs)), []
+def _table(jobs: Sequence[KeyedJob], question: Question, breakdown: Breakdown, metric: str) -> Table:
+    """Return a row per category and kind or size, with a column per layer, all over the same seeds."""
+    others = [key for key in question.rows if key not in ("layer", "category")]
+    counted = "images" if metric == FOUND else breakdown.count
+    comparison, columns = Comparison(jobs, [*question.rows, "layer", "category"]), list(by_layer(jobs))
+    labels: list[str] = []
+    rows = []
     for group in groups_by(jobs, others):
         for (category,), members in grouped(group.jobs, ["category"]).items():
             layers = by_layer(members)
-            for kind in sorted({name for job in members for name in _breakdown(job, "by_defect")}, key=natural):
-                images = max(_numbers(members, "by_defect", kind, "images"))
-                values = [_mean(_numbers(layers.get(layer, []), "by_defect", kind, metric)) for layer in columns]
-                labels = [group.label, category] if others else [category]
-                rows.append([*labels, kind, str(images), *(fraction(value, 3) for value in values)])
-    headers = [*(["configuration"] if others else []), "category", "defect", "images", *columns]
-    caption = f"{metric} by kind of defect and layer, each kind against all good images"
-    return Table.of_texts(caption, headers, rows, num_labels=3 if others else 2)
+            names = {name for job in members if job.done for name in breakdown.of(job.done)}
+            for name in sorted(names, key=breakdown.order):
+                column = Column(name, partial(_value, breakdown, name, metric))
+                found = [comparison.means(layers.get(layer, []), [column])[0].text for layer in columns]
+                own = breakdown.labels(members[0], name, question.mm_per_px)
+                labels = [*(["configuration"] if others else []), "category", *own]
+                count = max(breakdown.of(job.done).get(name, {}).get(counted, 0) for job in members if job.done)
+                rows.append([*([group.label] if others else []), category, *own.values(), str(count), *found])
+    caption = f"{_CAPTIONS.get(metric, metric)} by {breakdown.caption}, and layer"
+    return Table.of_texts(caption, [*labels, counted, *columns], rows, num_labels=len(labels))
 
 
-def _sizes(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
-    rows = []
-    for group in groups_by(jobs, keys):
-        field, categories = receptive_field(group.jobs), grouped(group.jobs, ["category"]).values()
-        texts = [group.label, DASH if field is None else str(field)]
-        for size in SIZES:
-            means = [_mean(_numbers(members, "by_size", size, metric)) for members in categories]
-            regions = sum(max(_numbers(members, "by_size", size, "regions"), default=0) for members in categories)
-            texts += [fraction(_mean([value for value in means if value is not None]), 3), str(regions)]
-        rows.append(texts)
-    headers = ["configuration", "RF px", *(text for size in SIZES for text in (size, "regions"))]
-    return Table.of_texts(f"{metric} by size of defect relative to the receptive field", headers, rows, num_labels=1)
+def _value(breakdown: Breakdown, name: str, metric: str, result: Result) -> float | None:
+    value: float | None = breakdown.of(result).get(name, {}).get(metric)
+    return value
 
 
-def _numbers(jobs: Sequence[KeyedJob], table: str, name: str, key: str) -> list[Any]:
-    found = [_breakdown(job, table).get(name, {}).get(key) for job in jobs]
-    return [value for value in found if value is not None]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def _notes(done: int, known: int, sizes: bool) -> list[str]:
+def _notes(done: Sequence[KeyedJob], known: dict[Breakdown, list[KeyedJob]], mm_per_px: float | None) -> list[str]:
+    kinds, sizes = known.values()
     notes = []
-    if not known == done > 0:
+    if not len(kinds) == len(done) > 0:
         notes.append(
-            f"{done - known} of {done} results have no metrics by defect: no defective test image, or an earlier version's"
+            f"{len(done) - len(kinds)} of {len(done)} results have no metrics by defect: no defective test image, or an earlier "
+            "version's"
         )
+    if len(sizes) < len(kinds):
+        notes.append(f"{len(kinds) - len(sizes)} of {len(done)} results have none by size: no masks, or an earlier version's")
     if sizes:
-        small, large = LIMITS
+        unit = f"; {mm_per_px:g} mm per pixel" if mm_per_px else "; --mm-per-px adds millimeters"
         notes.append(
-            f"the size of a region is sqrt(area) / receptive field, both on the evaluation grid: small below {small:g}, large "
-            f"above {large:g}; a deeper layer counts the same region as smaller; a mean is over the categories that have the size"
+            f"a size is the side sqrt(area) of a region in pixels of the image files, the same classes for all layers{unit}"
+        )
+    if kinds:
+        notes.append(
+            "found: the image's score is above a threshold that at most 1 % of the good test images exceed (none of fewer than "
+            "100). The threshold is set on these images themselves: one set on other images finds fewer or raises more alarms"
         )
     return notes

@@ -9,32 +9,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.reports.analyses import Question, register
+from adbench.reports.comparison import DASH, fraction
+from adbench.reports.configurations import MOST, Configurations, configurations, listed, value_of, with_replicates
 from adbench.reports.formats import Cell, Figure, Section, Table
-from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, varying
+from adbench.reports.keys import KeyedJob
 from adbench.reports.plotting import INK, LETTER, PAGE, panels
-from adbench.reports.study_data import replicates_of, seed_scatter, slug
-from adbench.reports.tables import DASH, fraction
-from adbench.statistics.paired import interval, p_values
-from adbench.statistics.ranks import ALPHA, critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
+from adbench.reports.study_data import FEWEST_SEEDS, slug
+from adbench.reports.tables import counted
+from adbench.statistics.paired import interval, p_values_against_best
+from adbench.statistics.ranks import ALPHA, critical_difference, friedman, least_categories
 from adbench.types import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 TITLE = "Is the difference real?"
-MOST = 50  # configurations for which a sentence under the main table or a diagram is still readable
-TEST_SET_KEYS = ("dataset", "category", "fingerprint")
-SCALE_KEYS = ("eval_size", "pro_limit")  # neither these nor the test set name a configuration
-_NAMED = 4  # configurations that a sentence names
 _LEVEL = f"at {ALPHA:.0%}"
 _ROW, _BAR = 0.17, 0.4  # a label's height in inches; from bar to bar, in rows
 _RULER = 2.6  # rows above the axis, for its numbers, the ruler and the ruler's name
@@ -69,19 +65,29 @@ def sentences(jobs: Sequence[KeyedJob], question: Question) -> list[str]:
 
 def _configurations(compared: Configurations) -> Table:
     columns = {"mean": [f"{value:.3f}" for value in compared.means], "mean rank": [f"{r:.2f}" for r in compared.ranks]}
-    deviations = [seed_scatter(row.jobs, compared.metric).deviation for row in compared.rows]
+    deviations = [_deviation(compared, cells) for cells in compared.cells]
     if any(value is not None for value in deviations):
         columns["sd of seeds"] = [fraction(value, 4) for value in deviations]
     columns |= _over_images(compared)
     if compared.testable:
         columns["p (categories)"] = _others(compared, [f"{p:.2g}" for p in compared.by_categories])
     rows = zip(compared.names, *columns.values(), strict=True)
+    rest = f"; {counted(compared.left_out, 'incomplete row')} left out" if compared.left_out else ""
     return Table(
-        f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories",
+        f"{compared.title}: means over {len(compared.categories)} of {compared.planned} categories{rest}",
         ["configuration", *columns],
         [[Cell(text, i == 1 and j == compared.best) for i, text in enumerate(row)] for j, row in enumerate(rows)],
         num_labels=1,
     )
+
+
+def _deviation(compared: Configurations, cells: Sequence[Sequence[Result]]) -> float | None:
+    """Return the standard deviation over seeds of a configuration's mean over categories, if enough seeds have all of them."""
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for result in (result for results in cells for result in results):
+        seeds[result.job.seed].append(value_of(result, compared.metrics) or 0)
+    means = [fmean(values) for values in seeds.values() if len(values) == len(cells)]
+    return stdev(means) if len(means) >= FEWEST_SEEDS else None
 
 
 def _over_images(compared: Configurations) -> dict[str, list[str]]:
@@ -114,11 +120,11 @@ def _categories(compared: Configurations) -> list[Table]:
     for i, category in enumerate(compared.categories):
         values, replicates = compared.values[i], compared.replicates[:, i]
         best = int(np.argmax(values))
-        p = p_values_against(best, values, replicates)
+        p = p_values_against_best(best, values, replicates)
         close = [name for j, name in enumerate(compared.names) if p[j] >= ALPHA and j != best]
         few = (listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
         rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best])))
-    headers = ["category", "best", "not significantly different", "value of the best", "95 % interval"]
+    headers = ["category", "best", "not significantly different", "value", "95 % interval"]
     return [Table.of_texts(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
 
 
@@ -138,8 +144,8 @@ def _legend(found: Sequence[Configurations]) -> list[str]:
     notes = []
     if any(compared.replicates is not None for compared in found):
         notes.append(
-            "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all comparisons "
-            "(max T); chance in seeds and in training images is not in them"
+            "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all pairs, "
+            "since the best was picked (max T); chance in seeds and in training images is not in them"
         )
     if lacking := [compared.title for compared in found if compared.replicates is None]:
         notes.append(
@@ -151,132 +157,15 @@ def _legend(found: Sequence[Configurations]) -> list[str]:
     return notes
 
 
-@dataclass(frozen=True)
-class Configurations:
-    """k configurations in n categories by one metric.
-
-    title: the metric, and where results have several, the evaluation grid and the like. cells[j][i]: the results of
-    configuration j in category i, one per seed. planned: the number of all categories. replicates: (k, n, R) bootstrap
-    replicates of the values over common draws of test images, if they were read and every result has them.
-    """
-
-    metric: str
-    title: str
-    rows: Sequence[Group]
-    categories: Sequence[str]
-    cells: Sequence[Sequence[Sequence[Result]]]
-    planned: int
-    replicates: NDArray[np.float64] | None = None
-
-    @property
-    def names(self) -> list[str]:
-        return [row.label for row in self.rows]
-
-    @cached_property
-    def values(self) -> NDArray[np.float64]:
-        """(n, k): means over seeds."""
-        rows = [[fmean(r.metrics[self.metric] or 0 for r in seeds) for seeds in cells] for cells in self.cells]
-        return np.array(rows, dtype=float).T
-
-    @cached_property
-    def means(self) -> NDArray[np.float64]:
-        """(k,): over categories."""
-        return np.asarray(self.values.mean(axis=0))
-
-    @cached_property
-    def ranks(self) -> NDArray[np.float64]:
-        """(k,): mean ranks over categories, 1 = best."""
-        return mean_ranks(self.values)
-
-    @cached_property
-    def best(self) -> int:
-        """The configuration with the best mean; among equal ones, the one with the best mean rank."""
-        return min(range(len(self.rows)), key=lambda j: (-self.means[j], self.ranks[j]))
-
-    @property
-    def others(self) -> list[int]:
-        """All but the best."""
-        return [j for j in range(len(self.rows)) if j != self.best]
-
-    @property
-    def testable(self) -> bool:
-        """Whether there are enough categories for a test over them to be significant."""
-        return len(self.categories) >= least_categories(len(self.rows) - 1)
-
-    @cached_property
-    def by_categories(self) -> NDArray[np.float64]:
-        """(k,): p-values of Wilcoxon's test against the best over categories, with Holm's correction; 1 for the best."""
-        found = np.ones(len(self.rows))
-        tests = [wilcoxon(self.values[:, self.best], self.values[:, j]) for j in self.others]
-        found[self.others] = holm(np.array(tests))
-        return found
-
-    @cached_property
-    def by_images(self) -> NDArray[np.float64] | None:
-        """(k,): p-values of the difference to the best mean over test images, 1 for the best; None without replicates."""
-        return None if self.replicates is None else p_values_against(self.best, self.means, self.replicates.mean(axis=1))
-
-
-def p_values_against(best: int, values: NDArray[np.float64], replicates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p-values (k,) of the differences of values (k,) with replicates (k, R) to the one of `best`, which gets 1."""
-    others = np.arange(len(values)) != best
-    found = np.ones(len(values))
-    found[others] = p_values((values - values[best])[others], (replicates - replicates[best])[others])
-    return found
-
-
-def configurations(jobs: Sequence[KeyedJob], question: Question) -> list[Configurations]:
-    """Return the comparison by each metric on each scale, where at least two configurations share at least one category."""
-    keys = [key for key in question.rows if key not in (*TEST_SET_KEYS, *SCALE_KEYS)]
-    scales = groups_by(jobs, varying(jobs, SCALE_KEYS))
-    found = [_compared(scale, keys, metric) for metric in question.metrics for scale in scales]
-    return [compared for compared in found if len(compared.rows) > 1 and compared.categories]
-
-
-def _compared(scale: Group, keys: Sequence[str], metric: str) -> Configurations:
-    found = [(row, _complete(row.jobs, metric)) for row in groups_by(scale.jobs, keys)]
-    rows = [(row, cells) for row, cells in found if cells]
-    planned = grouped(scale.jobs, TEST_SET_KEYS)
-    common = [test_set for test_set in planned if all(test_set in cells for _, cells in rows)]
-    cells = [[cells[test_set] for test_set in common] for _, cells in rows]
-    title, categories = ", ".join(filter(None, (metric, scale.label))), [category for _, category, _ in common]
-    return Configurations(metric, title, [row for row, _ in rows], categories, cells, len(planned))
-
-
-def _complete(jobs: Sequence[KeyedJob], metric: str) -> dict[tuple[Any, ...], list[Result]]:
-    """Return the results in each category in which every seed has a value, by the values of TEST_SET_KEYS."""
-    cells = {}
-    for test_set, members in grouped(jobs, TEST_SET_KEYS).items():
-        seeds = [job.done for job in members if job.done and job.done.metrics.get(metric) is not None]
-        if len(seeds) == len(members):
-            cells[test_set] = seeds
-    return cells
-
-
-def with_replicates(compared: Configurations, question: Question) -> Configurations:
-    """Return the configurations with their replicates, means over seeds, if all were drawn from the same test images."""
-    for cells in zip(*compared.cells, strict=True):
-        if len({result.details.get("resamples") for seeds in cells for result in seeds}) > 1:
-            return compared
-    means = []
-    for seeds in (seeds for cells in compared.cells for seeds in cells):
-        known = [found for r in seeds if (found := replicates_of(compared.metric, r, question.replicates)) is not None]
-        if len(known) < len(seeds):
-            return compared
-        means.append(np.mean(known, axis=0))
-    shape = len(compared.rows), len(compared.categories), -1
-    return replace(compared, replicates=np.array(means, dtype=float).reshape(shape))
-
-
 def verdict(compared: Configurations) -> str:
     """Return which configurations are not significantly different from the best over categories, or why no test was made."""
     n, k, title = len(compared.categories), len(compared.rows), compared.title
     if not compared.testable:
-        of = f"{n}" if n == compared.planned else f"{n} of {compared.planned}"
+        needed = least_categories(k - 1)
         return (
-            f"{title}: no test over categories: {of} in which all {k} configurations have a value, at least "
-            f"{least_categories(k - 1)} are needed (over fewer, not even one that is best in each could reach p < {ALPHA} in "
-            f"Wilcoxon's test{' with Holm' if k > 2 else ''})"
+            f"{title}: whether the differences hold for other categories cannot be tested: {counted(k, 'row')} need {needed} "
+            f"categories (else Wilcoxon's test cannot reach {ALPHA:.0%}), and {counted(n, 'category')} "
+            f"{'has' if n == 1 else 'have'} a value in every row"
         )
     if k > 2 and (chance := friedman(compared.values)) >= ALPHA:
         return f"{title}: no significant differences between {k} configurations over {n} categories (Friedman, p = {chance:.2g})"
@@ -316,13 +205,6 @@ def identical(compared: Configurations) -> list[str]:
     where = "the only category" if n == 1 else f"all {n} categories"
     alike = [names for names in by_values.values() if len(names) > 1]
     return [f"{compared.title}: {listed(names)} do not differ: equal in {where}" for names in alike]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a list in a sentence, the first few of many."""
-    if len(names) > _NAMED + 1:
-        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def joined(ranks: NDArray[np.float64], difference: float) -> list[tuple[float, float]]:

@@ -79,6 +79,7 @@ class Report:
     documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # written instead of the results' records, if any
     waiting: int = 0  # planned jobs that have not run yet
     bold: bool = False  # whether the reader's terminal shows bold
+    width: int | None = None  # the number of columns of the reader's terminal; None: as wide as the text is
 
     @property
     def records(self) -> list[dict[str, Any]]:

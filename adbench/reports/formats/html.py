@@ -17,12 +17,12 @@ from typing import Any
 
 from adbench.metrics import ORDER, in_order
 from adbench.pictures.kept_maps import read_kept
+from adbench.reports.comparison import DASH, fraction
 from adbench.reports.dark_mode import follow_scheme
 from adbench.reports.formats import ANSWER, Figure, Report, Section, Table, register
 from adbench.reports.keys import keyed_jobs, natural, varies
 from adbench.reports.plotting import COLUMN, PAGE, SCREEN, images
 from adbench.reports.study_data import MEASURES
-from adbench.reports.tables import DASH, fraction
 from adbench.sweep.results import ResultStore
 from adbench.types import Result
 
@@ -201,8 +201,13 @@ def _albums(report: Report) -> list[dict[str, Any]]:
     for result in report.results:
         if result.status == "done" and store.maps(result.job.key).is_dir():
             kept[result.job.dataset, result.job.category].append(result)
-    best = [max(found, key=lambda r: sum(r.metrics.get(name) or 0.0 for name in MEASURES)) for _, found in sorted(kept.items())]
-    return [_album(result, store) for result in best]
+    return [_album(_best(found), store) for _, found in sorted(kept.items())]
+
+
+def _best(found: Sequence[Result]) -> Result:
+    """Return the result with the best mean of the metrics of the album, among those that have most of these metrics."""
+    values = [[value for name in MEASURES if (value := result.metrics.get(name)) is not None] for result in found]
+    return max(zip(found, values, strict=True), key=lambda pair: (len(pair[1]), sum(pair[1])))[0]
 
 
 def _album(result: Result, store: ResultStore) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from adbench.reports import study_data as data
+from adbench.reports.comparison import DASH, Comparison, fraction
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,18 +51,19 @@ def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
+    comparison = data.compared(detector.jobs)
     jobs = detector.jobs
     keys = data.backbone_keys(jobs, ["weights"])
-    words = data.in_words(jobs, keys, lambda members: data.by_value(members, KEY, "{1} at {0}", measures))
+    words = data.in_words(jobs, keys, lambda members: data.by_value(comparison, members, KEY, "{1} at {0}", measures))
     return Figure(
         name=f"image-size-{data.slug(detector.label)}",
         caption=f"{detector.label}: metrics by layer and image size, and below them the relative receptive field (RRF)",
         description=f"Lines, one per image size. {'. '.join(words)}.",
-        draw=lambda: _draw(groups_by(jobs, keys), sorted({job.job.image_size for job in jobs}), measures),
+        draw=lambda: _draw(comparison, groups_by(jobs, keys), sorted({job.job.image_size for job in jobs}), measures),
     )
 
 
-def _draw(groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]) -> Drawing:
+def _draw(comparison: Comparison, groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]) -> Drawing:
     rows = [*measures, RRF]
     most_layers = max(len(data.by_layer(group.jobs)) for group in groups)
     size = (max(COLUMN, max(_WIDTH, _STEP * most_layers) * len(groups)), _FRAME + _HEIGHT * len(rows))
@@ -70,14 +71,16 @@ def _draw(groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]
     tones = dict(zip(sizes, shades(len(sizes)), strict=True))
     for group, column in zip(groups, axes.T, strict=True):
         column[0].set_title(group.label.replace(", ", "\n"), fontsize="medium", fontweight="bold")
-        _draw_column(column, group.jobs, measures, tones)
+        _draw_column(comparison, column, group.jobs, measures, tones)
     for panel, name in zip(axes[:, 0], rows, strict=True):
         panel.set_ylabel(data.AXIS_NAMES.get(name, name))
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1)
     return drawing
 
 
-def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Sequence[str], tones: dict[int, Look]) -> None:
+def _draw_column(
+    comparison: Comparison, column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Sequence[str], tones: dict[int, Look]
+) -> None:
     """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
     from matplotlib.ticker import LogLocator
 
@@ -88,7 +91,7 @@ def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Seq
         name_layers(panel, list(names.values()), _WIDTH)
     cells = grouped(jobs, [KEY, "layer"])
     for panel, measure in zip(column, measures, strict=False):
-        _draw_metric(panel, cells, list(names), measure, tones)
+        _draw_metric(comparison, panel, cells, list(names), measure, tones)
     fields = column[-1]
     fields.set_yscale("log", subs=[])
     fields.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -99,19 +102,23 @@ def _draw_column(column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Seq
         )
 
 
-def _draw_metric(panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[int, Look]) -> None:
-    """Draw a line per size, broken where there is no value; markers of partial means are hollow."""
+def _draw_metric(
+    comparison: Comparison, panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[int, Look]
+) -> None:
+    """Draw a line per size, broken where there is no value; partial means have hollow markers and dotted lines."""
     shares = set()
     for size, look in tones.items():
-        means = [mean_of(cells.get((size, name), []), measure) for name in names]
+        means = [comparison.mean(cells.get((size, name), []), measure) for name in names]
         values = [math.nan if mean.number == DASH else float(mean.number) for mean in means]
-        panel.plot(values, color=look.color, marker=look.marker, label=f"{size} px")
+        complete = [value if mean.complete else math.nan for mean, value in zip(means, values, strict=True)]
         partial = [math.nan if mean.complete else value for mean, value in zip(means, values, strict=True)]
+        panel.plot(values, color=look.color, linestyle=":")
+        panel.plot(complete, color=look.color, marker=look.marker, label=f"{size} px")
         panel.plot(partial, look.marker, color=look.color, markerfacecolor="white")
         shares |= {mean.share for mean in means if mean.share}
     if shares:
         ends = min(shares, key=natural), max(shares, key=natural)
-        panel.set_xlabel(f"hollow or missing: {' to '.join(dict.fromkeys(ends))}", fontsize=SMALL)
+        panel.set_xlabel(f"hollow, dotted or missing: {' to '.join(dict.fromkeys(ends))}", fontsize=SMALL)
 
 
 register("image-size")(Study(KEY, section))

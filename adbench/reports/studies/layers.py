@@ -12,12 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
+from adbench.reports.comparison import DASH, ENTRY_KEYS, Comparison, fraction
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import KeyedJob, groups_by
 from adbench.reports.plotting import fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, relative_field, short_names
-from adbench.reports.tables import DASH, fraction, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -47,16 +47,17 @@ class Winners:
         return f"{self.wins(layer)} ({self.share})" if self.share else str(self.wins(layer))
 
 
-def winners(jobs: Sequence[KeyedJob], measure: str) -> Winners:
-    """Return which layers are best by a measure, in each category in which all layers have a value."""
+def winners(jobs: Sequence[KeyedJob], measure: str, planned: int) -> Winners:
+    """Return which layers are best by a measure, in each category in which all layers have a value for the same seeds."""
     layers, best = by_layer(jobs), {}
-    categories = data.categories_of(jobs)
-    for category in categories:
-        means = {name: mean_of([j for j in members if j.job.category == category], measure) for name, members in layers.items()}
+    comparison = Comparison(jobs, (*ENTRY_KEYS, "category"))
+    for category in data.categories_of(jobs):
+        own = {name: [job for job in members if job.job.category == category] for name, members in layers.items()}
+        means = {name: comparison.mean(members, measure) for name, members in own.items()}
         if all(mean.complete for mean in means.values()):
             highest = max(float(mean.number) for mean in means.values())
             best[category] = [name for name, mean in means.items() if float(mean.number) == highest]
-    return Winners(best, len(categories))
+    return Winners(best, planned)
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ class Backbone:
 
 def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return the counts as a table and a figure per detector, and the best layers of each category."""
-    measures, keys = data.measured(jobs), data.backbone_keys(jobs)
+    measures, keys, planned = data.measured(jobs), data.backbone_keys(jobs), len(data.categories_of(jobs))
     detectors: dict[str, list[Backbone]] = {}
     for detector in groups_by(jobs, data.figure_keys(jobs)):
         backbones = [
-            Backbone(group.label, by_layer(group.jobs), {measure: winners(group.jobs, measure) for measure in measures})
+            Backbone(group.label, by_layer(group.jobs), {measure: winners(group.jobs, measure, planned) for measure in measures})
             for group in groups_by(detector.jobs, keys)
         ]
         if compared := [backbone for backbone in backbones if len(backbone.layers) > 1]:

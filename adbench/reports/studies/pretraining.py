@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from adbench.backbones.pretraining import PRETRAININGS
 from adbench.reports import study_data as data
+from adbench.reports.comparison import DASH, Comparison
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varies
 from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, panels, remark
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,17 +47,18 @@ def _source(weights: str, sha256: str) -> tuple[str, str, str]:
 
 
 def _figure(group: Group, measures: Sequence[str]) -> Figure:
-    words = data.in_words(group.jobs, [], lambda members: data.by_value(members, KEY, "{} {}", measures))
+    comparison = data.compared(group.jobs)
+    words = data.in_words(group.jobs, [], lambda members: data.by_value(comparison, members, KEY, "{} {}", measures))
     floors = ", ".join(f"{data.AXIS_NAMES[m]} from {FLOORS.get(m, 0):g}" for m in measures)
     return Figure(
         name=f"pretraining-{data.slug(group.label)}",
         caption=f"{group.label}: metrics by layer and pretraining; layers by receptive field, bars start at {floors}",
         description=f"Grouped bars, one per pretraining. {'. '.join(words)}.",
-        draw=lambda: _draw(group.jobs, measures),
+        draw=lambda: _draw(comparison, group.jobs, measures),
     )
 
 
-def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
+def _draw(comparison: Comparison, jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     layers, labels = (
         list(data.names_in_figure(list(data.by_layer(jobs)), True).values()),
         [group.label for group in groups_by(jobs, [KEY])],
@@ -66,17 +67,17 @@ def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     drawing, axes = panels((width, _FRAME + _HEIGHT * len(measures)), len(measures), sharex=True)
     series = dict(zip(labels, looks(len(labels)), strict=True))
     for panel, measure in zip(axes[:, 0], measures, strict=True):
-        _draw_panel(panel, jobs, measure, series)
+        _draw_panel(comparison, panel, jobs, measure, series)
     name_layers(axes[-1, 0], layers, width - 0.5)
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1)
     return drawing
 
 
-def _draw_panel(panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]) -> None:
+def _draw_panel(comparison: Comparison, panel: Axes, jobs: Sequence[KeyedJob], measure: str, series: dict[str, Look]) -> None:
     """Draw a group of bars per layer with a bar per pretraining; a value below chance hangs down."""
     cells = {(group, weights): [job for job in members if job.job.weights == weights]
              for group, members in enumerate(data.by_layer(jobs).values()) for weights in series}  # fmt: skip
-    means = {cell: mean_of(members, measure) for cell, members in cells.items() if members}
+    means = {cell: comparison.mean(members, measure) for cell, members in cells.items() if members}
     width, floor = 0.84 / len(series), FLOORS.get(measure, 0.0)
     for index, (weights, look) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * width

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from adbench.metrics import in_order
 from adbench.reports import study_data as data
+from adbench.reports.comparison import DASH, ENTRY_KEYS, Comparison
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, choose_rows, grouped, groups_by
 from adbench.reports.plotting import INK, looks, remark, row_panels
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import DASH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +26,10 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return mean and deviation of every row and of every category, and a figure per detector with a dot per seed."""
     measures, keys, categories = data.measured(jobs), choose_rows(jobs), data.categories_of(jobs)
     names = in_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
-    rows = grouped(jobs, keys)
+    rows, comparison = grouped(jobs, keys), data.compared(jobs)
+    within = Comparison(jobs, (*ENTRY_KEYS, "category"))
     means = [
-        [*map(str, values), _count_seeds(row), *(data.seed_scatter(row, name).text for name in names)]
+        [*map(str, values), _count_seeds(comparison, row), *(data.seed_scatter(comparison, row, name).text for name in names)]
         for values, row in rows.items()
     ]
     caption = "Mean and standard deviation over seeds of the mean over categories"
@@ -37,7 +38,7 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         texts = [
             [
                 *map(str, values),
-                *(data.seed_scatter([j for j in row if j.job.category == name], measure).text for name in categories),
+                *(data.seed_scatter(within, [j for j in row if j.job.category == name], measure).text for name in categories),
             ]
             for values, row in rows.items()
         ]
@@ -47,10 +48,12 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
     return Section("How much do the seeds matter?", tables, figures, _notes(jobs, rows.values()))
 
 
-def _count_seeds(jobs: Sequence[KeyedJob]) -> str:
-    """Return "n/N": the seeds whose jobs are all done, of all seeds."""
-    seeds = {job.job.seed for job in jobs}
-    return f"{len(seeds - {job.job.seed for job in jobs if not job.done})}/{len(seeds)}"
+def _count_seeds(comparison: Comparison, jobs: Sequence[KeyedJob]) -> str:
+    """Return "n/N": the seeds with a result in all categories, of all seeds."""
+    expected = comparison.expected(jobs)
+    missing = expected - {comparison.cell(job) for job in jobs if job.done}
+    seeds, incomplete = ({seed for _, seed in cells} for cells in (expected, missing))
+    return f"{len(seeds - incomplete)}/{len(seeds)}"
 
 
 def _notes(jobs: Sequence[KeyedJob], rows: Iterable[Sequence[KeyedJob]]) -> list[str]:
@@ -63,26 +66,28 @@ def _notes(jobs: Sequence[KeyedJob], rows: Iterable[Sequence[KeyedJob]]) -> list
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
+    comparison = data.compared(detector.jobs)
+
     def values(jobs: Sequence[KeyedJob]) -> str:
-        return ", ".join(f"{data.AXIS_NAMES[m]} {data.seed_scatter(jobs, m).text}" for m in measures)
+        return ", ".join(f"{data.AXIS_NAMES[m]} {data.seed_scatter(comparison, jobs, m).text}" for m in measures)
 
     words = data.in_words(detector.jobs, data.backbone_keys(detector.jobs), values)
     return Figure(
         name=f"seeds-{data.slug(detector.label)}",
         caption=f"{detector.label}: each seed's mean over categories (dots), mean and standard deviation over seeds (bars)",
         description=f"Dots with error bars. {'; '.join(words)}.",
-        draw=lambda: _draw(detector.jobs, measures),
+        draw=lambda: _draw(comparison, detector.jobs, measures),
     )
 
 
-def _draw(jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
+def _draw(comparison: Comparison, jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     groups = [(group.label, data.by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
     blocks = [(label, list(data.names_in_figure(list(layers)).values())) for label, layers in groups]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures])
     for panel, measure in zip(axes, measures, strict=True):
         for (_, layers), block in zip(groups, heights, strict=True):
             for members, y in zip(layers.values(), block, strict=True):
-                _draw_row(panel, data.seed_scatter(members, measure), y)
+                _draw_row(panel, data.seed_scatter(comparison, members, measure), y)
         panel.locator_params(axis="x", nbins=3)
     return drawing
 
