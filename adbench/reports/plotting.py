@@ -134,8 +134,8 @@ def letters_of_names() -> int:
 def name_layers(panel: Axes, names: Sequence[str], inches: float) -> None:
     """Write the layers' names below a panel of at least this width, slanted where they would overlap."""
     panel.set_xticks(range(len(names)), list(names))
-    grid, drawing = panel.get_gridspec(), panel.get_figure()
-    room = max(inches, drawing.bbox_inches.width / grid.ncols - _MARGIN) if grid and drawing else inches
+    grid = panel.get_gridspec()
+    room = max(inches, panel.figure.get_window_extent().width / panel.figure.dpi / grid.ncols - _MARGIN) if grid else inches
     if max(len(line) + 1 for name in names for line in name.split("\n")) * len(names) * LETTER > room:
         panel.tick_params(axis="x", labelrotation=35)
         for label in panel.get_xticklabels():

@@ -44,7 +44,7 @@ def html(report: Report) -> str:
     from jinja2 import Environment, PackageLoader
 
     page = Environment(loader=PackageLoader(__package__, "assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"hash": _hash, "sort_value": _sort_value, "command": _command, "breakable": _breakable}
+    page.filters |= {"hash": _hash, "sort_value": _sort_value, "command": _command, "breakable": _breakable, "words": _words}
     answers = [section for section in report.sections if section.title == ANSWER]
     shown = replace(report, sections=[section for section in report.sections if section.title != ANSWER])
     datasets = ", ".join(sorted({result.job.dataset for result in report.results}))
@@ -77,7 +77,14 @@ def _command(note: str) -> str:
     from markupsafe import Markup
 
     found = _COMMAND.fullmatch(note)
-    return Markup('{}: <code class="command">{}</code>').format(*found.groups()) if found else note
+    return Markup('{}: <code class="command">{}</code>').format(found[1], _words(found[2])) if found else note
+
+
+def _words(command: str) -> str:
+    """Return a command as words, each of which stays on one line."""
+    from markupsafe import Markup
+
+    return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in command.split(" "))
 
 
 def _breakable(text: str) -> str:
