@@ -129,7 +129,7 @@ def _parts(report: Report) -> list[dict[str, Any]]:
             for s in (Section("Results", [_metrics_first(report.table)], notes=report.notes), *report.sections)
         ),
         {"title": "Best and worst maps", "albums": _albums(report)},
-        {"title": "All jobs", "tables": [_jobs_table(results)] if results else [], "choices": [*KEYS, "status"]},
+        {"title": "All jobs", "tables": [_metrics_first(_jobs_table(results))] if results else [], "choices": [*KEYS, "status"]},
         {"title": "Made with", "tables": _environment_tables(results), "plain": True},
         {"title": "How to make it again", "commands": report.commands},
     ]
