@@ -7,12 +7,14 @@ import re
 PAPER = "#0d1117"  # of the page in the dark scheme
 LEAST_CONTRAST = 3.0  # of graphics against the paper (WCAG 2.2, 1.4.11)
 _COLOR = re.compile(r"(?<=: )#([0-9a-f]{6})\b")  # in style attributes; ids are no hexadecimal numbers
+_ATTRIBUTE = re.compile(r'\bfill="(#[0-9a-f]{6})"')  # below hatches
 _STEPS = 20
 Color = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 
 def follow_scheme(svg: str) -> str:
     """Return an SVG of matplotlib's, drawn for white paper, with its colors as variables that differ by color scheme."""
+    svg = _ATTRIBUTE.sub(r'style="fill: \1"', svg)
     colors = sorted({"000000", *_COLOR.findall(svg)})
     light, dark = (";".join(f"--c{c}:{of(f'#{c}')}" for c in colors) for of in (str, on_dark))
     rules = f":root{{{light};fill:var(--c000000)}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"

@@ -1,5 +1,5 @@
 "use strict";
-// Tables that can be sorted by the buttons in their heads and filtered by words and by choices, and that show where they go on.
+// Tables that can be sorted by the buttons in their heads and filtered by words and by choices; what goes on beside it says so.
 // Without it they are plain.
 
 const collator = new Intl.Collator(undefined, { numeric: true });
@@ -92,7 +92,7 @@ function showMore(scroll) {
   const frame = scroll.parentElement;
   const hint = document.createElement("p");
   hint.className = "hint";
-  hint.textContent = "More columns: scroll sideways \u2192";
+  hint.textContent = "Scroll sideways for more \u2192";
   frame.after(hint);
   const apply = () => {
     frame.classList.toggle("right", scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 1);
@@ -109,4 +109,4 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (rows > 12 || (rows > 5 && table.querySelector("[data-choose]"))) makeFilterable(table);
   if (rows > 1) makeSortable(table);
 }
-document.querySelectorAll(".scroll").forEach(showMore);
+document.querySelectorAll(".scroll, .long .drawing").forEach(showMore);
