@@ -103,10 +103,11 @@ class PatchCore(Detector):
             start = int(np.random.default_rng(self.seed).integers(count))
             listen = partial(_noted, on_step, f"coreset of {count:,} patches")
             picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
-            points = points[picks] if dim == channels else self._patches_at(features, picks, device)
+            bank = features.watched(on_step, "reading the picked patches")
+            points = points[picks] if dim == channels else self._patches_at(bank, picks, device)
         self.bank_, self.ivf_, self._index = points, {}, None
         if self.search == "ivf":
-            self._measure_recall(features, count, device)
+            self._measure_recall(features.watched(on_step, "measuring the recall of the search"), count, device)
         return self
 
     def _measure_recall(self, features: FeatureMaps, count: int, device: torch.device) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from adbench.metrics import Case, Regions, measure
 from adbench.metrics.support.curves import Chosen, image_curves, rank_pixels
 from adbench.metrics.support.inputs import check, select
-from adbench.types import Masks, Sample, Scores, Truth
+from adbench.types import Masks, OnStep, Sample, Scores, Truth, ignore_step
 
 SIZES = ("small", "medium", "large")
 LIMITS = (0.25, 1.0)  # sides, relative to the receptive field's: small below the first, large above the second
@@ -41,7 +41,7 @@ class _Part(NamedTuple):
 
 def evaluate_broken_down(
     scores: Scores, truth: Truth, pro_limit: float, regions: Regions | None, samples: Sequence[Sample],
-    relative_field: float | None,
+    relative_field: float | None, on_step: OnStep = ignore_step,
 ) -> tuple[dict[str, float | None], dict[str, Any]]:  # fmt: skip
     """Return `evaluate`'s metrics of all N images, and `by_defect` and `by_size`: {kind or size: counts and metrics}.
 
@@ -57,7 +57,8 @@ def evaluate_broken_down(
     ranking = rank_pixels(scores, truth, regions, groups)
     whole = Case(scores, truth, pro_limit, image_curves(scores, truth), ranking.curves() if ranking else None)
     details: dict[str, Any] = {}
-    for part in parts:
+    for number, part in enumerate(parts):
+        on_step(number, len(parts), "metrics")
         own = select(scores, truth, np.flatnonzero(part.images))
         pixel = ranking.curves(part.pixels, part.groups) if ranking else None
         metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel))
