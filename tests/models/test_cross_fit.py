@@ -45,7 +45,7 @@ def names(count: int) -> list[str]:
 def test_the_rate_on_new_images_keeps_its_bound(count: int, folds: int) -> None:
     rng, wish = np.random.default_rng(5), CrossFit(0.2, folds)
     saved, votes = [], []
-    for trial in range(60):
+    for trial in range(40):
         points, new = rng.normal(size=(count, 2)), rng.normal(size=(300, 2))
         found = cross_calibrate(as_maps(points), names(count), scored, 0.0, wish, trial)
         saved.append(np.mean(nearest(points, new) > found.image))
@@ -54,9 +54,9 @@ def test_the_rate_on_new_images_keeps_its_bound(count: int, folds: int) -> None:
         beaten = sum((nearest(points[fold != k], new)[:, None] > np.take(own, np.flatnonzero(fold == k))).sum(axis=1)
                      for k in range(folds))  # fmt: skip
         votes.append(np.mean(beaten >= count + 1 - found.above))
-    assert found.expected == pytest.approx(0.2, abs=0.02)
+    assert found.expected == pytest.approx(0.2, abs=0.03)
     assert np.mean(saved) <= np.mean(votes) <= found.bound  # the first: more images lower this detector's scores
-    assert np.mean(saved) == pytest.approx(found.expected, rel=0.3)
+    assert found.expected / 2 < np.mean(saved) < 1.1 * found.expected
 
 
 def test_the_bound_by_hand() -> None:
