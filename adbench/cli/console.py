@@ -7,9 +7,10 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from adbench.types import OnStep  # at run time it would import numpy: half of the start-up time
@@ -23,10 +24,18 @@ def set_up(quiet: bool = False, verbose: bool = False) -> None:
     global _quiet
     _quiet = quiet
     log = logging.getLogger("adbench")
-    log.handlers = [handler := logging.StreamHandler(sys.stderr)]
+    log.handlers = [handler := _Stderr()]
     handler.setFormatter(logging.Formatter("adbench: %(prefix)s%(message)s"))
     handler.addFilter(_add_prefix)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what is stderr at that time: a bar puts its own stream there, which prints lines above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def _add_prefix(record: logging.LogRecord) -> bool:
@@ -58,6 +67,17 @@ def say(text: str) -> None:
     if not _quiet:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def detail(text: str) -> None:
+    """Print a message on stderr if verbose."""
+    if logging.getLogger("adbench").isEnabledFor(logging.DEBUG):
+        say(text)
+
+
+def has_bars() -> bool:
+    """Return whether progress is drawn: on a terminal, unless quiet."""
+    return not _quiet and sys.stderr.isatty()
 
 
 def error(text: str) -> None:
@@ -105,24 +125,45 @@ def progress() -> Iterator[OnStep]:
         yield on_step
 
 
+class Advance(Protocol):
+    """Takes what is done of all jobs. total: how many there are, if that has changed; left_s: forecast seconds left, if known."""
+
+    def __call__(self, total: int | None = None, left_s: float | None = None) -> None: ...
+
+
 @contextmanager
-def job_progress(jobs: int) -> Iterator[tuple[OnStep, Callable[[], None]]]:
-    """Yield a listener for steps and a function to call after each job, which has a bar of its own unless `jobs` is 0."""
-    if _quiet or not sys.stderr.isatty():
-        yield lambda done, total, note: None, lambda: None
+def job_progress(jobs: int, left_s: float | None = None) -> Iterator[tuple[OnStep, Advance]]:
+    """Yield a listener for steps and a function to call after each job, which has a bar of its own unless there are none.
+
+    left_s: the forecast of all jobs in seconds; without it, the time left is reckoned from the number of jobs.
+    """
+    if not has_bars():
+        yield lambda done, total, note: None, lambda total=None, left_s=None: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            ends = task.fields.get("ends")
+            return super().render(task) if ends is None else Text(f"{duration(max(0.0, ends - time.monotonic()))} left")
+
+    def until(left_s: float | None) -> float | None:
+        return None if left_s is None else time.monotonic() + left_s
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left())
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S) as bars:
-        whole = bars.add_task("jobs", total=jobs, visible=jobs > 0)
+        whole = bars.add_task("jobs", total=jobs, visible=jobs > 0, ends=until(left_s))
         step = bars.add_task("", total=None, visible=False)
 
         def on_step(done: int, total: int, note: str) -> None:
             task = bars.tasks[-1]
-            if total != task.total or done < task.completed:  # a new activity; a new note alone is not: it may be a loss
+            if (total or None) != task.total or done < task.completed:  # a new activity; a new note alone may be a loss
                 bars.reset(step, total=total or None, description=note, visible=True)
             bars.update(step, completed=done, description=note)
 
-        yield on_step, lambda: bars.advance(whole)
+        def advance(total: int | None = None, left_s: float | None = None) -> None:
+            bars.update(whole, advance=1, total=total, visible=True, ends=until(left_s))
+
+        yield on_step, advance

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, replace
 from json import dumps
+from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,14 +15,20 @@ import typer
 from adbench.cli import console
 from adbench.cli import options as o
 from adbench.cli.sweep import result_line
+from adbench.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from adbench.selection.select import Selecting, Selection, SelectionRequest
     from adbench.selection.validation import ValidationRecipe
+    from adbench.selection.verification import Verification
     from adbench.sweep.spec import Spec
+    from adbench.sweep.workspace import Workspace
     from adbench.types import OnStep, Result
 
 _VERIFY = "Also measure all candidates on the labeled test images of all categories, and compare."
 _HALVING = "Drop the worse half of the candidates early, if there are many images."
+_BUDGET = "Time for the whole command, e.g. 10m: candidates and synthetic defects are cut to fit, and what is cut is said."
+_LINE_S = 30.0  # between two lines about the progress, where no bar is drawn
 _PICTURES = 3  # maps of each kind on the HTML page
 
 
@@ -65,15 +74,30 @@ class DefectOptions:
         return ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds)), sizes))
 
 
+@dataclass(frozen=True)
+class TimeOptions:
+    """How long the command may take, and how long it would take."""
+
+    budget: Annotated[str | None, o.option("TIME", _BUDGET)] = None
+    dry_run: Annotated[bool, o.flag("--dry-run", "Print the candidates with their forecast times, and stop.")] = False
+
+    @property
+    def budget_s(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else o.seconds("--budget", self.budget)
+
+
 def select(
     candidates: CandidateOptions,
     images: o.DataOptions,
     judged_on: DefectOptions,
     limits: o.CostLimits,
+    duration: TimeOptions,
     runtime: o.RuntimeOptions,
     pairs: Annotated[bool, o.flag("--pairs", "Also join each single layer with the next deeper one.")] = False,
     halving: Annotated[bool, o.flag("--halving/--no-halving", _HALVING)] = True,
     verify: Annotated[bool, o.flag("--verify", _VERIFY)] = False,
+    top: Annotated[int, o.option("N", "Rows of the text table; 0 = all.", low=0)] = 15,
     seed: Annotated[int | None, o.option("N", "Random seed. Default: the specification's, else 0.", low=0)] = None,
     out: o.Out = None,
     format_: o.Format = "table",
@@ -81,32 +105,103 @@ def select(
 ) -> None:
     """Rank candidates for a category without labeled defects: on good images and synthetic defects. test/ is not read."""
     from adbench.reports.formats import FORMATS
-    from adbench.reports.report import render
     from adbench.selection.ranking import Limits
-    from adbench.selection.select import FOLDER, Selection, SelectionRequest, with_layer_names
-    from adbench.selection.select import select as select_candidates
-    from adbench.selection.tables import selection_report, verification_report
-    from adbench.selection.verification import Verification
-    from adbench.selection.verification import verify as verify_selection
+    from adbench.selection.select import SelectionRequest, with_layer_names
 
-    format_ = "json" if json else FORMATS.canonical(format_)
-    study, folder = candidates.study(), o.results_folder(out)
+    started, budget_s = time.monotonic(), duration.budget_s
+    if verify and (duration.dry_run or duration.budget):
+        raise UsageError("select: --verify takes neither --budget nor --dry-run; leave one out")
+    name, study, folder = "json" if json else FORMATS.canonical(format_), candidates.study(), o.results_folder(out)
     with runtime.open(images, study) as workspace:
         holdout, most = judged_on.validation(workspace.on_step), Limits(limits.max_latency, limits.memory_mb)
         grid = with_layer_names(study, workspace.memo, pairs, seed)
-        request = SelectionRequest(grid, holdout, most, halving, _PICTURES if format_ == "html" else 0)
-        if verify:
-            found: Selection | Verification = verify_selection(workspace, request, folder, _say)
-        else:
-            found = select_candidates(workspace, request, workspace.single(training_only=True), folder / FOLDER, _say)
-    if format_ == "json":
-        console.answer_json(found.record())
-    else:
-        made = verification_report(found) if isinstance(found, Verification) else selection_report(found)
-        console.answer(render(made, format_, bold=console.has_color(sys.stdout)))
+        request = SelectionRequest(grid, holdout, most, halving, _PICTURES if name == "html" else 0)
+        ready = None if verify else _ready(workspace, request, folder, budget_s, started)
+    if ready and duration.dry_run:
+        return _print_forecast(ready, name == "json")
+    found = _run(ready, duration.budget) if ready else _verify(workspace, request, folder)
+    _print(found, name, top)
     if found.incomplete:
         raise typer.Exit(1)
 
 
-def _say(result: Result, number: int, total: int) -> None:
-    console.say(result_line(result, f"[{number}/{total}] {result.job.dataset}"))
+def _ready(workspace: Workspace, request: SelectionRequest, folder: Path, budget_s: float | None, started: float) -> Selecting:
+    """Return the selection with its forecast, cut to the budget."""
+    from adbench.selection.select import FOLDER, prepare
+
+    ready = prepare(workspace, request, workspace.single(training_only=True), folder / FOLDER).forecast()
+    return ready if budget_s is None else ready.within(budget_s, time.monotonic() - started)
+
+
+def _run(ready: Selecting, budget: str | None) -> Selection:
+    """Say the forecast, run the selection, and return it."""
+    total, left_s = len(ready.estimates), ready.seconds
+    if total:
+        done = ready.plan.runnable - total - len(ready.cut)
+        console.say(f"{_count(total)} to run{f', {done} done before' * bool(done)}: about {console.duration(left_s)}")
+    if ready.cut or ready.fewer_defects:
+        fewer = f", {len(ready.validation.sizes)} synthetic defects instead of {ready.fewer_defects}" * bool(ready.fewer_defects)
+        console.say(f"cut to fit --budget {budget}: {_count(len(ready.cut))} left out, the slowest{fewer}")
+    with console.job_progress(total, left_s) as (on_step, advance):
+        live = replace(ready, workspace=replace(ready.workspace, on_step=on_step))
+        return live.run(_Teller(advance))
+
+
+def _verify(workspace: Workspace, request: SelectionRequest, folder: Path) -> Verification:
+    from adbench.selection.verification import verify
+
+    with console.job_progress(0) as (on_step, advance):
+        return verify(replace(workspace, on_step=on_step), request, folder, _Teller(advance))
+
+
+def _count(candidates: int) -> str:
+    return f"{candidates} candidate{'s' * (candidates != 1)}"
+
+
+class _Teller:
+    """Shows results as they arrive: in the bar; without one, in a line now and then; with --verbose, in a line each."""
+
+    def __init__(self, advance: console.Advance) -> None:
+        self._advance, self._last = advance, time.monotonic()
+
+    def __call__(self, result: Result, number: int, total: int, left_s: float | None) -> None:
+        self._advance(total, left_s)
+        console.detail(result_line(result, f"[{number}/{total}] {result.job.dataset}"))
+        now = time.monotonic()
+        if not console.has_bars() and now - self._last > max(_LINE_S, (left_s or 0) / 10):
+            self._last = now
+            left = "" if left_s is None else f", about {console.duration(left_s)} left"
+            console.say(f"{number} of {_count(total)}{left}")
+
+
+def _print_forecast(ready: Selecting, json: bool) -> None:
+    """Print the candidates, one row for each that differs in more than its image size, with their forecast times."""
+    if json:
+        return console.answer_json(ready.record())
+    from adbench.selection.tables import forecast_table
+
+    headings, rows = forecast_table(ready, console.duration)
+    console.answer(console.table(headings, rows))
+    count, cut = len(ready.estimates), len(ready.cut)
+    done = ready.plan.runnable - count - cut
+    console.answer(
+        f"{_count(count)} to run, {done} done before, {cut} cut; {len(ready.validation.sizes)} synthetic defects; "
+        f"about {console.duration(ready.seconds)}"
+    )
+
+
+def _print(found: Selection | Verification, name: str, top: int) -> None:
+    """Print the answer in a format; a text table has the best `top` rows and fits the terminal."""
+    from adbench.reports.report import render
+    from adbench.selection.tables import selection_report, verification_report
+    from adbench.selection.verification import Verification
+
+    if name == "json":
+        return console.answer_json(found.record())
+    if isinstance(found, Verification):
+        made = verification_report(found)
+    elif name == "table":
+        made = selection_report(found, top or None, get_terminal_size((100, 24)).columns)
+    else:
+        made = selection_report(found)
+    console.answer(render(made, name, bold=console.has_color(sys.stdout)))
