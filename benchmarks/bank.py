@@ -7,7 +7,6 @@ folder `bank-results`, so a stopped run goes on.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,22 @@ OPTIONS = arguments(__doc__, threads=0)
 from scipy.stats import spearmanr  # noqa: E402
 
 from adbench.core.environment import cache_folder  # noqa: E402
+from adbench.data.datasets import open_training  # noqa: E402
 from adbench.selection.select import Selection, SelectionRequest, select, with_layer_names  # noqa: E402
 from adbench.selection.validation import ValidationRecipe  # noqa: E402
 from adbench.sweep.spec import Choice, Spec  # noqa: E402
 from adbench.sweep.workspace import Workspace  # noqa: E402
 
-BOUNDS = (0, 1024, 2048, 4096, 8192)  # rows of the bank; 0: none
+BOUNDS = (0, 1024, 4096)  # rows of the bank; 0: none
+LAYERS = ("blocks.1.0.bn3", "blocks.1.1.add", "blocks.2.0.bn3", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")
 SIZES = (192, 256, 384)
 OUT = Path("bank-results")
 
 
 def selection(workspace: Workspace, bound: int) -> Selection:
-    """Return the ranking of 45 candidates whose banks have at most so many rows."""
+    """Return the ranking of 18 candidates whose banks have at most so many rows."""
     detector = Choice("patchcore", params={"coreset_max": bound})
-    spec = with_layer_names(Spec(layers=("all",), image_sizes=SIZES, detectors=(detector,)), workspace.memo)
+    spec = with_layer_names(Spec(layers=LAYERS, image_sizes=SIZES, detectors=(detector,)), workspace.memo)
     request = SelectionRequest(spec, ValidationRecipe(), halving=False)
     return select(workspace, request, workspace.single(training_only=True), OUT, lambda *_: None)
 
@@ -54,10 +55,10 @@ def compare(whole: Selection, bounded: Selection) -> list[Any]:
 
 
 if __name__ == "__main__":
-    base = Workspace(str(OPTIONS.data or "demo"), cache_folder(None), device="cpu")
+    data, cache = str(OPTIONS.data or "demo"), cache_folder(None)
     print("category | rows | Spearman | largest change of a score | regret | choice ties with the best | s in all | s at most")
-    for name in [inputs.category.name for inputs in base.inputs()]:
-        workspace = replace(base, categories=(name,))
+    for category in open_training(data, cache, ()):
+        name, workspace = category.name, Workspace(data, cache, (category.name,), device="cpu")
         whole = selection(workspace, BOUNDS[0])
         for bound in BOUNDS:
             found = selection(workspace, bound)

@@ -35,7 +35,10 @@ _SHRUNK = (
     ", pulled toward the mean of its layer plus what its image size gains on average, as far as the rest may be noise; two sizes "
     "of one layer move apart if these sizes differ more for the other layers"
 )
-_BOUNDED = "memory banks have at most {:,} patches, which hardly moves the ranking; --set detectors=... changes it"
+_BOUNDED = (
+    "memory banks have at most {:,} patches, which hardly moves the ranking; without a bound: "
+    "--set 'detectors=[{{name: patchcore, params: {{coreset_max: 0}}}}]'"
+)
 
 
 def selection_report(selection: Selection, top: int | None = None, width: int | None = None) -> Report:

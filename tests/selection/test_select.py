@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
+from adbench.models.commands import threshold_options, train_command
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
 from adbench.selection.ranking import Ranked
-from adbench.selection.select import advice, train_command
+from adbench.selection.select import advice
+from adbench.sweep.forecast import Forecaster
 from adbench.types import Job, Result
 
 SMALL = ("--image-sizes", 64, "--set", "eval_size=64", "--defects", 12)
@@ -50,7 +52,9 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
     assert validation == {"train": 9, "good": 3, "synthetic": 12}
-    assert run(*shlex.split(answer.json["command"])[1:]).code == 0
+    assert " --fpr 0.1 --cross-fit 5 " in answer.json["command"]
+    trained = run(*shlex.split(answer.json["command"])[1:])
+    assert (trained.code, "fitted to all 12 good images" in trained.err) == (0, True)
 
 
 def test_test_images_are_never_opened_and_need_not_be_there(run: Run, nuts: Path, tmp_path: Path) -> None:
@@ -80,10 +84,10 @@ def test_test_images_and_masks_may_be_unreadable(run: Run, nuts: Path, tmp_path:
 
 def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path) -> None:
     command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "stopped", "--json")
-    first = run(*command)
+    first = run(*command, "--verbose")
     assert first.err.count("mvtec+synthetic nut") == 2
     next(Path("stopped/selection").glob("*.json")).unlink()
-    again = run(*command)
+    again = run(*command, "--verbose")
     assert again.err.count("mvtec+synthetic nut") == 1
     assert chosen(again) == chosen(first)
     assert run(*command).err == ""
@@ -119,6 +123,50 @@ def test_the_worse_half_is_dropped_early(run: Run, nuts: Path, early: None) -> N
     assert finalists.items() <= {one["layer"]: one["score"] for one in whole["ranking"]}.items()
 
 
+def test_a_dry_run_tells_the_time_and_runs_nothing(run: Run, nuts: Path) -> None:
+    command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "planned")
+    found = run(*command, "--dry-run", "--json").json
+    assert [one["layer"] for one in found["candidates"]] == ["blocks.1.1.add", "blocks.2.1.add"]
+    assert found["seconds"] == pytest.approx(sum(one["seconds"] for one in found["candidates"]))
+    assert (found["done"], found["cut"], found["synthetic"]) == (0, [], 12)
+    text = run(*command, "--dry-run")
+    assert re.match(r"layer +64 px\n", text.out)
+    assert "2 candidates to run, 0 done before, 0 cut; 12 synthetic defects; about " in text.out
+    assert not Path("planned").exists()
+    assert run(*command, "--json").err.startswith("2 candidates to run: about ")
+    assert run(*command, "--dry-run", "--json").json["done"] == 2
+
+
+def test_a_budget_cuts_the_slowest_candidates_and_says_so(run: Run, nuts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = ("--layers", "blocks.1.1.add,blocks.2.1.add,blocks.4.2.add,blocks.6.0.bn3")
+    fit_s = {"blocks.1.1.add": 900.0, "blocks.2.1.add": 300.0, "blocks.4.2.add": 200.0, "blocks.6.0.bn3": 100.0}
+    monkeypatch.setattr(Forecaster, "pass_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(Forecaster, "job_seconds", lambda _, __, job: (fit_s[job.layer], 2.0))
+    command = ("select", "--data", nuts, "--image-sizes", 64, "--set", "eval_size=64", "--defects", 40, *layers, "--out", "cut")
+    answer = run(*command, "--budget", "10.6m", "--json")
+    assert answer.err == (
+        "3 candidates to run: about 10 min\n"
+        "cut to fit --budget 10.6m: 1 candidate left out, the slowest, 30 synthetic defects instead of 40\n"
+    )
+    assert {one["layer"] for one in answer.json["ranking"]} == set(fit_s) - {"blocks.1.1.add"}
+    assert answer.json["validation"]["synthetic"] == 30
+    (out,) = answer.json["excluded"]
+    assert (out["layer"], out["status"], out["reason"]) == (
+        "blocks.1.1.add", "cut", "forecast to take 902 s, too long for the budget")  # fmt: skip
+    least = run(*command, "--budget", "1s", "--out", "least", "--dry-run", "--json").json
+    assert [one["layer"] for one in least["cut"]] == ["blocks.1.1.add", "blocks.2.1.add"]
+
+
+def test_a_budget_that_is_used_up_ends_the_run(run: Run, nuts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = ("--layers", "blocks.1.1.add,blocks.2.1.add,blocks.4.2.add")
+    within = select.Selecting.within
+    monkeypatch.setattr(select.Selecting, "within", lambda self, *given: replace(within(self, *given), ends=0.0))
+    answer = run("select", "--data", nuts, *SMALL, *layers, "--out", "late", "--budget", "9h", "--json")
+    assert (answer.code, len(answer.json["ranking"])) == (0, 2)
+    assert [(one["status"], one["reason"]) for one in answer.json["excluded"]] == [
+        ("cut", "the time of the budget was used up before its turn")]  # fmt: skip
+
+
 def test_limits_leave_out_what_costs_too_much(run: Run, nuts: Path) -> None:
     layers = ("--layers", "blocks.1.1.add,blocks.6.0.bn3")
     found = run("select", "--data", nuts, *SMALL, *layers, "--max-memory", "2MB", "--json")
@@ -135,6 +183,8 @@ def test_defects_as_large_as_known_ones(run: Run, nuts: Path) -> None:
 
 
 ERRORS = {
+    "budget": (("--budget", "10"), "--budget '10': write a time with its unit, e.g. 90s, 10m or 1.5h"),
+    "dry run": (("--verify", "--dry-run"), "select: --verify takes neither --budget nor --dry-run; leave one out"),
     "both sources": (("--preset", "quickstart", "--spec", "a.yaml"), "select: give --preset or --spec, not both"),
     "two categories": (
         ("--category", "nut", "--category", "nut2"), "--category: this command takes one category, not 2"),
@@ -223,3 +273,13 @@ def test_the_command_names_options_off_their_default() -> None:
         "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
         "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
     )
+    assert train_command(JOB, "demo", "nut", 400).endswith(" --category nut --fpr 0.01 --model nut.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("images", "options"),
+    [(396, "--fpr 0.01"), (395, "--fpr 0.01 --cross-fit 5"), (98, "--fpr 0.02 --cross-fit 5"),
+     (19, "--fpr 0.05 --cross-fit 5"), (3, "--fpr 0.2 --cross-fit 3")],
+)  # fmt: skip
+def test_the_threshold_fits_the_number_of_images(images: int, options: str) -> None:
+    assert threshold_options(images) == options.split()
