@@ -126,19 +126,20 @@ def progress() -> Iterator[OnStep]:
 
 
 class Advance(Protocol):
-    """Takes what is done of all jobs. total: how many there are, if that has changed; left_s: forecast seconds left, if known."""
+    """Takes that a job is done. done, total: how many are and will be, by default one more; left_s: forecast seconds left."""
 
-    def __call__(self, total: int | None = None, left_s: float | None = None) -> None: ...
+    def __call__(self, done: int | None = None, total: int | None = None, left_s: float | None = None) -> None: ...
 
 
 @contextmanager
-def job_progress(jobs: int, left_s: float | None = None) -> Iterator[tuple[OnStep, Advance]]:
+def job_progress(jobs: int, left_s: float | None = None, done: int = 0, name: str = "jobs") -> Iterator[tuple[OnStep, Advance]]:
     """Yield a listener for steps and a function to call after each job, which has a bar of its own unless there are none.
 
-    left_s: the forecast of all jobs in seconds; without it, the time left is reckoned from the number of jobs.
+    left_s: the forecast of all jobs in seconds; without it, the time left is reckoned from the number of jobs. done: how many
+    jobs are done before. name: what the jobs are called.
     """
     if not has_bars():
-        yield lambda done, total, note: None, lambda total=None, left_s=None: None
+        yield lambda done, total, note: None, lambda done=None, total=None, left_s=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -154,16 +155,18 @@ def job_progress(jobs: int, left_s: float | None = None) -> Iterator[tuple[OnSte
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left())
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S) as bars:
-        whole = bars.add_task("jobs", total=jobs, visible=jobs > 0, ends=until(left_s))
-        step = bars.add_task("", total=None, visible=False)
+        whole = bars.add_task(name, total=jobs, completed=done, visible=jobs > 0, ends=until(left_s))
+        bars.add_task("", total=None, visible=False)
 
         def on_step(done: int, total: int, note: str) -> None:
             task = bars.tasks[-1]
             if (total or None) != task.total or done < task.completed:  # a new activity; a new note alone may be a loss
-                bars.reset(step, total=total or None, description=note, visible=True)
-            bars.update(step, completed=done, description=note)
+                bars.remove_task(task.id)  # as a task cannot lose its total
+                bars.add_task(note, total=total or None)
+            bars.update(bars.tasks[-1].id, completed=done, description=note)
 
-        def advance(total: int | None = None, left_s: float | None = None) -> None:
-            bars.update(whole, advance=1, total=total, visible=True, ends=until(left_s))
+        def advance(done: int | None = None, total: int | None = None, left_s: float | None = None) -> None:
+            count = bars.tasks[0].completed + 1 if done is None else done
+            bars.update(whole, completed=count, total=total, visible=True, ends=until(left_s))
 
         yield on_step, advance

@@ -137,12 +137,13 @@ def _run(ready: Selecting, budget: str | None) -> Selection:
     """Say the forecast, run the selection, and return it."""
     total, left_s = len(ready.estimates), ready.seconds
     if total:
-        done = ready.plan.runnable - total - len(ready.cut)
-        console.say(f"{_count(total)} to run{f', {done} done before' * bool(done)}: about {console.duration(left_s)}")
+        before = f", {ready.done} done before" * bool(ready.done)
+        console.say(f"{_count(total)} to run{before}: about {console.duration(left_s)}")
     if ready.cut or ready.fewer_defects:
         fewer = f", {len(ready.validation.sizes)} synthetic defects instead of {ready.fewer_defects}" * bool(ready.fewer_defects)
         console.say(f"cut to fit --budget {budget}: {_count(len(ready.cut))} left out, the slowest{fewer}")
-    with console.job_progress(total, left_s) as (on_step, advance):
+    jobs = ready.planned if total else 0
+    with console.job_progress(jobs, left_s, ready.done, "candidates") as (on_step, advance):
         live = replace(ready, workspace=replace(ready.workspace, on_step=on_step))
         return live.run(_Teller(advance))
 
@@ -150,7 +151,7 @@ def _run(ready: Selecting, budget: str | None) -> Selection:
 def _verify(workspace: Workspace, request: SelectionRequest, folder: Path) -> Verification:
     from adbench.selection.verification import verify
 
-    with console.job_progress(0) as (on_step, advance):
+    with console.job_progress(0, name="candidates") as (on_step, advance):
         return verify(replace(workspace, on_step=on_step), request, folder, _Teller(advance))
 
 
@@ -165,7 +166,7 @@ class _Teller:
         self._advance, self._last = advance, time.monotonic()
 
     def __call__(self, result: Result, number: int, total: int, left_s: float | None) -> None:
-        self._advance(total, left_s)
+        self._advance(number, total, left_s)
         console.detail(result_line(result, f"[{number}/{total}] {result.job.dataset}"))
         now = time.monotonic()
         if not console.has_bars() and now - self._last > max(_LINE_S, (left_s or 0) / 10):
@@ -182,11 +183,9 @@ def _print_forecast(ready: Selecting, json: bool) -> None:
 
     headings, rows = forecast_table(ready, console.duration)
     console.answer(console.table(headings, rows))
-    count, cut = len(ready.estimates), len(ready.cut)
-    done = ready.plan.runnable - count - cut
     console.answer(
-        f"{_count(count)} to run, {done} done before, {cut} cut; {len(ready.validation.sizes)} synthetic defects; "
-        f"about {console.duration(ready.seconds)}"
+        f"{_count(len(ready.estimates))} to run, {ready.done} done before, {len(ready.cut)} cut; "
+        f"{len(ready.validation.sizes)} synthetic defects; about {console.duration(ready.seconds)}"
     )
 
 

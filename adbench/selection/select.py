@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from adbench.features.runtime import Runtime
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.commands import train_command
 from adbench.pictures.kept_maps import read_kept
+from adbench.selection.advice import advice
 from adbench.selection.budget import LEAST_LEFT, Countdown, Estimate, Estimates, cut_to, estimate, fewest_defects, total_seconds
 from adbench.selection.ranking import Candidate, Excluded, Limits, Ranked, rank, split_excluded
 from adbench.selection.validation import Validation, ValidationRecipe, make_validation
@@ -47,7 +47,6 @@ FOLDER = "selection"  # in the results folder: results on validation images
 GROWTH = 4  # of the training images from round to round
 LEAST_IMAGES = 24  # fewer training images tell candidates apart too poorly
 LEAST_KEPT = 3  # fewer candidates are not worth a last round
-_CHEAPER = 1.25  # times faster; a tied candidate that gains less is not named
 OnResult = Callable[[Result, int, int, float | None], None]  # a new result, its number, how many there are, seconds left
 
 
@@ -193,6 +192,17 @@ class Selecting:
         """The forecast of the whole run."""
         return total_seconds(self.estimates.values(), self._shares)
 
+    @property
+    def done(self) -> int:
+        """How many candidates have a result of the last round, if there is a forecast."""
+        return self.plan.runnable - len(self.estimates) - len(self.cut)
+
+    @property
+    def planned(self) -> int:
+        """How many results all rounds will have."""
+        left = self.plan.runnable - len(self.cut)
+        return sum(math.ceil(left / 2**number) for number in range(len(self._shares(left))))
+
     def forecast(self) -> Selecting:
         """Return the selection with estimates, from short trials on this machine."""
         forecaster = Forecaster(self.workspace.runtime(), self.workspace.memo)
@@ -222,7 +232,7 @@ class Selecting:
             "category": self.validation.inputs.category.name,
             "candidates": left,
             "seconds": self.seconds,
-            "done": self.plan.runnable - len(left) - len(self.cut),
+            "done": self.done,
             "cut": [one.record() for one in self.cut],
             "synthetic": len(self.validation.sizes),
         }
@@ -253,7 +263,6 @@ class Selecting:
         excluded = split_excluded(plan.skipped, limits)[1] + list(self.cut)
         left = {Candidate.of(job) for group in plan.groups for job in group.jobs} - {Candidate.of(one.job) for one in self.cut}
         shares, run = self._shares(len(left)), Run(self, on_result)
-        run.planned = sum(math.ceil(len(left) / 2**number) for number in range(len(shares)))
         for share in shares:
             results, out = split_excluded(run.results(self._plan(share), left, share), limits)
             ranked = rank(results, self.store)
@@ -283,16 +292,15 @@ class Selecting:
 
 @dataclass
 class Run:
-    """A run of a selection: how many results it has had, of how many, and which candidates came too late for its budget."""
+    """A run of a selection: how many results it has had, and which candidates came too late for its budget."""
 
     selecting: Selecting
     on_result: OnResult
-    planned: int = 0
     number: int = 0
     late: list[Excluded] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._countdown = Countdown(self.selecting.seconds)
+        self._countdown, self._planned = Countdown(self.selecting.seconds), self.selecting.planned
 
     def results(self, plan: Plan, wanted: set[Candidate], share: float) -> list[Result]:
         """Return the results of the wanted candidates of a round in the plan's order; those without one are run."""
@@ -328,7 +336,7 @@ class Run:
     def _tell(self, result: Result, share: float) -> None:
         self.number += 1
         left = self._countdown.left(self.selecting.estimated(result.job, share)) if self.selecting.estimates else None
-        self.on_result(result, self.number, max(self.planned, self.number), left)
+        self.on_result(result, self.number, max(self._planned, self.number), left)
 
 
 def round_shares(images: int, candidates: int) -> list[float]:
@@ -349,40 +357,3 @@ def try_candidate(runtime: Runtime, group: Group, job: Job, maps: Path) -> Resul
     network = group.network.cut(job.layers)
     weights = sum(t.numel() * t.element_size() for t in [*network.parameters(), *network.buffers()]) / 1e6
     return replace(result, cost=result.cost | {"memory_mb": weights + (cost["state_mb"] or 0)})
-
-
-def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
-    """Return what to use and why, in sentences; `sizes` are the defects' sizes as fractions of the image's side."""
-    best = ranking[0]
-    place = f"ranks first of {len(ranking)} candidates on the synthetic defects" if len(ranking) > 1 else "is the only candidate"
-    memory = best.result.cost["memory_mb"]
-    sentences = [
-        f"Use {named(best.job)}",
-        "It {} (score {:.3f}, 95 % interval {:.3f} to {:.3f})".format(place, best.score, *best.interval),
-        f"It takes {_latency(best):.0f} ms per image and {memory:.1f} MB",
-    ]
-    if (field := best.result.relative_field) is not None:
-        sentences.append(f"Its receptive field is {field / median(sizes):.1f} times as wide as the median defect")
-    if len(ranking) > 1:
-        sentences.append(_on_ties(best, [one for one in ranking[1:] if one.tied]))
-    return ". ".join(sentences) + "."
-
-
-def named(job: Job) -> str:
-    """Return the job's candidate in words."""
-    weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
-    return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}"
-
-
-def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:
-    if not ties:
-        return "No other candidate ties with it"
-    fastest = min(ties, key=_latency)
-    count = f"{len(ties)} other candidates tie" if len(ties) > 1 else "1 other candidate ties"
-    if _latency(best) < _CHEAPER * _latency(fastest):
-        return f"{count} with it, {'none of them' if len(ties) > 1 else 'but is not'} much faster"
-    return f"{count} with it; {named(fastest.job)} takes only {_latency(fastest):.0f} ms per image"
-
-
-def _latency(one: Ranked) -> float:
-    return one.result.cost["latency_ms"] or 0.0

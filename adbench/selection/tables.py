@@ -11,8 +11,9 @@ from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import PAGE, looks, panels
 from adbench.reports.tables import fraction
+from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
-from adbench.selection.select import Selecting, Selection, advice
+from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
 
 _NAMED = 3  # candidates that a note names

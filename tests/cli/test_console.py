@@ -56,10 +56,15 @@ def test_all_jobs_have_a_bar_with_the_forecast_of_the_time_left(monkeypatch: pyt
     monkeypatch.setattr(console, "_quiet", False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with console.job_progress(4, 500.0) as (_, advance):
-        advance(5, 72.5)
-    frames = re.findall(r"jobs .* (\d/\d) \S+ (\d+ \w+ left)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
-    assert frames[-1] == ("1/5", "72 s left")
+    with console.job_progress(4, 500.0, 2, "candidates") as (_, advance):
+        advance()
+        advance(4, 5, 72.5)
+    frames = re.findall(r"candidates .* (\d/\d) \S+ (\d+ \w+ left)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    assert frames[-1] == ("4/5", "72 s left")
+
+
+def test_an_activity_without_a_known_end_does_not_take_over_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"^metrics .* 0/\? ", last_frame(monkeypatch, (8, 8, "scoring"), (0, 0, "metrics")))
 
 
 def test_color_needs_a_terminal_and_no_veto(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from conftest import Answer, Run, make_category, opened_paths
 from adbench.models.commands import threshold_options, train_command
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
+from adbench.selection.advice import advice
 from adbench.selection.ranking import Ranked
-from adbench.selection.select import advice
 from adbench.sweep.forecast import Forecaster
 from adbench.types import Job, Result
 
