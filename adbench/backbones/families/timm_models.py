@@ -59,5 +59,11 @@ class TimmModels(Family):
 
         return [model.partition(".")[2] for model in list_pretrained(f"{name}.*")]
 
+    def license(self, name: str) -> str | None:
+        from timm.models import get_pretrained_cfg
+
+        found = getattr(get_pretrained_cfg(name), "license", None)
+        return None if found in (None, "unknown") else str(found)
+
 
 register("timm")(TimmModels())
