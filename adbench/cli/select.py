@@ -224,7 +224,7 @@ def _print(found: Selection | Verification, name: str, top: int) -> None:
     if isinstance(found, Verification):
         made = verification_report(found)
     elif name == "table":
-        made = selection_report(found, top or None, get_terminal_size((100, 24)).columns)
+        made = selection_report(found, top or None, get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None)
     else:
         made = selection_report(found)
     console.answer(render(made, name, bold=console.has_color(sys.stdout)))

@@ -42,7 +42,7 @@ from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("smoothed", "patch", "reweighted")
 SEARCHES = ("exact", "ivf")
-BOUND = 4096  # patches of the bank where many candidates are compared
+BOUND = 8192  # patches of the bank where many candidates are compared
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
 _SMALL = 1 << 18  # numbers that are averaged faster by one thread than by several
 _RECALL_QUERIES = 1024  # training patches on which an approximate search is measured

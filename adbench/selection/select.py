@@ -29,7 +29,7 @@ from adbench.core.registry import match
 from adbench.detectors import detector_params, make_detector
 from adbench.features.runtime import Runtime
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.commands import train_command
+from adbench.models.command import threshold_for, train_command
 from adbench.pictures.kept_maps import read_kept
 from adbench.selection.advice import advice
 from adbench.selection.budget import LEAST_LEFT, Countdown, Estimate, Estimates, cut_to, estimate, fewest_defects, total_seconds
@@ -95,7 +95,8 @@ class Selection:
     @property
     def command(self) -> str:
         """The command that trains the best candidate on all good images and sets a threshold."""
-        return train_command(self.best.job, self.data, self.category, self.images)
+        defaults = detector_params(make_detector(self.best.job.detector, {}, 0), every=True)
+        return train_command(self.best.job, self.data, self.category, defaults, *threshold_for(self.images))
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""

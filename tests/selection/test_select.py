@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
-from adbench.models.commands import threshold_options, train_command
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
 from adbench.selection.advice import advice
@@ -262,24 +261,3 @@ def test_the_advice_gives_its_reasons() -> None:
     even = replace(ranking[1], result=done)
     assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate ties with it, but is not much faster.")
     assert advice([ranking[0], even, even], (0.1,)).endswith(" 2 other candidates tie with it, none of them much faster.")
-
-
-def test_the_command_names_options_off_their_default() -> None:
-    assert train_command(JOB, "demo", "nut") == (
-        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data demo --category nut --model nut.safetensors"
-    )
-    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2)
-    assert train_command(job, "my parts", "nut") == (
-        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
-        "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
-    )
-    assert train_command(JOB, "demo", "nut", 400).endswith(" --category nut --fpr 0.01 --model nut.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("images", "options"),
-    [(396, "--fpr 0.01"), (395, "--fpr 0.01 --cross-fit 5"), (98, "--fpr 0.02 --cross-fit 5"),
-     (19, "--fpr 0.05 --cross-fit 5"), (3, "--fpr 0.2 --cross-fit 3")],
-)  # fmt: skip
-def test_the_threshold_fits_the_number_of_images(images: int, options: str) -> None:
-    assert threshold_options(images) == options.split()
