@@ -83,13 +83,14 @@ def extract_features(
     """
     import numpy as np
 
-    from adbench.backbones.layers import describe, parse_layers
+    from adbench.backbones.layers import check_size, describe, parse_layers
     from adbench.core.environment import choose_device
     from adbench.features.extraction import extract
 
     workspace = _workspace("", cache, device, on_step)
     known = describe(backbone, workspace.memo)
     names = {layer: parse_layers(layer, known)[0] for layer in layers}
+    check_size(known, image_size, workspace.memo)
     files, network = [Path(path).expanduser() for path in paths], workspace.network(backbone, weights)
     batches = list(
         extract(network, files, list(dict.fromkeys(names.values())), image_size, choose_device(device), workspace.on_step)

@@ -1,32 +1,40 @@
-"""Layers of a backbone: names, channels and strides of all its graph nodes that are feature maps, and its main stages."""
+"""Layers of a backbone: names, channels and strides of all its feature maps, its main stages, and the input sizes it takes."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from io import StringIO
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from adbench.backbones.families import Family, bare, find
+from adbench.backbones.families import Family, Size, bare, find
+from adbench.backbones.stages import NORM, Stages, cut, stage_names
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo, code_and_libraries
-from adbench.core.registry import match
+from adbench.core.registry import match, nearest_by_number
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.fx import GraphModule
 
-_PROBE = 256  # px; a multiple of every stride
+_PROBE = 256  # px; a multiple of the strides of convolutional networks
+_ODD = 97  # px; a network that takes this size and multiples of 256 takes every larger one
+_END = 8  # nodes at the end of a stage, one of which computes its output
+_NEAR = 8  # strides; how far from a size that does not fit others are tried
+_FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError, IndexError, KeyError)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A graph node whose output is a feature map: channels, stride and analytic receptive field in input pixels.
+    """A feature map: its channels, stride and analytic receptive field in input pixels.
 
-    The field is None if the graph has an operation without a rule.
+    The field is None where every pixel is seen (attention), or if the graph has an operation without a rule.
     """
 
     name: str
@@ -37,18 +45,32 @@ class Layer:
 
 @dataclass(frozen=True)
 class Description:
-    """All feature maps of a backbone in graph order, and the last layer of each main stage."""
+    """All feature maps of a backbone, shallow first, and the last layer of each main stage.
+
+    usual_size: height and width of the images that it was made for. any_from: it takes every square image from this many pixels
+    on; None if that depends on the size. device: where it can be run to find its shapes, "meta" (without values) or "cpu".
+    aliases: pairs of the library's names of layers that have another one here.
+    """
 
     backbone: str
     layers: tuple[Layer, ...]
     stages: tuple[str, ...]
+    usual_size: tuple[int, int] = (_PROBE, _PROBE)
+    any_from: int | None = None
+    device: str = "meta"
+    aliases: tuple[tuple[str, str], ...] = ()
 
     def layer(self, name: str) -> Layer:
         """Return the layer that a user means by the name of a node, or of a module (`layer2`: its last node)."""
         exact = {layer.name: layer for layer in self.layers}
+        bare_name = name.removesuffix(NORM)
+        name = dict(self.aliases).get(bare_name, bare_name) + name[len(bare_name) :]
         within = [layer for layer in self.layers if layer.name.startswith(f"{name}.")]
         if name not in exact and within:
             return within[-1]
+        modules = {".".join(parts[:n]) for parts in (key.split(".") for key in exact) for n in range(1, len(parts) + 1)}
+        if name not in exact and (near := nearest_by_number(name, sorted(modules))):
+            raise UsageError(f"unknown layer '{name}' of {self.backbone}; did you mean '{near}'?")
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
 
     def field(self, names: Sequence[str]) -> int | None:
@@ -67,51 +89,205 @@ def joined_field(fields: Iterable[int | None]) -> int | None:
 def describe(backbone: str, memo: Path | None = None) -> Description:
     """Return the description of a backbone, traced once and kept in the folder `memo` for later processes.
 
-    Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
+    Layers are nodes of the network's graph where the graph has a feature map at the end of each stage. Otherwise, as for most
+    transformers, they are the blocks and stages that the family knows. Raises UsageError for an unknown backbone and for one
+    that has no feature maps.
     """
+    found = _memo(backbone, memo).answer(backbone, lambda: asdict(_trace(*find(backbone))))
+    rest = {"stages": tuple(found["stages"]), "usual_size": tuple(found["usual_size"])}
+    rest |= {"layers": tuple(Layer(**layer) for layer in found["layers"]), "aliases": tuple(map(tuple, found["aliases"]))}
+    return Description(**{**found, **rest})
+
+
+def _memo(backbone: str, memo: Path | None) -> Memo:
     file = memo / f"{re.sub('[^A-Za-z0-9_.-]', '_', backbone)}.json" if memo else None
-    found = Memo(file, code_and_libraries()).answer(backbone, lambda: asdict(_trace(*find(backbone))))
-    return Description(found["backbone"], tuple(Layer(**layer) for layer in found["layers"]), tuple(found["stages"]))
+    return Memo(file, code_and_libraries())
+
+
+def check_size(description: Description, size: int, memo: Path | None = None) -> None:
+    """Raise UsageError, with the two nearest sizes that fit, unless the backbone takes square images of `size` pixels."""
+    if fits(description, size, memo):
+        return
+    step = max(layer.stride for layer in description.layers)
+    below, above = size // step * step, -(-size // step) * step
+    tries = [range(below, 0, -step)[:_NEAR], range(above, above + _NEAR * step, step)]
+    near = [next((n for n in sizes if n != size and fits(description, n, memo)), None) for sizes in tries]
+    nearest = " or ".join(str(n) for n in near if n) or description.usual_size[0]
+    raise UsageError(f"image size {size} does not fit {description.backbone}; take {nearest}")
+
+
+def fits(description: Description, size: int, memo: Path | None = None) -> bool:
+    """Return whether the backbone takes square images of `size` pixels; tried once without computing values, then kept."""
+    if description.any_from is not None and size >= description.any_from:
+        return True
+    return bool(_tried(description, size, memo))
+
+
+@lru_cache(maxsize=1024)
+def _tried(description: Description, size: int, memo: Path | None) -> bool:
+    def ask() -> bool:
+        layers = [layer.name for layer in description.layers]
+        return _takes(*find(description.backbone), layers, (size, size), description.device)
+
+    return bool(_memo(description.backbone, memo).answer(["takes", size], ask))
+
+
+def _takes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> bool:
+    with suppress(*_FAILURES):
+        _shapes(cut(family, _built(family, name, device, size), layers), device, size)
+        return True
+    return False
+
+
+@lru_cache(maxsize=2)
+def _built(family: Family, name: str, device: str, size: Size | None) -> nn.Module:
+    """Return a network of random weights for an input size."""
+    import torch
+
+    if size is not None:
+        usual = _built(family, name, device, None)
+        if family.fixed_size(usual) in (None, size):
+            return usual
+    with torch.device(device):
+        return family.build(bare(name), *((size,) if size else ())).eval()
+
+
+def _shapes(module: nn.Module, device: str, size: Size) -> dict[str, Any]:
+    """Run a cut network on two images; return the shape of each layer's tensor, a list for several, None for other values."""
+    import torch
+
+    from adbench.backbones.receptive_field.graph import shape_of
+
+    with torch.device(device), torch.no_grad(), redirect_stderr(StringIO()):  # a graph prints where it fails
+        outputs = module(torch.zeros(2, 3, *size))
+    return {layer: shape_of(value) for layer, value in outputs.items()}
 
 
 def _trace(family: Family, name: str) -> Description:
-    try:
+    problem: Exception | None = None
+    for device in ("meta", "cpu"):  # "meta" computes shapes only, but not every network can be built there
         try:
-            layers = _feature_maps(family, name, "meta")  # computes shapes only
-        except (NotImplementedError, RuntimeError):  # the network cannot be built there
-            layers = _feature_maps(family, name, "cpu")
-    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"backbone '{name}' cannot be traced ({str(error).splitlines()[0]}); choose a convolutional one"
-        ) from error
+            return _described(family, name, device)
+        except _FAILURES as error:
+            problem = error
+    text = (str(problem).splitlines() or [type(problem).__name__])[0]
+    raise UsageError(
+        f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'"
+    ) from problem
+
+
+def _described(family: Family, name: str, device: str) -> Description:
+    module = _built(family, name, device, None)
+    layers: tuple[Layer, ...] = ()
+    problem: Exception = ValueError("none of its outputs is a feature map")
+    for found in (_graph_maps, _stage_maps):
+        try:
+            layers = layers or found(family, name, module, device)
+        except _FAILURES as error:
+            problem = error
     if not layers:
-        raise UsageError(f"backbone '{name}' has no feature maps; choose a convolutional one")
-    return Description(name, layers, family.stage_layers.get(bare(name)) or tuple(stage_ends(layers)))
+        raise problem
+    known = family.stages(module)
+    aliases = tuple((theirs, ours) for ours, theirs in known.items() if theirs != ours and theirs not in known)
+    own = all(layer.name.removesuffix(NORM) in known for layer in layers)
+    stages = family.stage_layers.get(bare(name)) or main_layers(layers, list(known) if own else None)
+    free = not family.fixed_size(module) and _takes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
+    return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device, aliases)
 
 
-def _feature_maps(family: Family, name: str, device: str) -> tuple[Layer, ...]:
-    """Run the graph once and return its feature maps."""
-    import torch
+def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
+    """Return the feature maps of the network's graph; none if it misses the end of a stage, as that of most transformers does."""
+    from adbench.backbones.receptive_field.graph import input_dependent
 
-    with torch.device(device), torch.no_grad():
-        module: nn.Module = family.build(bare(name)).eval()
-        nodes = family.node_names(module)
-        cut = family.cut(module, {node: node for node in nodes[1:]})
-        outputs = cut(torch.zeros(1, 3, _PROBE, _PROBE))
-    maps = {n: o.shape for n, o in outputs.items() if isinstance(o, torch.Tensor) and o.dim() == 4}
-    maps = {n: shape for n, shape in maps.items() if 1 < shape[2] == shape[3]}
-    fields = _fields(cut, list(maps))
-    return tuple(Layer(n, s[1], 2 ** round(math.log2(_PROBE / s[2])), fields.get(n)) for n, s in maps.items())
+    nodes = family.node_names(module)[1:]
+    size = family.fixed_size(module) or (_PROBE, _PROBE)
+
+    def graph_of(built: nn.Module, wanted: Iterable[str] = nodes) -> nn.Module:
+        return family.cut(built, {node: node for node in wanted})
+
+    module = _built(family, name, device, size)
+    stages = [[n for n in nodes if n == stage or n.startswith(f"{stage}.")] for stage in family.stages(module).values()]
+    ends = [stage[-_END:] for stage in stages if stage]  # no module has the name of some stages
+    if stages and not ends:
+        return ()
+    if ends:  # asked first, because a graph with all of its nodes takes long to make
+        found = _shapes(graph_of(module, chain.from_iterable(ends)), device, size)
+        if not all(_is_map([found[n] for n in end if found[n] is not None][-1]) for end in ends):
+            return ()
+    graph = graph_of(module)
+    shapes = _shapes(graph, device, size)
+    dependent = input_dependent(cast("GraphModule", graph), shapes)
+    maps = _maps(shapes, size, _shapes_at_double(family, name, device, size, graph, graph_of))
+    maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
+    fields = _fields(graph, list(maps))
+    return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())
 
 
-def _fields(cut: nn.Module, names: list[str]) -> dict[str, int]:
+def _stage_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
+    """Return the feature maps behind the network's blocks or stages."""
+    names, size = stage_names(family, module), family.usual_size(module)
+    if not names:
+        return ()
+    part = Stages(family, _built(family, name, device, size), names)
+    larger = _shapes_at_double(family, name, device, size, part, lambda built: Stages(family, built, names))
+    return tuple(Layer(layer, *facts) for layer, facts in _maps(_shapes(part, device, size), size, larger).items())
+
+
+def _shapes_at_double(
+    family: Family, name: str, device: str, size: Size, part: nn.Module, part_of: Callable[[nn.Module], nn.Module]
+) -> dict[str, Any] | None:
+    """Return the shapes of the outputs of a cut network for images of twice a size; None if it cannot take them."""
+    double = (2 * size[0], 2 * size[1])
+    with suppress(*_FAILURES):
+        fixed = family.fixed_size(_built(family, name, device, None))
+        return _shapes(part_of(_built(family, name, device, double)) if fixed else part, device, double)
+    return None
+
+
+def _maps(shapes: dict[str, Any], size: Size, larger: dict[str, Any] | None) -> dict[str, tuple[int, int]]:
+    """Return channels and stride of the outputs that are feature maps, given all shapes at a size and at twice that."""
+    facts = {layer: _facts(shape, size[0], larger and larger[layer]) for layer, shape in shapes.items()}
+    return {layer: found for layer, found in facts.items() if found}
+
+
+def _is_map(shape: Any) -> bool:
+    """Return whether a shape is that of a map of two square images."""
+    return isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]
+
+
+def _facts(shape: Any, side: int, larger: Any) -> tuple[int, int] | None:
+    """Return channels and stride of a map, given its shape for two images of `side` pixels and for images of twice that."""
+    if not _is_map(shape):
+        return None
+    if larger and not (_is_map(larger) and larger[1] == shape[1] and 1.5 < larger[2] / shape[2] < 2.6):
+        return None  # attention (B, heads, tokens, tokens), say
+    power = 2 ** round(math.log2(side / shape[2]))
+    if side // power <= shape[2] <= -(-side // power):
+        return shape[1], power
+    return shape[1], round(side / (larger[2] - shape[2] if larger else shape[2]))
+
+
+def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
     """Return the analytic receptive fields of all layers or, if an operation has no rule, of the first half or quarter."""
     from adbench.backbones.receptive_field.graph import analytic
 
     for count in (len(names), len(names) // 2, len(names) // 4):
-        with suppress(UsageError):
-            return {name: field.size for name, field in analytic(cut, names[:count]).items()}  # type: ignore[arg-type]
+        with suppress(UsageError, *_FAILURES):  # a network of one size cannot run at that of the analysis
+            return {name: field.size for name, field in analytic(graph, names[:count]).items()}  # type: ignore[arg-type]
     return {}
+
+
+def main_layers(layers: tuple[Layer, ...], stages: Sequence[str] | None = None) -> list[str]:
+    """Return the last layer of the last stage at each stride from 4 on; with one stride, the blocks at each quarter of the depth.
+
+    stages: the layers that are ends of stages, where the network's library names them.
+    """
+    deep = {layer.stride: layer.name for layer in layers if layer.stride >= 4 and layer.name in (stages or ())}
+    ends = list(deep.values()) or stage_ends(layers)
+    if len(ends) > 1:
+        return ends
+    blocks = list(stages or block_ends(layers)) or ends
+    return list(dict.fromkeys(blocks[max(0, round(len(blocks) * share / 4) - 1)] for share in (1, 2, 3, 4)))
 
 
 def stage_ends(layers: tuple[Layer, ...]) -> list[str]:

@@ -9,8 +9,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adbench.backbones.families import find
+from adbench.backbones.families import Size, bare, find
+from adbench.backbones.stages import cut
 from adbench.backbones.weights import Weights, load, resolve
+from adbench.core.errors import UsageError
+from adbench.core.files import stamp
 from adbench.core.memo import Memo
 from adbench.data.pixels import STEPS
 from adbench.types import OnStep, ignore_step
@@ -33,22 +36,49 @@ class Network:
     def module(self) -> nn.Module:
         return load(self.backbone, self.weights)
 
-    @cached_property
-    def whole(self) -> fx.GraphModule:
-        """The graph that returns the output of every node, by name."""
-        family, _ = find(self.backbone)
-        nodes = family.node_names(self.module)[1:]
-        return cast("fx.GraphModule", family.cut(self.module, {node: node for node in nodes}))
+    def at(self, size: Size | None) -> nn.Module:
+        """Return the network for inputs of a size (height, width): the same one, unless it is built for one size.
 
-    def cut(self, layers: Sequence[str]) -> nn.Module:
-        """Return the frozen graph up to the deepest of `layers`: (B, 3, H, W) to {layer: (B, C, h, w)}."""
+        Its position tables are then interpolated as its library does it. Raises UsageError for a size that it cannot take.
+        """
         family, _ = find(self.backbone)
-        return family.cut(self.module, {layer: layer for layer in layers}).eval().requires_grad_(False)
+        fixed = size and family.fixed_size(self.module)
+        return self.module if fixed in (None, size) else _resized(self, cast(Size, size))
+
+    def whole(self, size: Size | None = None) -> fx.GraphModule:
+        """Return the graph that computes every node, by name."""
+        family, _ = find(self.backbone)
+        module = self.at(size)
+        return cast("fx.GraphModule", family.cut(module, {node: node for node in family.node_names(module)[1:]}))
+
+    def cut(self, layers: Sequence[str], size: Size | None = None) -> nn.Module:
+        """Return the frozen network up to the deepest of `layers`: (B, 3, H, W) of a size to {layer: (B, C, h, w)}.
+
+        It is a graph, or `Stages` for layers that are names of blocks or stages.
+        """
+        family, _ = find(self.backbone)
+        return cut(family, self.at(size), layers).eval().requires_grad_(False)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Return (B, 3, H, W) float32 input from (B, H, W, 3) `pixels.Pixels`, normalized as in the training of the weights."""
         mean, std = _by_channel(self.weights.mean, pixels.device), _by_channel(self.weights.std, pixels.device)
         return (pixels.permute(0, 3, 1, 2).float() / (255 * STEPS) - mean) / std  # channels-last in memory
+
+
+@lru_cache(maxsize=2)
+def _resized(network: Network, size: Size) -> nn.Module:
+    import torch
+
+    family, name = find(network.backbone)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            module = family.build(bare(name), size)
+        module.load_state_dict(family.resized(network.module.state_dict(), module))
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f"{network.backbone} cannot take images of {size[0]} x {size[1]} px: {str(error).splitlines()[0]}"
+        ) from error
+    return module.eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=8)  # kept, or they would be copied to the GPU in each pass
@@ -75,8 +105,5 @@ def find_network(backbone: str, label: str, answers: Memo, *, offline: bool = Fa
 
 
 def _stamp(path: str | None) -> list[int]:
-    """Return the size and the modification time of a file; an empty list if it is missing."""
-    if path is None or not Path(path).is_file():
-        return []
-    status = Path(path).stat()
-    return [status.st_size, status.st_mtime_ns]
+    """Return the stamp of a file; an empty list if it is missing."""
+    return stamp(Path(path)) if path is not None and Path(path).is_file() else []

@@ -63,6 +63,7 @@ def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep
     missing and cannot be downloaded.
     """
     family, name = find(backbone)
+    label = expanded(label)
     if label == "random":
         return Weights(label, f"random-{RANDOM_SEED}", IMAGENET_MEAN, IMAGENET_STD, None)
     label, file = _file(family, name, label)
@@ -73,6 +74,11 @@ def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep
         raise WeightsError(f"weights of {name}: {file.path} is damaged (SHA-256 {digest[:8]}, not {file.sha256_prefix}); "
                            "delete it and run again")  # fmt: skip
     return Weights(label, digest, file.mean, file.std, file.path)
+
+
+def expanded(label: str) -> str:
+    """Return a label as it is, and the path of a checkpoint with `~` expanded."""
+    return os.path.expanduser(label)  # noqa: PTH111  leaves the home folder of an unknown user, which is then no such file
 
 
 def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
@@ -122,7 +128,7 @@ def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnS
     if offline or not file.url:
         raise WeightsError(f"{missing}; {remedy}")
     try:
-        with replacing(file.path) as temporary:
+        with replacing(file.path, by="TORCH_HOME, HF_HOME") as temporary:
             _download(file.url, temporary, on_step)
             if not sha256(temporary).startswith(file.sha256_prefix):
                 raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")

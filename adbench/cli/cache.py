@@ -43,7 +43,8 @@ def cache_prune(
     """
     from adbench.features.cache import FeatureCache
 
-    count, freed = FeatureCache(cache_folder(cache) / "features").prune(o.parse_size(max_size))
+    size = o.parse_size("--max-size", max_size)
+    count, freed = FeatureCache(cache_folder(cache) / "features").prune(size)
     if json:
         return console.answer_json({"deleted": count, "bytes": freed})
     console.answer(f"deleted {count} entries, {console.size(freed)}")

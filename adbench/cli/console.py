@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -11,8 +12,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from adbench.core.errors import DataError
 
 if TYPE_CHECKING:
     from adbench.types import OnStep  # at run time it would import numpy: half of the start-up time
@@ -22,22 +26,30 @@ _quiet = False
 
 
 def set_up(quiet: bool = False, verbose: bool = False) -> None:
-    """Send the package's log to stderr: warnings always, tracebacks of failed jobs if verbose. Quiet silences `say` and bars."""
+    """Send the package's log to stderr: warnings always, tracebacks of failed jobs if verbose. Quiet silences `say` and bars.
+
+    A closed standard stream is replaced by the null device. Characters that a stream cannot encode are escaped.
+    """
     global _quiet
     _quiet = quiet
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in this order: each takes the lowest free number
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  open until the process ends
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     log = logging.getLogger("adbench")
-    log.handlers = [handler := _Stderr()]
+    log.handlers = [handler := _Handler()]
     handler.setFormatter(logging.Formatter("adbench: %(prefix)s%(message)s"))
     handler.addFilter(_add_prefix)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what is stderr at that time: a bar puts its own stream there, which prints lines above the bar."""
+class _Handler(logging.Handler):
+    """Writes to the stderr of the moment, so that a bar prints lines above itself; no traceback if that is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
+        _talk(self.format(record) + "\n")
 
 
 def _add_prefix(record: logging.LogRecord) -> bool:
@@ -46,14 +58,40 @@ def _add_prefix(record: logging.LogRecord) -> bool:
 
 
 def answer(text: str) -> None:
-    """Print an answer on stdout."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    """Print an answer on stdout; raise DataError if it cannot be written. A reader that has gone is no error."""
+    try:
+        _write(sys.stdout, text if text.endswith("\n") else text + "\n")
+    except OSError as error:
+        _discard(sys.stdout)
+        raise DataError(f"cannot write the answer to stdout: {error.strerror}; send it elsewhere or free the disk") from error
+
+
+def answer_document(text: str) -> None:
+    """Print a document on stdout, as UTF-8 whatever the encoding of the terminal; bytes of names that are no text are escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    answer(text)
 
 
 def answer_json(document: object) -> None:
     """Print one JSON document on stdout; NaN and infinity become null."""
-    answer(json.dumps(_finite(document), indent=2, ensure_ascii=False))
+    answer_document(json.dumps(_finite(document), indent=2, ensure_ascii=False))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write and flush; a closed pipe is quiet, because the work goes on (`adbench sweep ... | head -1`)."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what `stream` holds and still gets to the null device; at exit, Python flushes it once more."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _finite(value: object) -> object:
@@ -67,8 +105,7 @@ def _finite(value: object) -> object:
 def say(text: str) -> None:
     """Print a message on stderr, unless quiet."""
     if not _quiet:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        _talk(text + "\n")
 
 
 def detail(text: str) -> None:
@@ -84,7 +121,15 @@ def has_bars() -> bool:
 
 def error(text: str) -> None:
     """Print an error on stderr, as one line."""
-    sys.stderr.write("adbench: error: " + " ".join(text.split()) + "\n")
+    _talk("adbench: error: " + " ".join(text.split()) + "\n")
+
+
+def _talk(text: str) -> None:
+    """Write to stderr. If that fails, there is no place left to say so, and the work goes on."""
+    try:
+        _write(sys.stderr, text)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def has_color(stream: TextIO) -> bool:

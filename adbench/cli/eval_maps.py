@@ -1,7 +1,10 @@
 """`adbench eval-maps`: anomaly maps of another program measured."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+
+import typer
 
 from adbench.cli import console
 from adbench.cli import options as o
@@ -22,14 +25,22 @@ def eval_maps(
     Examples:
       adbench eval-maps --maps my_maps --data demo
     """
+    from adbench.metrics import check_pro_limit
     from adbench.metrics.support.external_maps import evaluate_maps
 
-    with o.RuntimeOptions(cache).open(images) as workspace:
-        found = evaluate_maps(workspace.inputs(), maps, o.evaluation_size(eval_size), pro_limit)
-    if json:
-        return console.answer_json(found)
+    size = o.evaluation_size(eval_size)
+    check_pro_limit(pro_limit)
+    with o.RuntimeOptions(cache).open(images, memo_only=True) as workspace:
+        found = evaluate_maps(workspace.inputs(), maps, size, pro_limit)
+    failed = [item for item in found if item.pop("failed", False)]
+    console.answer_json(found) if json else _print(found, [item for item in found if item not in failed])
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print(found: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> None:
     rows = [[item["category"], *map(console.number, item["metrics"].values())] for item in found]
     console.answer(console.table(["category", *(found[0]["metrics"] if found else ())], rows))
-    for item in found:
+    for item in measured:
         if item["reason"]:
             console.say(f"note: {item['category']}: {item['reason']}")

@@ -25,8 +25,9 @@ def extract(
     """
     from adbench.sweep.pipeline import extract_layers
 
+    stored = o.feature_dtype(dtype)
     with runtime.open(images) as workspace:
-        found = extract_layers(workspace, backbone, layers, weights, image_size, o.feature_dtype(dtype))
+        found = extract_layers(workspace, backbone, layers, weights, image_size, stored)
     if json:
         return console.answer_json(found)
     rows = [

@@ -14,14 +14,16 @@ from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
 from adbench.cli import completion, console
-from adbench.core.environment import cache_folder
-from adbench.core.errors import DataError, UsageError
+from adbench.core.environment import CACHE_SETTINGS, cache_folder, check_device
+from adbench.core.errors import UsageError
 from adbench.core.files import unwritable
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ _LARGE = 10**6  # a limit that nobody meets by accident
 
 def path(text: str) -> Path:
     """Return the path that a user wrote, with `~` expanded."""
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"path '{text}': there is no such user; write the home folder out") from None
 
 
 def option(
@@ -69,7 +74,9 @@ def argument(
     return typer.Argument(metavar=metavar, help=text, parser=parser, autocompletion=complete)
 
 
+_VERIFY_DATA = "Decode and hash all images and masks, also those that look unchanged since the last check."
 path_argument = partial(argument, parser=path)
+DEFAULT_DATA = "data"  # without --data and ADBENCH_DATA
 _BACKBONE = "Network that extracts features, e.g. resnet50; see 'adbench list backbones'."
 Backbone = Annotated[str, argument("BACKBONE", _BACKBONE, complete=completion.backbone)]
 Model = Annotated[Path, path_argument("MODEL", "File written by 'adbench train'.", complete=completion.models)]
@@ -85,7 +92,9 @@ _EVAL_SIZE = "Side in pixels at which maps are scored, or 'native': the size of 
 EvalSize = Annotated[str, option("N", _EVAL_SIZE, complete=completion.fixed("native"))]
 _DTYPE = "Type of the stored features: float16, float32, or bfloat16 (faster, less precise)."
 Dtype = Annotated[str, option("T", _DTYPE, complete=completion.fixed("float16", "float32", "bfloat16"))]
-Seed = Annotated[int, option("N", "Random seed.", low=0)]
+_SHOWN = 40  # characters of a wrong value in its message
+MOST_SEED = (1 << 31) - 1
+Seed = Annotated[int, option("N", "Random seed.", low=0, high=MOST_SEED)]
 Format = Annotated[
     str, option("F", "table, markdown, latex, csv, json or html.", "--format", complete=completion.table("formats"))
 ]
@@ -106,6 +115,7 @@ class DataOptions:
         list[str] | None,
         option("C", "Category, a subfolder of the data; may be repeated. Default: all.", complete=completion.category),
     ] = None
+    verify_data: Annotated[bool, flag("--verify-data", _VERIFY_DATA)] = False
 
 
 _ONE = "Category, a subfolder of the data. Needed if the data has several."
@@ -131,21 +141,26 @@ class RuntimeOptions:
     offline: Offline = False
 
     @contextmanager
-    def open(self, images: DataOptions | None = None, study: Spec | None = None) -> Iterator[Workspace]:
-        """Yield the workspace, whose steps are shown as a bar; what `images` does not name is taken from `study`."""
+    def open(self, images: DataOptions | None = None, study: Spec | None = None, memo_only: bool = False) -> Iterator[Workspace]:
+        """Yield the workspace, whose steps are shown as a bar; what `images` does not name is taken from `study`.
+
+        The data are not looked for yet. The cache folder is made for the features of `images`; with `memo_only`, only if the
+        user named it, since a memo can be done without.
+        """
         from adbench.sweep.workspace import Workspace
 
+        check_device(self.device)
         data, categories, cache = study and study.data, (study and study.categories) or (), cache_folder(self.cache)
-        if images:  # commands that extract features: fail before any work
+        if images:
             data, categories = images.data or data or os.environ.get("ADBENCH_DATA"), tuple(images.category or categories)
-            if not data and not Path("data").is_dir():
-                raise DataError("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
-            try:
-                cache.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise unwritable(cache, error) from error
+            if self.cache or not memo_only:  # fail before any work
+                try:
+                    cache.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise unwritable(cache, error, CACHE_SETTINGS) from error
         with console.progress() as on_step:
-            yield Workspace(data or "data", cache, categories, self.device, self.offline, on_step)
+            verify = bool(images and images.verify_data)
+            yield Workspace(data or DEFAULT_DATA, cache, categories, self.device, self.offline, on_step, verify)
 
 
 @dataclass(frozen=True)
@@ -186,7 +201,7 @@ class CostLimits:
     """The most that a candidate or a row of a table may cost."""
 
     panel: ClassVar[str] = "Limits"
-    max_latency: Annotated[float | None, option("MS", "Skip all that are slower than MS milliseconds per image.")] = None
+    max_latency: Annotated[float | None, option("MS", "Skip all that are slower than MS milliseconds per image.", low=0)] = None
     max_memory: Annotated[str | None, option("MB", "Skip all that need more memory: megabytes, or a size such as 2GB.")] = None
 
     @property
@@ -209,6 +224,8 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
             options += [(f.name, f.default, _in_panel(types[f.name], getattr(group, "panel", None))) for f in fields(group)]
         else:
             options.append((name, parameter.default, hints[name]))
+    for _, _, hint in options:
+        _parse_numbers(hint)
     parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint) for name, default, hint in options]
 
     @wraps(command)
@@ -227,6 +244,28 @@ def _in_panel(hint: Any, panel: str | None) -> object:
     shown = copy(declared)
     shown.rich_help_panel = declared.rich_help_panel or panel
     return Annotated[kind, shown]
+
+
+def _parse_numbers(hint: object) -> None:
+    """Let an option or argument that takes numbers read them by `number`; the parser's own messages omit the value."""
+    kind, declared = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, None)
+    kinds = {kind, *get_args(kind), *(inner for outer in get_args(kind) for inner in get_args(outer))} & {int, float}
+    if kinds and isinstance(declared, ParameterInfo) and declared.parser is None:
+        whole, low, high = int in kinds, declared.min, declared.max
+        declared.parser = lambda text: number(text, whole, low, high)
+        declared.min = declared.max = None
+
+
+def number(text: str, whole: bool, low: float | None = None, high: float | None = None) -> float:
+    """Return the number that a user wrote; raise BadParameter, which names the option, for one that is none or out of range."""
+    try:
+        value = int(text) if whole else float(text)
+        if isfinite(value) and (low is None or value >= low) and (high is None or value <= high):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    span = "" if low is None else f" from {low:.10g} on" if high is None else f" from {low:.10g} to {high:.10g}"
+    raise typer.BadParameter(f"'{text[:_SHOWN]}' is not a {'whole ' * whole}number{span}")
 
 
 def results_folder(value: Path | None) -> Path:
@@ -305,13 +344,13 @@ def megabytes(option: str, text: str) -> float:
     """Return a size in MB (10^6 bytes): a bare number is in MB already, otherwise as `parse_size` reads it."""
     try:
         bare = text.strip().replace(".", "", 1).isdecimal()
-        return float(text) if bare else parse_size(text) / 1e6
+        return float(text) if bare else parse_size(option, text) / 1e6
     except UsageError:
         raise UsageError(f"{option} '{text}': write megabytes, e.g. 500, or a size, e.g. 2GB") from None
 
 
-def parse_size(text: str) -> int:
-    """Return the bytes that a size such as `50GB`, `500 MB` or `1024` stands for; UsageError if it is none."""
+def parse_size(option: str, text: str) -> int:
+    """Return the bytes that a size such as `50GB`, `500 MB` or `1024` stands for; UsageError that names the option if none."""
     units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
     digits = text.strip().rstrip("kKmMgGtTbB ")
     unit = text.strip()[len(digits) :].strip().lower()
@@ -321,4 +360,4 @@ def parse_size(text: str) -> int:
             return int(size)
     except (ValueError, KeyError):
         pass
-    raise UsageError(f"'{text}' is no size; write e.g. 50GB, 500MB or a number of bytes")
+    raise UsageError(f"{option} '{text}': write a size, e.g. 50GB or 500MB, or a number of bytes")

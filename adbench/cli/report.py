@@ -1,11 +1,16 @@
 """`adbench report`: tables, studies, analyses and figures of a results folder."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from adbench.cli import completion, console
 from adbench.cli import options as o
+
+if TYPE_CHECKING:
+    from adbench.reports.formats import Report
 
 _ROWS = "Keys of a job that make the rows, e.g. layer,image_size; may be repeated."
 _METRIC = "Metric to show, e.g. aupro; see 'adbench list metrics'. Default: all."
@@ -46,18 +51,30 @@ def report(
       adbench report results --format html > results.html
       adbench report before after --compare
     """
-    from adbench.reports.report import Budget, View, draw_figures, render, report_on
+    from adbench.core.files import check_folder
+    from adbench.reports.formats import FORMATS
+    from adbench.reports.report import Budget, View, draw_figures, report_on
 
-    name = "json" if json else format_
+    name = "json" if json else FORMATS.canonical(format_)
+    if figures:
+        check_folder("--figures", figures)
     budget = Budget(limits.max_latency, limits.memory_mb)
     view = View(
         o.split(rows), columns, metric, study, o.split(show), None if budget == Budget() else budget,
-        complete=name.lower() == "html",
+        complete=name == "html",
     )  # fmt: skip
     made = report_on(results or [o.results_folder(None)], view, compare)
-    console.answer(render(made, name, bold=console.has_color(sys.stdout)))
+    print_report(made, name)
     if figures:
         with console.progress() as on_step:
             written = draw_figures(made, figures, on_step)
         names = ", ".join(dict.fromkeys(path.stem for path in written))
         console.say(f"in {figures}, as PNG and SVG: {names}" if names else "no figures: these results answer no study")
+
+
+def print_report(report: Report, name: str) -> None:
+    """Print a report in the format `name`; all but the table for a terminal are documents."""
+    from adbench.reports.report import render
+
+    text = render(report, name, bold=console.has_color(sys.stdout))
+    console.answer(text) if name == "table" else console.answer_document(text)

@@ -82,11 +82,13 @@ class DefectOptions:
 
     def validation(self, on_step: OnStep) -> ValidationRecipe:
         """Return how to make the validation data; reading the masks of --like is reported to `on_step`."""
-        from adbench.data.synthetic.generation import DEFAULT_SIZES, Recipe, sizes_of_masks
+        from adbench.data.synthetic.generation import Recipe, sizes_of_masks
         from adbench.selection.validation import ValidationRecipe
 
-        sizes = sizes_of_masks(self.like, on_step=on_step) if self.like else DEFAULT_SIZES
-        return ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds)), sizes))
+        made = ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds))))
+        if not self.like:
+            return made
+        return replace(made, recipe=replace(made.recipe, sizes=sizes_of_masks(self.like, on_step=on_step)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def select(
     halving: Annotated[bool, o.flag("--halving/--no-halving", _HALVING, "Candidates")] = True,
     verify: Annotated[bool, o.flag("--verify", _VERIFY)] = False,
     top: Annotated[int, o.option("N", "Rows of the text table; 0 = all.", low=0)] = 15,
-    seed: Annotated[int | None, o.option("N", "Random seed. Default: that of the grid, else 0.", low=0)] = None,
+    seed: Annotated[int | None, o.option("N", "Random seed. Default: that of the grid, else 0.", low=0, high=o.MOST_SEED)] = None,
     out: o.Out = None,
     format_: o.Format = "table",
     json: o.Json = False,
@@ -131,14 +133,16 @@ def select(
     from adbench.reports.formats import FORMATS
     from adbench.selection.ranking import Limits
     from adbench.selection.select import SelectionRequest, with_layer_names
+    from adbench.sweep.plan import check_names
 
     started, budget_s = time.monotonic(), duration.budget_s
     if verify and (duration.dry_run or duration.budget):
         raise UsageError("select: --verify takes neither --budget nor --dry-run; leave one out")
     name, study, folder = "json" if json else FORMATS.canonical(format_), candidates.study(), o.results_folder(out)
     with runtime.open(images, study) as workspace:
-        holdout, most = judged_on.validation(workspace.on_step), Limits(limits.max_latency, limits.memory_mb)
-        grid = with_layer_names(study, workspace.memo, pairs, seed)
+        most, grid = Limits(limits.max_latency, limits.memory_mb), with_layer_names(study, workspace.memo, pairs, seed)
+        check_names(grid, workspace.memo)
+        holdout = judged_on.validation(workspace.on_step)
         request = SelectionRequest(grid, holdout, most, halving, _PICTURES if name == "html" else 0)
         ready = None if verify else _ready(workspace, request, folder, budget_s, started)
     if ready and duration.dry_run:
@@ -215,7 +219,6 @@ def _print_forecast(ready: Selecting, json: bool) -> None:
 
 def _print(found: Selection | Verification, name: str, top: int) -> None:
     """Print the answer in a format; a text table has the best `top` rows and fits the terminal."""
-    from adbench.reports.report import render
     from adbench.selection.tables import selection_report, verification_report
     from adbench.selection.verification import Verification
 
@@ -227,4 +230,4 @@ def _print(found: Selection | Verification, name: str, top: int) -> None:
         made = selection_report(found, top or None, get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None)
     else:
         made = selection_report(found)
-    console.answer(render(made, name, bold=console.has_color(sys.stdout)))
+    print_report(made, name)

@@ -90,7 +90,7 @@ def sweep(
     from adbench.sweep.run import plan_sweep
 
     study, executor = spec.parsed("sweep"), resources.choose()
-    most, remote = o.parse_size(cache_limit) if cache_limit else None, executor.elsewhere and not dry_run
+    most, remote = o.parse_size("--cache-limit", cache_limit) if cache_limit else None, executor.elsewhere and not dry_run
     with runtime.open(images, study) as workspace:
         planned = plan_sweep(workspace, study, folder, limit, keep_maps, most, context.obj or "", remote)
     if status:

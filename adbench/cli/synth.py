@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -35,21 +35,20 @@ class RecipeOptions:
 
         if self.like and self.sizes:
             raise UsageError("--like and --sizes exclude each other; leave one out")
-        if self.like:
-            sizes = sizes_of_masks(self.like, self.min_size_px, on_step)
-        else:
-            sizes = Sizes(_range("--sizes", self.sizes or "0.03,0.2"))
-        return Recipe(tuple(o.split(self.kinds)), sizes, _range("--contrasts", self.contrasts), self.min_size_px)
+        sizes = Sizes(_range("--sizes", self.sizes or "0.03,0.2"))
+        made = Recipe(tuple(o.split(self.kinds)), sizes, _range("--contrasts", self.contrasts), self.min_size_px)
+        return replace(made, sizes=sizes_of_masks(self.like, self.min_size_px, on_step)) if self.like else made
 
 
 def synth(
     out: Annotated[Path, o.path_option("DIR", "Folder of the new dataset, which is written to DIR/CATEGORY.")],
     recipe: RecipeOptions,
     images: o.OneCategoryOptions,
-    count: Annotated[int, o.option("N", "Number of defective images.")] = 100,
+    count: Annotated[int, o.option("N", "Number of defective images.", low=1)] = 100,
     holdout: Annotated[float, o.option("SHARE", "Share of good images to hold out; they get the defects.")] = 0.25,
     contact_sheet: Annotated[Path | None, o.path_option("FILE.png", "Picture to draw: a few defects of each kind.")] = None,
     seed: o.Seed = 0,
+    force: Annotated[bool, o.flag("--force", "Replace DIR/CATEGORY if an earlier 'adbench synth' wrote it.")] = False,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
@@ -62,8 +61,8 @@ def synth(
     """
     from adbench.selection.synthesis import synthesize
 
-    with o.RuntimeOptions(cache).open(images) as workspace:
-        made = synthesize(workspace, recipe.recipe(workspace.on_step), count, holdout, seed, out, contact_sheet)
+    with o.RuntimeOptions(cache).open(images, memo_only=True) as workspace:
+        made = synthesize(workspace, recipe.recipe(workspace.on_step), count, holdout, seed, out, contact_sheet, force)
     if json:
         return console.answer_json(made)
     console.answer(console.table([f"defects on {made['category']}", "images"], list(made["defects"].items())))
@@ -78,4 +77,6 @@ def _range(option: str, text: str) -> tuple[float, float]:
         low, high = map(float, text.split(","))
     except ValueError:
         raise UsageError(f"{option} '{text}': write two numbers, e.g. {option} 0.05,0.2") from None
+    if low > high:
+        raise UsageError(f"{option} '{text}': the first number must not be above the second; write {option} {high:g},{low:g}")
     return low, high

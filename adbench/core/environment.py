@@ -106,6 +106,9 @@ def check_device(name: str) -> None:
         choose_device(name)
 
 
+CACHE_SETTINGS = "--cache, ADBENCH_CACHE"  # named where the cache folder cannot be written
+
+
 def cache_folder(chosen: Path | None = None) -> Path:
     """Return the cache folder: the chosen one, else ADBENCH_CACHE, else the platform's."""
     from platformdirs import user_cache_path

@@ -16,6 +16,7 @@ from adbench.core import plugins
 from adbench.core.errors import UsageError
 
 T = TypeVar("T")
+_MOST_OFFERED = 4  # names of which a part was written
 TABLES = {  # by kind: the package that holds the plug-ins, and the name of its table
     "analyses": ("adbench.reports.analyses", "ANALYSES"),
     "datasets": ("adbench.data.layouts", "DATASETS"),
@@ -45,14 +46,29 @@ def fits(name: str, pattern: str) -> bool:
 def unknown(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> UsageError:
     """Return the error for a name that is not among `names`, with the nearest one or, for a short list, all of them."""
     names = sorted(names)
+    parts = [f"'{n}'" for n in names if name.lower() in re.split(r"[^a-z0-9]", n.lower())]  # `auroc` of `image_auroc`
     near = difflib.get_close_matches(squeeze(name), [squeeze(n) for n in names], n=1, cutoff=0.6)
-    if near:
+    if 1 < len(parts) <= _MOST_OFFERED:
+        hint = f"did you mean {', '.join(parts[:-1])} or {parts[-1]}?"
+    elif near:
         hint = f"did you mean '{next(n for n in names if squeeze(n) == near[0])}'?"
     elif len(names) <= 12:
         hint = f"choose from: {', '.join(names) or '(none)'}"
     else:
         hint = f"'adbench list {see or kind.removesuffix('s') + 's'}' shows all"
     return UsageError(f"unknown {kind} '{name}'{where}; {hint}")
+
+
+def nearest_by_number(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that differs from `name` in its numbers only, and in these the least (`blocks.12`: `blocks.11`)."""
+
+    def parts(text: str) -> tuple[list[str], list[int]]:
+        pieces = re.split(r"(\d+)", text)
+        return pieces[::2], [int(number) for number in pieces[1::2]]
+
+    words, numbers = parts(name)
+    same = [n for n in names if parts(n)[0] == words] if numbers else []
+    return min(same, key=lambda n: [abs(a - b) for a, b in zip(numbers, parts(n)[1], strict=True)], default=None)
 
 
 def match(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> str:

@@ -1,30 +1,52 @@
 """Check every file of a dataset before any work: report all problems at once and return a digest of every file."""
 
 import hashlib
+import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
+from adbench.core.files import stamp
 from adbench.core.memo import Memo
-from adbench.data.images import read_image, read_mask, unreadable
+from adbench.data.images import decode_image, decode_mask, unreadable
 from adbench.types import Category, OnStep, Sample, digest, ignore_step
 
+log = logging.getLogger("adbench")
 _SHOWN = 10  # problems named in a message
+_DARK = 0.25  # of white: if no value of a category is above, the upper bits are unused
+REMARKS = {
+    "pages": "have several pages; only the first is read",
+    "frames": "have several frames; only the first is read",
+    "channels": "have more channels than colors; only the colors are read",
+    "soft": "have soft edges or lossy compression: values above half of the mask's maximum count as defective",
+    "alpha": "are drawn in alpha: visible pixels count as defective",
+    "levels": "have 3 to 16 gray levels: any value above 0 counts as defective; if these are soft edges, save black and white",
+}
+_OTHER_PIXELS = ("soft", "alpha")  # older versions read other pixels from such masks
+_said: set[tuple[str, Path]] = set()  # by this process: what was said, and of which first file
 
 
 class FileFacts(NamedTuple):
-    """An image or mask file: the SHA-256 of its bytes, its upright size in pixels."""
+    """An image or mask file: the SHA-256 of its bytes, its upright size in pixels, how it was read (see `images.Decoded`)."""
 
     sha256: str
     height: int
     width: int
+    remark: str = ""
+    brightest: float | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides the pixels: the digest, and how they are read if that has changed."""
+        return f"{self.sha256}-{self.remark}" if self.remark in _OTHER_PIXELS else self.sha256
 
 
 Facts = dict[Path, FileFacts]
@@ -36,21 +58,22 @@ def check_files(
     memo_file: Path | None = None,
     on_step: OnStep = ignore_step,
     keep: Keep = lambda path, image: None,
+    verify: bool = False,
 ) -> Facts:
     """Decode and hash every image and mask, compare the masks' sizes with their images', and return the files' facts.
 
-    memo_file: JSON with the facts by path, size and modification time, so that a second call decodes nothing.
+    memo_file: JSON with the facts by path and stamp, so that a second call decodes nothing, unless it is to `verify` them.
     keep: called with each image that is decoded, (H, W, 3), in one of several threads.
     Raises one DataError with the number of problems and the first ten.
     """
     samples = [sample for category in categories for sample in (*category.train, *category.test)]
     files = {path: "mask" if path != s.path else "image" for s in samples for path in (s.path, *(s.masks or ()))}
-    memo = Memo(memo_file, "size, modification time, SHA-256, height, width")
+    memo = Memo(memo_file, "stamp, SHA-256, height, width, remark, brightest")
     facts: Facts = {}
     problems = []
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        found = pool.map(partial(_facts, memo=memo, keep=keep), files, files.values())
+        found = pool.map(partial(_facts, memo=memo, keep=keep, verify=verify), files, files.values())
         for done, (path, result) in enumerate(zip(files, found, strict=True), 1):
             on_step(done, len(files), "checking files")
             if isinstance(result, FileFacts):
@@ -77,7 +100,7 @@ def split_fingerprint(samples: Sequence[Sample], facts: Mapping[Path, FileFacts]
 def category_fingerprint(category: Category, facts: Mapping[Path, FileFacts]) -> str:
     """Return the digest of everything that decides a score: training images, test images, defect labels and masks."""
     truth = [
-        [sample.defect, None if sample.masks is None else [facts[mask].sha256 for mask in sample.masks]]
+        [sample.defect, None if sample.masks is None else [facts[mask].identity for mask in sample.masks]]
         for sample in category.test
     ]
     return digest([split_fingerprint(category.train, facts), split_fingerprint(category.test, facts), truth])
@@ -88,31 +111,58 @@ def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
         yield f"no mask for image {sample.path}; add it to the ground truth or remove the image"
     for mask in sample.masks or ():
         image_facts, mask_facts = facts.get(sample.path), facts.get(mask)
-        if image_facts and mask_facts and image_facts[1:] != mask_facts[1:]:  # height, width
+        if image_facts and mask_facts and image_facts[1:3] != mask_facts[1:3]:  # height, width
             yield (f"mask {mask} has {mask_facts.width} x {mask_facts.height} pixels, its image {sample.path} has "
                    f"{image_facts.width} x {image_facts.height}; make them the same")  # fmt: skip
 
 
-def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep) -> FileFacts | str:
+def warn_of_remarks(category: Category, facts: Facts) -> None:
+    """Log a warning for each thing that a user should know of how the category's files were read, once in a process."""
+    samples = (*category.train, *category.test)
+    files = {
+        "images": list(dict.fromkeys(sample.path for sample in samples)),
+        "masks": list(dict.fromkeys(mask for sample in samples for mask in sample.masks or ())),
+    }
+    where = f"category '{category.name}': " if category.name else ""
+    for kind, paths in files.items():
+        texts = {text: [path for path in paths if facts[path].remark == remark] for remark, text in REMARKS.items()}
+        deep = [path for path in paths if facts[path].brightest is not None]
+        for text, found in (texts | {_darkness([facts[path].brightest or 0 for path in deep]): deep}).items():
+            if found and text and (text, found[0]) not in _said:
+                _said.add((text, found[0]))
+                log.warning("%s%d of %d %s %s; e.g. %s", where, len(found), len(paths), kind, text, found[0])
+
+
+def _darkness(brightest: Sequence[float]) -> str:
+    """Return what to say of images with these highest values, as fractions of white; "" if they use their range."""
+    highest = max(brightest, default=1)
+    if highest > _DARK:
+        return ""
+    factor = 2 ** int(math.log2(1 / max(highest, 1 / 256)))  # the unused upper bits
+    return (f"have more than 8 bits per channel but use only {100 * highest:.2g} % of the range, so they are read nearly black; "
+            f"multiply their values by {factor}")  # fmt: skip
+
+
+def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep, verify: bool) -> FileFacts | str:
     """Return the facts of one file, or the message about its problem. Runs in threads.
 
-    The memo's facts are valid while the file's size and modification time stay.
+    The memo's facts are valid while the file's stamp stays. An image is read in another way than a mask.
     """
     key = os.path.abspath(path)  # noqa: PTH100  resolve() would ask the disk for every part of the path
     try:
-        status = path.stat()
-        stamp = [status.st_size, status.st_mtime_ns]
-        known = memo.get(key)
-        if known and known[:2] == stamp:
-            return FileFacts(*known[2:])
+        state = [kind, *stamp(path)]
+        known = None if verify else memo.get(key)
+        if known and known[0] == state:
+            return FileFacts(*known[1:])
         data = path.read_bytes()  # once, for the digest and the decoder
-        pixels: NDArray[Any] = read_mask(path, data) if kind == "mask" else read_image(path, data)
+        found = decode_mask(path, data) if kind == "mask" else decode_image(path, data)
     except OSError as error:
         return str(unreadable(path, kind, error.strerror or str(error)))
     except DataError as error:
         return str(error)
     if kind == "image":
-        keep(path, pixels)
-    facts = FileFacts(hashlib.sha256(data).hexdigest(), *pixels.shape[:2])
-    memo.put(key, [*stamp, *facts])
+        keep(path, found.pixels)
+    height, width = found.pixels.shape[:2]
+    facts = FileFacts(hashlib.sha256(data).hexdigest(), height, width, found.remark, found.brightest)
+    memo.put(key, [state, *facts])
     return facts

@@ -9,7 +9,7 @@ from adbench.core.registry import match
 from adbench.data.layouts import DATASETS, Dataset
 from adbench.types import Category, OnStep, ignore_step
 
-_REMEDY = "give --data a folder that holds CATEGORY/train/good/*.png, or the word demo"
+_REMEDY = "give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png, or the word demo"
 
 
 def open_dataset(data: str, cache: Path, names: Sequence[str] = (), on_step: OnStep = ignore_step) -> list[Category]:

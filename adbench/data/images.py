@@ -1,96 +1,130 @@
 """Read images and masks as arrays, in every mode and bit depth; errors name the file in one line.
 
-Large plain PNG files are decoded here, because Pillow takes longer; all others by Pillow.
+Large plain PNG files are decoded here, because Pillow takes longer; all others in `decoding`.
 """
 
-import io
-import logging
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adbench.core.errors import DataError
+from adbench.data.decoding import MOST_PIXELS, Raster, decode
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: some of Pillow's readers start other programs
-MOST_PIXELS = 1 << 27  # 134 million: a file that claims more may be a decompression bomb
 SMALLEST = 1 << 17  # pixels: smaller PNG files are left to Pillow, since loading the compiled code takes longer
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 6: 4}  # gray, RGB, RGBA, by color type
 _HARMLESS = {b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"tIME", b"bKGD", b"iCCP", b"sBIT", b"tEXt"}  # chunks that change no pixel
 _MAY_ROTATE = (b"Raw profile type", b"XML:com")  # texts that may hold EXIF data, and so an orientation
+_MOST_CLASSES = 16  # a mask of more gray levels is drawn with soft edges, not with a number for each class
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python itself prints Pillow's errors on stderr
+
+class Decoded(NamedTuple):
+    """An image, (H, W, 3) uint8, or a mask, (H, W) bool, and how its file was read.
+
+    remark: "" or a key of `check.REMARKS`: what a user should know. brightest: the highest value of an image of more than 8 bits
+    per channel, as a fraction of white.
+    """
+
+    pixels: NDArray[Any]
+    remark: str = ""
+    brightest: float | None = None
 
 
-def read_image(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """Return the image as (H, W, 3) uint8 RGB, rotated upright by its EXIF tag, without alpha.
 
     16-bit values are divided by 257 and rounded. Float values are read as [0, 1] if all lie in that range, else as [0, 255].
-    `data`: the file's content, if it has been read already. Raises DataError if it cannot be decoded.
-    """
-    with _named(path, "image"):
-        data = path.read_bytes() if data is None else data
-        plain = plain_png(data)
-        return _rgb(_decoded(path, data)) if plain is None else plain
-
-
-def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
-    """Return the mask as (H, W) bool, true where any color value is above 0, rotated upright by its EXIF tag.
-
     Raises DataError if it cannot be decoded.
     """
+    with _named(path, "image"):
+        return decode_image(path, path.read_bytes()).pixels
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Return the mask as (H, W) bool, true where there is a defect, rotated upright by its EXIF tag.
+
+    Up to 16 gray levels, or numbers below a quarter of white, are classes: any value above 0 counts. Otherwise, and after lossy
+    compression, the edges are soft: values above half of the mask's maximum count. Of a color, the brightest channel counts.
+    Colors count as far as they are opaque; where there is one color, alpha counts. Raises DataError if the file cannot be decoded
+    or its meaning is not clear.
+    """
     with _named(path, "mask"):
-        image = _decoded(path, data)
-        if image.mode.startswith(("I", "F")):  # before scaling: a class number such as 1 would vanish
-            values = np.asarray(image)
-            if np.isnan(values).any():
-                raise ValueError("some values are no numbers")
-            return values > 0
-        return np.asarray(_rgb(image).any(axis=2))
+        return decode_mask(path, path.read_bytes()).pixels
 
 
-def _decoded(path: Path, data: bytes | None) -> Image.Image:
-    """Return the fully decoded, upright image."""
-    data = path.read_bytes() if data is None else data
-    if not data:
-        raise ValueError("the file is empty")
-    with _quiet, Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise ValueError(f"{width} x {height} pixels are more than {MOST_PIXELS >> 20} million")
-        if min(width, height) < 2:
-            raise ValueError(f"{width} x {height} pixels are no picture")
-        image.load()
-        return ImageOps.exif_transpose(image)
+def decode_image(path: Path, data: bytes) -> Decoded:
+    """Return the image of a file's content as `read_image` does, and how it was read."""
+    with _named(path, "image"):
+        if (plain := plain_png(data)) is not None:
+            return Decoded(plain)
+        raster = decode(data)
+        highest = float(raster.values.max()) / raster.white if raster.deep else None
+        return Decoded(_rgb(raster), raster.unread, highest)
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        return _gray(np.asarray(image), 65535, 257)
-    if image.mode == "F":
-        values = np.asarray(image)
-        return _gray(values, 255, 1 / 255 if values.max() <= 1 else 1)
-    with _quiet:
-        if "transparency" in image.info and image.mode == "P":
-            image = image.convert("RGBA")  # or Pillow would blend the transparent color
-        return np.array(image.convert("RGB"))  # a copy: writable
+def decode_mask(path: Path, data: bytes) -> Decoded:
+    """Return the mask of a file's content as `read_mask` does, and how it was read."""
+    with _named(path, "mask"):
+        raster = decode(data)
+        if raster.unread:
+            raise ValueError(f"it has further {raster.unread}, and only the first would count; save each mask as a file")
+        colors = np.atleast_3d(raster.values)  # max(axis=2) would take 20 times as long
+        values = reduce(np.maximum, (colors[..., channel] for channel in range(colors.shape[2])))
+        if not values.min() >= 0:  # so that NaN fails too
+            raise ValueError("some values are negative or no numbers")
+        if raster.alpha is not None and raster.alpha.min() < raster.alpha.max():
+            return _in_alpha(values, raster, raster.alpha)
+        if raster.rounded_off and not values.any():
+            raise ValueError("no value of its 16-bit colors is above 255, but class numbers may be below; save it as gray")
+        if raster.alpha is not None and not raster.alpha.any() and values.any() and values.min() == values.max():
+            raise ValueError("it has one color and is transparent everywhere; save it in black and white, without alpha")
+        return _in_color(values, raster)
 
 
-def _gray(values: NDArray[Any], highest: int, divisor: float) -> NDArray[np.uint8]:
-    values = values.astype(np.float64)
+def _in_color(values: NDArray[Any], raster: Raster) -> Decoded:
+    """Return the defects in a mask's values (H, W): those above 0, or above half of the maximum if the edges are soft."""
+    highest, anything = float(values.max()), values > 0
+    if (anything == (values == highest)).all() or not highest:  # two levels, the usual mask
+        return Decoded(anything)
+    if raster.lossy and highest < raster.white / 2:
+        raise ValueError(f"values up to {highest:g} of {raster.white:g} may be noise of its compression; save it as PNG")
+    bright = values.dtype.kind == "f" or highest >= raster.white / 4
+    if raster.lossy or (bright and np.unique(values).size > _MOST_CLASSES):
+        defective = values > highest / 2
+        return Decoded(defective, "" if (defective == anything).all() else "soft")
+    return Decoded(anything, "levels" if highest >= raster.white / 4 else "")
+
+
+def _in_alpha(values: NDArray[Any], raster: Raster, alpha: NDArray[Any]) -> Decoded:
+    """Return the defects in a mask of varying alpha: where alpha is high if there is one color, else where color is visible."""
+    in_color, one_color = _in_color(values, raster), values.min() == values.max()
+    found = _in_color((raster.white if one_color else values) * (alpha / float(alpha.max())), raster)
+    if in_color.pixels.any() and not found.pixels.any():
+        raise ValueError("its colors are where alpha hides them; save it in black and white, without alpha")
+    return in_color if (found.pixels == in_color.pixels).all() else found._replace(remark="alpha")
+
+
+def _rgb(raster: Raster) -> NDArray[np.uint8]:
+    """Return a raster as (H, W, 3) uint8."""
+    values = raster.values
+    if values.dtype != np.uint8:
+        values = _eight_bits(values, raster.white)
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+
+
+def _eight_bits(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
+    values, highest = values.astype(np.float64), max(white, 255)
     if not (values.min() >= 0 and values.max() <= highest):  # so that NaN fails too
-        raise ValueError(f"values from {values.min():g} to {values.max():g} do not fit 0 to {highest}")
-    return np.repeat(np.floor(values / divisor + 0.5).astype(np.uint8)[..., None], 3, axis=2)
+        raise ValueError(f"values from {values.min():g} to {values.max():g} do not fit 0 to {highest:g}")
+    return np.floor(values / (white / 255) + 0.5).astype(np.uint8)
 
 
 @contextmanager
@@ -98,8 +132,8 @@ def _named(path: Path, kind: str) -> Iterator[None]:
     """Convert any error of a decoder to a DataError that names the file."""
     try:
         yield
-    except UnidentifiedImageError as error:
-        raise unreadable(path, kind, "no PNG, JPEG, BMP, TIFF or WEBP content") from error
+    except DataError:
+        raise
     except OSError as error:
         raise unreadable(path, kind, error.strerror or str(error)) from error
     except Exception as error:  # Pillow's readers raise SyntaxError, struct.error, IndexError, ... for damaged files
@@ -108,32 +142,8 @@ def _named(path: Path, kind: str) -> Iterator[None]:
 
 def unreadable(path: Path, kind: str, reason: str) -> DataError:
     """Return the one-line error for a file that cannot be decoded."""
-    return DataError(f"cannot read {kind} {path}: {' '.join(reason.split())}; replace or remove it")
-
-
-class _Quiet:
-    """Silence Pillow's warnings while at least one thread is inside; `catch_warnings` alone is not thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._caught = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._caught.__exit__(None, None, None)
-
-
-_quiet = _Quiet()
+    remedy = "" if "; " in reason else "; replace or remove it"  # a reason may have its own
+    return DataError(f"cannot read {kind} {path}: {' '.join(reason.split())}{remedy}")
 
 
 def plain_png(data: bytes) -> NDArray[np.uint8] | None:

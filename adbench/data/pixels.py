@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.environment import memory_bytes
+from adbench.core.files import stamp
 from adbench.data.images import read_image
 
 STEPS = 128  # per gray level: white is 32,640
 Pixels = NDArray[np.int16]  # RGB in such steps: (size, size, 3) of one image, (B, size, size, 3) of several
-_Key = tuple[Path, int, int, int]  # with the file's size and time of change, and the image's size
+_Key = tuple[Path | int, ...]  # with the file's stamp and the image's size
 
 
 def resize(image: NDArray[np.uint8], size: int) -> Pixels:
@@ -91,10 +92,9 @@ class PixelMemory:
 
 def _key(path: Path, image_size: int) -> _Key | None:
     try:
-        status = path.stat()
+        return (path, *stamp(path), image_size)
     except OSError:  # reading the file will raise the error
         return None
-    return (path, status.st_size, status.st_mtime_ns, image_size)
 
 
 MEMORY = PixelMemory(memory_bytes() // 16)  # this process's

@@ -58,6 +58,7 @@ class Detector:
         return {}
 
 
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}  # of parameters
 DETECTORS: Registry[type[Detector]] = Registry("detector", __name__)
 register = DETECTORS.register
 
@@ -78,7 +79,8 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
         if wanted is float and type(value) is int:
             values[key] = float(value)
         elif type(value) is not wanted:
-            raise UsageError(f"{name}: {key}={value} must be of the kind {wanted.__name__}, like its default {default}")
+            shown = "null" if value is None else value
+            raise UsageError(f"{name}: {key}={shown} must be {_KINDS[wanted]}, like its default {default}")
     return kind(seed=seed, **values)
 
 

@@ -21,8 +21,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.core.environment import CACHE_SETTINGS
 from adbench.core.errors import DataError
-from adbench.core.files import replacing, write_text
+from adbench.core.files import replacing, stamp, write_text
 from adbench.types import digest
 
 log = logging.getLogger("adbench")
@@ -107,7 +108,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._verified: set[tuple[str, int]] = set()
+        self._verified: set[tuple[str | int, ...]] = set()
 
     def path(self, key: CacheKey) -> Path:
         """Return the path of the array of `key`, whether it exists or not."""
@@ -127,10 +128,10 @@ class FeatureCache:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if digest(sidecar["key"]) != key.name or list(array.shape) != sidecar["shape"]:
                 raise ValueError("made from something else")
-            stamp = _stamp(path)
-            if stamp not in self._verified and _checksum(array) != sidecar["crc32"]:
+            state = _stamp(path)
+            if state not in self._verified and _checksum(array) != sidecar["crc32"]:
                 raise ValueError("checksum differs")
-            self._verified.add(stamp)
+            self._verified.add(state)
         except Exception as error:  # a damaged header makes numpy raise errors of any kind
             log.warning("cache entry %s is damaged (%s); it is deleted and made again", path.name, error)
             self._delete(side)
@@ -231,7 +232,7 @@ class CacheWriters:
     def _open(self, key: CacheKey, shape: tuple[int, ...]) -> ArrayFile:
         exists = self._cache.sidecar(key).is_file
         # no fsync: after a power cut the checksum finds what is lost, and it is extracted again
-        temporary = self._stack.enter_context(replacing(self._cache.path(key), unless=exists, durable=False))
+        temporary = self._stack.enter_context(replacing(self._cache.path(key), unless=exists, durable=False, by=CACHE_SETTINGS))
         return ArrayFile(self._stack.enter_context(temporary.open("wb+")), self._count, shape, key.dtype)
 
     def _append(self, layer: str, batch: NDArray[np.floating]) -> None:
@@ -248,8 +249,8 @@ class CacheWriters:
             writer.file.flush()
 
 
-def _stamp(path: Path) -> tuple[str, int]:
-    return path.name, path.stat().st_mtime_ns
+def _stamp(path: Path) -> tuple[str | int, ...]:
+    return path.name, *stamp(path)
 
 
 def _checksum(array: NDArray[np.floating]) -> int:

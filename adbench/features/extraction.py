@@ -19,7 +19,7 @@ from adbench.core.environment import memory_bytes
 from adbench.core.memory import in_parts, out_of_memory
 from adbench.core.threads import Item, Outcome, in_background, ordered_map
 from adbench.data.pixels import Pixels, read_pixels
-from adbench.features.graph_optimization import fast_graph
+from adbench.features.graph_optimization import inference_module
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
@@ -91,8 +91,8 @@ def precision_of(dtype: str) -> torch.dtype:
 
 @lru_cache(maxsize=2)  # both splits of a group, in one precision or two
 def _fast(network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype) -> nn.Module:
-    """Return the rewritten graph for one image size, for which its weights are laid out."""
-    return fast_graph(network.whole, layers, device, precision)
+    """Return the network for one image size, for which the weights of a graph are laid out."""
+    return inference_module(network, layers, (image_size, image_size), device, precision)
 
 
 def _side_by_side(images: int, image_size: int, device: torch.device) -> int:

@@ -19,6 +19,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from adbench.backbones.families import Size
+from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.graph import is_sequence
 
 Activation = tuple[str, list[float]]  # oneDNN's name and constants
@@ -81,6 +83,18 @@ class FusedConvolution(nn.Module):
                 self._laid_out = True
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.geometry, *self.activation, "")
         return result
+
+
+def inference_module(network: Network, layers: Sequence[str], size: Size, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return a module that computes `layers` for images (B, 3, H, W) of a size, on `device` and in `dtype`.
+
+    A graph is rewritten by `fast_graph`. The blocks of a transformer run as their library wrote them.
+    """
+    part = network.cut(layers, size)
+    if isinstance(part, fx.GraphModule):
+        return fast_graph(network.whole(size), layers, device, dtype)
+    plain = device.type == "cpu" and dtype is torch.float32
+    return part if plain else copy.deepcopy(part).to(device, dtype)
 
 
 def fast_graph(whole: fx.GraphModule, layers: Sequence[str], device: torch.device, dtype: torch.dtype) -> fx.GraphModule:

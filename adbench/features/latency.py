@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from adbench.backbones.network import Network
+from adbench.backbones.stages import Stages
 from adbench.core.environment import library_versions
 from adbench.core.memo import Memo
 from adbench.data.pixels import STEPS
 from adbench.features.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of, stacked
 from adbench.features.feature_maps import FeatureMaps
-from adbench.features.graph_optimization import fast_graph
+from adbench.features.graph_optimization import inference_module
 from adbench.types import digest
 
 WARM_UP = 2
@@ -83,7 +84,7 @@ def forward_times(
 
 def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device) -> dict[str, Forward]:
     clock, precision = _Clock(), precision_of(dtype)
-    module = _clocked(fast_graph(network.whole, layers, device, precision), clock)
+    module = _clocked(inference_module(network, layers, (image_size, image_size), device, precision), clock)
     batch = batch_size(HOST_BATCH + DEVICE_BATCH, image_size, device)
     images = np.random.default_rng(0).integers(0, 255 * STEPS, (batch, image_size, image_size, 3), np.int16)
 
@@ -101,16 +102,21 @@ def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str,
     }
 
 
-def _clocked(module: GraphModule, clock: _Clock) -> GraphModule:
-    """Let the clock record each layer that is an output of the graph."""
-    module.add_submodule("clock", clock)
-    (output,) = (node for node in module.graph.nodes if node.op == "output")
+def _clocked(module: nn.Module, clock: _Clock) -> nn.Module:
+    """Let the clock record each layer."""
+    if isinstance(module, Stages):
+        for layer, name in module.modules_of_layers().items():
+            module.get_submodule(name).register_forward_hook(lambda *args, layer=layer: clock(args[-1], layer))
+        return module
+    graph = cast(GraphModule, module)
+    graph.add_submodule("clock", clock)
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
     layers: Any = output.args[0]
     for layer, node in layers.items():
-        with module.graph.inserting_after(node):
-            module.graph.call_module("clock", (node, layer))
-    module.recompile()
-    return module
+        with graph.graph.inserting_after(node):
+            graph.graph.call_module("clock", (node, layer))
+    graph.recompile()
+    return graph
 
 
 def score_times(score: Callable[[FeatureMaps], object], features: FeatureMaps) -> tuple[float, float]:

@@ -64,6 +64,12 @@ def names() -> list[str]:
     return in_order(METRICS.items())
 
 
+def check_pro_limit(limit: float) -> None:
+    """Raise UsageError unless AU-PRO can be integrated up to this false-positive rate."""
+    if not 0 < limit <= 1:
+        raise UsageError(f"pro_limit {limit} is outside (0, 1]; the usual value is 0.3")
+
+
 def evaluate(scores: Scores, truth: Truth, pro_limit: float = 0.3, regions: Regions | None = None) -> dict[str, float | None]:
     """Return every registered metric by name, in order, as a fraction of 1, or None where it is undefined.
 
@@ -72,8 +78,7 @@ def evaluate(scores: Scores, truth: Truth, pro_limit: float = 0.3, regions: Regi
     `regions` is `components(truth.masks)`, which a caller with many detectors computes once per category.
     Raises UsageError if `pro_limit` is outside (0, 1], ValueError if shapes do not match or a score is NaN.
     """
-    if not 0 < pro_limit <= 1:
-        raise UsageError(f"pro_limit {pro_limit} is outside (0, 1]; the usual value is 0.3")
+    check_pro_limit(pro_limit)
     check(scores, truth)
     pixels = rank_pixels(scores, truth, regions)
     return measure(Case(scores, truth, pro_limit, image_curves(scores, truth), pixels.curves() if pixels else None))

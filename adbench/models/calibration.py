@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError, UsageError
-from adbench.data.check import check_files
+from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.image_lists import find_images
 from adbench.features.feature_maps import FeatureMaps
 from adbench.metrics.support.labels import CategoryInputs
@@ -151,9 +151,11 @@ def recalibrate(workspace: Workspace, file: Path, sources: Sequence[Path], fpr: 
     Raise UsageError if the model was fitted to one of the images, DataError for one that cannot be read.
     """
     check_rate(fpr)
-    images, model = find_images(sources), load_model(file)
+    model, images = load_model(file), find_images(sources)
     samples = tuple(Sample(image.path, str(image.name)) for image in images)
-    facts = check_files([Category("", "", samples, ())], workspace.cache / "files.json", workspace.on_step)
+    category = Category("", "", samples, ())
+    facts = check_files([category], workspace.cache / "files.json", workspace.on_step)
+    warn_of_remarks(category, facts)
     fitted = set(model.fitted)
     seen = [sample.path for sample in samples if facts[sample.path].sha256 in fitted]
     if seen:

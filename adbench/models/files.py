@@ -11,11 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adbench.core.errors import DataError, UsageError
-from adbench.core.files import replacing
+from adbench.core.files import check_folder, replacing
 from adbench.detectors import Detector, make_detector
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.models.thresholds import Threshold
 from adbench.types import Job
+
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Model:
     cost: dict[str, Any]
     fitted: tuple[str, ...] = ()
     threshold: Threshold | None = None
+
+
+def check_name(path: Path) -> None:
+    """Raise UsageError unless a file's name says what it will be, DataError if a file lies where its folder should be."""
+    if path.suffix != SUFFIX:
+        raise UsageError(f"--model {path}: models are written as safetensors; write --model {path.with_suffix(SUFFIX)}")
+    check_folder("--model", path.parent)
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -75,7 +84,10 @@ def load_model(path: Path) -> Model:
         return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold)
     except FileNotFoundError:
         raise DataError(f"model {path}: no such file; make it with 'adbench train'") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, UsageError) as error:
+    except UsageError as error:  # of the detector's plug-in: the checksum has shown that the file is whole
         raise DataError(
-            f"model {path}: damaged or not written by 'adbench train' ({type(error).__name__}); train it again"
+            f"model {path}: made with a detector that is not installed here ({error}); install its plug-in, or train again"
         ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        problem = "a folder, not a file" if path.is_dir() else "damaged, or not written by 'adbench train'"
+        raise DataError(f"model {path}: {problem}; name a model file, or train it again") from error

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from adbench.backbones.network import Network
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError
-from adbench.core.files import replacing
+from adbench.core.files import check_folder, replacing
 from adbench.core.registry import match
 from adbench.core.threads import Item, Outcome, ordered_map
 from adbench.data.image_lists import NewImage, find_images, picture_names
 from adbench.data.images import read_image
 from adbench.data.pixels import Pixels, read_pixels, resize
+from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.detectors import Detector
 from adbench.features.extraction import Features, extract_for, precision_of
 from adbench.features.feature_maps import FeatureMaps
@@ -185,8 +186,7 @@ class Predictor:
             target = self.folder / image.name
             fine = smoothed(image.anomaly_map[None], self.scorer.detector.smoothing)[0]
             overlay = draw_overlay(image.picture, fine, caption, colors)
-            with replacing(target, durable=False) as temporary:
-                overlay.save(temporary, format="JPEG", quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
+            save_picture(overlay, target, "JPEG", durable=False, quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
         return Prediction(str(image.path), image.score, limit.image if limit else None, decision, str(target) if target else None)
 
 
@@ -201,7 +201,10 @@ def predict_images(
     `overlays` needs one.
     """
     wish = match("overlays", overlays, OVERLAYS) if overlays else None
-    images, model = find_images(sources, skip=out), load_model(file)
+    check_folder("--out", out)
+    model, images = load_model(file), find_images(sources, skip=out)
+    pictures = (out / "overlays" / name for name in picture_names(images))
+    check_no_image_is_replaced(pictures, (image.path for image in images), f"--out {out}")
     threshold, remedy = model.threshold, f"set one with: adbench threshold {file} GOOD_IMAGES --fpr 0.01"
     if threshold is None and (must_decide or wish == "anomalous"):
         raise UsageError(f"predict: {file} has no threshold to decide by; {remedy}")
@@ -226,7 +229,7 @@ def predict_images(
 
 def _write_rows(rows: Iterable[Prediction], target: Path, counts: Counter[str]) -> Iterator[Prediction]:
     """Yield the rows while they are written and their outcomes counted; the CSV appears when the last one is written."""
-    with replacing(target) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([column.name for column in fields(Prediction)])
         for row in rows:

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.backbones.layers import describe, parse_layers
+from adbench.backbones.layers import check_size, describe, parse_layers
 from adbench.backbones.network import Network
+from adbench.core.files import check_folder
 from adbench.data.datasets import open_dataset
 from adbench.detectors import DETECTORS, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
+from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
-from adbench.models.files import Model, load_model, save_model
+from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
-from adbench.pictures.heatmaps import draw_heatmaps
+from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
 from adbench.sweep.pipeline import assess, check_finite, check_supported, fit, job_features, score_in_parts
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
@@ -51,8 +53,11 @@ def train_model(
     With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
     set by further fits, each without a part of the images, and the fit that is saved has all.
     """
+    check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
-    layers = parse_layers(choices.layer, describe(choices.backbone, workspace.memo))
+    description = describe(choices.backbone, workspace.memo)
+    layers = parse_layers(choices.layer, description)
+    check_size(description, choices.image_size, workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     held: tuple[Sample, ...] = ()
@@ -95,6 +100,8 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     The category is the workspace's, else the one that the model was trained on if the data has it. `heatmaps`: folder for a
     picture of each image.
     """
+    if pro_limit is not None:
+        check_pro_limit(pro_limit)
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = workspace.network_of(model, job)
@@ -102,6 +109,9 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
         workspace = replace(workspace, categories=(job.category,))
     inputs = workspace.single(sizes=[job.image_size])
     category = inputs.category
+    if heatmaps:
+        check_folder("--heatmaps", heatmaps)
+        heatmap_files(heatmaps, category.test)
     if category.name != job.category:
         text = "model %s was fitted to category '%s', not to '%s'; to measure a detector of '%s', train one on it"
         _LOG.warning(text, model, job.category, category.name, category.name)

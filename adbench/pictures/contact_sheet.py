@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from adbench.core.files import replacing
 from adbench.data.synthetic.generation import SyntheticImage
+from adbench.data.writing import save_picture
 from adbench.pictures.heatmaps import outlined, scaled
 
 _SIDE, _GAP, _CAPTION = 144, 6, 18  # px of a picture, between pictures, above a row
@@ -37,8 +37,7 @@ class ContactSheet:
             ImageDraw.Draw(sheet).text((_GAP, top + 2), kind, fill="black", font=ImageFont.load_default(13))
             for column, cell in enumerate(cells):
                 sheet.paste(cell, (_GAP + column * (2 * _SIDE + 2 * _GAP), top + _CAPTION))
-        with replacing(path) as temporary:
-            sheet.save(temporary, format="PNG")
+        save_picture(sheet, path, "PNG")
 
 
 def _cell(made: SyntheticImage) -> Image.Image:

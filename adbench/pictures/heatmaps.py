@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from adbench.core.files import replacing
+from adbench.core.files import fitting
+from adbench.core.plots import load_matplotlib
 from adbench.data.images import read_image
+from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.features.anomaly_maps import resize_maps
 from adbench.metrics.support.labels import read_union
 from adbench.types import OnStep, Sample, Scores, ignore_step
@@ -29,14 +31,19 @@ def draw_heatmaps(
     All maps of a call share one color scale, from the median to the maximum of all smoothed maps, so that a good
     image looks calm beside a defective one.
     """
-    drawn, written = panels(samples, scores, smoothing), []
-    for index, sample in enumerate(samples):
-        target = folder / sample.defect / f"{sample.path.stem}.png"
-        with replacing(target) as temporary:
-            drawn(index).save(temporary, format="PNG")
-        written.append(target)
+    targets = heatmap_files(folder, samples)
+    drawn = panels(samples, scores, smoothing)
+    for index, target in enumerate(targets):
+        save_picture(drawn(index), target, "PNG")
         on_step(index + 1, len(samples), "drawing heatmaps")
-    return written
+    return targets
+
+
+def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
+    """Return where the picture of each image belongs; raise UsageError if that is the place of an image itself."""
+    targets = [folder / sample.defect / fitting(f"{sample.path.stem}.png") for sample in samples]
+    check_no_image_is_replaced(targets, (sample.path for sample in samples), f"--heatmaps {folder}")
+    return targets
 
 
 def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Callable[[int], Image.Image]:
@@ -106,8 +113,7 @@ def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 @lru_cache(maxsize=4)
 def _blend(opacity: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return for each level of heat the share of the image that stays and the color that is added, both (256, 3)."""
-    from matplotlib import colormaps
-
+    colormaps = load_matplotlib().colormaps
     share = np.linspace(0, opacity, 256, dtype=np.float32)[:, None]
     colors = np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, np.float32)
     return np.repeat(1 - share, 3, axis=1), share * colors

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.core.files import replacing, write_text
+from adbench.core.files import fitting, write_text
+from adbench.data.writing import save_picture
 from adbench.features.anomaly_maps import resize_maps
 from adbench.pictures.heatmaps import panels
 from adbench.types import Masks, Sample, Scores
@@ -48,9 +49,8 @@ def keep_maps(folder: Path, samples: Sequence[Sample], scores: Scores, masks: Ma
     kept = []
     for role, index in chosen(separations, scores.image, [sample.anomalous for sample in samples], count):
         sample = samples[index]
-        file = f"{role.replace(' ', '-')}-{sample.defect}-{sample.path.stem}.webp"
-        with replacing(folder / file) as temporary:
-            drawn(index).save(temporary, format="WEBP", quality=_QUALITY)
+        file = fitting(f"{role.replace(' ', '-')}-{sample.defect}-{sample.path.stem}.webp")
+        save_picture(drawn(index), folder / file, "WEBP", quality=_QUALITY)
         kept.append(KeptMap(file, role, sample.name, sample.defect, float(scores.image[index]), separations.get(index)))
     write_text(folder / "index.json", json.dumps([asdict(item) for item in kept], indent=1) + "\n")
 

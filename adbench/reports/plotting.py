@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from adbench.core.plots import load_matplotlib
+from adbench.data.writing import MARK
 from adbench.reports.formats import Figure
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def looks(count: int) -> list[Look]:
 
 def shades(count: int) -> list[Look]:
     """Return one look per series of an ordered kind, from dark to light, so that they differ in gray too."""
-    from matplotlib import colormaps
+    colormaps = load_matplotlib().colormaps
     from matplotlib.colors import to_hex
 
     lightness = [0.85 * i / max(count - 1, 1) for i in range(count)]  # the lightest shades would vanish on white
@@ -61,7 +63,7 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, b
 
     The files contain caption and description. The user's own matplotlib settings have no effect.
     """
-    unstable = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    unstable: dict[str, dict[str, str | None]] = {"png": {"Software": MARK}, "svg": {"Date": None, "Creator": None}}
     files = {kind: io.BytesIO() for kind in kinds}
     with style():
         drawing = figure.draw()
@@ -74,8 +76,7 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, b
 @contextmanager
 def style() -> Iterator[None]:
     """Apply the project's style inside the block, and restore the user's settings after it."""
-    import matplotlib
-
+    matplotlib = load_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rc_file(_STYLE)  # defaults included
         yield
@@ -88,6 +89,7 @@ LETTER = 0.057  # inches: the width of a letter of 7 points
 
 def panels(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Drawing, NDArray[Any]]:
     """Return a figure of (width, height) inches and its axes (rows, columns)."""
+    load_matplotlib()
     from matplotlib.figure import Figure as Drawing
 
     drawing = Drawing(figsize=size, layout="constrained")

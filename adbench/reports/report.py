@@ -14,10 +14,12 @@ from typing import Any
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing
+from adbench.core.registry import match
+from adbench.metrics import METRICS
 from adbench.reports.analyses import ANALYSES, Question
 from adbench.reports.analyses.significance import sentences
 from adbench.reports.formats import FORMATS, Report, Section
-from adbench.reports.keys import KeyedJob, choose_rows
+from adbench.reports.keys import KEYS, KeyedJob, choose_rows
 from adbench.reports.plotting import images
 from adbench.reports.studies import STUDIES
 from adbench.reports.study_data import MEASURES
@@ -87,6 +89,7 @@ class View:
 
 def report_on(folders: Sequence[Path], view: View, differences: bool = False) -> Report:
     """Return the report on one results folder, or on the `differences` of two; raise UsageError for what does not fit."""
+    check_names(view, folders)
     if not differences:
         if len(folders) > 1:
             raise UsageError(f"report takes one results folder, not {len(folders)}; --compare shows how two differ")
@@ -109,6 +112,21 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def check_names(view: View, folders: Sequence[Path]) -> None:
+    """Raise UsageError for an unknown row, column, study, analysis or metric, before any result is read.
+
+    Results may have metrics of plug-ins that are not installed: these are checked when they are read.
+    """
+    if view.metric and not any(next(folder.glob("*.json"), None) for folder in folders):
+        METRICS.canonical(view.metric)
+    choose_rows([], view.rows, match("column key", view.columns, KEYS) if view.columns else None)
+    if view.study not in (AUTO, NONE):
+        STUDIES.canonical(view.study)
+    for name in view.show:
+        if name != ALL:
+            ANALYSES.canonical(name)
 
 
 @_without_garbage_collection()

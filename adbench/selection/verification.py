@@ -143,7 +143,7 @@ def verify(workspace: Workspace, request: SelectionRequest, out: Path, on_result
         missing = reason(inputs.labels(request.spec.eval_size).truth) if inputs.category.test else "no labeled test images"
         if missing:
             raise DataError(f"select --verify: category '{names[-1]}': {missing}; choose labeled categories with --category")
-    whole = replace(request, halving=False)
+    whole, workspace = replace(request, halving=False), replace(workspace, verify_data=False)  # they are verified by now
     single = [replace(workspace, categories=(name,)) for name in names]
     selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in single]
     sweep = plan_sweep(workspace, request.spec, out)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adbench.backbones.layers import describe, parse_layers
+from adbench.backbones.layers import check_size, describe, parse_layers
 from adbench.backbones.network import Network
 from adbench.core.environment import accelerator_memory_mb, environment, library_versions, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import AdbenchError, DataError, UsageError
@@ -318,6 +318,7 @@ def extract_layers(
     """Extract layers of all images of the categories into the cache; return the entries, and images per second of new ones."""
     description = describe(backbone, workspace.memo)
     names = [name for text in layers for name in parse_layers(text, description)]
+    check_size(description, image_size, workspace.memo)
     network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([image_size])
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()

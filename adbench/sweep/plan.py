@@ -12,10 +12,10 @@ from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import describe, joined_field, parse_layers
+from adbench.backbones.layers import Description, check_size, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
-from adbench.backbones.weights import Weights
-from adbench.core.errors import WeightsError
+from adbench.backbones.weights import Weights, expanded
+from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.subprocess import in_subprocess
 from adbench.features.cache import EXTRACTION_REVISION
@@ -129,13 +129,15 @@ def make_plan(
 ) -> Plan:
     """Return all jobs of `spec` over the categories; `memo` is the folder that describes traced backbones.
 
-    Raises UsageError for unknown backbones, layers, weights, detectors and parameters. Jobs with missing weights are skipped.
+    Jobs with missing weights, and those of a size that their backbone cannot take, are skipped. Raises UsageError for unknown
+    backbones, layers, weights, detectors and parameters, and if no backbone takes any of its sizes.
     """
     groups: list[Group] = []
     skipped: list[Result] = []
+    misfits: list[str | None] = []
     answers = Memo(memo / "answers.json", code_and_libraries())
     methods = [find_method(choice.name, choice.params, answers) for choice in spec.detectors]
-    for choice, label in ((c, label) for c in spec.backbones for label in c.weights or spec.weights):
+    for choice, label in ((c, expanded(label)) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
         fields = {layer.name: layer.field for layer in description.layers if layer.field}
@@ -144,18 +146,36 @@ def make_plan(
             network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
         except WeightsError as error:
             network, reason = Network(description.backbone, Weights(label, "missing", (), (), None)), str(error)
-        for item, size in product(inputs, spec.image_sizes):
+        sizes = {size: _misfit(description, size, memo) for size in choice.image_sizes or spec.image_sizes}
+        misfits += sizes.values()
+        for item, size in product(inputs, sizes):
             rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
             cells = product(methods, spec.seeds, dict.fromkeys(layers))
             jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
-            if reason:
-                skipped += [Result(job, "skipped", reason) for job in jobs]
+            if why_not := sizes[size] or reason:
+                skipped += [Result(job, "skipped", why_not) for job in jobs]
             else:
                 groups.append(Group(item, network, jobs, fields))
+    if all(misfits):
+        raise UsageError("; ".join(dict.fromkeys(map(str, misfits))))
     names = [item.category.name for item in inputs]
     # category by category, so that decoded files stay in the system's cache
     groups.sort(key=lambda group: (group.inputs.category.dataset, group.inputs.category.name))
     return Plan(digest([asdict(spec), names]), tuple(groups), tuple(skipped))
+
+
+def check_names(spec: Spec, memo: Path) -> None:
+    """Raise UsageError for unknown names of `spec` as `make_plan` does, before any data are looked for."""
+    make_plan(spec, [], memo, offline=True)
+
+
+def _misfit(description: Description, size: int, memo: Path) -> str | None:
+    """Return why a backbone cannot take images of a size, None if it can."""
+    try:
+        check_size(description, size, memo)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
@@ -169,7 +189,7 @@ def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
 
 
 def _learn(spec: Spec, memo: Path) -> bool:
-    make_plan(spec, [], memo, offline=True)
+    check_names(spec, memo)
     return True
 
 

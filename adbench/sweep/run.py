@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.sweep.executors import Executor, Site, choose_executor
-from adbench.sweep.plan import Plan, fill_memo, make_plan
+from adbench.sweep.plan import Plan, check_names, fill_memo, make_plan
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec
 from adbench.sweep.workspace import Workspace
@@ -68,7 +68,9 @@ def plan_sweep(
     results = ResultStore(out)
     if in_subprocess:
         fill_memo(spec, workspace.memo, workspace.on_step)
-    plan = make_plan(spec, workspace.inputs(spec.image_sizes), workspace.memo, workspace.offline, workspace.on_step)
+    else:
+        check_names(spec, workspace.memo)
+    plan = make_plan(spec, workspace.inputs(spec.all_sizes), workspace.memo, workspace.offline, workspace.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
     return Sweep(workspace, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command)

@@ -16,6 +16,7 @@ from adbench.core.registry import match
 from adbench.types import DTYPES
 
 _MAX_BYTES = 1 << 20
+_SHOWN = 40  # characters of a wrong value in its message
 _PRESETS = files("adbench") / "presets"
 Name = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=32, le=4096)]
@@ -25,11 +26,12 @@ _FILLED = Meta(min_length=1)
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone with its own layers and weights, or a detector with its parameters."""
+    """A backbone with its own layers, weights and image sizes, or a detector with its parameters."""
 
     name: Name
     layers: tuple[Name, ...] = ()
     weights: tuple[Name, ...] = ()
+    image_sizes: tuple[Pixels, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -37,7 +39,7 @@ class Choice:
 class Spec:
     """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
 
-    A backbone's own layers and weights replace `layers` and `weights`.
+    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`.
     """
 
     data: Name | None = None
@@ -52,13 +54,18 @@ class Spec:
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
 
+    @property
+    def all_sizes(self) -> tuple[int, ...]:
+        """The image sizes of all backbones, each once."""
+        return tuple(dict.fromkeys(size for choice in self.backbones for size in choice.image_sizes or self.image_sizes))
+
 
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit")  # the values of all other keys are lists
-_CHOICES = {"backbones": ("name", "layers", "weights"), "detectors": ("name", "params")}
+_CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detectors": ("name", "params")}
 _EXPECTED = {
     "image_sizes": "pixels from 32 to 4096",
     "eval_size": "pixels from 32 to 4096 or 'native'",
-    "seeds": "a whole number from 0 on",
+    "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
     "params": "a mapping of names to values",
     **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
@@ -83,7 +90,8 @@ def read_spec(path: Path) -> str:
             raise DataError(f"spec {path}: larger than 1 MB; give a YAML file with the keys of a sweep")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"spec {path}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})") from error
+        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+        raise DataError(f"spec {path}: cannot be read ({reason}); name a YAML file with the keys of a sweep") from error
 
 
 def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spec:
@@ -162,9 +170,24 @@ def _mistake(problem: str, content: Any, source: str) -> UsageError:
     names = [name for name, _ in steps if name]
     if "of length" in problem and value == []:
         return UsageError(f"{source}: {names[-1]} is empty; name at least one")
-    where = ": ".join(names) + owner
-    return UsageError(f"{source}: {where}: expected {_EXPECTED.get(names[-1], 'a name')}, not {_kind(value)}")
+    where, expected = ": ".join(names) + owner, _EXPECTED.get(names[-1], "a name")
+    return UsageError(f"{source}: {where}: expected {expected}, not {_kind(value)}{_quotes(value, expected)}")
 
 
 def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    """Return a YAML value in words."""
+    if value is None:
+        return "null"
+    words = {str: "the text ", int: "the number ", float: "the number ", list: "the list ", dict: "the mapping "}
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    quoted = f"'{shown[:_SHOWN]}{'...' * (len(shown) > _SHOWN)}'"
+    return words.get(type(value), "") + (quoted if isinstance(value, str) or len(shown) > _SHOWN else shown)
+
+
+def _quotes(value: Any, expected: str) -> str:
+    """Return the remedy for a number in quotes, for a name that YAML reads as something else, and for null."""
+    if value is None:
+        return "; write a value, or delete the entry"
+    if isinstance(value, str) and value.isdigit() and ("pixels" in expected or "number" in expected):
+        return "; remove the quotes"
+    return "; put it in quotes" if expected == "a name" and not isinstance(value, str | list | dict) else ""

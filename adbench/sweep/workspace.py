@@ -12,7 +12,7 @@ from adbench.backbones.network import Network
 from adbench.backbones.weights import resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
-from adbench.data.check import check_files
+from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.datasets import open_dataset, open_training
 from adbench.data.pixels import MEMORY
 from adbench.features.cache import FeatureCache
@@ -33,6 +33,7 @@ class Workspace:
     device: str = "auto"
     offline: bool = False
     on_step: OnStep = ignore_step
+    verify_data: bool = False  # decode and hash every file, also those that look unchanged
 
     @property
     def memo(self) -> Path:
@@ -43,15 +44,18 @@ class Workspace:
         """Return the feature cache and the device as a Runtime."""
         return Runtime(FeatureCache(self.cache / "features"), choose_device(self.device), self.on_step)
 
-    def inputs(self, sizes: Sequence[int] = ()) -> list[CategoryInputs]:
+    def inputs(self, sizes: Sequence[int] = (), warn: bool = True) -> list[CategoryInputs]:
         """Return the categories with all of their files decoded once and hashed; raise DataError that names every bad file.
 
         sizes: input sizes that follow; pixels are kept in memory for them, so that images are not decoded twice.
+        warn: log what a user should know of how files were read.
         """
-        return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), sizes)
+        return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), sizes, warn)
 
-    def _checked(self, categories: Sequence[Category], sizes: Sequence[int]) -> list[CategoryInputs]:
-        facts = check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes))
+    def _checked(self, categories: Sequence[Category], sizes: Sequence[int], warn: bool = True) -> list[CategoryInputs]:
+        facts = check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes), self.verify_data)
+        for category in categories if warn else ():
+            warn_of_remarks(category, facts)
         return [CategoryInputs(category, facts) for category in categories]
 
     def single(self, training_only: bool = False, sizes: Sequence[int] = ()) -> CategoryInputs:

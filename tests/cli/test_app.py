@@ -50,7 +50,7 @@ NAMES = {
     ),
     "value": (
         train("--data", "DATA", "--category", "alpha", "--param", "coreset_fraction=lots"),
-        "patchcore: coreset_fraction=lots must be of the kind float, like its default 0.1",
+        "patchcore: coreset_fraction=lots must be a number, like its default 0.1",
     ),
     "range": (
         train("--data", "DATA", "--category", "alpha", "--param", "coreset_fraction=0"),
@@ -76,7 +76,10 @@ NAMES = {
         "unknown executor 'locl'; did you mean 'local'?",
     ),
     "list": (("list", "backbone"), "unknown list 'backbone'; did you mean 'backbones'?"),
-    "size": (("cache", "prune", "--max-size", "many"), "'many' is no size; write e.g. 50GB, 500MB or a number of bytes"),
+    "size": (
+        ("cache", "prune", "--max-size", "many"),
+        "--max-size 'many': write a size, e.g. 50GB or 500MB, or a number of bytes",
+    ),
     "command": (("swep",), "No such command 'swep'. Did you mean 'sweep'? See 'adbench --help'."),
 }
 

@@ -10,7 +10,7 @@ def test_a_model_that_is_none(run: Run, parts: Path, tmp_path: Path) -> None:
     assert one_line(missing, 3) == "model none.safetensors: no such file; make it with 'adbench train'"
     (tmp_path / "m.safetensors").write_bytes(b"12345678" * 9)
     damaged = one_line(run("eval", "m.safetensors", "--data", parts), 3)
-    assert damaged.startswith("model m.safetensors: damaged or not written by 'adbench train'")
+    assert damaged.startswith("model m.safetensors: damaged, or not written by 'adbench train'")
 
 
 def test_another_category_than_the_models_is_said(run: Run, parts: Path, model: Path) -> None:

@@ -28,7 +28,10 @@ def test_extract_answers_with_paths_and_shapes(run: Run, parts: Path) -> None:
 
 
 def test_no_data_at_all(run: Run) -> None:
-    assert one_line(run(*extract()), 3) == ("no data: ./data is not there; give --data DIR, set ADBENCH_DATA, or try --data demo")
+    assert one_line(run(*extract()), 3) == (
+        "no data in data: no such folder; give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png, "
+        "or the word demo"
+    )
 
 
 def test_a_missing_folder(run: Run) -> None:

@@ -36,7 +36,7 @@ BASE = {  # what each option is added to
     "report": "RESULTS --json",
     "select": f"--data NUTS --category nut --layers {LAYER} --image-sizes 64 --detectors mahalanobis --defects 10 --json",
     "rf": f"{NETWORK} --weights random --input-size 64 --json",
-    "synth": "--data PARTS --category alpha --out made --count 2 --json",
+    "synth": "--data PARTS --category alpha --out made --count 2 --force --json",
     "list": "layers efficientnet_lite0 --json",
     "eval-maps": "--maps maps --data PARTS --category alpha --json",
     "cache list": "--cache full --json",
@@ -113,7 +113,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--limit": Case("--limit 1 --out other", '"done": 1'),
         "--dry-run": Case("--dry-run", '"forward_passes"'),
         "--keep-maps": Case("--keep-maps 1 --out other", "file other/maps"),
-        "--cache-limit": Case("--cache-limit much", "'much' is no size"),
+        "--cache-limit": Case("--cache-limit much", "'much': write a size"),
         "--status": Case("--status", '"waiting"'),
         "--executor": Case("--executor nosuch", "unknown executor 'nosuch'"),
         "--jobs": Case("--jobs 2", "--jobs is not for --executor slurm", "--executor slurm"),
@@ -197,11 +197,21 @@ CASES: dict[str, dict[str, Case]] = {
         "--pro-limit": Case("--pro-limit 0.1", ""),
     },
     "cache list": {"--cache": Case("--cache other", '"bytes": 0')},
-    "cache prune": {"--max-size": Case("--max-size much", "'much' is no size"), "--cache": Case("--cache other", '"deleted": 0')},
+    "cache prune": {
+        "--max-size": Case("--max-size much", "'much': write a size"),
+        "--cache": Case("--cache other", '"deleted": 0'),
+    },
 }
-ELSEWHERE = {  # the test that shows it; here it would take seconds
-    ("select", name): "selection/test_select.py" for name in ("--halving", "--pairs", "--defects", "--verify", "--out")
-}
+ELSEWHERE = (
+    {  # the test that shows it; here it would take seconds
+        ("select", name): "selection/test_select.py" for name in ("--halving", "--pairs", "--defects", "--verify", "--out")
+    }
+    | {
+        (command, "--verify-data"): "data/test_file_check.py"
+        for command in ("extract", "train", "eval", "sweep", "select", "synth", "eval-maps")
+    }
+    | {("synth", "--force"): "cli/test_synth.py"}
+)
 
 
 def options(command: Any, path: str = "") -> Iterator[tuple[str, str]]:

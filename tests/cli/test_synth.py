@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, make_category
+from conftest import Run, make_category, one_line
 from PIL import Image
 
 from adbench.data.check import check_files
@@ -68,9 +68,21 @@ def test_the_same_seed_gives_the_same_bytes_and_replaces_what_was_there(run: Run
     command = ("synth", "--data", parts, "--category", "beta", "--count", 4)
     trees = []
     for out, seed in (("a", 1), ("b", 2), ("b", 1)):
-        assert run(*command, "--out", out, "--seed", seed).code == 0
+        assert run(*command, "--out", out, "--seed", seed, "--force").code == 0
         trees.append(tree(tmp_path / out))
     assert trees[0] == trees[2] != trees[1]
+
+
+def test_what_an_earlier_call_wrote_is_replaced_only_by_force(run: Run, parts: Path, tmp_path: Path) -> None:
+    command = ("synth", "--data", parts, "--category", "beta", "--out", "made", "--count", 2)
+    run(*command)
+    before = tree(tmp_path / "made")
+    assert one_line(run(*command, "--seed", 1), 3) == (
+        "made/beta is there, from an earlier 'adbench synth'; add --force to replace it, or choose another --out"
+    )
+    assert tree(tmp_path / "made") == before
+    assert run(*command, "--seed", 1, "--force").code == 0
+    assert tree(tmp_path / "made") != before
 
 
 def test_a_contact_sheet_and_the_answer_in_words(run: Run, parts: Path, tmp_path: Path) -> None:
@@ -99,7 +111,8 @@ def test_like_takes_the_sizes_of_masks(run: Run, parts: Path, tmp_path: Path) ->
         (["--sizes", "0.1,0.2", "--like", "x"], 2, "--like and --sizes exclude each other; leave one out"),
         (["--like", "x"], 3, "masks x: no such folder; give one of masks, white where the defect is"),
         (["--kinds", "strain"], 2, "unknown defect 'strain'; did you mean 'stain'?"),
-        (["--count", "0"], 2, "--count 0: give 1 or more"),
+        (["--count", "0"], 2, "Invalid value for '--count': '0' is not a whole number from 1 on. See 'adbench synth --help'."),
+        (["--sizes", "0.5,0.1"], 2, "--sizes '0.5,0.1': the first number must not be above the second; write --sizes 0.1,0.5"),
         (["--holdout", "1"], 2, "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25"),
         (["--out", "PARTS"], 3, "PARTS/alpha is there and was not made by 'adbench synth'; choose another --out"),
     ],

@@ -1,10 +1,12 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
+from conftest import replace_in_disguise
 
 from adbench.core.errors import DataError
-from adbench.core.files import replacing, sha256, write_text
+from adbench.core.files import replacing, sha256, stamp, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -44,10 +46,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         write_text(tmp_path / "file" / "inside", "text")
     target = tmp_path / "file" / "inside"
-    assert str(error.value) in (
-        f"cannot write {target}: Not a directory; choose another folder or free it",
-        f"cannot write {target}: File exists; choose another folder or free it",
-    )
+    assert str(error.value) == f"cannot write {target}: {tmp_path / 'file'} is a file; name a folder"
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:
@@ -58,3 +57,16 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
 def test_sha256_of_no_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*: No such file or directory"):
         sha256(tmp_path / "none")
+
+
+def test_a_stamp_shows_every_change_of_a_file_whatever_its_time_says(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    stamps = [stamp(path), stamp(path)]
+    replace_in_disguise(path, b"new")
+    stamps.append(stamp(path))
+    status = path.stat()
+    path.write_text("few")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    stamps.append(stamp(path))
+    assert [len({tuple(one[:2]) for one in stamps}), stamps[0] == stamps[1], len({tuple(one) for one in stamps})] == [1, True, 3]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import replace_in_disguise
 
 from adbench.backbones.families import find
 from adbench.backbones.network import find_network
@@ -61,7 +62,7 @@ def test_a_known_method_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
 
 def test_a_wrong_parameter_is_refused_each_time(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(UsageError, match="must be of the kind int, like its default 0"):
+        with pytest.raises(UsageError, match="must be a whole number, like its default 0"):
             find_method("patchcore", {"coreset_max": 7.5}, Memo(tmp_path / "a.json"))
 
 
@@ -71,7 +72,10 @@ def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
     first = find_network("resnet18", str(file), known)
     assert find_network("resnet18", str(file), known) == first and first.weights.path == file
     file.write_bytes(b"three")
-    assert find_network("resnet18", str(file), known).weights.sha256 != first.weights.sha256
+    second = find_network("resnet18", str(file), known)
+    replace_in_disguise(file, b"seven")
+    third = find_network("resnet18", str(file), known)
+    assert len({found.weights.sha256 for found in (first, second, third)}) == 3
 
 
 def test_a_question_refused_apart_is_refused() -> None:

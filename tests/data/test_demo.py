@@ -49,7 +49,7 @@ def test_generated_files_are_a_sound_dataset(tmp_path, small):
     (nut,) = open_dataset("demo", tmp_path, on_step=lambda *step: steps.append(step))
     assert (nut.dataset, nut.name, len(nut.train), len(nut.test)) == ("demo", "nut", 1, 5)
     assert {s.defect for s in nut.test} == {"good", "bent", "chip", "rust", "scratch"}
-    assert {f[1:] for f in check_files([nut]).values()} == {(SIZE, SIZE)}
+    assert {f[1:3] for f in check_files([nut]).values()} == {(SIZE, SIZE)}
     assert steps[-1] == (6, 6, "drawn")
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from adbench.core.errors import DataError
-from adbench.data.images import read_image, read_mask
+from adbench.data import decoding
+from adbench.data.images import decode_image, read_image, read_mask
 
 GRAY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=2)
@@ -115,6 +117,93 @@ def test_floats_of_no_known_range_are_refused(save, value, text):
     assert message(path) == f"cannot read image {path}: {text} do not fit 0 to 255; replace or remove it"
 
 
+FLOATS = RGB.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize(("values", "options"), [
+    (FLOATS[..., 0].astype(np.float16), {}),
+    (FLOATS[..., 0].astype(np.float64), {"compression": "zlib"}),
+    (FLOATS, {"photometric": "rgb"}),
+    (FLOATS.astype(np.float16) * 255, {"photometric": "rgb"}),
+    (np.moveaxis(FLOATS, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+    (np.dstack([FLOATS, FLOATS[..., :1]]), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+    (RGB[..., 0].astype(np.uint64) * 257, {}),
+    (RGB[..., 0].astype(">f2"), {"byteorder": ">"}),
+], ids=lambda v: str(getattr(v, "dtype", "")))  # fmt: skip
+def test_tiff_files_that_pillow_refuses_are_read_all_the_same(tmp_path, values, options):
+    tifffile.imwrite(tmp_path / "a.TIFF", values, **options)
+    found = decode_image(tmp_path / "a.TIFF", (tmp_path / "a.TIFF").read_bytes())
+    assert found.pixels.dtype == np.uint8 and found.remark == ""
+    expected = gray(RGB[..., 0]) if values.ndim == 2 else RGB
+    assert np.abs(found.pixels.astype(int) - expected).max() <= (1 if values.dtype == np.float16 else 0)
+
+
+@pytest.mark.parametrize(("values", "options", "text"), [
+    (np.zeros((6, 8, 5), np.uint8), {"planarconfig": "contig", "photometric": "minisblack"},
+     "a TIFF of 5 x uint8 per pixel (MINISBLACK) is neither gray nor RGB; save it as one of them"),
+    (np.zeros((6, 8, 5), np.float32), {"planarconfig": "contig", "photometric": "minisblack"},
+     "a TIFF of 5 x float32 per pixel (MINISBLACK) is neither gray nor RGB; save it as one of them"),
+    (np.zeros((6, 8), np.complex64), {}, "a TIFF of 1 x complex64 per pixel has no gray levels; save it as integers or floats"),
+    (np.zeros((6, 8), np.float16), {"extratags": [(274, 3, 1, 6, True)]},
+     "a TIFF of 1 x float16 per pixel is read upright only, not by its orientation tag; save it upright"),
+    (np.zeros((1, 8), np.float16), {}, "8 x 1 pixels are no picture; replace or remove it"),
+])  # fmt: skip
+def test_other_kinds_of_tiff_are_named(tmp_path, capfd, values, options, text):
+    tifffile.imwrite(tmp_path / "a.tif", values, **options)
+    assert message(tmp_path / "a.tif") == f"cannot read image {tmp_path / 'a.tif'}: {text}"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_tiff_of_many_channels_is_no_larger_than_others(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 8, 3), np.float16), photometric="rgb")
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 100)
+    assert "8 x 6 pixels of 3 channels are more than" in message(tmp_path / "a.tif")
+
+
+def test_tiff_orientation_turns_once(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", extratags=[(274, 3, 1, 6, True)])
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.rot90(RGB, -1))
+
+
+def pages(path: Path, *kinds: int) -> bytes:
+    """Return a TIFF with a page after the first for each kind of subfile: 0 a page, 1 a preview."""
+    with tifffile.TiffWriter(path) as file:
+        file.write(GRAY)
+        for kind in kinds:
+            file.write(255 - GRAY[::2, ::2], subfiletype=kind)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("kinds", "remark"), [((), ""), ((0,), "pages"), ((1,), ""), ((1, 0), "pages")])
+def test_the_first_page_is_read_and_others_are_said_unless_they_are_previews(tmp_path, kinds, remark):
+    found = decode_image(tmp_path / "a.tif", pages(tmp_path / "a.tif", *kinds))
+    assert np.array_equal(found.pixels, gray(GRAY)) and found.remark == remark
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_the_first_frame_is_read_and_others_are_said(save, name):
+    path = save(Image.fromarray(GRAY), name, save_all=True, append_images=[Image.fromarray(255 - GRAY)], lossless=True)
+    found = decode_image(path, path.read_bytes())
+    assert np.array_equal(found.pixels, gray(GRAY)) and found.remark == "frames"
+
+
+def test_channels_beside_the_colors_are_said(tmp_path):
+    for name, values in {"a.tif": np.dstack([RGB, RGB[..., :2]]), "b.tif": np.dstack([FLOATS, FLOATS[..., :2]])}.items():
+        tifffile.imwrite(tmp_path / name, values, photometric="rgb")
+        found = decode_image(tmp_path / name, (tmp_path / name).read_bytes())
+        assert np.array_equal(found.pixels, RGB) and found.remark == "channels"
+
+
+@pytest.mark.parametrize(("values", "highest"), [
+    (GRAY, None), (GRAY.astype(np.uint16), 239 / 65535), (GRAY.astype(np.float32) / 1000, 0.239),
+    (RGB.astype(np.uint16) * 16, 15 / 255),
+])  # fmt: skip
+def test_the_range_of_deep_files_is_known(tmp_path, values, highest):
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    found = decode_image(tmp_path / "a.tif", (tmp_path / "a.tif").read_bytes())
+    assert found.brightest == (None if highest is None else pytest.approx(highest))
+
+
 def test_exif_orientation_turns_images_and_masks(save):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise
@@ -132,7 +221,7 @@ def test_any_value_above_zero_is_defective(save, values):
     assert mask.dtype == bool and np.array_equal(mask, [[False, True], [True, True]])
 
 
-def test_any_color_channel_of_a_mask_counts_and_alpha_does_not(save):
+def test_any_color_channel_of_a_mask_counts_and_opaque_alpha_does_not(save):
     values = np.zeros((2, 2, 4), np.uint8)
     values[..., 3], values[0, 1, 2] = 255, 1
     assert np.array_equal(read_mask(save(values)), [[False, True], [False, False]])

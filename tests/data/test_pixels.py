@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, make_category, opened_paths
+from conftest import Run, make_category, opened_paths, replace_in_disguise
 from PIL import Image
 
 from adbench.core.errors import DataError
@@ -79,6 +79,17 @@ def test_a_changed_file_is_read_again(image: Path) -> None:
     memory = PixelMemory(1 << 20)
     memory.read(image, 16)
     Image.new("RGB", (40, 48), "white").save(image)
+    assert (memory.read(image, 16) == 255 * STEPS).all()
+
+
+def test_a_file_replaced_in_disguise_is_read_again(image: Path) -> None:
+    memory, old = PixelMemory(1 << 20), image.read_bytes()
+    memory.read(image, 16)
+    Image.new("RGB", (40, 48), "white").save(image)
+    new = image.read_bytes().ljust(len(old), b"\0")
+    image.write_bytes(old)
+    memory.read(image, 16)
+    replace_in_disguise(image, new)
     assert (memory.read(image, 16) == 255 * STEPS).all()
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from cases import DATA, EVAL, EXTRACT, FINE, SOME_FAILED, SWEEP, USAGE, Case, Damage, cut, flip, named, write
+from bad_images import picture, tiff
+from cases import DATA, EVAL, EXTRACT, FINE, SOME_FAILED, SWEEP, USAGE, Case, Damage, cut, flip, named, nothing, write
+from PIL import Image
 
 MAPS = ("eval-maps", "--maps", "maps", "--data", "parts", "--eval-size", "64")
 FIRST_MAP = "maps/alpha/test/good/000.npy"
 VISA = ("extract", "efficientnet_lite0", "blocks.2.1.add", "--image-size", "64", "--data", "visa")
+SYNTH = ("synth", "--data", "parts", "--out", "made", "--count", "2")
 HEADER = "object,split,label,image,mask\n"
 
 
@@ -118,8 +122,6 @@ def datasets() -> Iterator[Case]:
 
 def small_mask() -> bytes:
     """Return a mask of 10 x 10 px."""
-    from PIL import Image
-
     out = io.BytesIO()
     Image.new("L", (10, 10), 255).save(out, format="PNG")
     return out.getvalue()
@@ -127,8 +129,6 @@ def small_mask() -> bytes:
 
 def emptied(relative: str) -> Damage:
     """Delete a folder."""
-    import shutil
-
     return lambda workplace: shutil.rmtree(workplace / relative)
 
 
@@ -182,10 +182,105 @@ def foreign_maps() -> Iterator[Case]:
     for name, content in bad.items():
         yield Case(f"map: {name}", write(FIRST_MAP, content), MAPS, DATA, "000.npy")
     yield Case("map: missing", without(FIRST_MAP), MAPS, DATA, "no map for 1")
+    yield Case(
+        "maps: no folder", nothing, ("eval-maps", "--maps", "nowhere", *MAPS[3:]), DATA, "nowhere: no such folder; each of 6 "
+    )
+    yield Case("maps: empty folder", both(emptied("maps"), folder("maps")), MAPS, DATA, "maps: none has the name")
+    yield Case(
+        "maps: a category has none",
+        copied("parts/alpha", "parts/beta"),
+        MAPS,
+        SOME_FAILED,
+        "category 'beta' is not measured: maps: no map for 6",
+    )
+    yield Case("maps: MVTec AD 2", of_mvtec2, MAPS, FINE)
+    yield Case("maps: VisA", of_visa, (*MAPS[:3], "--data", "visa", *MAPS[5:]), FINE)
+    extra = write("maps/alpha/test/good/9.npy", array(np.zeros((8, 8), np.float32)))
+    yield Case("map: of no image", extra, MAPS, FINE, "1 maps in maps belong to no test image")
+    plane = np.zeros((8, 8), np.float16)
+    pages = picture(plane.astype(np.uint8), "TIFF", save_all=True, append_images=[Image.new("L", (8, 8))])
+    five = tiff(np.dstack([plane] * 5), photometric="minisblack", planarconfig="contig")
+    kinds = {"float16": (tiff(plane), FINE), "float32": (tiff(plane.astype(np.float32)), FINE), "two pages": (pages, DATA)}
+    kinds["five channels"] = five, DATA
+    for name, (content, code) in kinds.items():
+        damage = both(without(FIRST_MAP), write(FIRST_MAP.replace(".npy", ".TIFF"), content))
+        yield Case(f"map: TIFF of {name}", damage, MAPS, code, r"000\.TIFF: cannot be read \(" if code else "")
+
+
+def of_mvtec2(workplace: Path) -> None:
+    """Give data and maps the layout of MVTec AD 2."""
+    for root in (workplace / "parts/alpha", workplace / "maps/alpha"):
+        (root / "test").rename(root / "test_public")
+    (workplace / "parts/alpha/ground_truth").rename(workplace / "parts/alpha/test_public/ground_truth")
+
+
+def of_visa(workplace: Path) -> None:
+    """Give data and maps the layout of VisA."""
+    rows, source = "", workplace / "parts/alpha"
+    for path in sorted(path for split in ("train", "test") for path in source.glob(f"{split}/*/*.png")):
+        split, kind = path.relative_to(source).parts[:2]
+        mask = f"alpha/ground_truth/spot/{path.stem}_mask.png" if kind == "spot" else ""
+        rows += f"alpha,{split},{'anomaly' if mask else 'normal'},alpha/{path.relative_to(source).as_posix()},{mask}\n"
+    visa(rows)(workplace)
+    shutil.copytree(source, workplace / "visa/alpha")
+    (workplace / "visa/alpha/train/good").rename(workplace / "visa/alpha/train/normal")
+    csv = workplace / "visa/split_csv/1cls.csv"
+    csv.write_text(csv.read_text().replace("train/good", "train/normal"))
+    (workplace / "maps/alpha/test/spot").rename(workplace / "maps/alpha/test/anomaly")
+
+
+LONG = "a" * 245 + ".png"  # 249 bytes
+PREDICT = ("predict", "m.safetensors", "new", "--out", "new/out2", "--overlays", "all")
+RC = write("matplotlibrc", b"font.size: gro\xdf\n")
+
+
+def outputs() -> Iterator[Case]:
+    """Yield pictures among the images, names that are long, and folders that are files."""
+    image = copied("parts/alpha/test/spot/000.png", "new/000.png")
+    long = both(image, copied("parts/alpha/test/spot/001.png", f"new/{LONG}"))
+    yield from named("output", [
+        ("overlays among the images", both(image, drawn("new/out1/000.jpg")), PREDICT, FINE, "1 picture skipped"),
+        ("only pictures of adbench", drawn("new/out1/000.jpg"), PREDICT, DATA, "adbench itself drew 1 picture"),
+        ("a dataset of synth among images", both(image, write("new/made/synthetic.json", b"{}")), PREDICT, FINE, "is skipped"),
+        ("pictures over images", nothing, (*EVAL, "--heatmaps", "parts/alpha/test"), USAGE, "would be replaced by its picture"),
+        ("a picture in a dataset", drawn("parts/alpha/test/heat/0.png"), EVAL, FINE, "1 picture skipped"),
+        ("a long name", long, PREDICT, FINE, "images per second"),
+        ("a long name in a dataset", renamed("000.png", LONG), EXTRACT, FINE, ""),
+        ("a name of bytes", copied("parts/alpha/test/spot/000.png", "new/\udcff.png"), PREDICT, FINE, ""),
+        ("predictions into a file", both(image, write("out", b"")), (*PREDICT[:3], "--out", "out"), DATA, "out is a file"),
+        ("heat maps into a file", nothing, (*EVAL, "--heatmaps", "study.yaml"), DATA, "study.yaml is a file"),
+        ("figures into a file", nothing, ("report", "results", "--figures", "study.yaml"), DATA, "study.yaml is a file"),
+        ("a damaged matplotlibrc", both(image, RC), PREDICT, DATA, "matplotlibrc: the file in the working folder"),
+        ("a synthetic dataset that is there", write("made/alpha/synthetic.json", b"{}"), SYNTH, DATA, "add --force"),
+        ("a folder in the way of a synthetic dataset", folder("made/alpha"), SYNTH, DATA, "not made by 'adbench synth'"),
+    ])  # fmt: skip
+
+
+def copied(source: str, target: str) -> Damage:
+    """Copy a file or a folder."""
+
+    def damage(workplace: Path) -> None:
+        if (workplace / source).is_dir():
+            shutil.copytree(workplace / source, workplace / target)
+        else:
+            write(target, (workplace / source).read_bytes())(workplace)
+
+    return damage
+
+
+def drawn(relative: str) -> Damage:
+    """Write a picture as adbench draws them."""
+    from PIL import Image
+
+    from adbench.data.writing import save_picture
+
+    kind = "PNG" if relative.endswith("png") else "JPEG"
+    return lambda workplace: save_picture(Image.new("RGB", (64, 64)), workplace / relative, kind)
 
 
 def cases() -> Iterator[Case]:
     """Yield all damage to files that are not images or specifications."""
+    yield from outputs()
     yield from own_files()
     yield from datasets()
     yield from checkpoints()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cases import DATA, EXTRACT, FINE, Case, write
+import tifffile
+from cases import DATA, EXTRACT, FINE, SWEEP, Case, nothing, write
 from PIL import Image
 
 PLACES = {
@@ -72,6 +74,8 @@ def damaged() -> Iterator[tuple[str, str, bytes]]:
     yield "text bomb", "png", with_text_bomb()
     yield "TIFF whose directory is itself", "tiff", b"II*\0\x08\0\0\0\x01\0" + bytes(12) + b"\x08\0\0\0"
     yield "TIFF of NaN", "tiff", nan_tiff()
+    yield "TIFF of five channels", "tiff", tiff(np.zeros((64, 64, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+    yield "TIFF of complex numbers", "tiff", tiff(np.zeros((64, 64), np.complex64))
 
 
 def nan_tiff() -> bytes:
@@ -79,6 +83,61 @@ def nan_tiff() -> bytes:
     out = io.BytesIO()
     Image.fromarray(np.full((64, 64), np.nan, np.float32)).save(out, format="TIFF")
     return out.getvalue()
+
+
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    """Return a TIFF of any kind of numbers."""
+    out = io.BytesIO()
+    tifffile.imwrite(out, values, **options)
+    return out.getvalue()
+
+
+def picture(values: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    """Return a picture of these values."""
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, format=kind, **options)
+    return out.getvalue()
+
+
+def said() -> Iterator[tuple[str, str, str, bytes, str]]:
+    """Yield (where, what, suffix, content, a pattern of the warning) of files that are read, with a remark."""
+    disk = np.hypot(*(np.mgrid[:64, :64] - 32)) < 15
+    white, ramp = disk.astype(np.uint8) * 255, np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    in_alpha = np.dstack([np.full((64, 64, 3), 255, np.uint8), white])
+    more = {"save_all": True, "append_images": [Image.fromarray(ramp)]}
+    yield "training image", "12 bits in 16", "png", picture(ramp.astype(np.uint16) * 16), "multiply their values by 16"
+    yield "training image", "12 bits in 16", "TIF", tiff(ramp.astype(np.uint16) * 16), "multiply their values by 16"
+    yield "test image", "TIFF of two pages", "tif", picture(ramp, "TIFF", **more), "only the first is read"
+    yield "test image", "animated PNG", "png", picture(ramp, "PNG", **more), "only the first is read"
+    yield "test image", "TIFF of RGB and two channels", "tif", tiff(np.dstack([ramp] * 5), photometric="rgb"), "only the colors"
+    yield "mask", "JPEG", "JPG", picture(white, "JPEG"), "soft edges"
+    yield "mask", "soft edges", "png", picture(ramp), "soft edges"
+    yield "mask", "white with the defect in alpha", "png", picture(in_alpha), "drawn in alpha"
+    yield "mask", "alpha only", "png", picture(in_alpha * np.uint8([0, 0, 0, 1])), "drawn in alpha"
+    yield "mask", "few gray levels", "png", picture(ramp // 64 * 64), "any value above 0"
+
+
+def unclear() -> Iterator[tuple[str, str, bytes]]:
+    """Yield (what, suffix, content) of masks that may mean one thing or another."""
+    white = np.tile(np.uint8([0, 255]).repeat(32), (64, 1))
+    yield "color against alpha", "png", picture(np.dstack([255 - white] * 3 + [white]))
+    yield "white and transparent", "png", picture(np.dstack([np.full_like(white, 255)] * 3 + [np.zeros_like(white)]))
+    yield "two pages", "tif", picture(white, "TIFF", save_all=True, append_images=[Image.fromarray(255 - white)])
+    yield "faint JPEG", "jpg", picture(np.random.default_rng(0).integers(0, 9, (64, 64), np.uint8), "JPEG")
+    yield "negative", "tif", picture(white.astype(np.int32) - 1, "TIFF")
+
+
+def disguised(name: str) -> Any:
+    """Put another image of the same size in bytes and the same time in the place of a PNG."""
+
+    def damage(workplace: Any) -> None:
+        path = workplace / name
+        status, content = path.stat(), picture(np.full((64, 64), 255, np.uint8))
+        path.write_bytes(content.ljust(status.st_size, b"\0"))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+    return damage
 
 
 def odd() -> Iterator[tuple[str, str, bytes]]:
@@ -91,6 +150,9 @@ def odd() -> Iterator[tuple[str, str, bytes]]:
     yield "16 bit", "png", sixteen_bit()
     yield "upside down by EXIF", "jpg", encoded("JPEG", exif=turned())
     yield "64 x 2", "png", encoded("PNG", size=(64, 2))
+    plane = np.random.default_rng(0).random((64, 64))
+    yield "TIFF of float16", "TIFF", tiff(plane.astype(np.float16))
+    yield "TIFF of float RGB", "tif", tiff(np.dstack([plane] * 3).astype(np.float32), photometric="rgb")
 
 
 def sixteen_bit() -> bytes:
@@ -114,6 +176,16 @@ def cases() -> Iterator[Case]:
             yield Case(f"{where}: {what}", replaced(path, suffix, content), EXTRACT, DATA, rf"{path.split('/')[-1]}\.{suffix}")
     for what, suffix, content in odd():
         yield Case(f"odd image: {what}", replaced(PLACES["training image"], suffix, content), EXTRACT, FINE)
+    for where, what, suffix, content, says in said():
+        yield Case(f"odd {where}: {what}, {suffix}", replaced(PLACES[where], suffix, content), EXTRACT, FINE, says)
+    for what, suffix, content in unclear():
+        yield Case(f"unclear mask: {what}", replaced(PLACES["mask"], suffix, content), EXTRACT, DATA, rf"000_mask\.{suffix}: ")
+    for where, path in PLACES.items():
+        # a mask decides no features, but the metrics: the sweep has to run its jobs again
+        command, says = (SWEEP, r"\[2/2\]") if where == "mask" else (EXTRACT, "images per second")
+        yield Case(f"{where} of the same size and time", disguised(f"{path}.png"), command, FINE, says)
+    for name, more in {"untouched": (), "verified": ("--verify-data",)}.items():
+        yield Case(f"{name} data is cached", nothing, (*EXTRACT, *more), FINE, r"\A(?!(?s:.*)images per second)")
 
 
 def replaced(path: str, suffix: str, content: bytes) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, replace_in_disguise
 
 from adbench.core.errors import DataError
 from adbench.features.cache import CacheKey, FeatureCache
@@ -44,6 +44,14 @@ def test_an_entry_that_another_process_has_finished_meanwhile_stays(tmp_path: Pa
     assert FeatureCache(tmp_path).path(KEY).stat().st_ino == first.st_ino
     assert FeatureCache(tmp_path).read(KEY) is not None
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_entry_replaced_in_disguise_is_verified_again(tmp_path: Path) -> None:
+    store = FeatureCache(tmp_path)
+    path = fill(store)
+    assert store.read(KEY) is not None
+    replace_in_disguise(path, path.read_bytes()[:-2] + b"xx")
+    assert store.read(KEY) is None
 
 
 def test_another_key_is_another_entry(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def change(model: Path, part: str, **values: object) -> dict[str, object]:
 def test_a_damaged_threshold_in_a_model(run: Run, model: Path, images: Path) -> None:
     change(model, "threshold", image=float("nan"))
     assert one_line(run("predict", model, images, "--out", "out"), 3) == (
-        f"model {MODEL}: damaged or not written by 'adbench train' (ValueError); train it again"
+        f"model {MODEL}: damaged, or not written by 'adbench train'; name a model file, or train it again"
     )
 
 
@@ -99,7 +99,7 @@ def test_weights_that_are_others(run: Run, model: Path, images: Path) -> None:
 def test_a_damaged_model(command: tuple[str, ...], run: Run, images: Path) -> None:
     Path(MODEL).write_bytes(b"12345678" * 9)
     assert one_line(run(command[0], MODEL, images, *command[1:]), 3) == (
-        f"model {MODEL}: damaged or not written by 'adbench train' (SafetensorError); train it again"
+        f"model {MODEL}: damaged, or not written by 'adbench train'; name a model file, or train it again"
     )
     assert one_line(run(command[0], "none", images, *command[1:]), 3) == (
         "model none: no such file; make it with 'adbench train'"

@@ -221,9 +221,7 @@ def test_mistakes_of_predict(mistake: str, run: Run, model: Path, images: Path) 
 
 def test_a_folder_that_cannot_be_written(run: Run, model: Path, images: Path) -> None:
     Path("file").write_text("")
-    assert one_line(run("predict", model, images, "--out", "file"), 3) == (
-        "cannot write file/predictions.csv: File exists; choose another folder or free it"
-    )
+    assert one_line(run("predict", model, images, "--out", "file"), 3) == ("--out file: file is a file; name a folder")
 
 
 @pytest.mark.parametrize(

@@ -46,23 +46,29 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 
 
 MISTAKES = {
+    "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not the number 7",
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ...}, not dict \"{'layers': ['a']}\""
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
+        " not the mapping {'layers': ['a']}"
     ),
-    "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not int '3'",
+    "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not the number 3; put it in quotes",
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
-    "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not int '8'",
+    "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not the number 8",
     "image_sizes: []": "spec: image_sizes is empty; name at least one",
-    "eval_size: big": "spec: eval_size: expected pixels from 32 to 4096 or 'native', not str 'big'",
-    "seeds: [-1]": "spec: seeds: expected a whole number from 0 on, not int '-1'",
-    "seeds: [true]": "spec: seeds: expected a whole number from 0 on, not bool 'True'",
-    "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not int '2'",
+    "eval_size: big": "spec: eval_size: expected pixels from 32 to 4096 or 'native', not the text 'big'",
+    "seeds: [-1]": "spec: seeds: expected a whole number from 0 to 2147483647, not the number -1",
+    "seeds: [true]": "spec: seeds: expected a whole number from 0 to 2147483647, not true",
+    "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
-    "layers: [3]": "spec: layers: expected a name, not int '3'",
-    "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not dict \"{'nam': 'x'}\"",
+    "layers: [3]": "spec: layers: expected a name, not the number 3; put it in quotes",
+    "layers: [null]": "spec: layers: expected a name, not null; write a value, or delete the entry",
+    "categories: [01]": "spec: categories: expected a name, not the number 1; put it in quotes",
+    "image_sizes: '256'": "spec: image_sizes: expected pixels from 32 to 4096, not the text '256'; remove the quotes",
+    f"seeds: [1{'0' * 50}]": (f"spec: seeds: expected a whole number from 0 to 2147483647, not the number '1{'0' * 39}...'"),
+    "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not the mapping {'nam': 'x'}",
     "detectors: [{name: x, param: {}}]": "unknown key 'param' in detectors of spec; did you mean 'params'?",
-    "detectors: [{name: x, params: 3}]": "spec: detectors: params of x: expected a mapping of names to values, not int '3'",
-    "- a": "spec: must be a mapping of keys such as 'backbones' and 'layers', not list \"['a']\"",
+    "detectors: [{name: x, params: 3}]": "spec: detectors: params of x: expected a mapping of names to values, not the number 3",
+    "- a": "spec: must be a mapping of keys such as 'backbones' and 'layers', not the list ['a']",
     "a: &x [1]\nb: *x": "spec: YAML anchors and aliases are not accepted; write the values out",
     "layers: [a": "spec line 1: no valid YAML (expected ',' or ']', but got '<stream end>')",
     "data: !!python/object/apply:os.system [id]": (
@@ -145,7 +151,10 @@ def test_the_layers_of_the_presets_are_those_of_table_2() -> None:
 def test_a_spec_that_is_missing_or_binary(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_spec(tmp_path / "none.yaml")
-    assert str(error.value) == f"spec {tmp_path}/none.yaml: cannot be read (No such file or directory)"
+    assert (
+        str(error.value)
+        == f"spec {tmp_path}/none.yaml: cannot be read (No such file or directory); name a YAML file with the keys of a sweep"
+    )
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(DataError, match="no UTF-8 text"):
         read_spec(tmp_path / "binary")

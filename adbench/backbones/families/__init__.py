@@ -1,4 +1,4 @@
-"""Families of backbones: convolutional networks by name; one file per library or network, found by import.
+"""Families of backbones: networks by name; one file per library or network, found by import.
 
 No family imports torch at the module level, so that a finished sweep can be listed and planned without that import.
 """
@@ -14,6 +14,7 @@ from adbench.core.registry import Registry, squeeze, unknown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Size = tuple[int, int]  # height and width of an input image in pixels
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ALIASES = {"wideresnet50": "wide_resnet50_2", "wideresnet101": "wide_resnet101_2", "wrn50": "wide_resnet50_2"}
 
@@ -31,7 +32,11 @@ class WeightsFile:
 
 
 class Family:
-    """The contract: networks of one source. `prefix/name` selects this family if several have a network of that name."""
+    """The contract: networks of one source. `prefix/name` selects this family if several have a network of that name.
+
+    A network has layers in one of two ways. A convolutional one is traced (`node_names`, `cut`). Of any other, the family knows
+    the feature maps behind its blocks or stages (`stages`, `stage_maps`).
+    """
 
     prefix: str = ""
     packages: tuple[str, ...] = ("torch", "torchvision")  # whose versions decide the layers' names
@@ -41,9 +46,24 @@ class Family:
         """Return the names of the networks."""
         raise NotImplementedError
 
-    def build(self, name: str) -> nn.Module:
-        """Return the network with its random initialization."""
+    def build(self, name: str, size: Size | None = None) -> nn.Module:
+        """Return the network with its random initialization.
+
+        size: of the input, for a network with `fixed_size`; None = the size of its published weights.
+        """
         raise NotImplementedError
+
+    def fixed_size(self, module: nn.Module) -> Size | None:
+        """Return the only input size that a built network takes, None for one that takes many."""
+        return None
+
+    def usual_size(self, module: nn.Module) -> Size:
+        """Return an input size that the network takes."""
+        return self.fixed_size(module) or (256, 256)
+
+    def resized(self, state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+        """Return the state dict of a network of another input size for `module`: position tables are interpolated."""
+        return state
 
     def node_names(self, module: nn.Module) -> list[str]:
         """Return the names of the nodes of the network's graph in evaluation mode, in order."""
@@ -52,6 +72,18 @@ class Family:
     def cut(self, module: nn.Module, layers: dict[str, str]) -> nn.Module:
         """Return the graph up to the deepest of `layers` (node name to key of the output); it returns a dict of tensors."""
         raise NotImplementedError
+
+    def stages(self, module: nn.Module) -> dict[str, str]:
+        """Return {layer: name of the module that computes it} of the blocks or stages, shallow first; empty if unknown."""
+        return {}
+
+    def stage_maps(self, module: nn.Module, images: Tensor, indices: list[int]) -> list[Tensor]:
+        """Return the maps (B, C, h, w) behind the stages with these ascending indices; nothing deeper is computed."""
+        raise NotImplementedError
+
+    def final_norm(self, module: nn.Module) -> nn.Module | None:
+        """Return the norm behind the last block, applicable to the tokens (..., C) of any block; None if there is none."""
+        return None
 
     def weights_file(self, name: str, label: str) -> WeightsFile:
         """Return the file of the pretrained weights `label` ("imagenet" = the default); UsageError if there is none."""

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adbench.backbones.families import WeightsFile, register
+from adbench.backbones.families import Size, WeightsFile, register
 from adbench.backbones.families.timm_models import TimmModels
 from adbench.core.errors import UsageError, WeightsError
 
@@ -31,7 +31,7 @@ class EfficientNetLite0(TimmModels):
     def names(self) -> list[str]:
         return ["efficientnet_lite0"]
 
-    def build(self, name: str) -> nn.Module:
+    def build(self, name: str, size: Size | None = None) -> nn.Module:
         import timm
 
         return timm.create_model("tf_efficientnet_lite0", pretrained=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -72,6 +72,26 @@ def analytic(module: GraphModule, layers: Sequence[str]) -> dict[str, AnalyticFi
     return fields
 
 
+def input_dependent(graph: GraphModule, shapes: Mapping[str, Any]) -> set[str]:
+    """Return the keys of the graph's output whose values depend on the image, not only on its size (a table of positions does).
+
+    shapes: of each node that is a key of the output, see `shape_of`. What is computed from numbers alone does not depend on it.
+    """
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    names = {node: key for key, node in cast("dict[str, Node]", dict(output.args[0])).items()}
+    dependent: set[Node] = set()
+    for node in graph.graph.nodes:
+        reads = any(source in dependent for source in node.all_input_nodes) and not _lends_shape(node)
+        if node.op == "placeholder" or (reads and shapes.get(names.get(node, "")) is not None):
+            dependent.add(node)
+    return {names[node] for node in dependent if node in names}
+
+
+def _lends_shape(node: Node) -> bool:
+    """Return whether a node takes only the shape and the type of its input (`zeros_like`, `new_ones`)."""
+    return _function(node).endswith("_like") or _function(node).startswith("new_")
+
+
 def _ancestors(node: Node, known: dict[Node, Value]) -> list[Node]:
     """Return `node` and the nodes it depends on, without the known ones, in the graph's order."""
     needed, stack = set(), [node]
@@ -90,7 +110,7 @@ def _shapes(module: GraphModule) -> dict[Node, Any]:
     class Recorder(torch.fx.Interpreter):
         def run_node(self, n: Node) -> Any:
             result = super().run_node(n)
-            shapes[n] = _shape(result)
+            shapes[n] = shape_of(result)
             return result
 
     parameter = next(module.parameters(), torch.empty(0))
@@ -99,7 +119,8 @@ def _shapes(module: GraphModule) -> dict[Node, Any]:
     return shapes
 
 
-def _shape(value: Any) -> Any:
+def shape_of(value: Any) -> Any:
+    """Return the shape of a tensor, a list of shapes of several tensors, None for anything else."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
     several = isinstance(value, list | tuple) and value and all(isinstance(item, torch.Tensor) for item in value)

@@ -21,7 +21,9 @@ from adbench.backbones.layers import Description, Layer, parse_layers
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
 from adbench.core.errors import DataError, UsageError
+from adbench.core.plots import load_matplotlib
 from adbench.core.registry import unknown
+from adbench.data.writing import MARK
 from adbench.types import OnStep, ignore_step
 
 if TYPE_CHECKING:
@@ -195,6 +197,7 @@ def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: 
 
     Raises UsageError for another suffix or no fields, DataError if the file cannot be written.
     """
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -206,7 +209,7 @@ def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: 
         _panel(axes, found, exact)
     sheet.suptitle(title)
     try:
-        sheet.savefig(path, dpi=150)
+        sheet.savefig(path, dpi=150, metadata={"Software": MARK} if path.suffix.lower() == ".png" else None)
     except OSError as error:
         raise DataError(f"figure '{path}' cannot be written ({error.strerror}); choose another path") from error
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_fill_holes
 
+from adbench.core.environment import CACHE_SETTINGS
 from adbench.data.demo import defects, parts
 from adbench.data.demo.drawing import SIZE, Rng, light, photograph
 from adbench.data.layouts import register
@@ -53,7 +54,7 @@ class Demo(MVTec):
         """Return `cache`/demo-v1; make it if it is missing or incomplete. Raises DataError if it cannot be written."""
         target = cache / f"demo-v{VERSION}"
         if not _complete(target):
-            with whole_folder(target, unless=lambda: _complete(target)) as folder:
+            with whole_folder(target, unless=lambda: _complete(target), by=CACHE_SETTINGS) as folder:
                 for other in cache.glob(f".{target.name}.*"):  # left by killed processes; young ones may be in use
                     if other != folder and time.time() - other.stat().st_mtime > _STALE_S:
                         shutil.rmtree(other, ignore_errors=True)

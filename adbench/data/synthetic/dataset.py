@@ -17,15 +17,13 @@ from adbench.core.errors import DataError, UsageError
 from adbench.data.synthetic.foreground import learn_foreground
 from adbench.data.synthetic.generation import Maker, Parts, Recipe, SyntheticImage
 from adbench.data.synthetic.kinds import REVISION
-from adbench.data.writing import save_png, whole_folder
+from adbench.data.writing import MANIFEST, save_png, whole_folder
 from adbench.types import Category, OnStep, Sample, ignore_step
-
-MANIFEST = "synthetic.json"
 
 
 def write_dataset(
     train: Category, held_out: Sequence[Sample], out: Path, recipe: Recipe, count: int, seed: int,
-    show: Callable[[SyntheticImage], None], on_step: OnStep = ignore_step,
+    show: Callable[[SyntheticImage], None], on_step: OnStep = ignore_step, replace: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Write OUT/CATEGORY with `count` defective images and return a summary of its content.
 
@@ -33,15 +31,17 @@ def write_dataset(
     - test/KIND/NNN.png and ground_truth/KIND/NNN_mask.png: defects on held-out images, which no detector is trained on.
     - synthetic.json: seeds and options, and the source, kind and size of each defect.
 
-    The folder appears when it is complete, and replaces one that this function has written before. Each image is passed to
-    `show`. Raises DataError if a folder of another origin is in the way, UsageError for a count below 1.
+    The folder appears when it is complete. Each image is passed to `show`. Raises UsageError for a count below 1, DataError if a
+    folder is in the way, unless this function has written it and `replace` is true.
     """
     if count < 1:
         raise UsageError(f"--count {count}: give 1 or more")
-    maker = Maker(Parts(held_out, learn_foreground((*train.train, *held_out), on_step)), recipe, seed)
     target = out / train.name
     if target.exists() and not (target / MANIFEST).is_file():
         raise DataError(f"{target} is there and was not made by 'adbench synth'; choose another --out")
+    if target.exists() and not replace:
+        raise DataError(f"{target} is there, from an earlier 'adbench synth'; add --force to replace it, or choose another --out")
+    maker = Maker(Parts(held_out, learn_foreground((*train.train, *held_out), on_step)), recipe, seed)
     with whole_folder(target) as folder:
         _copy(train.train, folder / "train" / "good")
         _copy(held_out, folder / "test" / "good")

@@ -1,0 +1,53 @@
+"""A separate process that fails leaves no process, no semaphore and no remark behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import multiprocessing, os, sys, time
+from functools import partial
+from pathlib import Path
+from adbench.core.environment import choose_device
+from adbench.core.errors import UsageError
+from adbench.core.subprocess import in_subprocess
+
+
+def children():
+    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+def main():
+    try:
+        {call}
+    except UsageError as error:
+        print(error)
+    except KeyboardInterrupt:
+        print("interrupted")
+    assert multiprocessing.active_children() == []
+    assert len(children()) <= 1, children()  # the tracker of semaphores, which ends with this process
+
+
+if __name__ == "__main__":
+    main()
+"""
+CALLS = {
+    "an error": ('in_subprocess(partial(choose_device, "cuda:99"))', "device 'cuda:99' is not on this machine"),
+    "an interrupt": (
+        "import signal, threading; threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start(); "
+        "in_subprocess(partial(time.sleep, 60))",
+        "interrupted",
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("case", CALLS)
+def test_nothing_is_left_behind(case: str, tmp_path: Path) -> None:
+    call, shown = CALLS[case]
+    script = tmp_path / "main.py"
+    script.write_text(CODE.format(call=call))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
+    assert (done.stdout[: len(shown)], done.stderr, done.returncode) == (shown, "", 0)
