@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from adbench.core.errors import DataError
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from adbench.types import OnStep  # at run time it would import numpy: half of the start-up time
 
 _SPEED_S = 600  # window for estimating the time left, in seconds: one training step may take a minute
@@ -197,19 +199,13 @@ def job_progress(jobs: int, left_s: float | None = None, done: int = 0, name: st
         yield lambda done, total, note: None, lambda done=None, total=None, left_s=None: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Left(TimeRemainingColumn):
-        def render(self, task: Task) -> Text:
-            ends = task.fields.get("ends")
-            return super().render(task) if ends is None else Text(f"{duration(max(0.0, ends - time.monotonic()))} left")
+    from rich.progress import Progress
 
     def until(left_s: float | None) -> float | None:
         return None if left_s is None else time.monotonic() + left_s
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left())
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S) as bars:
+    console = Console(stderr=True)
+    with Progress(*_bar_columns(), console=console, transient=True, speed_estimate_period=_SPEED_S) as bars:
         whole = bars.add_task(name, total=jobs, completed=done, visible=jobs > 0, ends=until(left_s))
         bars.add_task("", total=None, visible=False)
 
@@ -225,3 +221,16 @@ def job_progress(jobs: int, left_s: float | None = None, done: int = 0, name: st
             bars.update(whole, completed=count, total=total, visible=True, ends=until(left_s))
 
         yield on_step, advance
+
+
+def _bar_columns() -> list[ProgressColumn]:
+    """Return what a bar consists of; its time left is counted down to the field `ends` of the task, if that is set."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            ends = task.fields.get("ends")
+            return super().render(task) if ends is None else Text(f"{duration(max(0.0, ends - time.monotonic()))} left")
+
+    return [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left()]

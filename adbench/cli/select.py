@@ -14,6 +14,7 @@ import typer
 
 from adbench.cli import completion, console
 from adbench.cli import options as o
+from adbench.cli.report import print_report
 from adbench.cli.sweep import result_line
 from adbench.core.errors import UsageError
 
