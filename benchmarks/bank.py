@@ -24,8 +24,9 @@ from adbench.sweep.spec import Choice, Spec  # noqa: E402
 from adbench.sweep.workspace import Workspace  # noqa: E402
 
 BOUNDS = (0, 1024, 4096, 8192)  # rows of the bank; 0: none
-LAYERS = ("blocks.1.0.bn3", "blocks.1.1.add", "blocks.2.0.bn3", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")
-SIZES = (192, 256) if OPTIONS.data else (192, 256, 384)  # real data: the largest default bank would take an hour
+FEW = ("blocks.1.0.bn3", "blocks.1.1.add", "blocks.2.0.bn3", "blocks.2.1.add", "blocks.4.2.add", "blocks.6.0.bn3")
+# real data: fewer candidates, as the largest default bank would take an hour
+LAYERS, SIZES = (FEW, (192, 256)) if OPTIONS.data else (("all",), (192, 256, 384))
 OUT = Path("bank-results")
 
 
