@@ -200,7 +200,7 @@ class _Teller:
         now = time.monotonic()
         if not console.has_bars() and now - self._last > max(_LINE_S, (left_s or 0) / 10):
             self._last = now
-            left = "" if left_s is None else f", about {console.duration(left_s)} left"
+            left = "" if left_s is None or number == total else f", about {console.duration(left_s)} left"
             console.say(f"{number} of {_count(total)}{left}")
 
 
