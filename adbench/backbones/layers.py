@@ -217,7 +217,7 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
     graph = graph_of(module)
     shapes = _shapes(graph, device, size)
     dependent = input_dependent(cast("GraphModule", graph), shapes)
-    maps = _maps(shapes, size, _shapes_at_double(family, name, device, size, graph, graph_of))
+    maps = _maps(family, name, device, size, graph, graph_of, shapes)
     maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
     fields = _fields(graph, list(maps))
     return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())
@@ -229,24 +229,26 @@ def _stage_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
     if not names:
         return ()
     part = Stages(family, _built(family, name, device, size), names)
-    larger = _shapes_at_double(family, name, device, size, part, lambda built: Stages(family, built, names))
-    return tuple(Layer(layer, *facts) for layer, facts in _maps(_shapes(part, device, size), size, larger).items())
+    shapes = _shapes(part, device, size)
+    maps = _maps(family, name, device, size, part, lambda built: Stages(family, built, names), shapes)
+    return tuple(Layer(layer, *facts) for layer, facts in maps.items())
 
 
-def _shapes_at_double(
-    family: Family, name: str, device: str, size: Size, part: nn.Module, part_of: Callable[[nn.Module], nn.Module]
-) -> dict[str, Any] | None:
-    """Return the shapes of the outputs of a cut network for images of twice a size; None if it cannot take them."""
-    double = (2 * size[0], 2 * size[1])
-    with suppress(*_FAILURES):
+def _maps(
+    family: Family, name: str, device: str, size: Size, part: nn.Module, part_of: Callable[[nn.Module], nn.Module],
+    shapes: dict[str, Any],
+) -> dict[str, tuple[int, int]]:  # fmt: skip
+    """Return channels and stride of the outputs of a cut network that are feature maps.
+
+    shapes: of its outputs at `size`. They are compared with those at twice that, or at half where values have to be computed.
+    """
+    other = (2 * size[0], 2 * size[1]) if device == "meta" else (size[0] // 2, size[1] // 2)
+    small, large, side = shapes, None, size[0]
+    with suppress(*_FAILURES):  # not every network takes the other size
         fixed = family.fixed_size(_built(family, name, device, None))
-        return _shapes(part_of(_built(family, name, device, double)) if fixed else part, device, double)
-    return None
-
-
-def _maps(shapes: dict[str, Any], size: Size, larger: dict[str, Any] | None) -> dict[str, tuple[int, int]]:
-    """Return channels and stride of the outputs that are feature maps, given all shapes at a size and at twice that."""
-    facts = {layer: _facts(shape, size[0], larger and larger[layer]) for layer, shape in shapes.items()}
+        found = _shapes(part_of(_built(family, name, device, other)) if fixed else part, device, other)
+        small, large, side = (shapes, found, side) if device == "meta" else (found, shapes, other[0])
+    facts = {layer: _facts(shape, side, large and large[layer]) for layer, shape in small.items()}
     return {layer: found for layer, found in facts.items() if found}
 
 

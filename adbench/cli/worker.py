@@ -1,6 +1,7 @@
 """A worker process of the executor `local`: it runs one task message after the other from its stdin."""
 
 import json
+import logging
 import os
 import sys
 from queue import SimpleQueue
@@ -13,6 +14,7 @@ from adbench.core.errors import AdbenchError
 def main() -> None:
     """Run task messages, one per line, until stdin closes; then end at once, because the parent has finished or died."""
     console.set_up(verbose="--verbose" in sys.argv)
+    logging.getLogger("adbench.data").setLevel(logging.ERROR)  # the parent has said what was passed over
     messages: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_receive, args=(messages,), daemon=True).start()
     from adbench.sweep.workers import run_task

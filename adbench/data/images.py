@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError
 from adbench.data.decoding import MOST_PIXELS, Raster, decode
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"})
 SMALLEST = 1 << 17  # pixels: smaller PNG files are left to Pillow, since loading the compiled code takes longer
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 6: 4}  # gray, RGB, RGBA, by color type
@@ -58,6 +58,16 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     """
     with _named(path, "mask"):
         return decode_mask(path, path.read_bytes()).pixels
+
+
+def has_image_signature(path: Path) -> bool:
+    """Return whether the file begins like a PNG, JPEG or WebP. A TIFF's beginning says nothing: raw photos have it, too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:  # it is passed over, and counted
+        return False
+    return start.startswith((_SIGNATURE, b"\xff\xd8\xff")) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
 def decode_image(path: Path, data: bytes) -> Decoded:

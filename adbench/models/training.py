@@ -10,7 +10,7 @@ from typing import Any
 from adbench.backbones.layers import check_size, describe, parse_layers
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
-from adbench.data.datasets import open_dataset
+from adbench.data.datasets import category_names
 from adbench.detectors import DETECTORS, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
@@ -105,7 +105,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     saved = load_model(model)
     job, detector = saved.job, saved.detector
     network = workspace.network_of(model, job)
-    if not workspace.categories and job.category in [c.name for c in open_dataset(workspace.data, workspace.cache)]:
+    if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
     inputs = workspace.single(sizes=[job.image_size])
     category = inputs.category

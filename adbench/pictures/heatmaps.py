@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from adbench.core.files import fitting
 from adbench.core.plots import load_matplotlib
+from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.features.anomaly_maps import resize_maps
@@ -26,7 +26,7 @@ _OUTLINE = (255, 32, 160)
 def draw_heatmaps(
     folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
 ) -> list[Path]:
-    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths.
+    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; a name that is taken is numbered.
 
     All maps of a call share one color scale, from the median to the maximum of all smoothed maps, so that a good
     image looks calm beside a defective one.
@@ -41,7 +41,7 @@ def draw_heatmaps(
 
 def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
     """Return where the picture of each image belongs; raise UsageError if that is the place of an image itself."""
-    targets = [folder / sample.defect / fitting(f"{sample.path.stem}.png") for sample in samples]
+    targets = [folder / name for name in sample_names(samples, ".png")]
     check_no_image_is_replaced(targets, (sample.path for sample in samples), f"--heatmaps {folder}")
     return targets
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.files import fitting, write_text
+from adbench.data.image_lists import sample_names
 from adbench.data.writing import save_picture
 from adbench.features.anomaly_maps import resize_maps
 from adbench.pictures.heatmaps import panels
@@ -46,10 +47,10 @@ def keep_maps(folder: Path, samples: Sequence[Sample], scores: Scores, masks: Ma
     """
     separations = {} if masks is None else own_separations(np.asarray(scores.maps), masks, smoothing)
     drawn = panels(samples, scores, smoothing)
-    kept = []
+    kept, names = [], ["-".join(name.parts) for name in sample_names(samples, ".webp")]
     for role, index in chosen(separations, scores.image, [sample.anomalous for sample in samples], count):
         sample = samples[index]
-        file = fitting(f"{role.replace(' ', '-')}-{sample.defect}-{sample.path.stem}.webp")
+        file = fitting(f"{role.replace(' ', '-')}-{names[index]}")
         save_picture(drawn(index), folder / file, "WEBP", quality=_QUALITY)
         kept.append(KeptMap(file, role, sample.name, sample.defect, float(scores.image[index]), separations.get(index)))
     write_text(folder / "index.json", json.dumps([asdict(item) for item in kept], indent=1) + "\n")

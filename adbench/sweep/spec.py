@@ -12,7 +12,7 @@ import yaml
 from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
-from adbench.core.registry import match
+from adbench.core.registry import match, squeeze
 from adbench.types import DTYPES
 
 _MAX_BYTES = 1 << 20
@@ -61,6 +61,7 @@ class Spec:
 
 
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit")  # the values of all other keys are lists
+_NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
 _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detectors": ("name", "params")}
 _EXPECTED = {
     "image_sizes": "pixels from 32 to 4096",
@@ -84,14 +85,19 @@ def preset_text(name: str) -> str:
 
 
 def read_spec(path: Path) -> str:
-    """Return the text of a specification file; raise DataError if it is missing, huge or no text."""
+    """Return the text of a specification file; raise DataError if it is missing, huge or no text, UsageError if it is empty."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"spec {path}: larger than 1 MB; give a YAML file with the keys of a sweep")
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no UTF-8 text"
         raise DataError(f"spec {path}: cannot be read ({reason}); name a YAML file with the keys of a sweep") from error
+    if all(line.strip() in ("", "---", "...") or line.strip().startswith("#") for line in text.splitlines()):
+        raise UsageError(
+            f"spec {path} is empty; write keys such as 'backbones: [resnet18]' into it, or name a preset with --preset"
+        )
+    return text
 
 
 def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spec:
@@ -101,9 +107,14 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
         key, equals, value = override.partition("=")
         if not equals:
             raise UsageError(f"--set '{override}': write key=value, e.g. --set image_sizes=256,320")
-        given[key.strip()] = _value(override, value)
+        given[key.strip()] = _value(override, key.strip(), value)
     known = [f.name for f in fields(Spec)]
-    named = {match("key", str(key), known, where=f" in {source}"): value for key, value in given.items()}
+    named: dict[str, Any] = {}
+    for key, value in given.items():
+        name = match("key", str(key), known, where=f" in {source}")
+        if name in named:
+            raise UsageError(f"{source}: key '{name}' is given twice, once as '{key}'; keep one")
+        named[name] = value
     content = {key: value if key in _SINGLE else _items(key, value, source) for key, value in named.items()}
     try:
         spec = msgspec.convert(content, Spec)
@@ -112,27 +123,72 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
     return replace(spec, dtype=match("dtype", spec.dtype, DTYPES, where=f" in {source}"))
 
 
+class _RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A key that a mapping has twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses repeated keys; YAML's own readers silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in first:
+                problem = f"key '{key.value}' is given twice, first in line {first[key.value]}; keep one"
+                raise _RepeatedKeyError(None, None, problem, key.start_mark)
+            first[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+def _loaded(text: str, key: str = "") -> Any:
+    """Return what a YAML text holds: a mapping, or the value of a key. Names that look like numbers stay as they are written."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        top = node.value if isinstance(node, yaml.MappingNode) else []
+        for name, value in [(key, node)] if key else [(str(name.value), value) for name, value in top]:
+            if squeeze(name) in _NAMES:
+                _keep_as_written(value)
+        return loader.construct_document(node) if node else None
+    finally:
+        loader.dispose()
+
+
+def _keep_as_written(node: yaml.Node | None) -> None:
+    """Make the scalars of a name, a list of them, or a choice text: 01 is the category "01", which YAML reads as 1."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_as_written(item)
+    elif isinstance(node, yaml.MappingNode):
+        for part, value in node.value:
+            if part.value in ("name", "layers", "weights"):
+                _keep_as_written(value)
+    elif isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] in ("int", "float", "bool", "timestamp"):
+        node.tag = "tag:yaml.org,2002:str"
+
+
 def _mapping(text: str, source: str) -> dict[str, Any]:
     if re.search(r"(?m)(^|[\s\[{,:-])[&*][A-Za-z0-9_]", text):  # anchors are the stuff of YAML bombs
         raise UsageError(f"{source}: YAML anchors and aliases are not accepted; write the values out")
     try:
-        content = yaml.safe_load(text)
+        content = _loaded(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "nested too deeply"
-        raise UsageError(f"{source}{where}: no valid YAML ({problem})") from error
+        fault = problem if isinstance(error, _RepeatedKeyError) else f"no valid YAML ({problem})"
+        raise UsageError(f"{source}{where}: {fault}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{source}: must be a mapping of keys such as 'backbones' and 'layers', not {_kind(content)}")
     return content
 
 
-def _value(override: str, text: str) -> Any:
+def _value(override: str, key: str, text: str) -> Any:
     """A command line's value: YAML, where a bare comma list is a list."""
     try:
-        value = yaml.safe_load(text) if text.strip() else []
+        value = _loaded(text, key) if text.strip() else []
         if isinstance(value, str) and "," in value:
-            return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
+            return [_loaded(part, key) for part in value.split(",") if part.strip()]
     except (yaml.YAMLError, RecursionError, ValueError):
         raise UsageError(f"--set '{override}': the value cannot be read; write e.g. --set image_sizes=256,320") from None
     return value

@@ -14,7 +14,10 @@ from adbench.data.check import category_fingerprint, check_files, split_fingerpr
 from adbench.data.datasets import open_dataset, open_training
 from adbench.data.layouts import DATASETS, Dataset
 
-REMEDY = "give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png, or the word demo"
+REMEDY = (
+    "give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png (and CATEGORY/test/KIND/*.png), or "
+    "good/*.png (and bad/*.png), or good images only, or give the word demo"
+)
 
 
 def put(path: Path, value: int = 0, size: tuple[int, int] = (6, 4)) -> Path:
@@ -48,16 +51,12 @@ def test_mvtec_layout(tmp_path):
     assert (good.name, good.defect, good.masks) == ("test/good/000.png", "good", ())
 
 
-def test_training_alone_leaves_the_test_folders_unlisted(tmp_path, monkeypatch):
+def test_training_alone_leaves_the_test_folders_unlisted(tmp_path):
     whole = opened(mvtec(tmp_path, "bolt", "nail"))
-    listed = Path.iterdir
-
-    def guarded(folder: Path):
-        assert not {"test", "ground_truth"} & set(folder.relative_to(tmp_path).parts)
-        return listed(folder)
-
-    monkeypatch.setattr(Path, "iterdir", guarded)
-    found = open_training(str(tmp_path), tmp_path / "cache", ["nail"])
+    with opened_paths() as listed:
+        found = open_training(str(tmp_path), tmp_path / "cache", ["nail"])
+    assert any("train" in Path(path).parts for path in listed)
+    assert not [path for path in listed if {"test", "ground_truth"} & set(Path(path).parts)]
     assert [(c.dataset, c.name, c.train, c.test) for c in found] == [("mvtec", "nail", whole[1].train, ())]
 
 
@@ -187,7 +186,7 @@ def test_without_a_near_name_all_categories_are_listed(tmp_path):
 def test_a_missing_folder_a_file_and_an_empty_folder_are_named(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
-    reasons = {"none": "no such folder", "file": "not a folder", "empty": "neither it nor a folder in it has train/good"}
+    reasons = {"none": "no such folder", "file": "not a folder", "empty": "no image in it"}
     for name, reason in reasons.items():
         with pytest.raises(DataError) as error:
             opened(tmp_path / name)
@@ -204,7 +203,7 @@ def test_a_category_without_training_images_is_named(tmp_path):
 
 
 def test_registered_datasets_keep_the_contract():
-    assert {"demo", "mvtec", "mvtec2", "visa"} <= set(DATASETS.names())
+    assert {"demo", "mvtec", "mvtec2", "mvtec3d", "plain", "visa"} <= set(DATASETS.names())
     assert all(issubclass(kind, Dataset) for kind in DATASETS.items().values())
 
 

@@ -35,6 +35,25 @@ def like_mvtec(kind: type[MVTec]) -> Make:
     return make
 
 
+def like_mvtec3d(root: Path, category: str, good_only: bool) -> None:
+    folder = root / category
+    put(folder / "train/good/rgb/000.png")
+    put(folder / "train/good/rgb/001.png")
+    if not good_only:
+        put(folder / "test/good/rgb/000.png")
+        put(folder / "test/bad/rgb/000.png")
+        put(folder / "test/bad/gt/000.png")
+
+
+def like_plain(root: Path, category: str, good_only: bool) -> None:
+    folder = root / category
+    for number in range(2 if good_only else 3):
+        put(folder / f"good/00{number}.png")
+    if not good_only:
+        put(folder / "bad/000.png")
+        put(folder / "ground_truth/bad/000_mask.png")
+
+
 def like_visa(root: Path, category: str, good_only: bool) -> None:
     images = f"{category}/Data/Images"
     rows = [f"{category},train,normal,{images}/Normal/{number}.png," for number in range(2)]
@@ -53,10 +72,11 @@ def like_visa(root: Path, category: str, good_only: bool) -> None:
 def layout(request: pytest.FixtureRequest) -> tuple[str, Make]:
     """A layout's name and a function that writes a category in it."""
     kind = DATASETS.get(request.param)
+    others = {"mvtec3d": like_mvtec3d, "plain": like_plain, "visa": like_visa}
+    if request.param in others:
+        return request.param, others[request.param]
     if issubclass(kind, MVTec):
         return request.param, like_mvtec(kind)
-    if request.param == "visa":
-        return request.param, like_visa
     pytest.skip(f"no example of the layout '{request.param}'; 'python -m adbench.testing' checks it")
 
 
@@ -102,14 +122,19 @@ def test_good_images_alone_are_enough(layout: tuple[str, Make], tmp_path: Path) 
 def test_an_empty_category_is_named(layout: tuple[str, Make], tmp_path: Path) -> None:
     name, make = layout
     make(tmp_path, "bolt", False)
+    remedy = "put good images into its train/good"
     if name == "visa":
+        remedy = "list good images as 'train' in split_csv/1cls.csv"
         table = tmp_path / "split_csv/1cls.csv"
         table.write_text(table.read_text().replace(",train,", ",test,"))
     else:
-        for path in images_below(tmp_path / "bolt/train"):
+        if name == "plain":
+            remedy = "put good images into it, or into a folder 'good' in it"
+        for path in images_below(tmp_path / "bolt" / ("good" if name == "plain" else "train")):
             path.unlink()
-    with pytest.raises(DataError, match=r"^category 'bolt' in .* has no training image; put good images into its train/good$"):
+    with pytest.raises(DataError) as error:
         open_dataset(str(tmp_path), tmp_path / "cache")
+    assert str(error.value) == f"category 'bolt' in {tmp_path} has no training image; {remedy}"
 
 
 @pytest.mark.parametrize("name", DATASETS.names())

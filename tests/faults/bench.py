@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import bad_files  # noqa: E402
+import bad_folders  # noqa: E402
 import bad_images  # noqa: E402
 import bad_specs  # noqa: E402
 import numpy as np  # noqa: E402
@@ -33,7 +34,7 @@ LIMIT_S = 120  # a case that takes longer hangs
 
 def all_cases() -> list[Case]:
     """Return every case; names are unique."""
-    found = [*bad_images.cases(), *bad_specs.cases(), *bad_files.cases()]
+    found = [*bad_images.cases(), *bad_specs.cases(), *bad_files.cases(), *bad_folders.cases()]
     assert len({case.name for case in found}) == len(found)
     return found
 

@@ -18,7 +18,8 @@ class Case:
 
     The workplace is a folder with `parts` (a dataset of the category alpha), `m.safetensors` (a model of it), `results`
     (of the finished sweep of `study.yaml`), `cache`, and `maps` (of another program).
-    code: the exit code that is right. says: a pattern that the one line of an error, or stderr, must contain.
+    code: the exit code that is right. says: a pattern that the one line of an error, or stderr, must contain. answers: a pattern
+    that stdout must contain.
     recovers: the metrics of the sweep's results must be the same bytes afterward.
     """
 
@@ -27,6 +28,7 @@ class Case:
     command: tuple[str, ...]
     code: int
     says: str = ""
+    answers: str = ""
     recovers: bool = False
 
     def problem(self, code: int, out: str, err: str) -> str | None:
@@ -40,6 +42,8 @@ class Case:
             return f"{len(errors)} lines of error: {err.strip()[-300:]}"
         if code in (USAGE, DATA) and out:
             return f"an answer beside an error: {out[:100]}"
+        if not re.search(self.answers, out):
+            return f"no '{self.answers}' in the answer: {out.strip()[-300:]}"
         return None if re.search(self.says, err) else f"no '{self.says}' in: {err.strip()[-300:]}"
 
 

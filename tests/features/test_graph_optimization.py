@@ -32,9 +32,9 @@ def network(request: pytest.FixtureRequest) -> Network:
 @lru_cache
 def layers_of(network: Network) -> list[str]:
     """Every node that is a feature map."""
-    output = next(node for node in network.whole.graph.nodes if node.op == "output")
+    output = next(node for node in network.whole().graph.nodes if node.op == "output")
     with torch.inference_mode():
-        values = network.whole(INPUT)
+        values = network.whole()(INPUT)
     return [name for name in output.args[0] if isinstance(values[name], Tensor) and values[name].dim() == 4]
 
 
@@ -53,7 +53,7 @@ def plain(network: Network, layers: list[str]) -> dict[str, Tensor]:
 
 def fast(network: Network, layers: list[str], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     with torch.inference_mode():
-        values: dict[str, Tensor] = fast_graph(network.whole, layers, CPU, dtype)(INPUT.to(dtype))
+        values: dict[str, Tensor] = fast_graph(network.whole(), layers, CPU, dtype)(INPUT.to(dtype))
     return values
 
 
@@ -70,7 +70,7 @@ def test_every_layer_is_that_of_the_plain_graph(network: Network) -> None:
 def test_without_fused_convolutions_too(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fusing, "has_fused_convolutions", lambda: False)
     layers = layers_of(network)
-    module = fast_graph(network.whole, layers, CPU, torch.float32)
+    module = fast_graph(network.whole(), layers, CPU, torch.float32)
     assert not any(isinstance(part, FusedConvolution) for part in module.modules())
     expected, found = plain(network, layers), fast(network, layers)
     assert {layer for layer in layers if relative(found[layer], expected[layer]) > 1e-4} == set()

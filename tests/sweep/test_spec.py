@@ -51,7 +51,9 @@ MISTAKES = {
         "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
         " not the mapping {'layers': ['a']}"
     ),
-    "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not the number 3; put it in quotes",
+    "backbones: [{name: x, weights: [null]}]": (
+        "spec: backbones: weights: expected a name, not null; write a value, or delete the entry"
+    ),
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
     "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not the number 8",
     "image_sizes: []": "spec: image_sizes is empty; name at least one",
@@ -60,9 +62,11 @@ MISTAKES = {
     "seeds: [true]": "spec: seeds: expected a whole number from 0 to 2147483647, not true",
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
-    "layers: [3]": "spec: layers: expected a name, not the number 3; put it in quotes",
+    "layers: [[3]]": "spec: layers: expected a name, not the list ['3']",
+    "seeds: [0]\nlayers: [a]\nseeds: [1]": "spec line 3: key 'seeds' is given twice, first in line 1; keep one",
+    "detectors: [{name: x, params: {k: 1,\n k: 2}}]": "spec line 2: key 'k' is given twice, first in line 1; keep one",
+    "image_sizes: 64\nimage-sizes: 96": "spec: key 'image_sizes' is given twice, once as 'image-sizes'; keep one",
     "layers: [null]": "spec: layers: expected a name, not null; write a value, or delete the entry",
-    "categories: [01]": "spec: categories: expected a name, not the number 1; put it in quotes",
     "image_sizes: '256'": "spec: image_sizes: expected pixels from 32 to 4096, not the text '256'; remove the quotes",
     f"seeds: [1{'0' * 50}]": (f"spec: seeds: expected a whole number from 0 to 2147483647, not the number '1{'0' * 39}...'"),
     "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not the mapping {'nam': 'x'}",
@@ -83,6 +87,32 @@ def test_a_mistake_is_one_line(text: str) -> None:
     with pytest.raises(UsageError) as error:
         parse(text)
     assert str(error.value) == MISTAKES[text]
+
+
+def test_names_that_look_like_numbers_stay_as_they_are_written() -> None:
+    spec = parse("data: 2024-05-01\ncategories: [01, 02, 010, 1e3, on, 1_0]\nlayers: 3\nbackbones: [{name: 7, weights: 1.50}]")
+    assert (spec.data, spec.layers) == ("2024-05-01", ("3",))
+    assert spec.categories == ("01", "02", "010", "1e3", "on", "1_0")
+    assert spec.backbones == (Choice("7", weights=("1.50",)),)
+    assert parse("", ["categories=01,02"]).categories == ("01", "02")
+    assert parse("", ["categories=[03]"]).categories == ("03",)
+
+
+def test_other_values_are_still_numbers() -> None:
+    spec = parse("seeds: [01]\ndetectors: [{name: x, params: {name: 3, layers: 2, weights: true}}]")
+    assert spec.seeds == (1,)
+    assert spec.detectors[0].params == {"name": 3, "layers": 2, "weights": True}
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# only a comment\n", "---\n# nothing\n...\n"])
+def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        read_spec(path)
+    assert str(error.value) == (
+        f"spec {path} is empty; write keys such as 'backbones: [resnet18]' into it, or name a preset with --preset"
+    )
 
 
 def test_an_override_needs_a_value() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from adbench.core.registry import Registry
 from adbench.types import Category, OnStep, Sample, ignore_step
@@ -11,12 +12,18 @@ from adbench.types import Category, OnStep, Sample, ignore_step
 class Dataset:
     """The contract of one folder layout. `name` is the word it is registered under.
 
-    `root` is an existing folder, absolute. Where several layouts match, the most derived class wins. A generated dataset
-    matches no folder: users ask for it by name, and `generate` makes its folder in the cache.
+    `root` is an existing folder, absolute. Where several layouts match, the most derived class wins, and a `fallback` loses. A
+    generated dataset matches no folder: users ask for it by name, and `generate` makes its folder in the cache.
+    Layouts list files with the functions of image_lists.py, which note what they pass over. reads: which folders are read, for
+    the message about images elsewhere. remedy: what to do if there are no training images.
     """
 
     name: str
-    generated = False
+    generated: ClassVar[bool] = False
+    fallback: ClassVar[bool] = False
+    lists_images: ClassVar[bool] = False  # in a file of its own, so it wins over names of folders
+    reads: ClassVar[str] = ""
+    remedy: ClassVar[str] = "put good images into its train/good"
 
     def matches(self, root: Path) -> bool:
         """Return whether `root` has this layout, as a dataset of several categories or as one category."""
@@ -33,6 +40,10 @@ class Dataset:
     def training(self, root: Path, category: str) -> tuple[Sample, ...]:
         """Return the training samples. Override this where they can be listed without reading the test folders."""
         return self.load(root, category).train
+
+    def folder(self, root: Path, category: str) -> Path:
+        """Return the folder in which images of this category lie, and none of another one."""
+        return root / category
 
     def generate(self, cache: Path, on_step: OnStep = ignore_step) -> Path:
         """Return the root of a generated dataset below `cache`; make it at the first call."""

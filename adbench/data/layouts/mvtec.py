@@ -1,23 +1,26 @@
 """The folder layout of MVTec AD (Bergmann et al., CVPR 2019), shared by MVTec LOCO AD, BTAD and most own data.
 
-CAT/train/good/*, CAT/test/KIND/*, and for each defective image STEM.EXT its masks under CAT/ground_truth/KIND:
-STEM_mask.* (MVTec AD), STEM.* (BTAD, perhaps with another suffix), or a folder STEM with several masks (LOCO).
+CAT/train/good/*, CAT/test/KIND/*, and the masks of a defective image under CAT/ground_truth/KIND: STEM_mask.* (MVTec AD),
+STEM.* (BTAD, perhaps with another suffix), or a folder STEM with several masks (LOCO); see mask_pairs.py. Images may lie in
+subfolders (lots, cameras). Folder names may be in any case.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from adbench.data.image_lists import folders, image_files
+from adbench.data.image_lists import folded, folders, folders_at, good_folders, images_of, is_good, unused_images
 from adbench.data.layouts import Dataset, register
+from adbench.data.mask_pairs import pair_masks
+from adbench.data.remarks import noted
 from adbench.types import Category, Sample
-
-NOMINAL = ("good", "ok")  # BTAD says "ok"
 
 
 @register("mvtec")
 class MVTec(Dataset):
-    """A folder of categories, or one category. Subclasses may name other folders."""
+    """A folder of categories, or one category. Subclasses may name other folders, in lower case."""
 
+    reads = "CATEGORY/train/good, CATEGORY/test/KIND and CATEGORY/ground_truth/KIND"
     test: ClassVar[str] = "test"
     ground_truth: ClassVar[str] = "ground_truth"
 
@@ -29,40 +32,52 @@ class MVTec(Dataset):
 
     def is_category(self, folder: Path) -> bool:
         """Return whether `folder` is one category of this layout."""
-        return any((folder / "train" / word).is_dir() for word in NOMINAL)
+        return any(is_good(child.name) for train in folders_at(folder, "train") for child in folders(train))
 
     def load(self, root: Path, category: str) -> Category:
-        folder = self._folder(root, category)
-        kinds = [kind for kind in folders(folder / self.test) if kind != folder / self.ground_truth]  # nested in MVTec AD 2
-        test = [sample for kind in kinds for sample in self._test_samples(folder, kind)]
-        return Category(self.name, category, self.training(root, category), tuple(test))
+        folder, training = self.folder(root, category), self.training(root, category)
+        truths = folders_at(folder, self.ground_truth)  # of MVTec AD 2: in the test folder
+        test: list[Sample] = []
+        for part in folders_at(folder, self.test):
+            good = good_folders(part)
+            for kind in folders(part):
+                if kind not in truths and folded(kind.name) != "ground_truth":
+                    test += self._test_samples(folder, kind, None if kind in good else truths)
+        return Category(self.name, category, training, tuple(test))
 
     def training(self, root: Path, category: str) -> tuple[Sample, ...]:
-        folder = self._folder(root, category)
-        return tuple(_sample(folder, path) for word in NOMINAL for path in image_files(folder / "train" / word))
+        folder = self.folder(root, category)
+        found: list[Path] = []
+        for train in folders_at(folder, "train"):
+            good = [path for kind in good_folders(train) for path in self.images(kind)]
+            noted().unused.update(unused_images(train, good))
+            found += good
+        return tuple(Sample(path, path.relative_to(folder).as_posix()) for path in found)
 
-    def _folder(self, root: Path, category: str) -> Path:
+    def folder(self, root: Path, category: str) -> Path:
         return root if self.is_category(root) else root / category
 
-    def _test_samples(self, folder: Path, kind: Path) -> list[Sample]:
-        if kind.name in NOMINAL:
-            return [_sample(folder, path) for path in image_files(kind)]
-        truth = folder / self.ground_truth
-        masks = masks_by_stem(truth / kind.name) if truth.is_dir() else None
-        return [_sample(folder, path, kind.name, masks) for path in image_files(kind)]
+    def images(self, kind: Path) -> list[Path]:
+        """Return the images of the folder of one kind."""
+        return images_of(kind)
 
+    def masks(self, kind: Path, images: Sequence[Path], truths: Sequence[Path]) -> dict[Path, tuple[Path, ...]] | None:
+        """Return the masks of each image of a kind of defect; `truths`: the category's folders of masks. None: it has none."""
+        if not truths:
+            return None
+        children = [child for truth in truths for child in folders(truth)]
+        same = [child for child in children if child.name == kind.name]
+        alike = [child for child in children if folded(child.name) == folded(kind.name)]
+        return pair_masks(images, kind, (same or alike or [truths[0] / kind.name])[0])
 
-def _sample(folder: Path, path: Path, kind: str = "good", masks: dict[str, tuple[Path, ...]] | None = None) -> Sample:
-    """Return a nominal sample, or one of a defect `kind` with the masks of its stem (None: the dataset has no masks)."""
-    name = path.relative_to(folder).as_posix()
-    if kind == "good":
-        return Sample(path, name)
-    return Sample(path, name, kind, None if masks is None else masks.get(path.stem, ()))
-
-
-def masks_by_stem(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Return the mask files in `folder` by the stem of their image; STEM_mask takes precedence over STEM."""
-    masks = {path.name: tuple(image_files(path)) for path in folders(folder)}
-    files = image_files(folder)
-    masks |= {path.stem: (path,) for path in files}
-    return masks | {path.stem.removesuffix("_mask"): (path,) for path in files if path.stem.endswith("_mask")}
+    def _test_samples(self, folder: Path, kind: Path, truths: Sequence[Path] | None) -> list[Sample]:
+        """Return the samples of a kind of defect, or good ones if `truths` is None."""
+        images = self.images(kind)
+        names = [path.relative_to(folder).as_posix() for path in images]
+        if truths is None:
+            return list(map(Sample, images, names))
+        masks = self.masks(kind, images, truths)
+        return [
+            Sample(path, name, kind.name, None if masks is None else masks[path])
+            for path, name in zip(images, names, strict=True)
+        ]

@@ -12,6 +12,7 @@ from adbench.data.layouts.mvtec import MVTec
 class MVTec2(MVTec):
     """MVTec AD's layout with other folder names."""
 
+    reads = "CATEGORY/train/good, CATEGORY/test_public/{good,bad} and CATEGORY/test_public/ground_truth/bad"
     test: ClassVar[str] = "test_public"
     ground_truth: ClassVar[str] = "test_public/ground_truth"
 

@@ -7,13 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from adbench import __version__
 from adbench.core.errors import DataError, UsageError
+from adbench.data.image_lists import unique_names
 from adbench.data.synthetic.foreground import learn_foreground
 from adbench.data.synthetic.generation import Maker, Parts, Recipe, SyntheticImage
 from adbench.data.synthetic.kinds import REVISION
@@ -67,11 +68,14 @@ def write_dataset(
 
 def _copy(samples: Sequence[Sample], folder: Path) -> None:
     folder.mkdir(parents=True)
-    for sample in samples:
-        target = folder / sample.path.name
-        if target.exists():  # two folders of good images may use the same names
-            target = folder / f"{sample.path.parent.name}_{sample.path.name}"
-        shutil.copyfile(sample.path, target)
+    taken: set[str] = set()
+    names = []
+    for sample in samples:  # two folders of good images may use the same names
+        name = sample.path.name
+        names.append(PurePath(f"{sample.path.parent.name}_{name}" if name in taken else name))
+        taken.add(name)
+    for sample, unique in zip(samples, unique_names(names), strict=True):
+        shutil.copyfile(sample.path, folder / unique)
 
 
 def _write(made: SyntheticImage, folder: Path) -> dict[str, Any]:

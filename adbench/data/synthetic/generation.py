@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
 from adbench.core.errors import DataError, UsageError
-from adbench.data.image_lists import images_below
+from adbench.data.image_lists import list_below
 from adbench.data.images import read_image, read_mask
 from adbench.data.regions import EIGHT, Mask, large_regions, region_areas
 from adbench.data.synthetic.foreground import Foreground, learn_foreground
@@ -63,14 +63,14 @@ def sizes_of_masks(folder: Path, min_size_px: float = 0, on_step: OnStep = ignor
     """
     if not folder.is_dir():
         raise DataError(f"masks {folder}: no such folder; give one of masks, white where the defect is")
-    files = list(images_below(folder))
+    files = list_below(folder)
     found: list[float] = []
     for done, path in enumerate(files):
         mask = read_mask(path)
         found += [float(np.sqrt(a / mask.size)) for a in region_areas(mask) if a >= min_size_px**2]
         on_step(done + 1, len(files), "measuring masks")
     if not found:
-        what = f"no defect of {min_size_px:g} px or more in {len(files)} masks" if files else "no image file in it"
+        what = f"no defect of {min_size_px:g} px or more in {len(files)} masks"
         raise DataError(f"masks {folder}: {what}; give a folder of masks, white where the defect is")
     quantiles = np.quantile(np.minimum(found, 0.7), np.linspace(0, 1, min(len(found), _QUANTILES)))
     return Sizes(tuple(quantiles.tolist()))
