@@ -9,15 +9,18 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from adbench.core.errors import DataError
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from adbench.types import OnStep  # at run time it would import numpy: half of the start-up time
 
 _SPEED_S = 600  # window for estimating the time left, in seconds: one training step may take a minute
@@ -45,7 +48,7 @@ def set_up(quiet: bool = False, verbose: bool = False) -> None:
 
 
 class _Handler(logging.Handler):
-    """Writes to the stderr of the moment; unlike logging's own, it prints no traceback if that is closed."""
+    """Writes to the stderr of the moment, so that a bar prints lines above itself; no traceback if that is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _talk(self.format(record) + "\n")
@@ -105,6 +108,17 @@ def say(text: str) -> None:
     """Print a message on stderr, unless quiet."""
     if not _quiet:
         _talk(text + "\n")
+
+
+def detail(text: str) -> None:
+    """Print a message on stderr if verbose."""
+    if logging.getLogger("adbench").isEnabledFor(logging.DEBUG):
+        say(text)
+
+
+def has_bars() -> bool:
+    """Return whether progress is drawn: on a terminal, unless quiet."""
+    return not _quiet and sys.stderr.isatty()
 
 
 def error(text: str) -> None:
@@ -173,24 +187,55 @@ def progress() -> Iterator[OnStep]:
         yield on_step
 
 
+class Advance(Protocol):
+    """Takes that a job is done. done, total: how many are and will be, by default one more; left_s: forecast seconds left."""
+
+    def __call__(self, done: int | None = None, total: int | None = None, left_s: float | None = None) -> None: ...
+
+
 @contextmanager
-def job_progress(jobs: int) -> Iterator[tuple[OnStep, Callable[[], None]]]:
-    """Yield a listener for steps and a function to call after each job, which has a bar of its own unless `jobs` is 0."""
-    if _quiet or not sys.stderr.isatty():
-        yield lambda done, total, note: None, lambda: None
+def job_progress(jobs: int, left_s: float | None = None, done: int = 0, name: str = "jobs") -> Iterator[tuple[OnStep, Advance]]:
+    """Yield a listener for steps and a function to call after each job, which has a bar of its own unless there are none.
+
+    left_s: the forecast of all jobs in seconds; without it, the time left is reckoned from the number of jobs. done: how many
+    jobs are done before. name: what the jobs are called.
+    """
+    if not has_bars():
+        yield lambda done, total, note: None, lambda done=None, total=None, left_s=None: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_S) as bars:
-        whole = bars.add_task("jobs", total=jobs, visible=jobs > 0)
-        step = bars.add_task("", total=None, visible=False)
+    def until(left_s: float | None) -> float | None:
+        return None if left_s is None else time.monotonic() + left_s
+
+    console = Console(stderr=True)
+    with Progress(*_bar_columns(), console=console, transient=True, speed_estimate_period=_SPEED_S) as bars:
+        whole = bars.add_task(name, total=jobs, completed=done, visible=jobs > 0, ends=until(left_s))
+        bars.add_task("", total=None, visible=False)
 
         def on_step(done: int, total: int, note: str) -> None:
             task = bars.tasks[-1]
-            if total != task.total or done < task.completed:  # a new activity; a new note alone is not: it may be a loss
-                bars.reset(step, total=total or None, description=note, visible=True)
-            bars.update(step, completed=done, description=note)
+            if (total or None) != task.total or done < task.completed:  # a new activity; a new note alone may be a loss
+                bars.remove_task(task.id)  # as a task cannot lose its total
+                bars.add_task(note, total=total or None)
+            bars.update(bars.tasks[-1].id, completed=done, description=note)
 
-        yield on_step, lambda: bars.advance(whole)
+        def advance(done: int | None = None, total: int | None = None, left_s: float | None = None) -> None:
+            count = bars.tasks[0].completed + 1 if done is None else done
+            bars.update(whole, completed=count, total=total, visible=True, ends=until(left_s))
+
+        yield on_step, advance
+
+
+def _bar_columns() -> list[ProgressColumn]:
+    """Return what a bar consists of; its time left is counted down to the field `ends` of the task, if that is set."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            ends = task.fields.get("ends")
+            return super().render(task) if ends is None else Text(f"{duration(max(0.0, ends - time.monotonic()))} left")
+
+    return [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left()]

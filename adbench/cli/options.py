@@ -315,6 +315,14 @@ def minutes(text: str) -> int:
     return max(1, -(-seconds // 60))
 
 
+def seconds(option: str, text: str) -> float:
+    """Return the seconds of a time such as 90s, 10m or 1.5h; raise UsageError if it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)", text.strip())
+    if not found or not float(found[1]):
+        raise UsageError(f"{option} '{text}': write a time with its unit, e.g. 90s, 10m or 1.5h")
+    return float(found[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
+
+
 def evaluation_size(text: str) -> Size:
     """Return `native` or a number of pixels."""
     if text == "native":

@@ -1,12 +1,14 @@
 """`adbench train`: a detector fitted and saved."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.cli.predict import threshold_text
 
+_CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a part; the saved fit has all images."
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
@@ -25,6 +27,7 @@ def train(
     param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
+    cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
@@ -35,16 +38,28 @@ def train(
       adbench train patchcore efficientnet_lite0 blocks.2.1.add \\
           --data demo --category nut --fpr 0.2 --model nut.safetensors
     """
-    from adbench.models.calibration import HoldOut
+    from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
         choices = TrainingRequest(detector, backbone, layer, weights, image_size, grid, stored, seed=seed)
-        trained = train_model(workspace, choices, o.parameters(param), model, HoldOut.wanted(fpr, holdout))
+        trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
     if json:
         return console.answer_json(trained)
     facts = ", ".join(f"{name} {value}" for name, value in trained["details"].items() if isinstance(value, (int, float, str)))
     console.answer(f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB")
-    if trained["threshold"]:
-        console.answer(f"{model}: {threshold_text(trained['threshold'])}")
+    if threshold := trained["threshold"]:
+        console.answer(f"{model}: {threshold_text(threshold)}")
+        console.say(f"{model}: {_price(trained['fitted_images'], threshold)}")
+
+
+def _price(fitted: int, threshold: Mapping[str, Any]) -> str:
+    """Return what setting the threshold has cost, in words."""
+    count, folds = threshold["count"], threshold["folds"]
+    if folds:
+        return f"the detector is fitted to all {fitted} good images; its threshold took {folds} more fits"
+    return (
+        f"holding out costs the fit {count} of {fitted + count} good images; "
+        f"with --cross-fit {min(5, fitted + count)} it would have all of them"
+    )

@@ -1,6 +1,6 @@
 """Anomaly detectors on feature maps; one file each, found by import. A detector never sees an image or a backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -24,6 +24,10 @@ class Detector:
     revision: ClassVar[int] = 2
     smoothing: ClassVar[float] = 0.0
     seed: int = 0
+
+    def bounds(self, given: Collection[str]) -> dict[str, Any]:
+        """Return parameters that keep fits short where many candidates are compared, unless the `given` ones decide that."""
+        return {}
 
     def unsupported(self, shapes: Sequence[Shape]) -> str | None:
         """Return why features of these shapes, one per joined layer, cannot be used, or None."""

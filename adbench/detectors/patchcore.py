@@ -18,11 +18,11 @@ Deviations from the paper and its official code, for the sake of a study of sing
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("smoothed", "patch", "reweighted")
 SEARCHES = ("exact", "ivf")
+BOUND = 8192  # patches of the bank where many candidates are compared
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
 _SMALL = 1 << 18  # numbers that are averaged faster by one thread than by several
 _RECALL_QUERIES = 1024  # training patches on which an approximate search is measured
@@ -84,6 +85,10 @@ class PatchCore(Detector):
             if getattr(self, name) < (name == "neighbours"):
                 raise UsageError(f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)")
 
+    def bounds(self, given: Collection[str]) -> dict[str, Any]:
+        """Return a bound on the bank that hardly moves a ranking of candidates (benchmarks/bank.py)."""
+        return {} if {"coreset_fraction", "coreset_max"} & set(given) else {"coreset_max": BOUND}
+
     def fit(self, features: FeatureMaps, *, device: torch.device, on_step: OnStep = ignore_step) -> "PatchCore":
         """Keep a coreset of all nominal patches; raise DetectorError if they need more memory than this machine has.
 
@@ -103,10 +108,11 @@ class PatchCore(Detector):
             start = int(np.random.default_rng(self.seed).integers(count))
             listen = partial(_noted, on_step, f"coreset of {count:,} patches")
             picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
-            points = points[picks] if dim == channels else self._patches_at(features, picks, device)
+            bank = features.watched(on_step, "reading the picked patches")
+            points = points[picks] if dim == channels else self._patches_at(bank, picks, device)
         self.bank_, self.ivf_, self._index = points, {}, None
         if self.search == "ivf":
-            self._measure_recall(features, count, device)
+            self._measure_recall(features.watched(on_step, "measuring the recall of the search"), count, device)
         return self
 
     def _measure_recall(self, features: FeatureMaps, count: int, device: torch.device) -> None:

@@ -1,13 +1,15 @@
 """Feature maps of one or several layers over images, read from disk in batches and joined on the finest grid."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from adbench.types import OnStep, ignore_step
 
 Shape = tuple[int, int, int]  # (channels, height, width) of one layer
 
@@ -20,9 +22,14 @@ def joined_shape(shapes: Sequence[Shape]) -> Shape:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """N images' maps of L layers. layers: one (N, C_l, h_l, w_l) array each, memory-mapped float16 or float32."""
+    """N images' maps of L layers. layers: one (N, C_l, h_l, w_l) array each, memory-mapped float16 or float32.
+
+    on_step, note: who is told of each batch that was used, and as what.
+    """
 
     layers: tuple[NDArray[np.floating], ...]
+    on_step: OnStep = field(default=ignore_step, compare=False)
+    note: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.layers[0])
@@ -39,6 +46,14 @@ class FeatureMaps:
 
     def part(self, rows: slice) -> "FeatureMaps":
         """Return the maps of some images, without a copy."""
+        return replace(self, layers=tuple(layer[rows] for layer in self.layers))
+
+    def watched(self, on_step: OnStep, note: str) -> "FeatureMaps":
+        """Return the maps with a listener to their batches."""
+        return replace(self, on_step=on_step, note=note)
+
+    def at(self, rows: NDArray[np.int64]) -> "FeatureMaps":
+        """Return a copy of the maps of the images with these numbers."""
         return FeatureMaps(tuple(layer[rows] for layer in self.layers))
 
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
@@ -50,6 +65,7 @@ class FeatureMaps:
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, self.read(rows, device)
+            self.on_step(rows.stop, len(self), self.note)
 
 
 def _copied(maps: NDArray[np.floating], pinned: bool) -> Tensor:

@@ -1,25 +1,28 @@
-"""Good images held out from a fit, and the threshold that they set."""
+"""Good images held out from a fit, or from each of several fits, and the threshold that they set."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.image_lists import find_images
+from adbench.features.feature_maps import FeatureMaps
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold, check_rate, set_threshold
 from adbench.pictures.overlays import smoothed
 from adbench.sweep.workspace import Workspace
-from adbench.types import Category, OnStep, Sample
+from adbench.types import Category, OnStep, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
@@ -35,14 +38,30 @@ class HoldOut:
         check_rate(self.fpr)
         check_share(self.share)
 
-    @staticmethod
-    def wanted(fpr: float | None, share: float | None) -> HoldOut | None:
-        """Return the hold-out that the options --fpr and --holdout ask for, or None without --fpr."""
-        if fpr is not None:
-            return HoldOut(fpr, 0.25 if share is None else share)
-        if share is not None:
-            raise UsageError("--holdout needs a false-positive rate; add e.g. --fpr 0.01")
+
+@dataclass(frozen=True)
+class CrossFit:
+    """The number of folds, each held out from one of as many fits, and the false-positive rate of the threshold."""
+
+    fpr: float
+    folds: int
+
+    def __post_init__(self) -> None:
+        check_rate(self.fpr)
+        if self.folds < 2:
+            raise UsageError(f"--cross-fit {self.folds}: give the number of folds, 2 or more, e.g. 5")
+
+
+def wanted_calibration(fpr: float | None, share: float | None, folds: int | None) -> HoldOut | CrossFit | None:
+    """Return what the options --fpr, --holdout and --cross-fit ask for, or None without --fpr."""
+    given = [name for name, value in (("--holdout", share), ("--cross-fit", folds)) if value is not None]
+    if given and fpr is None:
+        raise UsageError(f"{given[0]} needs a false-positive rate; add e.g. --fpr 0.01")
+    if len(given) > 1:
+        raise UsageError("--holdout and --cross-fit exclude each other; leave one out")
+    if fpr is None:
         return None
+    return CrossFit(fpr, folds) if folds is not None else HoldOut(fpr, 0.25 if share is None else share)
 
 
 def check_share(share: float) -> None:
@@ -75,12 +94,52 @@ def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep
 
     Log a warning if there are too few images for that rate.
     """
+    return _threshold(scorer.score(paths, on_step), scorer.detector.smoothing, fpr)
+
+
+FitAndScore = Callable[[FeatureMaps, FeatureMaps, OnStep], Scores]  # fitted to the first, the scores of the second
+
+
+def cross_calibrate(
+    maps: FeatureMaps, digests: Sequence[str], scored: FitAndScore, smoothing: float, wish: CrossFit, seed: int,
+    on_step: OnStep = ignore_step,
+) -> Threshold:  # fmt: skip
+    """Return the threshold from the scores of N good images, each by a fit that has not seen it (see `thresholds`).
+
+    maps: features of the images; digests: of their files, so that copies share a fold and one of them is scored. `seed` divides
+    the images. Log a warning if there are too few images for that rate; raise UsageError if there are fewer than folds.
+    """
+    folds, first = assign_folds(digests, wish.folds, seed), np.unique(digests, return_index=True)[1]
+
+    def by_fold() -> Iterator[Scores]:
+        for fold in range(wish.folds):
+            rest, own = np.flatnonzero(folds != fold), np.sort(first[folds[first] == fold])
+            yield scored(maps.at(rest), maps.at(own), partial(_noted, on_step, f"fit {fold + 1} of {wish.folds + 1}"))
+
+    return _threshold(by_fold(), smoothing, wish.fpr, wish.folds)
+
+
+def assign_folds(digests: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold (N,), 0 to `folds` - 1, of each image; copies share one, sizes differ by one distinct image at most."""
+    distinct, number = np.unique(digests, return_inverse=True)
+    if len(distinct) < folds:
+        raise UsageError(f"--cross-fit {folds}: there are {len(distinct)} different good images; give at most as many folds")
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    return np.asarray((order % folds)[number], dtype=np.int64)
+
+
+def _noted(on_step: OnStep, fold: str, done: int, total: int, note: str) -> None:
+    on_step(done, total, f"{fold}: {note}" if note else fold)
+
+
+def _threshold(scored: Iterable[Scores], smoothing: float, fpr: float, folds: int = 0) -> Threshold:
+    """Return the threshold from scores with maps on the feature grid; `smoothing` is the detector's."""
     found: list[tuple[float, float, float]] = []
-    for scores in scorer.score(paths, on_step):
-        maps = smoothed(np.asarray(scores.maps), scorer.detector.smoothing)
+    for scores in scored:
+        maps = smoothed(np.asarray(scores.maps), smoothing)
         found += zip(scores.image.tolist(), maps.max(axis=(1, 2)).tolist(), np.median(maps, axis=(1, 2)).tolist(), strict=True)
     images, highest, medians = zip(*found, strict=True)
-    threshold = set_threshold(images, highest, float(np.median(medians)), fpr)
+    threshold = set_threshold(images, highest, float(np.median(medians)), fpr, folds)
     if threshold.shortfall:
         log.warning("%s", threshold.shortfall)
     return threshold

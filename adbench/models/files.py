@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def check_name(path: Path) -> None:
 def save_model(path: Path, model: Model) -> None:
     """Write a model atomically: the detector's state as tensors, the rest in the header. Raise DataError if that fails."""
     header = {"schema": 1, "job": model.job.record(), "cost": model.cost, "fitted": model.fitted}
-    header |= {"threshold": asdict(model.threshold) if model.threshold else None}
+    header |= {"threshold": model.threshold.stored() if model.threshold else None}
     with replacing(path) as temporary:
         state = {key: value.contiguous() for key, value in model.detector.state_dict().items()}
         text = json.dumps(header)

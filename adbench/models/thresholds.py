@@ -17,6 +17,21 @@ Guarantees:
   and 97.5 % quantiles.
 
 Nothing is guaranteed about defects, or about good images after light, lens or material have changed.
+
+Cross-fitting sets the threshold without holding images out from the final fit (Barber, Candès, Ramdas and Tibshirani,
+"Predictive inference with the jackknife+", Annals of Statistics 49(1), 2021; here with one-sided scores, the residuals of
+the paper being anomaly scores). The n images are divided into K folds at random, and K fits each leave out one fold, whose
+images they score. The threshold is the (n + 1 - m)-th smallest of these n scores, as above. The detector that is saved is
+fitted to all n images.
+- CV+ calls an image anomalous if its score by the fit without image i exceeds the score of image i, for at least n + 1 - m of
+  the n images. A new good image is called so with probability 2 (m + K - 1) / (n + K) at most: m / (n + 1) is doubled, and
+  something is added for the folds (theorem 4 of the paper; this form from its proof by Vovk and Wang's average of p-values,
+  Biometrika 107(4), 2020, which needs no folds of equal size). If K = n (jackknife+, theorem 1), the bound is 2 m / (n + 1);
+  if n is a multiple of K, 2 m / (n + 1) + (1 - K / n) / (K + 1) holds, too. `Threshold.bound` is the least of those that hold.
+- This bound is that of the vote of the K fits. It carries over to the fit to all images if more good images never raise a
+  score, as for PatchCore with the whole bank (coreset_fraction=1): an image above the threshold there is above it in all K
+  fits. For other detectors it is not guaranteed (section 1 of the paper has a counterexample for the jackknife).
+- Expected is a rate near m / (n + 1), usually below it, as the final fit has seen more images than each of the K.
 """
 
 import math
@@ -34,7 +49,7 @@ class Threshold:
 
     image: an image is anomalous if its score is above this. pixel: the same order statistic of the maxima of the good
     images' smoothed maps on a 256 grid, so that both have the same false-positive rate. typical: the median of those
-    maps. fpr: the rate asked for. count: n. above: m, at least 1.
+    maps. fpr: the rate asked for. count: n. above: m, at least 1. folds: K of a cross-fit, 0 if the images were held out.
     """
 
     image: float
@@ -43,19 +58,33 @@ class Threshold:
     fpr: float
     count: int
     above: int
+    folds: int = 0
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (self.image, self.pixel, self.typical))) or not 1 <= self.above <= self.count:
+        finite = all(map(math.isfinite, (self.image, self.pixel, self.typical)))
+        if not finite or not 1 <= self.above <= self.count or not (self.folds == 0 or 2 <= self.folds <= self.count):
             raise ValueError(f"not a valid threshold: {self}")
 
     @property
     def expected(self) -> float:
-        """The false-positive rate expected over all draws of the held-out images."""
+        """The false-positive rate expected over all draws of the images: exact if they were held out, else about it."""
         return self.above / (self.count + 1)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the false-positive rate, given the held-out images at hand."""
+    def bound(self) -> float:
+        """The rate that is not exceeded over all draws of the images; of a cross-fit, by the vote of its fits (CV+)."""
+        if not self.folds:
+            return self.expected
+        bounds = [2 * (self.above + self.folds - 1) / (self.count + self.folds)]
+        if self.count % self.folds == 0:
+            bounds.append(2 * self.expected + (1 - self.folds / self.count) / (self.folds + 1))
+        return min(1.0, *bounds)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the false-positive rate, given the held-out images at hand; None for a cross-fit."""
+        if self.folds:
+            return None
         from scipy.stats import beta
 
         low, high = beta.ppf((0.025, 0.975), self.above, self.count + 1 - self.above)
@@ -63,29 +92,36 @@ class Threshold:
 
     @property
     def shortfall(self) -> str | None:
-        """A warning if too few images were held out for the rate, else None."""
+        """A warning if there were too few images for the rate, else None."""
         needed = math.ceil(1 / Fraction(str(self.fpr))) - 1
         if self.count >= needed:
             return None
+        held_out = "" if self.folds else "held-out "
         return (
-            f"a false-positive rate of {self.fpr:g} needs {needed} or more held-out good images, not {self.count}; "
+            f"a false-positive rate of {self.fpr:g} needs {needed} or more {held_out}good images, not {self.count}; "
             f"the highest of their scores becomes the threshold, with an expected rate of {self.expected:.3g}"
         )
 
+    def stored(self) -> dict[str, Any]:
+        """Return the fields as a model file has them: `folds` only of a cross-fit, so that older versions read the others."""
+        return {name: value for name, value in asdict(self).items() if name != "folds" or value}
+
     def record(self) -> dict[str, Any]:
-        """Return the JSON form, with the expected rate and its interval."""
-        return asdict(self) | {"expected": self.expected, "interval": list(self.interval)}
+        """Return the JSON form, with the expected rate, its bound, and its interval (null for a cross-fit)."""
+        interval = list(self.interval) if self.interval else None
+        return asdict(self) | {"expected": self.expected, "bound": self.bound, "interval": interval}
 
 
-def set_threshold(images: Sequence[float], pixels: Sequence[float], typical: float, fpr: float) -> Threshold:
-    """Return the threshold for a false-positive rate from n held-out good images; the highest score if n is too small.
+def set_threshold(images: Sequence[float], pixels: Sequence[float], typical: float, fpr: float, folds: int = 0) -> Threshold:
+    """Return the threshold for a false-positive rate from n good images; the highest score if n is too small.
 
-    images: their scores; pixels: the maxima of their smoothed maps; typical: the median of those maps.
+    images: their scores by a fit that has not seen them; pixels: the maxima of their smoothed maps; typical: the median of
+    those maps. folds: of a cross-fit, 0 if the images were held out.
     """
     count = len(images)
     above = max(1, int((count + 1) * Fraction(str(check_rate(fpr)))))  # exact: 0.29 * 100 is below 29 in floats
     rank = count - above
-    return Threshold(float(sorted(images)[rank]), float(sorted(pixels)[rank]), typical, fpr, count, above)
+    return Threshold(float(sorted(images)[rank]), float(sorted(pixels)[rank]), typical, fpr, count, above, folds)
 
 
 def check_rate(fpr: float) -> float:

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from adbench.backbones.layers import check_size, describe, parse_layers
+from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
-from adbench.detectors import make_detector
+from adbench.detectors import DETECTORS, make_detector
+from adbench.features.feature_maps import FeatureMaps
+from adbench.features.runtime import Runtime
 from adbench.metrics import check_pro_limit
-from adbench.models.calibration import HoldOut, calibrate, hold_out_images
+from adbench.metrics.support.labels import CategoryInputs
+from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
+from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import assess, fit
+from adbench.sweep.pipeline import assess, check_finite, check_supported, fit, job_features, score_in_parts
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import Result, Size
+from adbench.types import Job, OnStep, Result, Sample, Scores, Size
 
 _LOG = logging.getLogger("adbench")
 
@@ -40,11 +45,13 @@ class TrainingRequest:
 
 
 def train_model(
-    workspace: Workspace, choices: TrainingRequest, params: dict[str, Any], model: Path, hold_out: HoldOut | None = None
-) -> dict[str, Any]:
+    workspace: Workspace, choices: TrainingRequest, params: dict[str, Any], model: Path,
+    calibration: HoldOut | CrossFit | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With `hold_out`, some of the good images are held out from the fit and set the threshold.
+    With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
+    set by further fits, each without a part of the images, and the fit that is saved has all.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
@@ -53,18 +60,38 @@ def train_model(
     check_size(description, choices.image_size, workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
-    inputs, held = hold_out_images(inputs, hold_out.share, choices.seed) if hold_out else (inputs, ())
+    held: tuple[Sample, ...] = ()
+    if isinstance(calibration, HoldOut):
+        inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
-    runtime = workspace.runtime()
+    runtime, threshold = workspace.runtime(), None
+    if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
+        threshold = _cross_threshold(runtime, network, inputs, job, calibration)
     fitted, cost = fit(runtime, network, inputs, job)
-    threshold = None
-    if hold_out:
+    if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
-        threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, hold_out.fpr, runtime.on_step)
+        threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
     images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
     save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
-    return answer | {"threshold": threshold.record() if threshold else None}
+    return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
+
+
+def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, wish: CrossFit) -> Threshold:
+    """Return the threshold from the fits of a job that each hold out a fold; features are those of the final fit."""
+    maps, _ = job_features(runtime, network, inputs, "train", job)
+
+    def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
+        detector = make_detector(job.detector, job.params, job.seed)
+        check_supported(detector, rest)
+        fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
+        scores = score_in_parts(fitted, own, runtime.device, on_step)
+        check_finite(scores, job)
+        return scores
+
+    digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
+    smoothing = DETECTORS.get(job.detector).smoothing
+    return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
 def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None) -> Result:

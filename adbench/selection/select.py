@@ -1,5 +1,8 @@
 """Select: from a category's good images to a ranking of candidates with advice.
 
+`prepare` makes the validation images, `Selecting.forecast` tells the time, `Selecting.within` cuts to a budget, and
+`Selecting.run` fits and ranks.
+
 Candidates are tried on growing shares of the training images, and the worse half is dropped each time: successive halving,
 after Jamieson and Talwalkar, "Non-stochastic Best Arm Identification", AISTATS 2016. Each round has four times the images
 of the one before. The validation images are the same in all rounds, so their features are computed once. A round costs its
@@ -10,12 +13,12 @@ round would save nothing, and there is only the last.
 from __future__ import annotations
 
 import math
-import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -23,12 +26,17 @@ import numpy as np
 from adbench.backbones.layers import block_ends, describe, parse_layers
 from adbench.backbones.stages import Stages
 from adbench.core.errors import DetectorError
+from adbench.core.registry import match
 from adbench.detectors import detector_params, make_detector
 from adbench.features.runtime import Runtime
 from adbench.metrics.support.labels import CategoryInputs
+from adbench.models.command import threshold_for, train_command
 from adbench.pictures.kept_maps import read_kept
+from adbench.selection.advice import advice
+from adbench.selection.budget import LEAST_LEFT, Countdown, Estimate, Estimates, cut_to, estimate, fewest_defects, total_seconds
 from adbench.selection.ranking import Candidate, Excluded, Limits, Ranked, rank, split_excluded
 from adbench.selection.validation import Validation, ValidationRecipe, make_validation
+from adbench.sweep.forecast import Forecaster
 from adbench.sweep.pipeline import assess, fit, measure, run_group
 from adbench.sweep.plan import Group, Plan, make_plan
 from adbench.sweep.results import ResultStore
@@ -40,8 +48,7 @@ FOLDER = "selection"  # in the results folder: results on validation images
 GROWTH = 4  # of the training images from round to round
 LEAST_IMAGES = 24  # fewer training images tell candidates apart too poorly
 LEAST_KEPT = 3  # fewer candidates are not worth a last round
-_CHEAPER = 1.25  # times faster; a tied candidate that gains less is not named
-OnResult = Callable[[Result, int, int], None]  # a new result, its number, how many the round has
+OnResult = Callable[[Result, int, int, float | None], None]  # a new result, its number, how many there are, seconds left
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class SelectionRequest:
 class Selection:
     """The outcome for one category: candidates from the best to the worst, and the excluded ones.
 
-    data: the data folder as the user named it. folder: where the results are.
+    data: the data folder as the user named it. folder: where the results are. images: how many good images the category has.
     """
 
     data: str
@@ -71,6 +78,7 @@ class Selection:
     ranking: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     folder: Path
+    images: int
 
     @property
     def category(self) -> str:
@@ -87,8 +95,9 @@ class Selection:
 
     @property
     def command(self) -> str:
-        """The command that trains the best candidate on all good images."""
-        return train_command(self.best.job, self.data, self.category)
+        """The command that trains the best candidate on all good images and sets a threshold."""
+        defaults = detector_params(make_detector(self.best.job.detector, {}, 0), every=True)
+        return train_command(self.best.job, self.data, self.category, defaults, *threshold_for(self.images))
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -114,12 +123,20 @@ def with_layer_names(spec: Spec, memo: Path | None, pairs: bool = False, seed: i
     """Return `spec` with the layers of each backbone by name, and a single seed (default: the spec's first).
 
     "all" stands for the last layer of every block from stride 4 on. Without layers, those of the main stages are taken.
-    `pairs` adds each single layer joined with the next deeper one. Raise UsageError for an unknown name.
+    `pairs` adds each single layer joined with the next deeper one. Detectors get the bounds of their class. Raise UsageError
+    for an unknown name.
     """
-    for choice in spec.detectors:  # first, because looking at a network takes seconds
-        make_detector(choice.name, choice.params, seed=0)
+    detectors = tuple(map(_bounded, spec.detectors))  # first, because looking at a network takes seconds
     backbones = tuple(_with_layers(choice, spec.layers, memo, pairs) for choice in spec.backbones)
-    return replace(spec, backbones=backbones, layers=(), seeds=(spec.seeds[0] if seed is None else seed,))
+    seeds = (spec.seeds[0] if seed is None else seed,)
+    return replace(spec, backbones=backbones, layers=(), detectors=detectors, seeds=seeds)
+
+
+def _bounded(choice: Choice) -> Choice:
+    """Return the detector with the parameters that keep its fits short, unless its own decide that."""
+    made = make_detector(choice.name, choice.params, seed=0)
+    given = [match("parameter", name, detector_params(made, every=True)) for name in choice.params]
+    return replace(choice, params=made.bounds(given) | choice.params)
 
 
 def _with_layers(choice: Choice, layers: Sequence[str], memo: Path | None, pairs: bool) -> Choice:
@@ -139,39 +156,117 @@ def select(workspace: Workspace, request: SelectionRequest, good: CategoryInputs
 
     Results go into `out`, and finished ones are not repeated. Raise DetectorError if no candidate can be ranked.
     """
+    return prepare(workspace, request, good, out).run(on_result)
+
+
+def prepare(workspace: Workspace, request: SelectionRequest, good: CategoryInputs, out: Path) -> Selecting:
+    """Return a selection that is ready to run, with its validation images painted. Raise UsageError for unknown names."""
     validation = make_validation(good, request.holdout, request.spec.seeds[0], workspace.cache, workspace.on_step)
-    rounds = SuccessiveHalving(workspace, request, validation, ResultStore(out), on_result)
-    ranking, excluded = rounds.run()
-    if not ranking:
-        reasons = "; ".join(list(dict.fromkeys(one.reason for one in excluded))[:3])
-        raise DetectorError(f"select: no candidate can be ranked, {len(excluded)} excluded: {reasons}")
-    if request.pictures:
-        rounds.keep_pictures(ranking[0].job)
-    return Selection(workspace.data, validation, tuple(ranking), tuple(excluded), out)
+    return Selecting(workspace, request, good, validation, ResultStore(out))
 
 
 @dataclass(frozen=True)
-class SuccessiveHalving:
-    """The candidates of a request on validation data; results go into `store`."""
+class Selecting:
+    """The candidates of a request on validation data made of `good`; results go into `store`.
+
+    estimates: seconds of candidates without a result, empty unless `forecast` was asked for. cut: candidates that do not fit
+    into a budget. fewer_defects: how many synthetic defects there were before they were cut for it, 0 if they were not.
+    ends: when it is used up, by `time.monotonic`.
+    """
 
     workspace: Workspace
     request: SelectionRequest
+    good: CategoryInputs
     validation: Validation
     store: ResultStore
-    on_result: OnResult
+    estimates: Estimates = field(default_factory=dict)
+    cut: tuple[Excluded, ...] = ()
+    fewer_defects: int = 0
+    ends: float = math.inf
 
-    def run(self) -> tuple[list[Ranked], list[Excluded]]:
+    @cached_property
+    def plan(self) -> Plan:
+        """All candidates, fitted to all training images."""
+        return self._plan(1)
+
+    @property
+    def seconds(self) -> float:
+        """The forecast of the whole run."""
+        return total_seconds(self.estimates.values(), self._shares)
+
+    @property
+    def done(self) -> int:
+        """How many candidates have a result of the last round, if there is a forecast."""
+        return self.plan.runnable - len(self.estimates) - len(self.cut)
+
+    @property
+    def planned(self) -> int:
+        """How many results all rounds will have."""
+        left = self.plan.runnable - len(self.cut)
+        return sum(math.ceil(left / 2**number) for number in range(len(self._shares(left))))
+
+    def forecast(self) -> Selecting:
+        """Return the selection with estimates, from short trials on this machine."""
+        forecaster = Forecaster(self.workspace.runtime(), self.workspace.memo)
+        return replace(self, estimates=estimate(self.plan.pending(self.store), forecaster))
+
+    def within(self, budget_s: float, spent_s: float) -> Selecting:
+        """Return the selection cut to a budget, of which some is spent: with fewer defects, then without the slowest candidates.
+
+        The forecast may err: candidates that are not done when the budget is used up are left out, too.
+        """
+        defects, started = self.request.holdout.defects, self.plan.pending(self.store).runnable < self.plan.runnable
+        fewest = defects if started else fewest_defects(defects)  # results with other defects would be of no use
+        found = cut_to(budget_s - spent_s, self.estimates, defects, fewest, self._shares)
+        text = "forecast to take {:.0f} s, too long for the budget"
+        jobs = {Candidate.of(job): job for job in self.plan.jobs}
+        cut = tuple(Excluded(jobs[one], "cut", text.format(seconds)) for one, seconds in found.dropped.items())
+        request = replace(self.request, holdout=replace(self.request.holdout, defects=found.defects))
+        smaller = prepare(self.workspace, request, self.good, self.store.folder) if request != self.request else self
+        ends = time.monotonic() + max(0.0, budget_s - spent_s)
+        fewer = defects if found.defects < defects else 0
+        return replace(smaller, estimates=found.left, cut=cut, fewer_defects=fewer, ends=ends)
+
+    def record(self) -> dict[str, Any]:
+        """Return the forecast in JSON form."""
+        left = [one.record() | {"seconds": cost.seconds()} for one, cost in self.estimates.items()]
+        return {
+            "category": self.validation.inputs.category.name,
+            "candidates": left,
+            "seconds": self.seconds,
+            "done": self.done,
+            "cut": [one.record() for one in self.cut],
+            "synthetic": len(self.validation.sizes),
+        }
+
+    def run(self, on_result: OnResult) -> Selection:
+        """Return the ranking of the last round. Raise DetectorError if no candidate can be ranked."""
+        ranking, excluded = self._rounds(on_result)
+        if not ranking:
+            reasons = "; ".join(list(dict.fromkeys(one.reason for one in excluded))[:3])
+            raise DetectorError(f"select: no candidate can be ranked, {len(excluded)} excluded: {reasons}")
+        if self.request.pictures:
+            self._keep_pictures(ranking[0].job)
+        images = len({self.good.facts[sample.path].sha256 for sample in self.good.category.train})
+        found = (tuple(ranking), tuple(excluded), self.store.folder, images)
+        return Selection(self.workspace.data, self.validation, *found)
+
+    def _shares(self, candidates: int) -> list[float]:
+        images = len(self.validation.inputs.category.train)
+        return round_shares(images, candidates) if self.request.halving else [1.0]
+
+    def _rounds(self, on_result: OnResult) -> tuple[list[Ranked], list[Excluded]]:
         """Return the ranking of the last round, and the excluded candidates with their reasons.
 
-        Candidates with a result in the store are not run again. Raise UsageError for unknown names.
+        Candidates with a result in the store are not run again.
         """
-        plan, limits = self._plan(1), self.request.limits
+        plan, limits = self.plan, self.request.limits
         self.store.write_plan(plan.name, plan.jobs)
-        excluded = split_excluded(plan.skipped, limits)[1]
-        left = {Candidate.of(job) for group in plan.groups for job in group.jobs}
-        images = len(self.validation.inputs.category.train)
-        for share in round_shares(images, len(left)) if self.request.halving else [1.0]:
-            results, out = split_excluded(self._results(self._plan(share), left), limits)
+        excluded = split_excluded(plan.skipped, limits)[1] + list(self.cut)
+        left = {Candidate.of(job) for group in plan.groups for job in group.jobs} - {Candidate.of(one.job) for one in self.cut}
+        shares, run = self._shares(len(left)), Run(self, on_result)
+        for share in shares:
+            results, out = split_excluded(run.results(self._plan(share), left, share), limits)
             ranked = rank(results, self.store)
             excluded += out
             if share < 1:
@@ -179,12 +274,12 @@ class SuccessiveHalving:
                 on = f"of {len(ranked)} on 1/{round(1 / share)} of the training images"
                 excluded += [Excluded(one.job, "dropped", f"ranked {k} {on}") for k, one in enumerate(ranked, 1) if k > kept]
                 left = {one.candidate for one in ranked[:kept]}
-        return ranked, excluded
+        return ranked, excluded + run.late
 
-    def keep_pictures(self, job: Job) -> None:
+    def _keep_pictures(self, job: Job) -> None:
         """Keep the pictures that were asked for of a job of the last round beside its result, unless some are there."""
         folder = self.store.maps(job.key)
-        for group in self._plan(1).only(lambda other: other == job).keeping(self.request.pictures).groups:
+        for group in self.plan.only(lambda other: other == job).keeping(self.request.pictures).groups:
             if not read_kept(folder):
                 measure(self.workspace.runtime(), group, job, folder)
 
@@ -192,18 +287,58 @@ class SuccessiveHalving:
         inputs = self.validation.subset(share).inputs
         return make_plan(self.request.spec, [inputs], self.workspace.memo, self.workspace.offline, self.workspace.on_step)
 
-    def _results(self, plan: Plan, wanted: set[Candidate]) -> list[Result]:
-        """Return the results of the wanted candidates in the plan's order; those without one are run."""
-        plan = plan.only(lambda job: Candidate.of(job) in wanted)
-        todo, runtime = plan.pending(self.store), self.workspace.runtime()
-        new: dict[str, Result] = {}
-        for group in todo.groups:
-            for result in run_group(runtime, group, self.store, try_candidate):
+    def estimated(self, job: Job, share: float = 1) -> float:
+        """Return the forecast seconds of a job in a round; 0 if there is none."""
+        return self.estimates.get(Candidate.of(job), Estimate()).seconds(share)
+
+
+@dataclass
+class Run:
+    """A run of a selection: how many results it has had, and which candidates came too late for its budget."""
+
+    selecting: Selecting
+    on_result: OnResult
+    number: int = 0
+    late: list[Excluded] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._countdown, self._planned = Countdown(self.selecting.seconds), self.selecting.planned
+
+    def results(self, plan: Plan, wanted: set[Candidate], share: float) -> list[Result]:
+        """Return the results of the wanted candidates of a round in the plan's order; those without one are run."""
+        store, plan = self.selecting.store, plan.only(lambda job: Candidate.of(job) in wanted)
+        todo, runtime = plan.pending(store), self.selecting.workspace.runtime()
+        self.number += plan.runnable - todo.runnable
+        done, new = plan.runnable - todo.runnable, dict[str, Result]()
+        for group in self._quickest_first(todo, share):
+            for result in () if self._late(done + len(new)) else run_group(runtime, group, store, try_candidate):
                 new[result.job.key] = result
-                self.on_result(result, len(new), todo.runnable)
+                self._tell(result, share)
+                if self._late(done + len(new)):
+                    break
         jobs = [job for group in plan.groups for job in group.jobs]
-        found = [new.get(job.key) or self.store.read(job.key) for job in jobs]
-        return [result for result in found if result]
+        found = [(job, new.get(job.key) or store.read(job.key)) for job in jobs]
+        reason = "the time of the budget was used up before its turn"
+        self.late += [Excluded(job, "cut", reason) for job, result in found if result is None]
+        return [result for _, result in found if result]
+
+    def _late(self, results: int) -> bool:
+        """Return whether the budget is used up and the results of the round so far are enough for a ranking."""
+        return results >= LEAST_LEFT and time.monotonic() > self.selecting.ends
+
+    def _quickest_first(self, todo: Plan, share: float) -> list[Group]:
+        """Return the groups and their jobs by forecast time, so that a budget that is used up costs few candidates."""
+
+        def seconds(job: Job) -> float:
+            return self.selecting.estimated(job, share)
+
+        groups = [replace(group, jobs=tuple(sorted(group.jobs, key=seconds))) for group in todo.groups]
+        return sorted(groups, key=lambda group: max(map(seconds, group.jobs)))
+
+    def _tell(self, result: Result, share: float) -> None:
+        self.number += 1
+        left = self._countdown.left(self.selecting.estimated(result.job, share)) if self.selecting.estimates else None
+        self.on_result(result, self.number, max(self._planned, self.number), left)
 
 
 def round_shares(images: int, candidates: int) -> list[float]:
@@ -225,51 +360,3 @@ def try_candidate(runtime: Runtime, group: Group, job: Job, maps: Path) -> Resul
     tensors = network.used_tensors() if isinstance(network, Stages) else [*network.parameters(), *network.buffers()]
     weights = sum(t.numel() * t.element_size() for t in tensors) / 1e6
     return replace(result, cost=result.cost | {"memory_mb": weights + (cost["state_mb"] or 0)})
-
-
-def train_command(job: Job, data: str, category: str) -> str:
-    """Return the command that fits the job's candidate to all good images, without options at their default."""
-    defaults = detector_params(make_detector(job.detector, {}, 0), every=True)
-    words = ["adbench", "train", job.detector, job.backbone, job.layer, "--data", data, "--category", category]
-    options = {"--weights": (job.weights, "imagenet"), "--image-size": (job.image_size, 256), "--seed": (job.seed, 0),
-               "--eval-size": (job.eval_size, 256), "--dtype": (job.dtype, "float16")}  # fmt: skip
-    words += [word for name, (value, default) in options.items() if value != default for word in (name, str(value))]
-    words += [word for name, value in job.params.items() if value != defaults[name] for word in ("--param", f"{name}={value}")]
-    return shlex.join([*words, "--model", f"{category}.safetensors"])
-
-
-def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
-    """Return what to use and why, in sentences; `sizes` are the defects' sizes as fractions of the image's side."""
-    best = ranking[0]
-    place = f"ranks first of {len(ranking)} candidates on the synthetic defects" if len(ranking) > 1 else "is the only candidate"
-    memory = best.result.cost["memory_mb"]
-    sentences = [
-        f"Use {named(best.job)}",
-        "It {} (score {:.3f}, 95 % interval {:.3f} to {:.3f})".format(place, best.score, *best.interval),
-        f"It takes {_latency(best):.0f} ms per image and {memory:.1f} MB",
-    ]
-    if (field := best.result.relative_field) is not None:
-        sentences.append(f"Its receptive field is {field / median(sizes):.1f} times as wide as the median defect")
-    if len(ranking) > 1:
-        sentences.append(_on_ties(best, [one for one in ranking[1:] if one.tied]))
-    return ". ".join(sentences) + "."
-
-
-def named(job: Job) -> str:
-    """Return the job's candidate in words."""
-    weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
-    return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}"
-
-
-def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:
-    if not ties:
-        return "No other candidate ties with it"
-    fastest = min(ties, key=_latency)
-    count = f"{len(ties)} other candidates tie" if len(ties) > 1 else "1 other candidate ties"
-    if _latency(best) < _CHEAPER * _latency(fastest):
-        return f"{count} with it, {'none of them' if len(ties) > 1 else 'but is not'} much faster"
-    return f"{count} with it; {named(fastest.job)} takes only {_latency(fastest):.0f} ms per image"
-
-
-def _latency(one: Ranked) -> float:
-    return one.result.cost["latency_ms"] or 0.0

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adbench.reports.comparison import fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import PAGE, looks, panels
+from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
-from adbench.selection.select import Selection, advice
+from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
+
+_NAMED = 3  # candidates that a note names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-_NAMES = ("backbone", "weights", "layer", "image_size", "detector", "params")
-_HEADERS = ("RRF", "score", "95 % interval", *SCORED, "ms/image", "MB", "")
+_NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "detector": "detector",
+          "params": "params"}  # fmt: skip
+_HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
+_SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
+_LEGEND = {
+    "AUROC": "AUROC: image AUROC",
+    "RRF": "RRF: receptive field / image size",
+    "ms": "ms: of one image",
+    "MB": "MB: network and detector",
+}
+_SCORE = "score: the mean of image AUROC and AU-PRO"
 _SHRUNK = (
-    "a score is the mean of image AUROC and AU-PRO, shrunk toward what the same layer reaches at other image sizes, "
-    "by the share of the difference that may be noise"
+    ", pulled toward the mean of its layer plus what its image size gains on average, as far as the rest may be noise; two sizes "
+    "of one layer move apart if these sizes differ more for the other layers"
+)
+_BOUNDED = (
+    "memory banks have at most {:,} patches, which hardly moves the ranking; without a bound: "
+    "--set 'detectors=[{{name: patchcore, params: {{coreset_max: 0}}}}]'"
 )
 
 
-def selection_report(selection: Selection) -> Report:
-    """Return the ranking as a table; its notes are the advice, the command to train, and the excluded candidates."""
+def selection_report(selection: Selection, top: int | None = None, width: int | None = None) -> Report:
+    """Return the ranking as a table; its notes are the advice, the command to train, and the excluded candidates.
+
+    top: how many rows, the best ones; width: most characters of a line, for which columns are left out. None: all.
+    """
     ranking = selection.ranking
     cells = keyed_jobs([(one.job, one.result) for one in ranking])
     names = [name for name in _NAMES if name == "layer" or varies(cells, name)]
@@ -34,19 +54,61 @@ def selection_report(selection: Selection) -> Report:
         [Cell(str(number)), *(Cell(str(cell.values[name])) for name in names), *_values(one, number == 1)]
         for number, (one, cell) in enumerate(zip(ranking, cells, strict=True), 1)
     ]
-    table = Table(_caption(selection, names), ["rank", *names, *_HEADERS], rows, 1 + len(names))
-    notes = [advice(ranking, selection.validation.sizes), f"train it on all good images: {selection.command}"]
-    notes += [_SHRUNK] * any(one.score != score_of(one.result.metrics) for one in ranking) + _exclusions(selection.excluded)
+    headers = ["", *(_NAMES[name] for name in names), *_HEADERS]
+    table = _narrowed(Table(_caption(selection, names), headers, rows[:top], 1 + len(names)), width)
+    notes = list(_below(selection, table, len(rows)))
     results = [one.result for one in ranking]
     return Report(table, notes, results=results, folder=selection.folder, commands=[selection.command])
+
+
+def _narrowed(table: Table, width: int | None) -> Table:
+    """Return the table without as many columns as needed for lines of `width` characters."""
+    for spared in _SPARED:
+        columns = zip(table.headers, *([cell.text for cell in row] for row in table.rows), strict=True)
+        marked = sum(max(map(len, column)) + 2 for column in columns)  # the mark of the best takes two characters, the gap two
+        if width is None or marked <= width:
+            break
+        kept = [i for i, header in enumerate(table.headers) if header != spared]
+        rows = [[row[i] for i in kept] for row in table.rows]
+        table = replace(table, headers=[table.headers[i] for i in kept], rows=rows)
+    return table
+
+
+def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]:
+    """Yield the notes under the table."""
+    if len(table.rows) < candidates:
+        yield f"{candidates - len(table.rows)} more candidates; --top 0 shows all"
+    moved = any(one.score != score_of(one.result.metrics) for one in selection.ranking)
+    yield _SCORE + _SHRUNK * moved
+    yield ". ".join(text for header, text in _LEGEND.items() if header in table.headers)
+    bounds = {bound for one in selection.ranking if (bound := one.job.params.get("coreset_max"))}
+    yield from map(_BOUNDED.format, sorted(bounds))
+    yield from _exclusions(selection.excluded)
+    yield ""
+    yield advice(selection.ranking, selection.validation.sizes)
+    yield f"train it on all {selection.images} good images: {selection.command}"
+
+
+def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the candidates to run: a column per image size, seconds in `words`."""
+    sizes = sorted({one.image_size for one in ready.estimates})
+    rows: dict[Candidate, dict[int, float]] = {}
+    for one, cost in ready.estimates.items():
+        rows.setdefault(one._replace(image_size=0), {})[one.image_size] = cost.seconds()
+    names = [name for name in Candidate._fields if name != "image_size" and len({getattr(one, name) for one in rows}) > 1]
+    names = names if "layer" in names else [*names, "layer"]
+    headings = [*names, *(f"{size} px" for size in sizes)]
+    times = ([words(costs[size]) if size in costs else "-" for size in sizes] for costs in rows.values())
+    return headings, [[*(str(getattr(one, name)) for name in names), *row] for one, row in zip(rows, times, strict=True)]
 
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:
     validation, job = selection.validation, selection.best.job
     shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in names and name != "params")
+    count = len(selection.ranking)
     return (
-        f"{selection.category}: {len(selection.ranking)} candidates ({shared}), fitted to "
-        f"{len(validation.inputs.category.train)} good images, scored on {validation.held_out} held-out good images and "
+        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to "
+        f"{len(validation.inputs.category.train)} good images,\nscored on {validation.held_out} held-out good images and "
         f"{len(validation.sizes)} copies of these with a synthetic defect"
     )
 
@@ -59,13 +121,18 @@ def _values(one: Ranked, best: bool) -> list[Cell]:
     return [Cell(text, best and header == "score") for text, header in zip(texts, _HEADERS, strict=True)]
 
 
-def _exclusions(excluded: Sequence[Excluded]) -> list[str]:
+def _exclusions(excluded: Sequence[Excluded]) -> Iterator[str]:
+    """Yield a line per reason, with the candidates that it excludes; those dropped in a round are counted."""
     dropped = Counter(one.reason.split(" on ")[-1] for one in excluded if one.status == "dropped")
-    others = [one for one in excluded if one.status != "dropped"]
-    return [
-        *(f"{count} candidates were dropped after a round on {share}" for share, count in dropped.items()),
-        *(f"{one.status}: {one.job.layer} at {one.job.image_size} px: {one.reason}" for one in others),
-    ]
+    yield from (f"{count} candidates were dropped after a round on {share}" for share, count in dropped.items())
+    others: dict[tuple[str, str], list[str]] = {}
+    for one in excluded:
+        if one.status != "dropped":
+            what = "forecast to take too long for the budget" if one.status == "cut" and "forecast" in one.reason else one.reason
+            others.setdefault((one.status, what), []).append(f"{one.job.layer} at {one.job.image_size} px")
+    for (status, what), names in others.items():
+        more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
+        yield f"{status}: {', '.join(names[:_NAMED])}{more}: {what}"
 
 
 _REGRETS = ("regret", "of best fixed", "of others' best", "of random")  # in the order of `Verdict.regrets`

@@ -148,7 +148,7 @@ def verify(workspace: Workspace, request: SelectionRequest, out: Path, on_result
     selections = [select(one, whole, one.single(training_only=True), out / FOLDER, on_result) for one in single]
     sweep = plan_sweep(workspace, request.spec, out)
     for number, new in enumerate(sweep.run(), 1):
-        on_result(new, number, sweep.todo.runnable + len(sweep.plan.skipped))
+        on_result(new, number, sweep.todo.runnable + len(sweep.plan.skipped), None)
     verdicts = judge(selections, [result for job in sweep.plan.jobs if (result := sweep.results.read(job.key))])
     tried = {one.candidate for selection in selections for one in selection.ranking}
     return Verification(verdicts, out, len(tried) - len(verdicts[0].real))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adbench.metrics import ORDER, Case, Curves, Regions, in_order, measure, reasons
 from adbench.metrics.support.inputs import select
-from adbench.types import Maps, Masks, Scores, Truth
+from adbench.types import Maps, Masks, OnStep, Scores, Truth, ignore_step
 
 Floats = NDArray[np.floating[Any]]
 ImageWeights = NDArray[np.float64]
@@ -126,7 +126,7 @@ def draw_replicates(
 
 def replicates(
     scores: Scores, truth: Truth, regions: Regions | None, pro_limit: float, draws: Draws,
-    metrics: Mapping[str, float | None],
+    metrics: Mapping[str, float | None], on_step: OnStep = ignore_step,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Return each of M metrics in each of R replicates, (M, R), in the order of `in_order(metrics)`; NaN where undefined.
 
@@ -145,7 +145,7 @@ def replicates(
         found[:3] = curves_metrics(image, draws.times, pro_limit)[:3]
     if pixel:
         whole = curves_metrics(pixel, everything, pro_limit)
-        found[3:7] = curves_metrics(pixel, draws.times, pro_limit) + (_exact(metrics, ORDER[3:]) - whole)
+        found[3:7] = curves_metrics(pixel, draws.times, pro_limit, on_step) + (_exact(metrics, ORDER[3:]) - whole)
     if others:
         whole, drawn = (_other_metrics(Case(scores, truth, pro_limit, None, None), image, pixel, times, others)
                         for times in (everything, draws.times))  # fmt: skip
@@ -189,7 +189,7 @@ def _weighted(histograms: Histograms, times: ImageWeights) -> Iterator[tuple[Ima
         yield block @ histograms.good, block[:, bad] @ histograms.anomalous[bad], block[:, bad] @ histograms.overlap[bad]
 
 
-def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float) -> ImageWeights:
+def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float, on_step: OnStep = ignore_step) -> ImageWeights:
     """Return AUROC, AP, F1-max and AU-PRO, (4, R), where image i counts `times`[r, i] times.
 
     As in `adbench.metrics`, with all items of a bin as ties; NaN where a weighting has no good or no anomalous item.
@@ -205,6 +205,7 @@ def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float
             f1_max = (2 * true / (num_anomalous + true + false)).max(axis=1, keepdims=True)
             aupro = _area(good / num_good, false / num_good, overlap / found[:, -1:], found / found[:, -1:], pro_limit)
         blocks.append(np.concatenate((auroc, ap, f1_max, aupro), axis=1).T)
+        on_step(min(len(blocks) * BLOCK, len(times)), len(times), "bootstrap")
     return np.concatenate(blocks, axis=1)
 
 

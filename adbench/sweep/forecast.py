@@ -34,6 +34,7 @@ from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import Job, Scores, Size
 
 _TRIAL_S = 0.7
+_FIRST_PHASE_S = 5.0  # the first phase of a fit, e.g. reading all features, is run to its end if it is this short
 SCORED = DECODED = 4  # images whose scores and whose decoding are timed
 MAPS = 3  # peak memory of the metrics, as a multiple of the maps on the evaluation grid
 
@@ -58,16 +59,18 @@ class _Watch:
 
     def __init__(self) -> None:
         self.started = self.phase = time.perf_counter()
-        self.first, self.done, self.total, self.rest_s = 0, 0, 0, 0.0
+        self.first, self.done, self.total, self.rest_s, self.phases = 0, 0, 0, 0.0, 0
 
     def __call__(self, done: int, total: int, note: str) -> None:
         now = time.perf_counter()
         if total != self.total or done < self.done:
-            self.phase, self.first, self.total = now, done, total
+            self.phase, self.first, self.total, self.phases = now, done, total, self.phases + 1
         self.done = done
-        if now - self.started > _TRIAL_S and self.first < done < total:
-            self.rest_s = (total - done) * (now - self.phase) / (done - self.first)
-            raise _EnoughError
+        if now - self.phase > _TRIAL_S and self.first < done < total:
+            rest_s = (total - done) * (now - self.phase) / (done - self.first)
+            if self.phases > 1 or rest_s > _FIRST_PHASE_S:
+                self.rest_s = rest_s
+                raise _EnoughError
 
 
 def probe(detector: Detector, shapes: Sequence[Shape], train: int, device: torch.device, memo: Path) -> Cost:
@@ -151,10 +154,7 @@ class Forecaster:
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
         self.impossible.extend((job, c.reason) for job, c in zip(group.jobs, costs, strict=True) if c.reason)
-        tests = len(group.inputs.category.test)
-        seconds = sum(c.fit_s + tests * (c.score_s + self._metrics_s(group, j)) for c, j in zip(costs, group.jobs, strict=True))
-        if tests:
-            seconds += len(group.jobs) * BUDGET_S / 2  # of latencies
+        seconds = sum(sum(self.job_seconds(group, job)) for job in group.jobs)
         if passes:
             seconds += passes * self._pass_s(group)
         pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
@@ -169,6 +169,16 @@ class Forecaster:
     @cached_property
     def _loaded_mb(self) -> float:
         return peak_memory_mb()  # of a process that has loaded everything
+
+    def job_seconds(self, group: Group, job: Job) -> tuple[float, float]:
+        """Return the seconds of a job's fit, and of its scores, metrics and latencies, without forward passes."""
+        cost, tests = self._job(group, job), len(group.inputs.category.test)
+        return cost.fit_s, tests * (cost.score_s + self._metrics_s(group, job)) + (BUDGET_S / 2 if tests else 0)
+
+    def pass_seconds(self, group: Group) -> float:
+        """Return the seconds of a group's forward passes."""
+        passes, _ = self.counts(group)
+        return passes * self._pass_s(group) if passes else 0.0
 
     def _job(self, group: Group, job: Job) -> Cost:
         shapes = _shapes(describe(job.backbone, self.memo), job.layers, job.image_size)

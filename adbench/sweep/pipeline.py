@@ -40,21 +40,22 @@ from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, Result, Sample, Scores
+from adbench.types import Job, OnStep, Result, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
 
 def measure_scores(
-    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None
-) -> Result:
+    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None,
+    on_step: OnStep = ignore_step,
+) -> Result:  # fmt: skip
     """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid, `receptive_field` in pixels.
 
     Its replicates have the shape (metrics, R).
     """
     truth, regions = labels.truth, labels.regions
-    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples)
-    found = replicates(scores, truth, regions, job.pro_limit, draws, metrics)
+    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
+    found = replicates(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
     details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
     sizes = {"receptive_field_px": receptive_field, "image_px": labels.image_px}
     known = {name: size for name, size in sizes.items() if size}
@@ -128,15 +129,19 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
     detector = make_detector(job.detector, job.params, job.seed)
-    reason = detector.unsupported(maps.shapes)
-    if reason:
-        raise UnsupportedError(reason)
+    check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()
     detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
     seconds = time.perf_counter() - started
     size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
     return detector, {"extract_s": _extract_seconds(entries), "fit_s": seconds, "state_mb": size / 1e6}
+
+
+def check_supported(detector: Detector, maps: FeatureMaps) -> None:
+    """Raise UnsupportedError if the detector cannot use features of these shapes."""
+    if reason := detector.unsupported(maps.shapes):
+        raise UnsupportedError(reason)
 
 
 def score(
@@ -148,7 +153,7 @@ def score(
     """
     maps, entries = job_features(runtime, network, inputs, "test", job)
     started = time.perf_counter()
-    scores = score_in_parts(detector, maps, runtime.device)
+    scores = score_in_parts(detector, maps, runtime.device, runtime.on_step)
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
     layers = layer_times(runtime, network, job.layers, job.image_size, job.dtype)
@@ -161,13 +166,19 @@ def score(
         "latency_ms": round(forward.p50_ms + p50, 3), "latency_p95_ms": round(forward.p95_ms + p95, 3),
         "batch_size": forward.batch, "batch_images_per_second": round(1000 / batched_ms, 3),
     }  # fmt: skip
-    if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
-        raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
+    check_finite(scores, job)
     return scores, cost
 
 
-def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device) -> Scores:
+def check_finite(scores: Scores, job: Job) -> None:
+    """Raise DataError if a score is not finite."""
+    if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
+        raise DataError(f"{job.detector} gave scores that are not finite; try other parameters or another layer")
+
+
+def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, on_step: OnStep = ignore_step) -> Scores:
     """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
+    maps = maps.watched(on_step, "scoring")
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
     return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
 
@@ -191,10 +202,11 @@ def assess(
     if test:
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
+        runtime.on_step(0, 0, "metrics")
         maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
         labels = inputs.labels(job.eval_size)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
-        result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field)
+        result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
     cost = {key: cost.get(key) for key in COST_KEYS} | peaks
     where, details = environment() | {"device": device_name(runtime.device)}, detector.details() | dict(result.details)
@@ -250,6 +262,7 @@ def _run_rest(
         for split in ("train", "test"):
             if group.inputs.split(split):
                 features(runtime, group.network, group.inputs, split, group.layers, first.image_size, first.dtype)
+        runtime.on_step(0, 0, "timing the network")
         layer_times(runtime, group.network, group.layers, first.image_size, first.dtype)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)

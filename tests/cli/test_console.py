@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 
 import pytest
@@ -35,6 +36,35 @@ def test_a_note_that_tells_the_loss_does_not_restart_the_time_left(monkeypatch: 
 def test_another_activity_starts_the_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = last_frame(monkeypatch, (7, 8, "first"), (8, 8, "first"), (2, 8, "second"))
     assert re.search(r"^second .* 2/8 0:00:\d\d -:--:--$", frame)
+
+
+def test_a_warning_stands_above_the_bar_in_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    console.set_up()
+    with console.progress() as on_step:
+        on_step(1, 4, "working")
+        logging.getLogger("adbench").warning("too few images")
+        on_step(2, 4, "working")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert [line.strip() for line in re.split(r"[\r\n]+", text) if "warning" in line] == ["adbench: warning: too few images"]
+
+
+def test_all_jobs_have_a_bar_with_the_forecast_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    monkeypatch.setattr(console, "_quiet", False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with console.job_progress(4, 500.0, 2, "candidates") as (_, advance):
+        advance()
+        advance(4, 5, 72.5)
+    frames = re.findall(r"candidates .* (\d/\d) \S+ (\d+ \w+ left)", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    assert frames[-1] == ("4/5", "72 s left")
+
+
+def test_an_activity_without_a_known_end_does_not_take_over_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"^metrics .* 0/\? ", last_frame(monkeypatch, (8, 8, "scoring"), (0, 0, "metrics")))
 
 
 def test_color_needs_a_terminal_and_no_veto(monkeypatch: pytest.MonkeyPatch) -> None:

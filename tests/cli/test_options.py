@@ -83,6 +83,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--param": Case("--param nosuch=1", "unknown parameter 'nosuch'"),
         "--fpr": Case("--fpr 0.4", '"threshold": {'),
         "--holdout": Case("--holdout 0.5", "--holdout needs a false-positive rate"),
+        "--cross-fit": Case("--cross-fit 2", "--cross-fit needs a false-positive rate"),
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
         "--offline": Case("--offline", MISSING, "RESNET"),
@@ -144,6 +145,9 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "select": DATA
     | {
+        "--budget": Case("--budget 10", "--budget '10': write a time with its unit"),
+        "--dry-run": Case("--dry-run", '"candidates": ['),
+        "--top": Case("--top 1 --layers all", "14 more candidates", "TEXT"),
         "--backbones": Case("--backbones nosuch", "unknown backbone 'nosuch'"),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
         "--layers": Case("--layers nosuch", "unknown layer 'nosuch'"),

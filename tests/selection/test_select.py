@@ -13,8 +13,9 @@ from conftest import Answer, Run, make_category, opened_paths
 
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
+from adbench.selection.advice import advice
 from adbench.selection.ranking import Ranked
-from adbench.selection.select import advice, train_command
+from adbench.sweep.forecast import Forecaster
 from adbench.types import Job, Result
 
 SMALL = ("--image-sizes", 64, "--set", "eval_size=64", "--defects", 12)
@@ -50,7 +51,9 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
     assert validation == {"train": 9, "good": 3, "synthetic": 12}
-    assert run(*shlex.split(answer.json["command"])[1:]).code == 0
+    assert " --fpr 0.1 --cross-fit 5 " in answer.json["command"]
+    trained = run(*shlex.split(answer.json["command"])[1:])
+    assert (trained.code, "fitted to all 12 good images" in trained.err) == (0, True)
 
 
 def test_test_images_are_never_opened_and_need_not_be_there(run: Run, nuts: Path, tmp_path: Path) -> None:
@@ -80,10 +83,10 @@ def test_test_images_and_masks_may_be_unreadable(run: Run, nuts: Path, tmp_path:
 
 def test_a_stopped_selection_goes_on_with_the_same_numbers(run: Run, nuts: Path) -> None:
     command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "stopped", "--json")
-    first = run(*command)
+    first = run(*command, "--verbose")
     assert first.err.count("mvtec+synthetic nut") == 2
     next(Path("stopped/selection").glob("*.json")).unlink()
-    again = run(*command)
+    again = run(*command, "--verbose")
     assert again.err.count("mvtec+synthetic nut") == 1
     assert chosen(again) == chosen(first)
     assert run(*command).err == ""
@@ -120,6 +123,50 @@ def test_the_worse_half_is_dropped_early(run: Run, nuts: Path, early: None) -> N
     assert finalists.items() <= {one["layer"]: one["score"] for one in whole["ranking"]}.items()
 
 
+def test_a_dry_run_tells_the_time_and_runs_nothing(run: Run, nuts: Path) -> None:
+    command = ("select", "--data", nuts, *SMALL, *LAYERS, "--out", "planned")
+    found = run(*command, "--dry-run", "--json").json
+    assert [one["layer"] for one in found["candidates"]] == ["blocks.1.1.add", "blocks.2.1.add"]
+    assert found["seconds"] == pytest.approx(sum(one["seconds"] for one in found["candidates"]))
+    assert (found["done"], found["cut"], found["synthetic"]) == (0, [], 12)
+    text = run(*command, "--dry-run")
+    assert re.match(r"layer +64 px\n", text.out)
+    assert "2 candidates to run, 0 done before, 0 cut; 12 synthetic defects; about " in text.out
+    assert not Path("planned").exists()
+    assert run(*command, "--json").err.startswith("2 candidates to run: about ")
+    assert run(*command, "--dry-run", "--json").json["done"] == 2
+
+
+def test_a_budget_cuts_the_slowest_candidates_and_says_so(run: Run, nuts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = ("--layers", "blocks.1.1.add,blocks.2.1.add,blocks.4.2.add,blocks.6.0.bn3")
+    fit_s = {"blocks.1.1.add": 9000.0, "blocks.2.1.add": 3000.0, "blocks.4.2.add": 2000.0, "blocks.6.0.bn3": 1000.0}
+    monkeypatch.setattr(Forecaster, "pass_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(Forecaster, "job_seconds", lambda _, __, job: (fit_s[job.layer], 2.0))
+    command = ("select", "--data", nuts, "--image-sizes", 64, "--set", "eval_size=64", "--defects", 40, *layers, "--out", "cut")
+    answer = run(*command, "--budget", "104m", "--json")
+    assert answer.err.startswith(
+        "3 candidates to run: about 1.7 h\n"
+        "cut to fit --budget 104m: 1 candidate left out, the slowest, 30 synthetic defects instead of 40\n"
+    )
+    assert {one["layer"] for one in answer.json["ranking"]} == set(fit_s) - {"blocks.1.1.add"}
+    assert answer.json["validation"]["synthetic"] == 30
+    (out,) = answer.json["excluded"]
+    assert (out["layer"], out["status"], out["reason"]) == (
+        "blocks.1.1.add", "cut", "forecast to take 9002 s, too long for the budget")  # fmt: skip
+    least = run(*command, "--budget", "1s", "--out", "least", "--dry-run", "--json").json
+    assert [one["layer"] for one in least["cut"]] == ["blocks.1.1.add", "blocks.2.1.add"]
+
+
+def test_a_budget_that_is_used_up_ends_the_run(run: Run, nuts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = ("--layers", "blocks.1.1.add,blocks.2.1.add,blocks.4.2.add")
+    within = select.Selecting.within
+    monkeypatch.setattr(select.Selecting, "within", lambda self, *given: replace(within(self, *given), ends=0.0))
+    answer = run("select", "--data", nuts, *SMALL, *layers, "--out", "late", "--budget", "9h", "--json")
+    assert (answer.code, len(answer.json["ranking"])) == (0, 2)
+    assert [(one["status"], one["reason"]) for one in answer.json["excluded"]] == [
+        ("cut", "the time of the budget was used up before its turn")]  # fmt: skip
+
+
 def test_limits_leave_out_what_costs_too_much(run: Run, nuts: Path) -> None:
     layers = ("--layers", "blocks.1.1.add,blocks.6.0.bn3")
     found = run("select", "--data", nuts, *SMALL, *layers, "--max-memory", "2MB", "--json")
@@ -136,6 +183,8 @@ def test_defects_as_large_as_known_ones(run: Run, nuts: Path) -> None:
 
 
 ERRORS = {
+    "budget": (("--budget", "10"), "--budget '10': write a time with its unit, e.g. 90s, 10m or 1.5h"),
+    "dry run": (("--verify", "--dry-run"), "select: --verify takes neither --budget nor --dry-run; leave one out"),
     "both sources": (("--preset", "quickstart", "--spec", "a.yaml"), "select: give --preset or --spec, not both"),
     "two categories": (
         ("--category", "nut", "--category", "nut2"), "--category: this command takes one category, not 2"),
@@ -213,14 +262,3 @@ def test_the_advice_gives_its_reasons() -> None:
     even = replace(ranking[1], result=done)
     assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate ties with it, but is not much faster.")
     assert advice([ranking[0], even, even], (0.1,)).endswith(" 2 other candidates tie with it, none of them much faster.")
-
-
-def test_the_command_names_options_off_their_default() -> None:
-    assert train_command(JOB, "demo", "nut") == (
-        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data demo --category nut --model nut.safetensors"
-    )
-    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2)
-    assert train_command(job, "my parts", "nut") == (
-        "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
-        "--image-size 320 --seed 2 --param coreset_fraction=0.01 --model nut.safetensors"
-    )

@@ -67,6 +67,20 @@ def test_a_long_fit_is_stopped_and_reckoned_up(tmp_path: Path, monkeypatch: pyte
     assert cost.score_s == 0
 
 
+def test_a_short_first_phase_is_run_to_its_end_and_the_next_reckoned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(forecasting.time, "perf_counter", lambda: now[0])
+
+    def fit(self: FastFlow, features: Any, *, device: torch.device, on_step: Callable[..., None]) -> None:
+        for total, seconds in ((10, 0.4), (1000, 0.3)):
+            for done in range(1, total + 1):
+                now[0] += seconds
+                on_step(done, total, "")
+
+    monkeypatch.setattr(FastFlow, "fit", fit)
+    assert probe(FastFlow(), [(8, 4, 4)], 5, CPU, tmp_path).fit_s == pytest.approx(4 + 300)
+
+
 def test_a_fit_that_cannot_be_has_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adbench.detectors.patchcore.memory_bytes", lambda: 1000)
     reason = probe(PatchCore(), [(8, 4, 4)], 5, CPU, tmp_path).reason

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from adbench.metrics import Case, Regions, measure
 from adbench.metrics.support.curves import Chosen, image_curves, rank_pixels
 from adbench.metrics.support.inputs import check, select
-from adbench.types import Masks, Sample, Scores, Truth
+from adbench.types import Masks, OnStep, Sample, Scores, Truth, ignore_step
 
 LIMITS = (1 / 64, 1 / 32, 1 / 16, 1 / 8)  # of a region's side, relative to the image's
 SIZES = ("below 1/64", "1/64 to 1/32", "1/32 to 1/16", "1/16 to 1/8", "above 1/8")
@@ -44,8 +44,9 @@ class _Part(NamedTuple):
 
 
 def evaluate_broken_down(
-    scores: Scores, truth: Truth, pro_limit: float, regions: Regions | None, samples: Sequence[Sample]
-) -> tuple[dict[str, float | None], dict[str, Any]]:
+    scores: Scores, truth: Truth, pro_limit: float, regions: Regions | None, samples: Sequence[Sample],
+    on_step: OnStep = ignore_step,
+) -> tuple[dict[str, float | None], dict[str, Any]]:  # fmt: skip
     """Return `evaluate`'s metrics of all N images, and `by_defect` and `by_side`: {kind or size: counts and metrics}.
 
     `samples` are the images, `regions` those of the masks. Sizes need masks.
@@ -61,7 +62,8 @@ def evaluate_broken_down(
     ranking = rank_pixels(scores, truth, regions, groups)
     whole = Case(scores, truth, pro_limit, image_curves(scores, truth), ranking.curves() if ranking else None)
     details: dict[str, Any] = {}
-    for part in parts:
+    for number, part in enumerate(parts):
+        on_step(number, len(parts), "metrics")
         own, own_images = select(scores, truth, np.flatnonzero(part.images)), np.flatnonzero(part.images & truth.anomalous)
         pixel = ranking.curves(part.pixels, part.groups) if ranking else None
         metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel))
