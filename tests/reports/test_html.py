@@ -86,6 +86,13 @@ def test_the_answer_comes_first_and_once_with_its_command() -> None:
     assert re.sub("<.*?>", "", command) == "adbench train knn resnet18 a --model &#39;m s&#39;"
 
 
+def test_notes_that_answer_come_first_and_empty_ones_are_dropped() -> None:
+    report = Report(Table.of_texts("t", ["layer"], [["a"]], 1), ["legend", "", "take a", "train it: adbench train"], answers=2)
+    head, body = render(report, "html").split("<nav")
+    assert "<p>take a</p>" in head and "take a" not in body
+    assert re.findall("<li>([^<]*)</li>", body) == ["legend"]
+
+
 def test_metrics_stand_beside_the_labels() -> None:
     headers = ["layer", "categories", "RRF", "image_auroc", "pixel_ap", "aupro", "MB"]
     table = Table.of_texts("t", headers, [["a", "1/1", "2", "3", "4", "5", "6"]], 1)

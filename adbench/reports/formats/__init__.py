@@ -77,6 +77,7 @@ class Report:
     folder: Path | None = None  # of the results and their kept pictures
     commands: Sequence[str] = ()  # that made the results
     documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # written instead of the results' records, if any
+    answers: int = 0  # so many of the last notes answer the question: a page shows them first
     waiting: int = 0  # planned jobs that have not run yet
     bold: bool = False  # whether the reader's terminal shows bold
     width: int | None = None  # the number of columns of the reader's terminal; None: as wide as the text is

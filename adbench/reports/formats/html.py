@@ -45,14 +45,13 @@ def html(report: Report) -> str:
 
     page = Environment(loader=PackageLoader(__package__, "assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {"hash": _hash, "sort_value": _sort_value, "command": _command, "breakable": _breakable, "words": _words}
-    answers = [section for section in report.sections if section.title == ANSWER]
-    shown = replace(report, sections=[section for section in report.sections if section.title != ANSWER])
+    answers, shown = _answers(report)
     datasets = ", ".join(sorted({result.job.dataset for result in report.results}))
     return page.get_template("page.html").render(
         title=f"Anomaly detection on {datasets}" if datasets else TITLE,
         facts=_facts(report),
         answer_title=ANSWER,
-        answers=[note for section in answers for note in section.notes],
+        answers=answers,
         parts=_parts(shown),
         style=files(__package__).joinpath("assets", "page.css").read_text(encoding="utf-8"),
         script=files(__package__).joinpath("assets", "page.js").read_text(encoding="utf-8"),
@@ -85,6 +84,15 @@ def _words(command: str) -> str:
     from markupsafe import Markup
 
     return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in command.split(" "))
+
+
+def _answers(report: Report) -> tuple[list[str], Report]:
+    """Return the sentences that say which row is best, and the report without them."""
+    first = len(report.notes) - report.answers
+    sections = [section for section in report.sections if section.title != ANSWER]
+    answers = [note for section in report.sections if section.title == ANSWER for note in section.notes]
+    rest = [note for note in report.notes[:first] if note]  # an empty one separates lines in a terminal
+    return [*answers, *report.notes[first:]], replace(report, notes=rest, sections=sections)
 
 
 def _breakable(text: str) -> str:
