@@ -229,11 +229,11 @@ def _album(result: Result, store: ResultStore) -> dict[str, Any]:
     job, pictures = result.job, []
     for kept, path in read_kept(store.maps(job.key)):
         if kept.separation is None:
-            reason = f"good, but of high score: {kept.score:.3g}"
+            reason = f"good, but of high score: {kept.score:.4g}"
         else:
             within = f"pixel AUROC within the image {kept.separation:.3f}"
-            reason = f"{kept.role} map, {kept.defect}, {within}, score {kept.score:.3g}"
-        shown = f"{job.category} {kept.image}: the image, its mask's outline and its anomaly map side by side. {reason}"
+            reason = f"{kept.role} map, {kept.defect}, {within}, score {kept.score:.4g}"
+        shown = f"{job.category} {kept.image}: the image, its mask's outline, its anomaly map, and its highest place enlarged. {reason}"
         source = _data_uri("webp", path.read_bytes())
         pictures.append({"source": source, "alternative": shown, "caption": f"{kept.image}: {reason}"})
     title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.image_size} px"

@@ -33,6 +33,7 @@ function sortBy(table, column) {
 
 function makeSortable(table) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.textContent) return; // a button needs a name
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
