@@ -36,13 +36,14 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         """Write the sheet as PNG: a title, a legend, and a row of defects for each kind."""
-        columns = max(map(len, self._cells.values()))
-        width, height = columns * (3 * (_SIDE + _GAP) + _BETWEEN), _SIDE + 2 * _LINE + _BETWEEN
+        font, large, columns = sized_font(_TEXT), sized_font(_LARGE), max(map(len, self._cells.values()))
+        width = max(columns * (3 * (_SIDE + _GAP) + _BETWEEN), round(font.getlength(_LEGEND)) + _BETWEEN)
+        height = _SIDE + 2 * _LINE + _BETWEEN
         sheet = Image.new("RGB", (width, 4 * _LINE + len(self._cells) * height), PAPER)
-        draw, font, large = ImageDraw.Draw(sheet), sized_font(_TEXT), sized_font(_LARGE)
+        draw = ImageDraw.Draw(sheet)
         number = f"{self._counts.total()} images, {len(self._cells)} kinds"
         draw.text((_BETWEEN // 2, _LINE // 2), fitted(f"{self._title}: {number}", large, width - _BETWEEN), INK, large)
-        draw.text((_BETWEEN // 2, 2 * _LINE), fitted(_LEGEND, font, width - _BETWEEN), SOFT, font)
+        draw.text((_BETWEEN // 2, 2 * _LINE), _LEGEND, SOFT, font)
         for row, (kind, cells) in enumerate(sorted(self._cells.items())):
             top, count = 4 * _LINE + row * height, self._counts[kind]
             shown = f"{len(cells)} of {count} images" if count > len(cells) else f"{count} images"
