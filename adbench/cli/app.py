@@ -44,10 +44,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cache list": cache.cache_list,
     "cache prune": cache.cache_prune,
     "weights list": weights.weights_list,
+    "weights check": weights.weights_check,
     "weights path": weights.weights_path,
     "weights import": weights.weights_import,
 }
-GROUPS = {"cache": "List or prune the feature cache.", "weights": "List, find or import pretrainings."}
+GROUPS = {"cache": "List or prune the feature cache.", "weights": "List, check, find or import weights."}
 # typer's parser is click, in newer releases its own copy: the base class of its errors is found through one that typer exports
 ParserError: type[typer.BadParameter] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 

@@ -56,12 +56,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(state: di
     path = tmp_path / "own.pth"
     changed = {k: v for k, v in state.items() if k != "conv1.weight"} | {
         "conv9.weight": torch.zeros(1),
-        "fc.bias": torch.zeros(3),
+        "bn1.bias": torch.zeros(3),
     }
     torch.save(changed, path)
     assert refusal(path) == (
         f"weights {path} do not fit resnet18: keys 1 missing (conv1.weight); 1 unexpected (conv9.weight); "
-        "1 of another shape (fc.bias); choose the checkpoint of resnet18"
+        "1 of another shape (bn1.bias); choose the checkpoint of resnet18"
     )
 
 
