@@ -5,7 +5,7 @@ from __future__ import annotations
 # Named by timm. DINOv3's own page: https://ai.meta.com/resources/models-and-libraries/dinov3-license/
 _TERMS = {
     "dinov3-license": "redistribution needs a copy of the license and publications an acknowledgment; military, nuclear and "
-    "trade-controlled uses are excluded; using the weights accepts the license",
+    "trade-controlled uses are excluded; using the weights accepts the license"
 }
 _FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")  # commercial use is free, with attribution
 

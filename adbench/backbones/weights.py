@@ -284,9 +284,10 @@ def _facts(label: str, backbone: str, file: WeightsFile) -> dict[str, Any]:
     present = file.path.is_file()
     size = file.path.stat().st_size / 1e6 if present and file.megabytes is None else file.megabytes
     return {
-        "name": label, "backbone": backbone, "file": file.path.name, "license": file.license, "megabytes": size and round(size), "url": file.url,
-        "source": file.source, "path": str(file.path), "present": present, "mean": list(file.mean), "std": list(file.std),
-        "gated": file.gated, "noncommercial": is_noncommercial(file.license), "note": file.refusal or file.note or terms(file.license),
+        "name": label, "backbone": backbone, "file": file.path.name, "license": file.license,
+        "megabytes": size and round(size), "url": file.url, "source": file.source, "path": str(file.path),
+        "present": present, "mean": list(file.mean), "std": list(file.std), "gated": file.gated,
+        "noncommercial": is_noncommercial(file.license), "note": file.refusal or file.note or terms(file.license),
     }  # fmt: skip
 
 

@@ -34,7 +34,9 @@ def weights_list(backbone: Backbone = None, json: o.Json = False) -> None:
 
 
 def _pretrainings(found: list[dict[str, Any]]) -> str:
-    rows = [[w["name"], w["backbone"], w["file"], _presence(w), w["license"], w["megabytes"], w["url"] or w["source"]] for w in found]
+    rows = [
+        [w["name"], w["backbone"], w["file"], _presence(w), w["license"], w["megabytes"], w["url"] or w["source"]] for w in found
+    ]
     return console.table(["name", "backbone", "file", "", "license", "MB", "source"], rows)
 
 

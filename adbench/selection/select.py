@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from adbench.backbones.layers import block_ends, describe, parse_layers
+from adbench.backbones.licenses import is_noncommercial, terms
+from adbench.backbones.weights import license_of
 from adbench.core.errors import DetectorError
 from adbench.detectors import detector_params, make_detector
 from adbench.features.runtime import Runtime
@@ -248,6 +250,10 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
     ]
     if (field := best.result.relative_field) is not None:
         sentences.append(f"Its receptive field is {field / median(sizes):.1f} times as wide as the median defect")
+    license = license_of(best.job.backbone, best.job.weights)
+    if terms(license):
+        limit = "forbids commercial use" if is_noncommercial(license) else "has terms of its own: read them before commercial use"
+        sentences.append(f"The license of its weights ({license}) {limit}")
     if len(ranking) > 1:
         sentences.append(_on_ties(best, [one for one in ranking[1:] if one.tied]))
     return ". ".join(sentences) + "."

@@ -78,7 +78,11 @@ def open_clip(state: State) -> State:
         own, ("patch_embed.proj", "conv1"), ("blocks.", "transformer.resblocks."), ("norm_pre", "ln_pre"), ("norm.", "ln_post."),
         ("norm", "ln_"), ("qkv.", "in_proj_"), ("attn.proj", "attn.out_proj"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"),
     )  # fmt: skip
-    own |= {"class_embedding": state["cls_token"][0, 0], "positional_embedding": state["pos_embed"][0], "proj": state["head.weight"].T}
+    own |= {
+        "class_embedding": state["cls_token"][0, 0],
+        "positional_embedding": state["pos_embed"][0],
+        "proj": state["head.weight"].T,
+    }
     text = {"token_embedding.weight": torch.ones(4, 8), "transformer.resblocks.0.ln_1.weight": torch.ones(8)}
     return {f"visual.{key}": value for key, value in own.items()} | text | {"logit_scale": torch.tensor(4.6)}
 
@@ -102,7 +106,11 @@ def openai_clip(state: State) -> Any:
 
 def mae(state: State) -> Any:
     headless = {key: value for key, value in state.items() if not key.startswith("head.")}
-    decoder = {"mask_token": torch.ones(1, 1, 16), "decoder_pos_embed": torch.ones(1, 5, 16), "decoder_pred.weight": torch.ones(8, 16)}
+    decoder = {
+        "mask_token": torch.ones(1, 1, 16),
+        "decoder_pos_embed": torch.ones(1, 5, 16),
+        "decoder_pred.weight": torch.ones(8, 16),
+    }
     return {"model": headless | decoder, "epoch": 799, "args": argparse.Namespace(lr=0.1)}
 
 
@@ -119,12 +127,12 @@ def timm_tower(state: State) -> Any:
 
 
 Layout = Callable[[State], Any]
+BIASES = {f"blocks.{block}.attn.qkv.{part}" for block in (0, 1) for part in ("bias", "bias_mask")}
 DROPPED_OF_CLIP = {"token_embedding.weight", "transformer.resblocks.0.ln_1.weight", "logit_scale"}
 LAYOUTS: list[tuple[Layout, str, set[str], tuple[float, ...]]] = [
     (dinov2, DINOV2, {"mask_token"}, IMAGENET_MEAN),
     (registers, REGISTERS, {"mask_token"}, IMAGENET_MEAN),
-    (dinov3, DINOV3, {"mask_token", "rope_embed.periods", *(f"blocks.{i}.attn.qkv.{b}" for i in (0, 1) for b in ("bias", "bias_mask"))},
-     IMAGENET_MEAN),
+    (dinov3, DINOV3, {"mask_token", "rope_embed.periods"} | BIASES, IMAGENET_MEAN),
     (open_clip, CLIP, DROPPED_OF_CLIP, CLIP_MEAN),
     (openai_clip, CLIP, DROPPED_OF_CLIP | {"input_resolution", "context_length", "vocab_size"}, CLIP_MEAN),
     (mae, VIT, {"mask_token", "decoder_pos_embed", "decoder_pred.weight"}, IMAGENET_MEAN),
@@ -215,8 +223,10 @@ def test_openais_clip_is_refused_without_quickgelu(tmp_path: Path, run: Run) -> 
     )
     answer = run("weights", "check", "vit_base_patch16_clip_224", "openai")
     assert (answer.code, answer.err) == (
-        2, "adbench: error: weights 'openai' do not belong to vit_base_patch16_clip_224: they were trained with QuickGELU, and this "
-        "network has GELU; use vit_base_patch16_clip_quickgelu_224 with the weights 'openai'\n")  # fmt: skip
+        2,
+        "adbench: error: weights 'openai' do not belong to vit_base_patch16_clip_224: they were trained with QuickGELU, and "
+        "this network has GELU; use vit_base_patch16_clip_quickgelu_224 with the weights 'openai'\n",
+    )
 
 
 def test_biases_that_timm_would_drop_are_refused_unless_zero(tmp_path: Path) -> None:
@@ -224,6 +234,13 @@ def test_biases_that_timm_would_drop_are_refused_unless_zero(tmp_path: Path) -> 
     torch.save(state | {"blocks.1.attn.qkv.bias": torch.ones(96)}, tmp_path / "w.pth")
     assert refusal(DINOV3, tmp_path / "w.pth") == (
         "its qkv biases are not zero, and this network has none; choose vit_small_patch16_dinov3_qkvb"
+    )
+
+
+def test_a_file_of_transformers_is_recognized(tmp_path: Path) -> None:
+    save_file({"vision_model.embeddings.class_embedding": torch.ones(32)}, tmp_path / "model.safetensors")
+    assert refusal(CLIP, tmp_path / "model.safetensors") == (
+        "its keys are those of the package transformers; get the publisher's own file, or timm's"
     )
 
 
@@ -263,7 +280,9 @@ def prefixed(prefix: str, state: State) -> State:
         partial(prefixed, "module._orig_mod.backbone."),
         lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {}, "param_groups": []}},
         lambda state: {"model": prefixed("module.", state), "loss": 0.5},
-        lambda state: prefixed("backbone.", {k: v for k, v in state.items() if not k.startswith("fc.")}) | {"head.weight": torch.ones(3)},
+        lambda state: (
+            prefixed("backbone.", {k: v for k, v in state.items() if not k.startswith("fc.")}) | {"head.weight": torch.ones(3)}
+        ),
         lightning,
     ],
 )

@@ -246,7 +246,11 @@ def arguments(command: str, parts: Path, *added: str) -> list[str]:
     """Return the command with its base and what is added to it."""
     text = " ".join([command, BASE[command], *added])
     if "RESNET" in text:
-        text = text.replace(NETWORK, "resnet18 layer1").replace("efficientnet_lite0 imagenet", "resnet18 imagenet").replace("RESNET", "")
+        text = (
+            text.replace(NETWORK, "resnet18 layer1")
+            .replace("efficientnet_lite0 imagenet", "resnet18 imagenet")
+            .replace("RESNET", "")
+        )
     if "UNFETCHED" in text:
         model = load_model(Path("with.safetensors"))
         save_model(Path("unfetched.safetensors"), replace(model, job=replace(model.job, backbone="resnet18")))

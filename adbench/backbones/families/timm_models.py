@@ -89,7 +89,7 @@ class TimmModels(Family):
         keys = [f".{key}" for key in keys]
         if any(key.endswith(".visual.class_embedding") for key in keys):
             return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-        config = get_pretrained_cfg(name)
+        config: Any = get_pretrained_cfg(name)
         if config is None:
             return IMAGENET_MEAN, IMAGENET_STD
         own = [tag for tag in ("dino", "mae") if tag in self.labels(name)]
@@ -136,7 +136,7 @@ class TimmModels(Family):
 
         tag = label.removeprefix(f"{name}.")
         tag = "" if label in ("imagenet", "DEFAULT") else match("weights", tag, self.labels(name), where=f" of {name}")
-        config = get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+        config: Any = get_pretrained_cfg(f"{name}.{tag}" if tag else name)
         if config is None or not (config.hf_hub_id or config.url):
             raise UsageError(f"timm publishes no weights of {name}; use 'random' or a checkpoint's path")
         files = _hub_files(config) if config.hf_hub_id else _url_files(config.url)
@@ -196,6 +196,8 @@ def _check_values(module: nn.Module, state: dict[str, Tensor]) -> None:
     if kernel is not None and kernel.ndim == 4 and patches and patches[0].shape[2:] != kernel.shape[2:]:
         given, own = (" x ".join(map(str, dict.fromkeys(weight.shape[2:]))) for weight in (patches[0], kernel))
         raise WeightsError(f"its patches have {given} px, those of the network {own} px; choose the network with that patch size")
+    if any(".embeddings." in f".{key}" for key in state):
+        raise WeightsError("its keys are those of the package transformers; get the publisher's own file, or timm's")
     is_openai = {"visual.class_embedding", "input_resolution", "context_length", "vocab_size"} <= state.keys()
     if is_openai and not any(type(part).__name__ == "QuickGELU" for part in module.modules()):
         raise WeightsError(f"OpenAI's CLIP was trained with QuickGELU; choose {_quick(name)}")
