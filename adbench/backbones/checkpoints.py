@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zipfile import is_zipfile
 
 from adbench.backbones.families import Family
@@ -83,10 +83,19 @@ def _content(path: Path) -> Any:
 def fit(family: Family, module: nn.Module, given: State) -> Reading:
     """Return how a checkpoint fits a network: of all ways to strip wrappers off its keys, the one with the fewest problems.
 
-    Keys beside those of the wrapped network are unused: losses, projections and other heads, a text tower.
+    Keys beside those of the wrapped network are unused: losses, projections and other heads, a text tower. Raises the
+    WeightsError of `Family.convert` if that refuses what is behind the last of the wrappers, and nothing else fits.
     """
-    readings = [_reading(family, module, given, prefix) for prefix in _chains(given)]
-    return min(readings, key=lambda reading: reading.num_problems)
+    readings, refusal = [], None
+    for prefix in _chains(given):
+        try:
+            readings.append(_reading(family, module, given, prefix))
+        except WeightsError as error:
+            refusal = error
+    best = min(readings, key=lambda reading: reading.num_problems, default=None)
+    if best is None or (refusal and best.num_problems):
+        raise cast(WeightsError, refusal)
+    return best
 
 
 def _chains(keys: Iterable[str]) -> list[str]:

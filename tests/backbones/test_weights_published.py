@@ -72,6 +72,13 @@ def dinov3(state: State) -> Any:
     return renamed(state, *pairs) | extra
 
 
+def dinov3_biased(state: State) -> Any:
+    """The layout of a network whose biases are not zero; those of the keys are masked."""
+    parts = [[state[f"blocks.{block}.attn.{part}_bias"] for part in "qv"] for block in (0, 1)]
+    biases = {f"blocks.{i}.attn.qkv.bias": torch.cat([q, torch.ones(32), v]) for i, (q, v) in enumerate(parts)}
+    return dinov3({key: value for key, value in state.items() if not key.endswith(("q_bias", "v_bias"))}) | biases
+
+
 def open_clip(state: State) -> State:
     own = {k: v for k, v in state.items() if k not in ("head.weight", "head.bias", "cls_token", "pos_embed")}
     own = renamed(
@@ -127,12 +134,14 @@ def timm_tower(state: State) -> Any:
 
 
 Layout = Callable[[State], Any]
-BIASES = {f"blocks.{block}.attn.qkv.{part}" for block in (0, 1) for part in ("bias", "bias_mask")}
+BIASES = {f"blocks.{block}.attn.qkv.bias" for block in (0, 1)}
+MASKS = {"mask_token", "rope_embed.periods"} | {f"{bias}_mask" for bias in BIASES}
 DROPPED_OF_CLIP = {"token_embedding.weight", "transformer.resblocks.0.ln_1.weight", "logit_scale"}
 LAYOUTS: list[tuple[Layout, str, set[str], tuple[float, ...]]] = [
     (dinov2, DINOV2, {"mask_token"}, IMAGENET_MEAN),
     (registers, REGISTERS, {"mask_token"}, IMAGENET_MEAN),
-    (dinov3, DINOV3, {"mask_token", "rope_embed.periods"} | BIASES, IMAGENET_MEAN),
+    (dinov3, DINOV3, MASKS | BIASES, IMAGENET_MEAN),
+    (dinov3_biased, f"{DINOV3}_qkvb", MASKS, IMAGENET_MEAN),
     (open_clip, CLIP, DROPPED_OF_CLIP, CLIP_MEAN),
     (openai_clip, CLIP, DROPPED_OF_CLIP | {"input_resolution", "context_length", "vocab_size"}, CLIP_MEAN),
     (mae, VIT, {"mask_token", "decoder_pos_embed", "decoder_pred.weight"}, IMAGENET_MEAN),
@@ -291,6 +300,26 @@ def test_wrappers_are_stripped(wrap: Callable[[State], Any], own: State, tmp_pat
     torch.save(wrap(own), tmp_path / "own.ckpt")
     loaded = load(SMALL, resolve(SMALL, str(tmp_path / "own.ckpt"))).state_dict()
     assert all(torch.equal(value, own[key]) for key, value in loaded.items() if not key.startswith("fc.") and value.ndim)
+
+
+def facebook(state: State) -> State:
+    """The layout of ConvNeXt's authors, which is DINOv3's too."""
+    for i in (1, 2, 3):
+        state = renamed(state, (f"stages.{i}.downsample.", f"downsample_layers.{i}."))
+    pairs = [(".blocks.", "."), ("stem.", "downsample_layers.0."), ("conv_dw", "dwconv"), ("mlp.fc", "pwconv")]
+    return renamed(state, *pairs, ("head.norm", "norm")) | {"norms.3.weight": torch.ones(3)}
+
+
+@pytest.mark.usefixtures("plain")
+def test_convnext_of_its_authors(tmp_path: Path) -> None:
+    module = network("test_convnext")
+    published = facebook({key: value for key, value in module.state_dict().items() if not key.startswith("head.fc.")})
+    torch.save({"model": published}, tmp_path / "w.pth")
+    loaded = load("test_convnext", resolve("test_convnext", str(tmp_path / "w.pth")))
+    images = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(loaded.forward_features(images), module.forward_features(images))  # type: ignore[operator]
+    torch.save(prefixed("module.", renamed(published, ("stages.1.0.pwconv1.", "stages.1.0.pwconv9."))), tmp_path / "w.pth")
+    assert "stages.1.blocks.0.mlp.fc9.weight'" in refusal("test_convnext", tmp_path / "w.pth")
 
 
 @pytest.fixture

@@ -68,7 +68,9 @@ class TimmModels(Family):
         try:
             with redirect_stdout(StringIO()):  # a filter prints
                 return key_filter(module)(dict(state), module)
-        except (RuntimeError, LookupError, AttributeError, TypeError, ValueError, AssertionError):
+        except KeyError as error:
+            raise WeightsError(f"timm cannot convert the tensor {error}; choose the checkpoint of this network") from error
+        except (RuntimeError, IndexError, AttributeError, TypeError, ValueError, AssertionError):
             return state  # of another network: the comparison of keys says so
 
     def head(self, module: nn.Module) -> tuple[str, ...]:
