@@ -15,11 +15,18 @@ from collections import defaultdict
 import timm
 import torch
 
-from adbench.backbones.families import find
 from adbench.backbones.layers import Description, describe
 from adbench.backbones.network import Network
 from adbench.backbones.weights import resolve
 from adbench.core.errors import AdbenchError
+
+HEAD = """# Networks of timm
+
+One architecture of each of the {count} model files of timm {version} that have published weights, the one with the fewest
+parameters: {sane} have layers. `benchmarks/architectures.py` writes this page. It runs each network on an image and compares
+the maps with what is printed here. Layers called `blocks.N`, or by the name of a stage, come from timm's
+`forward_intermediates`; the others are nodes of the network's graph.
+"""
 
 
 def main() -> None:
@@ -27,11 +34,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     rows = [row(file, smallest(names)) for file, names in sorted(model_files().items())]
     sane = sum(bool(one[2]) for one in rows)
-    print("# Networks of timm\n")
-    print(f"One architecture of each of the {len(rows)} model files of timm {timm.__version__} that have published weights, the one with the")
-    print(f"fewest parameters: {sane} have layers. Written by `benchmarks/architectures.py`, which runs each on an image and compares the")
-    print("maps with what is printed here. Layers named `blocks.N` or as stages come from timm's `forward_intermediates`, the others are nodes")
-    print("of the network's graph.\n")
+    print(HEAD.format(count=len(rows), version=timm.__version__, sane=sane))
     print("| model file | architecture | layers | default layers: channels, stride | image sizes |\n|---|---|---|---|---|")
     for one in rows:
         print("| " + " | ".join(map(str, one)) + " |")
@@ -64,27 +67,31 @@ def row(file: str, name: str) -> list[object]:
     print(file, name, file=sys.stderr)
     try:
         description = describe(f"timm/{name}")
-        check(description)
+        problem = mistake(description)
     except AdbenchError as error:
-        return [file, name, 0, str(error), ""]
+        problem = str(error)
+    if problem:
+        return [file, name, 0, problem, ""]
     ends = [description.layer(stage) for stage in description.stages]
     text = ", ".join(f"`{layer.name}` {layer.channels}, {layer.stride}" for layer in ends)
     sizes = f"any from {description.any_from}" if description.any_from else f"made for {description.usual_size[0]}"
     return [file, name, len(description.layers), text, sizes]
 
 
-def check(description: Description) -> None:
-    """Run the network; fail unless its default layers have the channels and the strides of the description."""
+def mistake(description: Description) -> str | None:
+    """Run the network; return what is wrong with the description of its default layers, if anything is."""
     network = Network(description.backbone, resolve(description.backbone, "random"))
     height, width = description.usual_size
     with torch.inference_mode():
         maps = network.cut(description.stages, (height, width))(torch.zeros(1, 3, height, width))
-    assert len(description.stages) > 1, f"{description.backbone}: one layer"
+    if len(description.stages) < 2:
+        return f"only the layer `{description.stages[0]}`"
     for name in description.stages:
-        layer, found = description.layer(name), maps[name].shape
-        cells = (height - height // 8) // layer.stride, -(-height // layer.stride)  # without padding, some are lost at the borders
-        assert found[1] == layer.channels and cells[0] <= found[2] <= cells[1], (description.backbone, layer, found)
-    assert find(description.backbone)
+        layer, shape = description.layer(name), maps[name].shape
+        fewest, most = (height - height // 8) // layer.stride, -(-height // layer.stride)  # without padding, borders are lost
+        if shape[1] != layer.channels or not fewest <= shape[2] <= most:
+            return f"`{name}` has the shape {tuple(shape)}, not {layer.channels} channels at stride {layer.stride}"
+    return None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PROBE = 256  # px; a multiple of the strides of convolutional networks
 _ODD = 97  # px; a network that takes this size and multiples of 256 takes every larger one
+_END = 8  # nodes at the end of a stage, one of which computes its output
 _NEAR = 8  # strides; how far from a size that does not fit others are tried
 _FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError, IndexError, KeyError)
 
@@ -84,7 +86,9 @@ def joined_field(fields: Iterable[int | None]) -> int | None:
 def describe(backbone: str, memo: Path | None = None) -> Description:
     """Return the description of a backbone, traced once and kept in the folder `memo` for later processes.
 
-    Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
+    Layers are nodes of the network's graph where the graph has a feature map at the end of each stage. Otherwise, as for most
+    transformers, they are the blocks and stages that the family knows. Raises UsageError for an unknown backbone and for one
+    that has no feature maps.
     """
     found = _memo(backbone, memo).answer(backbone, lambda: asdict(_trace(*find(backbone))))
     rest = {"stages": tuple(found["stages"]), "usual_size": tuple(found["usual_size"])}
@@ -164,7 +168,9 @@ def _trace(family: Family, name: str) -> Description:
         except _FAILURES as error:
             problem = error
     text = (str(problem).splitlines() or [type(problem).__name__])[0]
-    raise UsageError(f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'") from problem
+    raise UsageError(
+        f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'"
+    ) from problem
 
 
 def _described(family: Family, name: str, device: str) -> Description:
@@ -180,8 +186,8 @@ def _described(family: Family, name: str, device: str) -> Description:
         raise problem
     known = family.stages(module)
     aliases = tuple((theirs, ours) for ours, theirs in known.items() if theirs != ours and theirs not in known)
-    ends = main_layers(layers) if all(layer.name.removesuffix(NORM) in known for layer in layers) else stage_ends(layers)
-    stages = family.stage_layers.get(bare(name)) or ends
+    own = all(layer.name.removesuffix(NORM) in known for layer in layers)
+    stages = family.stage_layers.get(bare(name)) or main_layers(layers, list(known) if own else None)
     free = not family.fixed_size(module) and _takes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
     return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device, aliases)
 
@@ -193,17 +199,20 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
     nodes = family.node_names(module)[1:]
     size = family.fixed_size(module) or (_PROBE, _PROBE)
 
-    def graph_of(built: nn.Module) -> nn.Module:
-        return family.cut(built, {node: node for node in nodes})
+    def graph_of(built: nn.Module, wanted: Iterable[str] = nodes) -> nn.Module:
+        return family.cut(built, {node: node for node in wanted})
 
-    graph = graph_of(_built(family, name, device, size))
-    shapes = _shapes(graph, device, size)
-    tensors = [node for node in nodes if shapes[node] is not None]
-    stages = family.stages(module).values()
-    ends = [[node for node in tensors if node == stage or node.startswith(f"{stage}.")][-1:] for stage in stages]
-    # no module has the name of some stages
-    if stages and not any(ends) or not all(_is_map(shapes[end[0]]) for end in ends if end):
+    module = _built(family, name, device, size)
+    stages = [[n for n in nodes if n == stage or n.startswith(f"{stage}.")] for stage in family.stages(module).values()]
+    ends = [stage[-_END:] for stage in stages if stage]  # no module has the name of some stages
+    if stages and not ends:
         return ()
+    if ends:  # asked first, because a graph with all of its nodes takes long to make
+        found = _shapes(graph_of(module, chain.from_iterable(ends)), device, size)
+        if not all(_is_map([found[n] for n in end if found[n] is not None][-1]) for end in ends):
+            return ()
+    graph = graph_of(module)
+    shapes = _shapes(graph, device, size)
     dependent = input_dependent(cast("GraphModule", graph), shapes)
     maps = _maps(shapes, size, _shapes_at_double(family, name, device, size, graph, graph_of))
     maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
@@ -265,12 +274,16 @@ def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
     return {}
 
 
-def main_layers(layers: tuple[Layer, ...]) -> list[str]:
-    """Return the last stage at each stride from 4 on; of a plain transformer the blocks at each quarter of its depth."""
-    blocks = [layer.name for layer in layers if not layer.name.endswith(NORM)]
-    last = {layer.stride: layer.name for layer in layers if layer.stride >= 4 and layer.name in blocks}
-    if len(last) > 1:
-        return list(last.values())
+def main_layers(layers: tuple[Layer, ...], stages: Sequence[str] | None = None) -> list[str]:
+    """Return the last layer of the last stage at each stride from 4 on; with one stride, the blocks at each quarter of the depth.
+
+    stages: the layers that are ends of stages, where the network's library names them.
+    """
+    deep = {layer.stride: layer.name for layer in layers if layer.stride >= 4 and layer.name in (stages or ())}
+    ends = list(deep.values()) or stage_ends(layers)
+    if len(ends) > 1:
+        return ends
+    blocks = list(stages or block_ends(layers)) or ends
     return list(dict.fromkeys(blocks[max(0, round(len(blocks) * share / 4) - 1)] for share in (1, 2, 3, 4)))
 
 

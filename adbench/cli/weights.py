@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.core.errors import WeightsError
 
-Name = Annotated[str, o.argument("NAME", "A name from 'adbench weights list'.")]
-Backbone = Annotated[str | None, o.argument("[BACKBONE]", "A backbone, for all of its published weights.")]
+Name = Annotated[str, o.argument("NAME", "A name from 'adbench weights list'.", complete=completion.table("pretrainings"))]
+_BACKBONE = "A backbone, for all of its published weights."
+Backbone = Annotated[str | None, o.argument("[BACKBONE]", _BACKBONE, complete=completion.backbone)]
+_WEIGHTS = "The path of a checkpoint, or a name from 'adbench list weights BACKBONE'."
 Checkpoint = Annotated[Path, o.path_argument("FILE", "The checkpoint as its authors publish it.")]
 
 _GATED = {True: "yes", False: "no", None: "unknown"}
@@ -21,7 +23,15 @@ _NORMALIZATIONS = {
 
 
 def weights_list(backbone: Backbone = None, json: o.Json = False) -> None:
-    """Print the published weights of a backbone, or all pretrainings: license, size, source, and whether the file is present."""
+    """Print the published weights of a backbone, or all pretrainings, with license, size and source.
+
+    A file is present or missing on this machine. Gated weights need an account that accepted their license. The standard ImageNet
+    weights are listed for a backbone only: adbench downloads them when it needs them.
+
+    Examples:
+      adbench weights list
+      adbench weights list vit_base_patch16_224
+    """
     from adbench.backbones.weights import inventory
 
     found = inventory(backbone)
@@ -59,12 +69,20 @@ def _normalization(mean: list[float], std: list[float]) -> str:
 
 
 def weights_check(
-    backbone: Annotated[str, o.argument("BACKBONE", "A backbone.")],
-    weights: Annotated[str, o.argument("WEIGHTS", "The path of a checkpoint, or a name that --weights takes.")],
+    backbone: o.Backbone,
+    weights: Annotated[str, o.argument("WEIGHTS", _WEIGHTS, complete=completion.weight)],
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
-    """Load weights into a backbone, and print their normalization, their license, and what the backbone does not use."""
+    """Load weights into a backbone and print what it takes from them.
+
+    The answer has the mean and standard deviation by which images are normalized, the license, and the tensors that the backbone
+    does not use, such as heads, decoders and text encoders.
+
+    Examples:
+      adbench weights check vit_small_patch14_dinov2 dinov2_vits14_pretrain.pth
+      adbench weights check efficientnet_lite0 imagenet
+    """
     from adbench.backbones.weights import check
 
     with console.progress() as on_step:
@@ -78,7 +96,13 @@ def weights_check(
 
 
 def weights_path(name: Name, json: o.Json = False) -> None:
-    """Print the path of a pretraining's checkpoint; exit with code 3 if the file is missing."""
+    """Print the path of a pretraining's checkpoint.
+
+    If the file is missing, the exit code is 3.
+
+    Examples:
+      adbench weights path moco
+    """
     from adbench.backbones.weights import locate
 
     facts, problem = locate(name)
@@ -88,7 +112,13 @@ def weights_path(name: Name, json: o.Json = False) -> None:
 
 
 def weights_import(name: Name, file: Checkpoint, json: o.Json = False) -> None:
-    """Check that a checkpoint loads into its backbone, then copy it to the folder where sweeps look for it."""
+    """Check a checkpoint and copy it to the folder of checkpoints.
+
+    Its keys and shapes must be exactly those of the backbone.
+
+    Examples:
+      adbench weights import moco moco_v2_800ep_pretrain.pth.tar
+    """
     from adbench.backbones.weights import adopt
 
     found = adopt(name, file)

@@ -17,6 +17,8 @@ from adbench.backbones.network import Network
 from adbench.backbones.weights import resolve
 
 Grid = tuple[int, int]
+FIRST = "encoder.layers.encoder_layer_0"
+SWIN = {"depths": (1, 1, 2, 1)}
 SHALLOW = {"depth": 3}  # three blocks of a network show as much as twelve, in less time
 
 
@@ -44,18 +46,20 @@ def channels_last(values: Tensor, grid: Grid, prefix: int) -> Tensor:
 
 
 Turn = Callable[[Tensor, Grid, int], Tensor]
+NORMED = {"blocks.1": "blocks.1", "blocks.2.norm": "norm"}
+BLOCKS = {"blocks.0": "blocks.0", "blocks.2": "blocks.2"}
 CASES: list[tuple[str, dict[str, Any], int, int, Turn, Grid, Grid, dict[str, str]]] = [
     # backbone, how timm makes it small, patch, prefix tokens, turn, two sizes, {layer: module of the library}
-    ("vit_small_patch14_dinov2", SHALLOW, 14, 1, as_map, (252, 252), (112, 140), {"blocks.0": "blocks.0", "blocks.2.norm": "norm"}),
-    ("vit_small_patch14_reg4_dinov2", SHALLOW, 14, 5, as_map, (112, 112), (140, 84), {"blocks.1": "blocks.1", "blocks.2.norm": "norm"}),
-    ("vit_small_patch16_dinov3", SHALLOW, 16, 5, as_map, (128, 128), (96, 160), {"blocks.0": "blocks.0", "blocks.2.norm": "norm"}),
-    ("vit_base_patch32_clip_quickgelu_224", SHALLOW, 32, 1, as_map, (224, 224), (128, 192), {"blocks.0": "blocks.0", "blocks.2": "blocks.2"}),
-    ("vit_base_patch16_siglip_224", SHALLOW, 16, 0, as_map, (224, 224), (64, 96), {"blocks.1": "blocks.1", "blocks.2.norm": "norm"}),
-    ("beit_base_patch16_224", SHALLOW, 16, 1, as_map, (224, 224), (96, 128), {"blocks.0": "blocks.0", "blocks.2": "blocks.2"}),
-    ("deit_tiny_distilled_patch16_224", SHALLOW, 16, 2, as_map, (224, 224), (96, 64), {"blocks.0": "blocks.0", "blocks.2.norm": "norm"}),
-    ("timm/swin_tiny_patch4_window7_224", {"depths": (1, 1, 2, 1)}, 32, 0, channels_last, (224, 224), (128, 192), {"layers.3": "layers.3"}),
+    ("vit_small_patch14_dinov2", SHALLOW, 14, 1, as_map, (252, 252), (112, 140), NORMED),
+    ("vit_small_patch14_reg4_dinov2", SHALLOW, 14, 5, as_map, (112, 112), (140, 84), NORMED),
+    ("vit_small_patch16_dinov3", SHALLOW, 16, 5, as_map, (128, 128), (96, 160), NORMED),
+    ("vit_base_patch32_clip_quickgelu_224", SHALLOW, 32, 1, as_map, (224, 224), (128, 192), BLOCKS),
+    ("vit_base_patch16_siglip_224", SHALLOW, 16, 0, as_map, (224, 224), (64, 96), NORMED),
+    ("beit_base_patch16_224", SHALLOW, 16, 1, as_map, (224, 224), (96, 128), BLOCKS),
+    ("deit_tiny_distilled_patch16_224", SHALLOW, 16, 2, as_map, (224, 224), (96, 64), NORMED),
+    ("timm/swin_tiny_patch4_window7_224", SWIN, 32, 0, channels_last, (224, 224), (128, 192), {"layers.3": "layers.3"}),
     ("swin_t", {}, 32, 0, channels_last, (224, 224), (128, 192), {"features.7": "features.7"}),
-    ("vit_b_32", {}, 32, 1, as_map, (224, 224), (128, 128), {"blocks.0": "encoder.layers.encoder_layer_0", "blocks.11.norm": "encoder.ln"}),
+    ("vit_b_32", {}, 32, 1, as_map, (224, 224), (128, 128), {"blocks.0": FIRST, "blocks.11.norm": "encoder.ln"}),
 ]  # fmt: skip
 
 
@@ -74,7 +78,9 @@ def test_layers_equal_the_forward_pass_of_the_library(
         maps = network.cut(list(layers), size)(images)
     grid = size[0] // stride, size[1] // stride
     for (layer, found), theirs in zip(maps.items(), hooked(module, images, list(layers.values())), strict=True):
-        torch.testing.assert_close(found, turn(theirs, grid, prefix), atol=1e-6, rtol=1e-6, msg=lambda text, at=layer: f"{at}: {text}")
+        torch.testing.assert_close(
+            found, turn(theirs, grid, prefix), atol=1e-6, rtol=1e-6, msg=lambda text, at=layer: f"{at}: {text}"
+        )
 
 
 def test_hiera_stages_are_in_the_order_of_pixels() -> None:
@@ -141,3 +147,10 @@ def test_torchvisions_names_of_blocks_are_accepted() -> None:
 def test_networks_with_a_graph_keep_its_nodes() -> None:
     assert "stages.3.blocks.0.add" in [layer.name for layer in describe("test_convnext").layers]
     assert find("test_convnext")[0].stages(timm.create_model("test_convnext"))  # although timm knows their stages
+
+
+def test_the_weights_in_use_end_behind_the_deepest_block() -> None:
+    network = Network("test_vit", resolve("test_vit", "random"))
+    sizes = [sum(t.numel() for t in network.cut([f"blocks.{n}"]).used_tensors()) for n in (0, 1, 5)]  # type: ignore[operator]
+    block = sum(t.numel() for t in network.module.get_submodule("blocks.1").parameters())
+    assert sizes[1] - sizes[0] == block and sizes[2] - sizes[0] == 5 * block

@@ -46,8 +46,10 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 
 
 MISTAKES = {
+    "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not int '7'",
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ...}, not dict \"{'layers': ['a']}\""
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
+        " not dict \"{'layers': ['a']}\""
     ),
     "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not int '3'",
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",

@@ -51,6 +51,9 @@ class EfficientNetLite0(TimmModels):
     def labels(self, name: str) -> list[str]:
         return []
 
+    def license(self, name: str) -> str | None:
+        return "apache-2.0"
+
     def normalization(self, name: str, keys: Iterable[str]) -> Normalization:
         return _HALF, _HALF
 
