@@ -146,7 +146,7 @@ def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnS
             return replace(file, path=path, url=url)
         except _UnreachableError as error:
             problem = problem or error
-            if error.code in _DENIED:
+            if error.code in _DENIED and _is_of_hub(url):
                 raise WeightsError(f"{missing} and its download is denied ({error}); {_gate(file)}") from error
             if error.code != _MISSING:
                 break
@@ -206,9 +206,13 @@ def _blocks(url: str) -> Iterator[tuple[bytes, int]]:
         raise _UnreachableError(reason, getattr(error, "code", None)) from error
 
 
+def _is_of_hub(url: str) -> bool:
+    return url.startswith(os.environ.get("HF_ENDPOINT", "https://huggingface.co")) and "/resolve/" in url
+
+
 def _authorized(url: str) -> str | urllib.request.Request:
     """Add the user's token to the address of a repository; it is not sent on to where that redirects."""
-    if "/resolve/" not in url or not url.startswith(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
+    if not _is_of_hub(url):
         return url
     from huggingface_hub import get_token
 

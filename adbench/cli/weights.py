@@ -23,10 +23,10 @@ _NORMALIZATIONS = {
 
 
 def weights_list(backbone: Backbone = None, json: o.Json = False) -> None:
-    """Print the published weights of a backbone, or all pretrainings, with license, size and source.
+    """Print published weights with license, size and source.
 
-    A file is present or missing on this machine. Gated weights need an account that accepted their license. The standard ImageNet
-    weights are listed for a backbone only: adbench downloads them when it needs them.
+    Without BACKBONE, print the pretrainings; the library's own weights are listed for a backbone only. A file is present or
+    missing on this machine: adbench downloads it when it needs it. Gated ones need an account that accepted their license.
 
     Examples:
       adbench weights list
