@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -68,16 +68,24 @@ class Description:
             return within[-1]
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
 
-    def field(self, names: Sequence[str]) -> int | None:
-        """Return the analytic receptive field of joined layers in input pixels, see `joined_field`."""
-        return joined_field(self.layer(name).field for name in names)
+    @property
+    def fields(self) -> dict[str, int]:
+        """The analytic receptive field of each layer in input pixels, where it is known."""
+        return {layer.name: layer.field for layer in self.layers if layer.field}
 
 
-def joined_field(fields: Iterable[int | None]) -> int | None:
-    """Return the receptive field of joined layers, given the field of each: the largest, or None if one is unknown."""
-    fields = list(fields)
-    known = [field for field in fields if field]
-    return max(known) if known and len(known) == len(fields) else None
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of a job's layers in input pixels: analytic, or estimated from gradients at the job's image size."""
+
+    px: int
+    estimated: bool = False
+
+
+def joined_field(layers: Sequence[str], analytic: Mapping[str, int], estimated: Mapping[str, int]) -> Field | None:
+    """Return the receptive field of joined layers, given those of single ones: the largest, or None if one is unknown."""
+    found = [analytic.get(layer) or estimated.get(layer, 0) for layer in layers]
+    return Field(max(found), any(layer not in analytic for layer in layers)) if all(found) else None
 
 
 @lru_cache(maxsize=64)
@@ -101,12 +109,25 @@ def check_size(description: Description, size: int, memo: Path | None = None) ->
     """Raise UsageError, with the two nearest sizes that fit, unless the backbone takes square images of `size` pixels."""
     if fits(description, size, memo):
         return
-    step = max(layer.stride for layer in description.layers)
-    below, above = size // step * step, -(-size // step) * step
-    tries = [range(below, 0, -step)[:_NEAR], range(above, above + _NEAR * step, step)]
-    near = [next((n for n in sizes if n != size and fits(description, n, memo)), None) for sizes in tries]
+    near = [_nearest(description, size, memo, above) for above in (False, True)]
     nearest = " or ".join(str(n) for n in near if n) or description.usual_size[0]
     raise UsageError(f"image size {size} does not fit {description.backbone}; take {nearest}")
+
+
+def size_within(description: Description, size: int, memo: Path | None = None) -> int:
+    """Return the largest size up to `size` that the backbone takes; raise UsageError as `check_size` does if none is near."""
+    found = size if fits(description, size, memo) else _nearest(description, size, memo, above=False)
+    if not found:
+        check_size(description, size, memo)
+    return found or size
+
+
+def _nearest(description: Description, size: int, memo: Path | None, above: bool) -> int | None:
+    """Return the nearest size on one side of a size that does not fit, None if none is near."""
+    step = max(layer.stride for layer in description.layers)
+    first = -(-size // step) * step if above else size // step * step
+    tries = range(first, first + _NEAR * step, step) if above else range(first, 0, -step)[:_NEAR]
+    return next((n for n in tries if n != size and fits(description, n, memo)), None)
 
 
 def fits(description: Description, size: int, memo: Path | None = None) -> bool:
@@ -198,7 +219,7 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
     tensors = [node for node in nodes if shapes[node] is not None]
     stages = family.stages(module).values()
     ends = [[node for node in tensors if node == stage or node.startswith(f"{stage}.")][-1:] for stage in stages]
-    if stages and not any(ends) or not all(end[0] in maps for end in ends if end):  # no module has the name of some stages
+    if (stages and not any(ends)) or not all(end[0] in maps for end in ends if end):  # no module has the name of some stages
         return ()
     fields = _fields(graph, list(maps))
     return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.backbones.layers import check_size, describe, parse_layers
+from adbench.backbones.layers import check_size, describe, joined_field, parse_layers
 from adbench.data.datasets import open_dataset
 from adbench.detectors import make_detector
 from adbench.models.calibration import HoldOut, calibrate, hold_out_images
 from adbench.models.files import Model, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.pictures.heatmaps import draw_heatmaps
-from adbench.sweep.pipeline import assess, fit
+from adbench.sweep.pipeline import assess, estimated_fields, fit
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result, Size
@@ -82,7 +82,9 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
         pro_limit=pro_limit or job.pro_limit,
     )
     runtime = workspace.runtime()
-    field = describe(job.backbone, workspace.memo).field(job.layers)
+    analytic = describe(job.backbone, workspace.memo).fields
+    estimated = estimated_fields(runtime, network, job.layers, analytic, job.image_size)
+    field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)

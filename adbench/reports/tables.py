@@ -15,6 +15,7 @@ from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped,
 from adbench.types import Job, Result
 
 DASH = "-"
+APPROXIMATE = "~"  # in front of an estimated receptive field
 COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
 PIVOT_METRIC = "image_auroc"
 NO_VERSIONS = {"accelerator", "device", "machine", "system", "tf32", "threads"}  # of `environment`; all others are
@@ -24,6 +25,12 @@ Scope = frozenset[tuple[Any, ...]]
 def fraction(value: float | None, digits: int = 2) -> str:
     """Return a number as printed, a dash for None."""
     return DASH if value is None else f"{value:.{digits}f}"
+
+
+def estimate_note(jobs: Iterable[KeyedJob]) -> list[str]:
+    """Return what the mark of an estimated receptive field means, if any has it."""
+    marked = any(job.done and job.done.field_is_estimated for job in jobs)
+    return [f"{APPROXIMATE}: receptive field estimated from gradients at the image size; no analytic one is known"] * marked
 
 
 def shown_metrics(results: Iterable[Result], metric: str | None = None) -> list[str]:
@@ -41,6 +48,7 @@ class Column:
     only: tuple[str, Any] | None = None
     digits: int = 3
     ranked: bool = True
+    is_estimate: Callable[[Result], bool] = lambda result: False
 
 
 def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
@@ -58,16 +66,17 @@ class Mean:
     """A mean over categories, and the part of the planned jobs that it covers.
 
     number: as printed, or a dash. share: "n/N" or "n/N jobs", empty if nothing is missing. scope: the categories and
-    evaluation grids behind it; only means of equal scope are ranked against each other.
+    evaluation grids behind it; only means of equal scope are ranked against each other. mark: `APPROXIMATE`, or empty.
     """
 
     number: str
     share: str
     scope: Scope
+    mark: str = ""
 
     @property
     def text(self) -> str:
-        return f"{self.number} ({self.share})" if self.share and self.number != DASH else self.number
+        return f"{self.mark}{self.number} ({self.share})" if self.share and self.number != DASH else f"{self.mark}{self.number}"
 
     @property
     def complete(self) -> bool:
@@ -90,7 +99,8 @@ def _mean(jobs: Sequence[KeyedJob], scope: Scope, column: Column) -> Mean:
             values[job.job.category].append(value)
     number = fraction(fmean(fmean(v) for v in values.values()), column.digits) if values else DASH
     planned = len({category for _, category, *_ in scope})
-    return Mean(number, _share(len(values), planned, sum(map(len, values.values())), len(jobs)), scope)
+    mark = APPROXIMATE * bool(values) * any(column.is_estimate(job.done) for job in jobs if job.done)
+    return Mean(number, _share(len(values), planned, sum(map(len, values.values())), len(jobs)), scope, mark)
 
 
 def mean_of(row: Sequence[KeyedJob], metric: str) -> Mean:
@@ -145,6 +155,7 @@ def main_table(
     named = [*row_keys, column_key] if column_key else row_keys
     mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
     notes = partial_note(means)
+    notes += [] if column_key else estimate_note(jobs)
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
     notes += _missing_notes(jobs, superseded)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
@@ -183,8 +194,8 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     known = {name for job in jobs if job.done for name, value in job.done.cost.items() if value is not None}
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
-    field = [Column("RRF", lambda result: result.relative_field, digits=2, ranked=False)] if has_field else []
-    return [*field, *map(metric_column, metrics), *costs]
+    rrf = Column("RRF", lambda r: r.relative_field, digits=2, ranked=False, is_estimate=lambda r: r.field_is_estimated)
+    return [*([rrf] if has_field else []), *map(metric_column, metrics), *costs]
 
 
 def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None, metrics: Sequence[str]) -> str:

@@ -13,8 +13,8 @@ from adbench.metrics.support.breakdown import LIMITS, SIZES
 from adbench.reports.analyses import Question, register
 from adbench.reports.formats import Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by, natural
-from adbench.reports.study_data import by_layer, receptive_field
-from adbench.reports.tables import DASH, fraction
+from adbench.reports.study_data import by_layer, field_texts
+from adbench.reports.tables import fraction
 
 
 @register("defects")
@@ -52,8 +52,8 @@ def _kinds(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
 def _sizes(jobs: Sequence[KeyedJob], keys: Sequence[str], metric: str) -> Table:
     rows = []
     for group in groups_by(jobs, keys):
-        field, categories = receptive_field(group.jobs), grouped(group.jobs, ["category"]).values()
-        texts = [group.label, DASH if field is None else str(field)]
+        categories = grouped(group.jobs, ["category"]).values()
+        texts = [group.label, field_texts(group.jobs)[0]]
         for size in SIZES:
             means = [_mean(_numbers(members, "by_size", size, metric)) for members in categories]
             regions = sum(max(_numbers(members, "by_size", size, "regions"), default=0) for members in categories)
