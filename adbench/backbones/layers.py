@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _PROBE = 256  # px; a multiple of the strides of convolutional networks
 _ODD = 97  # px; a network that takes this size and multiples of 256 takes every larger one
 _NEAR = 8  # strides; how far from a size that does not fit others are tried
+Shape = tuple[int, int, int]  # channels, height and width of a feature map
 _FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError, IndexError, KeyError)
 
 
@@ -137,20 +138,28 @@ def fits(description: Description, size: int, memo: Path | None = None) -> bool:
     return bool(_tried(description, size, memo))
 
 
+def map_shapes(description: Description, names: Iterable[str], size: int, memo: Path | None = None) -> list[Shape]:
+    """Return channels, height and width of layers' maps of square images of `size` pixels, a size that fits."""
+    found = _tried(description, size, memo)
+    return [(channels, height, width) for channels, height, width in (found[name] for name in names)]
+
+
 @lru_cache(maxsize=1024)
-def _tried(description: Description, size: int, memo: Path | None) -> bool:
-    def ask() -> bool:
+def _tried(description: Description, size: int, memo: Path | None) -> dict[str, Shape]:
+    """Return the shape of each layer's map, nothing if the backbone does not take the size."""
+
+    def ask() -> dict[str, Shape]:
         layers = [layer.name for layer in description.layers]
-        return _takes(*find(description.backbone), layers, (size, size), description.device)
+        return _map_shapes(*find(description.backbone), layers, (size, size), description.device)
 
-    return bool(_memo(description.backbone, memo).answer(["takes", size], ask))
+    return dict(_memo(description.backbone, memo).answer(["shapes", size], ask))
 
 
-def _takes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> bool:
+def _map_shapes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> dict[str, Shape]:
     with suppress(*_FAILURES):
-        _shapes(cut(family, _built(family, name, device, size), layers), device, size)
-        return True
-    return False
+        module = cut(family, _built(family, name, device, size), layers)
+        return {layer: shape[1:] for layer, shape in _shapes(module, device, size).items()}
+    return {}
 
 
 @lru_cache(maxsize=2)
@@ -203,7 +212,7 @@ def _described(family: Family, name: str, device: str) -> Description:
     aliases = tuple((theirs, ours) for ours, theirs in known.items() if theirs != ours and theirs not in known)
     ends = main_layers(layers) if all(layer.name.removesuffix(NORM) in known for layer in layers) else stage_ends(layers)
     stages = family.stage_layers.get(bare(name)) or ends
-    free = not family.fixed_size(module) and _takes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
+    free = not family.fixed_size(module) and bool(_map_shapes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device))
     return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device, aliases)
 
 

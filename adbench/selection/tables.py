@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import PAGE, looks, panels
-from adbench.reports.tables import fraction
+from adbench.reports.tables import APPROXIMATE, fraction
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selection, advice
 from adbench.selection.verification import Verdict, Verification
