@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from adbench.backbones.families import find
+from adbench.backbones.families import bare, find
 from adbench.backbones.layers import describe, map_shapes
 from adbench.detectors.asymst import Student
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, position_map
@@ -50,6 +50,7 @@ def stand_in(root: Path) -> Path:
 
 def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> float:
     """Return the operations of one forward pass on the meta device, a multiply-add counted as two."""
+    module.requires_grad_(False)  # the counter looks for gradients of what is expanded from a parameter
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     return float(counter.get_total_flops())
@@ -57,9 +58,9 @@ def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> float:
 
 @cache
 def of_backbone(name: str, size: int) -> float:
-    family, bare = find(name)
+    family, canonical = find(name)
     with torch.device("meta"):
-        return flops(family.build(bare).eval(), torch.zeros(1, 3, size, size))
+        return flops(family.build(bare(canonical)).eval(), torch.zeros(1, 3, size, size))
 
 
 def shape(job: Job, memo: Path) -> tuple[int, int]:

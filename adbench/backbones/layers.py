@@ -157,7 +157,10 @@ def _tried(description: Description, size: int, memo: Path | None) -> dict[str, 
 
 def _map_shapes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> dict[str, Shape]:
     with suppress(*_FAILURES):
-        module = cut(family, _built(family, name, device, size), layers)
+        usual, built = _built(family, name, device, None), _built(family, name, device, size)
+        if built is not usual:  # position tables of weights are interpolated, which not every library does
+            built.load_state_dict(family.resized(usual.state_dict(), built))
+        module = cut(family, built, layers)
         return {layer: shape[1:] for layer, shape in _shapes(module, device, size).items()}
     return {}
 
