@@ -100,7 +100,9 @@ def seconds(job: Job, group: Group, memo: Path) -> dict[str, float]:
 def cost(name: str, data: Path, folder: Path) -> str:
     """Return a preset's jobs, passes, bytes and hours in a line."""
     spec: Spec = parse(preset_text(name))
-    sets = {b.name: len(b.weights or spec.weights) for b in spec.backbones}  # of weights, which cost the same; random ones are at hand
+    sets = {
+        b.name: len(b.weights or spec.weights) for b in spec.backbones
+    }  # of weights, which cost the same; random ones are at hand
     spec = replace(spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones))
     planned = plan_sweep(Workspace(str(data), folder), spec, folder / "results")
     forecaster, hours, counts = Forecaster(planned.workspace.runtime(), planned.workspace.memo), Counter(), Counter()
@@ -121,7 +123,15 @@ def cost(name: str, data: Path, folder: Path) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = stand_in(Path(folder) / "data")
-        for name in sys.argv[1:] or ["layers", "image-size", "pretraining-resnet50", "seeds", "layers-vit", "pretraining-vit", "convnext"]:
+        for name in sys.argv[1:] or [
+            "layers",
+            "image-size",
+            "pretraining-resnet50",
+            "seeds",
+            "layers-vit",
+            "pretraining-vit",
+            "convnext",
+        ]:
             print(cost(name, data, Path(folder) / "work"))
 
 

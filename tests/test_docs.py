@@ -15,6 +15,7 @@ import typer
 
 import adbench
 from adbench.cli.app import app
+from adbench.cli.help import meaning, panels, title, usage
 from adbench.sweep.spec import parse, preset_names, preset_text
 
 ROOT = Path(__file__).parent.parent
@@ -46,27 +47,6 @@ def parameters(command: Any, kind: str) -> list[Any]:
     return [p for p in command.params if p.param_type_name == kind and p.name != "help"]
 
 
-def title(parameter: Any) -> str:
-    """Return how a parameter is written, e.g. `--data DIR` or `BACKBONE`."""
-    if parameter.param_type_name == "argument":
-        return str(parameter.metavar or parameter.name.upper())
-    names = ", ".join([*parameter.opts, *parameter.secondary_opts])
-    return f"{names} {parameter.metavar}" if parameter.metavar else names
-
-
-def meaning(parameter: Any) -> str:
-    """Return a parameter's help, with its default or that it is required where the help does not say so."""
-    text, default = parameter.help or "", parameter.default
-    if parameter.param_type_name == "argument" or "Default" in text:
-        return text
-    if parameter.required:
-        return f"{text} Required."
-    if parameter.secondary_opts:
-        return f"{text} Default: {parameter.opts[0] if default else parameter.secondary_opts[0]}."
-    empty = default is None or default is False or default == () or callable(default)
-    return text if empty else f"{text} Default: {default}."
-
-
 def table(heads: tuple[str, str], shown: list[Any]) -> list[str]:
     """Return a Markdown table of parameters, nothing if there are none."""
     if not shown:
@@ -78,11 +58,13 @@ def table(heads: tuple[str, str], shown: list[Any]) -> list[str]:
 
 def section(path: str, command: Any) -> list[str]:
     """Return one command's part of docs/commands.md."""
-    arguments, options = parameters(command, "argument"), parameters(command, "option")
-    usage = " ".join([path, *map(title, arguments), "[OPTIONS]"])
-    described = [p for p in arguments if p.help]
-    lines = [f"## {path}", "", "```", usage, "```", "", command.help or "", ""]
-    return [*lines, *table(("argument", "meaning"), described), *table(("option", "meaning"), options)]
+    shown = [p for p in command.params if p.name != "help" and p.help]
+    lines = [f"## {path}", "", "```", f"{path} {usage(shown)}", "```", "", command.help or "", ""]
+    for panel, found in panels(shown).items():
+        head = {"Arguments": "argument", "Options": "option"}.get(panel, panel.lower())
+        lines += table((head, "meaning"), found)
+    examples = [line.removeprefix("  ") for line in command.epilog.splitlines()[1:]]
+    return [*lines, "```sh", *examples, "```", ""]
 
 
 def reference() -> str:
@@ -141,11 +123,15 @@ EXAMPLES = [(page, line) for page, text in PAGES.items() for line in command_lin
 
 @pytest.mark.parametrize(("page", "line"), EXAMPLES)
 def test_commands_in_the_docs_parse(page: str, line: str) -> None:
+    assert_parses(line, page)
+
+
+def assert_parses(line: str, page: str = "") -> None:
     words = shlex.split(line.split(" > ")[0], comments=True)  # without what a shell redirects
     command: Any = typer.main.get_command(app)
     name, rest = words[0], words[1:]
     while hasattr(command, "commands"):
-        if rest and rest[0] in ("--version", "--help"):
+        if rest and rest[0] in ("--version", "--help", "--install-completion"):
             return
         assert rest[0] in command.commands, f"{page}: unknown command {rest[0]}"
         command, name, rest = command.commands[rest[0]], f"{name} {rest[0]}", rest[1:]

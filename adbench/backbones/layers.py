@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PROBE = 256  # px; a multiple of the strides of convolutional networks
 _ODD = 97  # px; a network that takes this size and multiples of 256 takes every larger one
+_END = 8  # nodes at the end of a stage, one of which computes its output
 _NEAR = 8  # strides; how far from a size that does not fit others are tried
 Shape = tuple[int, int, int]  # channels, height and width of a feature map
 _FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError, IndexError, KeyError)
@@ -93,7 +95,9 @@ def joined_field(layers: Sequence[str], analytic: Mapping[str, int], estimated: 
 def describe(backbone: str, memo: Path | None = None) -> Description:
     """Return the description of a backbone, traced once and kept in the folder `memo` for later processes.
 
-    Raises UsageError for an unknown backbone and for one that is not a convolutional network with a traceable graph.
+    Layers are nodes of the network's graph where the graph has a feature map at the end of each stage. Otherwise, as for most
+    transformers, they are the blocks and stages that the family knows. Raises UsageError for an unknown backbone and for one
+    that has no feature maps.
     """
     found = _memo(backbone, memo).answer(backbone, lambda: asdict(_trace(*find(backbone))))
     rest = {"stages": tuple(found["stages"]), "usual_size": tuple(found["usual_size"])}
@@ -197,7 +201,9 @@ def _trace(family: Family, name: str) -> Description:
         except _FAILURES as error:
             problem = error
     text = (str(problem).splitlines() or [type(problem).__name__])[0]
-    raise UsageError(f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'") from problem
+    raise UsageError(
+        f"backbone '{name}': no layers found ({text[:200]}); choose another, see 'adbench list backbones'"
+    ) from problem
 
 
 def _described(family: Family, name: str, device: str) -> Description:
@@ -213,9 +219,11 @@ def _described(family: Family, name: str, device: str) -> Description:
         raise problem
     known = family.stages(module)
     aliases = tuple((theirs, ours) for ours, theirs in known.items() if theirs != ours and theirs not in known)
-    ends = main_layers(layers) if all(layer.name.removesuffix(NORM) in known for layer in layers) else stage_ends(layers)
-    stages = family.stage_layers.get(bare(name)) or ends
-    free = not family.fixed_size(module) and bool(_map_shapes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device))
+    own = all(layer.name.removesuffix(NORM) in known for layer in layers)
+    stages = family.stage_layers.get(bare(name)) or main_layers(layers, list(known) if own else None)
+    free = not family.fixed_size(module) and bool(
+        _map_shapes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
+    )
     return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device, aliases)
 
 
@@ -225,53 +233,70 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
 
     nodes = family.node_names(module)[1:]
     size = family.fixed_size(module) or (_PROBE, _PROBE)
-    graph, shapes, maps = _probed(family, name, device, size, lambda built: family.cut(built, {node: node for node in nodes}))
-    dependent = input_dependent(cast("GraphModule", graph), shapes)
-    maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
-    tensors = [node for node in nodes if shapes[node] is not None]
-    stages = family.stages(module).values()
-    ends = [[node for node in tensors if node == stage or node.startswith(f"{stage}.")][-1:] for stage in stages]
-    if (stages and not any(ends)) or not all(end[0] in maps for end in ends if end):  # no module has the name of some stages
+
+    def graph_of(built: nn.Module, wanted: Iterable[str] = nodes) -> nn.Module:
+        return family.cut(built, {node: node for node in wanted})
+
+    module = _built(family, name, device, size)
+    stages = [[n for n in nodes if n == stage or n.startswith(f"{stage}.")] for stage in family.stages(module).values()]
+    ends = [stage[-_END:] for stage in stages if stage]  # no module has the name of some stages
+    if stages and not ends:
         return ()
+    if ends:  # asked first, because a graph with all of its nodes takes long to make
+        found = _shapes(graph_of(module, chain.from_iterable(ends)), device, size)
+        if not all(_is_map([found[n] for n in end if found[n] is not None][-1]) for end in ends):
+            return ()
+    graph = graph_of(module)
+    shapes = _shapes(graph, device, size)
+    dependent = input_dependent(cast("GraphModule", graph), shapes)
+    maps = _maps(shapes, size, _shapes_at_double(family, name, device, size, graph, graph_of))
+    maps = {layer: facts for layer, facts in maps.items() if layer in dependent}
     fields = _fields(graph, list(maps))
     return tuple(Layer(layer, *facts, fields.get(layer)) for layer, facts in maps.items())
 
 
 def _stage_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
     """Return the feature maps behind the network's blocks or stages."""
-    names = stage_names(family, module)
+    names, size = stage_names(family, module), family.usual_size(module)
     if not names:
         return ()
-    _, _, maps = _probed(family, name, device, family.usual_size(module), lambda built: Stages(family, built, names))
-    return tuple(Layer(layer, *facts) for layer, facts in maps.items())
+    part = Stages(family, _built(family, name, device, size), names)
+    larger = _shapes_at_double(family, name, device, size, part, lambda built: Stages(family, built, names))
+    return tuple(Layer(layer, *facts) for layer, facts in _maps(_shapes(part, device, size), size, larger).items())
 
 
-def _probed(
-    family: Family, name: str, device: str, size: Size, part: Callable[[nn.Module], nn.Module]
-) -> tuple[nn.Module, dict[str, Any], dict[str, tuple[int, int]]]:
-    """Run a part of a network at a size and, if it can, at twice that.
-
-    Return the part, the shapes of its outputs, and channels and stride of those that are feature maps.
-    """
-    module = _built(family, name, device, size)
-    cut_at, double = part(module), (2 * size[0], 2 * size[1])
-    shapes, larger = _shapes(cut_at, device, size), None
+def _shapes_at_double(
+    family: Family, name: str, device: str, size: Size, part: nn.Module, part_of: Callable[[nn.Module], nn.Module]
+) -> dict[str, Any] | None:
+    """Return the shapes of the outputs of a cut network for images of twice a size; None if it cannot take them."""
+    double = (2 * size[0], 2 * size[1])
     with suppress(*_FAILURES):
-        other = part(_built(family, name, device, double)) if family.fixed_size(module) else cut_at
-        larger = _shapes(other, device, double)
+        fixed = family.fixed_size(_built(family, name, device, None))
+        return _shapes(part_of(_built(family, name, device, double)) if fixed else part, device, double)
+    return None
+
+
+def _maps(shapes: dict[str, Any], size: Size, larger: dict[str, Any] | None) -> dict[str, tuple[int, int]]:
+    """Return channels and stride of the outputs that are feature maps, given all shapes at a size and at twice that."""
     facts = {layer: _facts(shape, size[0], larger and larger[layer]) for layer, shape in shapes.items()}
-    return cut_at, shapes, {layer: found for layer, found in facts.items() if found}
+    return {layer: found for layer, found in facts.items() if found}
+
+
+def _is_map(shape: Any) -> bool:
+    """Return whether a shape is that of a map of two square images."""
+    return isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]
 
 
 def _facts(shape: Any, side: int, larger: Any) -> tuple[int, int] | None:
     """Return channels and stride of a map, given its shape for two images of `side` pixels and for images of twice that."""
-    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[0] == 2 and 1 < shape[2] == shape[3]):
+    if not _is_map(shape):
         return None
-    if larger is None:  # windows may not fit: 3 cells of 224 px are of stride 64
-        power = 2 ** round(math.log2(side / shape[2]))
-        return shape[1], power if side // power <= shape[2] <= -(-side // power) else round(side / shape[2])
-    grows = larger[:2] == shape[:2] and larger[2] == larger[3] and 1.5 < larger[2] / shape[2] < 2.6
-    return (shape[1], round(side / (larger[2] - shape[2]))) if grows else None
+    if larger and not (_is_map(larger) and larger[1] == shape[1] and 1.5 < larger[2] / shape[2] < 2.6):
+        return None  # attention (B, heads, tokens, tokens), say
+    power = 2 ** round(math.log2(side / shape[2]))
+    if side // power <= shape[2] <= -(-side // power):
+        return shape[1], power
+    return shape[1], round(side / (larger[2] - shape[2] if larger else shape[2]))
 
 
 def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
@@ -284,12 +309,16 @@ def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
     return {}
 
 
-def main_layers(layers: tuple[Layer, ...]) -> list[str]:
-    """Return the last stage at each stride from 4 on; of a plain transformer the blocks at each quarter of its depth."""
-    blocks = [layer.name for layer in layers if not layer.name.endswith(NORM)]
-    last = {layer.stride: layer.name for layer in layers if layer.stride >= 4 and layer.name in blocks}
-    if len(last) > 1:
-        return list(last.values())
+def main_layers(layers: tuple[Layer, ...], stages: Sequence[str] | None = None) -> list[str]:
+    """Return the last layer of the last stage at each stride from 4 on; with one stride, the blocks at each quarter of the depth.
+
+    stages: the layers that are ends of stages, where the network's library names them.
+    """
+    deep = {layer.stride: layer.name for layer in layers if layer.stride >= 4 and layer.name in (stages or ())}
+    ends = list(deep.values()) or stage_ends(layers)
+    if len(ends) > 1:
+        return ends
+    blocks = list(stages or block_ends(layers)) or ends
     return list(dict.fromkeys(blocks[max(0, round(len(blocks) * share / 4) - 1)] for share in (1, 2, 3, 4)))
 
 

@@ -74,7 +74,9 @@ def _resized(network: Network, size: Size) -> nn.Module:
             module = family.build(bare(name), size)
         module.load_state_dict(family.resized(network.module.state_dict(), module))
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise UsageError(f"{network.backbone} cannot take images of {size[0]} x {size[1]} px: {str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"{network.backbone} cannot take images of {size[0]} x {size[1]} px: {str(error).splitlines()[0]}"
+        ) from error
     return module.eval().requires_grad_(False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import cast
 
 from torch import Tensor, nn
@@ -58,8 +59,13 @@ class Stages(nn.Module):
         normed: Tensor = norm(values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return normed
 
+    def used_tensors(self) -> list[Tensor]:
+        """Return the parameters and buffers without those of deeper stages."""
+        names = list(self.family.stages(self.network).values())
+        deeper = tuple(f"network.{name}." for name in names[max(self.wanted.values()) + 1 :])
+        return [value for name, value in chain(self.named_parameters(), self.named_buffers()) if not name.startswith(deeper)]
+
     def modules_of_layers(self) -> dict[str, str]:
         """Return {layer: name of the submodule whose output it is}, the `.norm` layers with the block in front of the norm."""
         names = list(self.family.stages(self.network).values())
         return {layer: f"network.{names[index]}" for layer, index in self.wanted.items()}
-

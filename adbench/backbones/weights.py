@@ -8,6 +8,7 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -88,6 +89,22 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
         raise UsageError(f"weights '{made.name}' belong to {made.backbone}, not to {name}; "
                          f"'adbench list weights {name}' shows what fits")  # fmt: skip
     return made.name, published_file(made)
+
+
+def labels(backbone: str) -> list[str]:
+    """Return the labels of weights that a backbone has: imagenet, random, its pretrainings, and those of its library."""
+    family, name = find(backbone)
+    return ["imagenet", "random", *fitting(name), *family.labels(bare(name))]
+
+
+def at_hand(family: Family, name: str) -> list[str]:
+    """Return which of `imagenet` and the pretrainings of a family's network need no download."""
+    found = []
+    for label in ("imagenet", *fitting(name)):
+        with suppress(UsageError, WeightsError):  # no published weights, or the package that has them is missing
+            if _file(family, name, label)[1].path.is_file():
+                found.append(label)
+    return found
 
 
 def published_file(made: Pretraining) -> WeightsFile:

@@ -7,47 +7,56 @@ import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
+from inspect import getdoc
 from typing import Annotated
 
 import typer
 
 from adbench import __version__
 from adbench.cli import cache, console, eval_maps, evaluate, extract, predict, report, rf, select, sweep, synth, train, weights
+from adbench.cli.help import SETTINGS, Command, Group, help_, split_examples, with_help
 from adbench.cli.list import list_names
 from adbench.cli.options import expanded
 from adbench.cli.stopping import stoppable
 from adbench.core.errors import AdbenchError
 
-_EPILOG = """\b
+_ABOUT = "Which pretrained backbone, layer, input size, pretraining and detector to use for visual anomaly detection."
+_EPILOG = """\
 Exit codes:
-  0    done
-  1    some jobs failed or were skipped
-  2    wrong usage
-  3    data or weights missing or unreadable
-  4    an image is anomalous (predict --fail-on-anomaly)
-  130  stopped by SIGINT (Ctrl-C)
-  143  stopped by SIGTERM"""
+    0    done
+    1    some jobs failed or were skipped
+    2    wrong usage
+    3    data or weights missing or unreadable
+    4    an image is anomalous (predict --fail-on-anomaly)
+    130  stopped by SIGINT (Ctrl-C)
+    143  stopped by SIGTERM
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "extract": extract.extract,
-    "train": train.train,
-    "eval": evaluate.evaluate,
-    "threshold": predict.threshold,
-    "predict": predict.predict,
-    "sweep": sweep.sweep,
-    "report": report.report,
-    "select": select.select,
-    "rf": rf.rf,
-    "synth": synth.synth,
-    "list": list_names,
-    "eval-maps": eval_maps.eval_maps,
-    "cache list": cache.cache_list,
-    "cache prune": cache.cache_prune,
-    "weights list": weights.weights_list,
-    "weights path": weights.weights_path,
-    "weights import": weights.weights_import,
+Examples:
+  adbench sweep --preset quickstart
+  adbench help sweep"""
+
+PANELS: dict[str, dict[str, Callable[..., None]]] = {  # in the order of a project
+    "Measure": {
+        "rf": rf.rf,
+        "extract": extract.extract,
+        "sweep": sweep.sweep,
+        "report": report.report,
+        "eval-maps": eval_maps.eval_maps,
+    },
+    "Decide without labeled defects": {"select": select.select, "synth": synth.synth},
+    "Deploy": {"train": train.train, "eval": evaluate.evaluate, "threshold": predict.threshold, "predict": predict.predict},
+    "Look things up": {
+        "list": list_names,
+        "weights list": weights.weights_list,
+        "weights path": weights.weights_path,
+        "weights import": weights.weights_import,
+        "cache list": cache.cache_list,
+        "cache prune": cache.cache_prune,
+        "help": help_,
+    },
 }
-GROUPS = {"cache": "List or prune the feature cache.", "weights": "List, find or import pretrainings."}
+COMMANDS = {path: command for commands in PANELS.values() for path, command in commands.items()}
+GROUPS = {"weights": "List, find or import pretrainings.", "cache": "List or prune the feature cache."}
 # typer's parser is click, in newer releases its own copy: the base class of its errors is found through one that typer exports
 ParserError: type[typer.BadParameter] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -59,8 +68,12 @@ def _print_version(wanted: bool) -> None:
 
 
 def common(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print the traceback of a failed job.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print answers, warnings and errors only. May also stand behind a command.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print the traceback of a failed job. May also stand behind a command.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
@@ -71,16 +84,20 @@ def common(
 
 def make_app() -> typer.Typer:
     """Return the Typer app with all commands."""
-    text = "Which pretrained backbone, layer, input size, pretraining and detector to use for visual anomaly detection."
-    new = partial(typer.Typer, no_args_is_help=True, rich_markup_mode=None)
-    app = new(name="adbench", help=text, epilog=_EPILOG, pretty_exceptions_enable=False)
+    new = partial(typer.Typer, cls=Group, context_settings=SETTINGS, rich_markup_mode=None)
+    app = new(name="adbench", help=_ABOUT, epilog=_EPILOG, pretty_exceptions_enable=False)
     app.callback()(common)
-    groups = {"": app} | {name: new(help=text) for name, text in GROUPS.items()}
-    for path, command in COMMANDS.items():
-        group, _, name = path.rpartition(" ")
-        groups[group].command(name)(expanded(command))
-    for name in GROUPS:
-        app.add_typer(groups[name], name=name)
+    groups = {"": app}
+    for panel, commands in PANELS.items():
+        for path, command in commands.items():
+            group, _, name = path.rpartition(" ")
+            if group not in groups:
+                app.add_typer(groups.setdefault(group, new(help=GROUPS[group])), name=group, rich_help_panel=panel)
+            text, examples = split_examples(getdoc(command) or "")
+            add = groups[group].command(
+                name, cls=Command, help=text, epilog=examples, rich_help_panel=None if group else panel
+            )  # fmt: skip
+            add(expanded(command))
     return app
 
 
@@ -92,7 +109,7 @@ def run(arguments: list[str] | None = None) -> None:
     # read when torch is imported: threads that spin while they wait make a busy machine up to ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.set_up()
-    given = sys.argv[1:] if arguments is None else arguments
+    given = with_help(sys.argv[1:] if arguments is None else arguments, (*GROUPS, "list"))
     try:
         typed = shlex.join(["adbench", *given])  # recorded with results, and printed to resume a stopped command
         with stoppable(typed):

@@ -8,7 +8,13 @@ from adbench.core.environment import cache_folder
 
 
 def cache_list(cache: o.Cache = None, json: o.Json = False) -> None:
-    """Print the entries of the feature cache, the least recently used first."""
+    """Print the entries of the feature cache.
+
+    The least recently used entries come first.
+
+    Examples:
+      adbench cache list
+    """
     from adbench.features.cache import FeatureCache
 
     entries = FeatureCache(cache_folder(cache) / "features").describe()
@@ -28,7 +34,13 @@ def cache_prune(
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
-    """Delete the least recently used entries until the others fit."""
+    """Delete the least recently used entries of the cache.
+
+    Entries are deleted until the others fit into SIZE.
+
+    Examples:
+      adbench cache prune --max-size 50GB
+    """
     from adbench.features.cache import FeatureCache
 
     count, freed = FeatureCache(cache_folder(cache) / "features").prune(o.parse_size(max_size))

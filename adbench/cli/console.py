@@ -6,9 +6,11 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from textwrap import fill
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -75,6 +77,14 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     from tabulate import tabulate
 
     return str(tabulate(rows, headings, disable_numparse=True))
+
+
+def definitions(texts: Mapping[str, str]) -> str:
+    """Return names in a column with a text beside each one, wrapped at the width of the terminal if stdout is one."""
+    indent = 2 + max(map(len, texts), default=0)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    lines = [f"{name:{indent}}{text}" for name, text in texts.items()]
+    return "\n".join(fill(line, max(width, indent + 20), subsequent_indent=" " * indent) for line in lines)
 
 
 def size(count: float) -> str:

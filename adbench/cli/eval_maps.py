@@ -15,7 +15,13 @@ def eval_maps(
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
-    """Measure anomaly maps that another program made."""
+    """Measure anomaly maps that another program made.
+
+    The score of an image is the maximum of its map.
+
+    Examples:
+      adbench eval-maps --maps my_maps --data demo
+    """
     from adbench.metrics.support.external_maps import evaluate_maps
 
     with o.RuntimeOptions(cache).open(images) as workspace:

@@ -1,21 +1,37 @@
 """`adbench eval`: a saved detector measured."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
+
+_CATEGORY = "Category to measure on. Default: the one that the detector was fitted to."
+
+
+@dataclass(frozen=True)
+class TestOptions(o.DataOptions):
+    """The test images."""
+
+    category: Annotated[list[str] | None, o.option("C", _CATEGORY, complete=completion.category)] = None
 
 
 def evaluate(
     model: o.Model,
-    images: o.DataOptions,
+    images: TestOptions,
     runtime: o.RuntimeOptions,
-    heatmaps: Annotated[Path | None, o.path_option("DIR", "Folder for pictures of image, mask and anomaly map.")] = None,
+    heatmaps: Annotated[
+        Path | None, o.path_option("DIR", "Folder for a picture of each test image with its mask and its anomaly map.")
+    ] = None,
     pro_limit: Annotated[float | None, o.option("F", "Limit of AU-PRO's false-positive rate. Default: the model's, 0.3.")] = None,
     json: o.Json = False,
 ) -> None:
-    """Measure a saved detector on a category's test images."""
+    """Measure a saved detector on the test images of a category.
+
+    Examples:
+      adbench eval nut.safetensors --data demo --heatmaps maps
+    """
     from adbench.models.training import evaluate_model
 
     with runtime.open(images) as workspace:

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 
 
 def extract(
     backbone: o.Backbone,
-    layers: Annotated[list[str], o.argument("LAYER...", "Names from 'adbench list layers BACKBONE'.")],
+    layers: Annotated[list[str], o.argument("LAYER...", "Names from 'adbench list layers BACKBONE'.", complete=completion.layer)],
     images: o.DataOptions,
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
@@ -16,7 +16,13 @@ def extract(
     dtype: o.Dtype = "float16",
     json: o.Json = False,
 ) -> None:
-    """Extract layers of all images into the cache, in one forward pass per image."""
+    """Extract features of all images into the cache.
+
+    One forward pass per image serves all layers. The commands sweep and train extract their features by themselves.
+
+    Examples:
+      adbench extract efficientnet_lite0 blocks.2.1.add blocks.4.2.add --data demo
+    """
     from adbench.sweep.pipeline import extract_layers
 
     with runtime.open(images) as workspace:

@@ -10,15 +10,16 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.core.environment import cache_folder
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import unwritable
@@ -28,63 +29,105 @@ if TYPE_CHECKING:
     from adbench.sweep.workspace import Workspace
     from adbench.types import Size
 
+_LARGE = 10**6  # a limit that nobody meets by accident
+
 
 def path(text: str) -> Path:
     """Return the path that a user wrote, with `~` expanded."""
     return Path(text).expanduser()
 
 
-def option(metavar: str, text: str, *names: str, low: float | None = None, high: float | None = None) -> object:
-    """Declare an option with a value, between `low` and `high` if it is a number. Default name: the parameter's."""
-    return typer.Option(*names, metavar=metavar, help=text, min=low, max=high)
+def option(
+    metavar: str, text: str, *names: str, low: float | None = None, high: float | None = None, panel: str | None = None,
+    complete: completion.Completer | None = None,
+) -> object:  # fmt: skip
+    """Declare an option with a value, between `low` and `high` if it is a number. Default name: the parameter's.
+
+    panel: heading in the help; `complete` completes the value in a shell. The help names a range that is worth knowing.
+    """
+    if low is not None and high is not None and high < _LARGE:
+        text += f" From {low:g} to {high:g}."
+    return typer.Option(
+        *names, metavar=metavar, help=text, min=low, max=high, rich_help_panel=panel, autocompletion=complete
+    )  # fmt: skip
 
 
-def path_option(metavar: str, text: str) -> object:
-    """Declare an option whose value is a path."""
-    return typer.Option(metavar=metavar, help=text, parser=path)
+def path_option(metavar: str, text: str, panel: str | None = None) -> object:
+    """Declare an option whose value is a path; shells complete it by themselves."""
+    return typer.Option(metavar=metavar, help=text, parser=path, rich_help_panel=panel)
 
 
-def flag(name: str, text: str) -> object:
+def flag(name: str, text: str, panel: str | None = None) -> object:
     """Declare an option without a value."""
-    return typer.Option(name, help=text)
+    return typer.Option(name, help=text, rich_help_panel=panel)
 
 
-def argument(metavar: str, text: str, parser: Callable[[str], object] | None = None) -> object:
-    """Declare an argument."""
-    return typer.Argument(metavar=metavar, help=text, parser=parser)
+def argument(
+    metavar: str, text: str, parser: Callable[[str], object] | None = None, complete: completion.Completer | None = None
+) -> object:
+    """Declare an argument; `complete` completes it in a shell."""
+    return typer.Argument(metavar=metavar, help=text, parser=parser, autocompletion=complete)
 
 
 path_argument = partial(argument, parser=path)
-Backbone = Annotated[str, argument("BACKBONE", "A name from 'adbench list backbones'.")]
-Model = Annotated[Path, path_argument("MODEL", "File written by 'adbench train'.")]
-Cache = Annotated[Path | None, path_option("DIR", "Cache folder. Default: $ADBENCH_CACHE, else the platform's folder.")]
-Out = Annotated[Path | None, path_option("DIR", "Results folder. Default: $ADBENCH_RESULTS, else ./results.")]
-Offline = Annotated[bool, flag("--offline", "Never download weights.")]
+_BACKBONE = "Network that extracts features, e.g. resnet50; see 'adbench list backbones'."
+Backbone = Annotated[str, argument("BACKBONE", _BACKBONE, complete=completion.backbone)]
+Model = Annotated[Path, path_argument("MODEL", "File written by 'adbench train'.", complete=completion.models)]
+Cache = Annotated[Path | None, path_option("DIR", "Cache of features. Default: $ADBENCH_CACHE, else the platform's folder.")]
+RESULTS = "Results folder. Default: $ADBENCH_RESULTS, else ./results."
+Out = Annotated[Path | None, path_option("DIR", RESULTS)]
+Offline = Annotated[bool, flag("--offline", "Do not download weights.")]
 Json = Annotated[bool, flag("--json", "Print one JSON document instead of text.")]
-Weights = Annotated[str, option("W", "imagenet, random, a name from 'adbench list weights', or a checkpoint's path.")]
+_WEIGHTS = "imagenet, random, a name from 'adbench list weights BACKBONE', or the path of a checkpoint."
+Weights = Annotated[str, option("W", _WEIGHTS, complete=completion.weight)]
 ImageSize = Annotated[int, option("N", "Side of the square input, in pixels.", low=32, high=4096)]
-EvalSize = Annotated[str, option("N", "Side of the evaluation grid in pixels, or 'native'.")]
-Dtype = Annotated[str, option("T", "Type of the stored features: float16, float32, or bfloat16 (faster, less precise).")]
+_EVAL_SIZE = "Side in pixels at which maps are scored, or 'native': the size of each image."
+EvalSize = Annotated[str, option("N", _EVAL_SIZE, complete=completion.fixed("native"))]
+_DTYPE = "Type of the stored features: float16, float32, or bfloat16 (faster, less precise)."
+Dtype = Annotated[str, option("T", _DTYPE, complete=completion.fixed("float16", "float32", "bfloat16"))]
 Seed = Annotated[int, option("N", "Random seed.", low=0)]
-Format = Annotated[str, option("F", "table, markdown, latex, csv, json or html.", "--format")]
-Kinds = Annotated[list[str] | None, option("K,..", "Kinds from 'adbench list defects'; may be repeated. Default: all.")]
-Like = Annotated[Path | None, path_option("MASKS", "Folder of masks of known defects; the synthetic ones get their sizes.")]
+Format = Annotated[
+    str, option("F", "table, markdown, latex, csv, json or html.", "--format", complete=completion.table("formats"))
+]
+_KINDS = "Kinds of defects to paint, from 'adbench list defects'; may be repeated. Default: all."
+Kinds = Annotated[list[str] | None, option("K,..", _KINDS, complete=completion.table("defects", separators=","))]
+Like = Annotated[Path | None, path_option("MASKS", "Folder of masks of known defects; the synthetic defects get their sizes.")]
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """The images to work on."""
 
-    data: Annotated[str | None, option("DIR", "Folder of images, or 'demo'. Default: $ADBENCH_DATA, else ./data.")] = None
-    category: Annotated[list[str] | None, option("C", "Category; may be repeated. Default: all.")] = None
+    panel: ClassVar[str] = "Images"
+    data: Annotated[
+        str | None, option("DIR", "Folder of images, or 'demo' (generated parts). Default: $ADBENCH_DATA, else ./data.")
+    ] = None
+    category: Annotated[
+        list[str] | None,
+        option("C", "Category, a subfolder of the data; may be repeated. Default: all.", complete=completion.category),
+    ] = None
+
+
+_ONE = "Category, a subfolder of the data. Needed if the data has several."
+
+
+@dataclass(frozen=True)
+class OneCategoryOptions(DataOptions):
+    """The images of one category."""
+
+    category: Annotated[list[str] | None, option("C", _ONE, complete=completion.category)] = None
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
     """The cache and the device to compute on."""
 
+    panel: ClassVar[str] = "Machine"
     cache: Cache = None
-    device: Annotated[str, option("D", "auto, cpu, cuda, cuda:N or mps.")] = "auto"
+    device: Annotated[
+        str,
+        option("D", "cpu, cuda, cuda:N, mps, or auto: a GPU if there is one.", complete=completion.fixed(*completion.DEVICES)),
+    ] = "auto"
     offline: Offline = False
 
     @contextmanager
@@ -109,9 +152,20 @@ class RuntimeOptions:
 class SpecOptions:
     """The specification of a sweep: a preset or a file, with keys overridden."""
 
-    preset: Annotated[str | None, option("NAME", "Preset to start from; see 'adbench list presets'.")] = None
-    spec: Annotated[Path | None, path_option("FILE", "YAML file with your own specification.")] = None
-    set_: Annotated[list[str] | None, option("KEY=VALUE", "Override a key of it; may be repeated.", "--set")] = None
+    panel: ClassVar[str] = "Grid of jobs"
+    preset: Annotated[
+        str | None, option("NAME", "Grid that comes with adbench; see 'adbench list presets'.", complete=completion.preset)
+    ] = None
+    spec: Annotated[Path | None, path_option("FILE.yaml", "Your own grid; its keys are those of a preset.")] = None
+    set_: Annotated[
+        list[str] | None,
+        option(
+            "KEY=VALUE",
+            "Replace a key of the grid, e.g. image_sizes=128,256; may be repeated.",
+            "--set",
+            complete=completion.keys,
+        ),
+    ] = None
 
     def parsed(self, command: str, overrides: Sequence[str] = ()) -> Spec:
         """Return the specification (empty if none is named) with `overrides` and those of --set."""
@@ -131,8 +185,9 @@ class SpecOptions:
 class CostLimits:
     """The most that a candidate or a row of a table may cost."""
 
-    max_latency: Annotated[float | None, option("MS", "Skip candidates that take longer per image.")] = None
-    max_memory: Annotated[str | None, option("MB", "Skip candidates that take more memory; or e.g. 2GB.")] = None
+    panel: ClassVar[str] = "Limits"
+    max_latency: Annotated[float | None, option("MS", "Skip all that are slower than MS milliseconds per image.")] = None
+    max_memory: Annotated[str | None, option("MB", "Skip all that need more memory: megabytes, or a size such as 2GB.")] = None
 
     @property
     def memory_mb(self) -> float | None:
@@ -141,14 +196,17 @@ class CostLimits:
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with each parameter that is a dataclass of options replaced by one parameter per field."""
+    """Return `command` with each parameter that is a dataclass of options replaced by one parameter per field.
+
+    The fields are shown below the dataclass's `panel`, unless they name one themselves.
+    """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
     options: list[tuple[str, object, object]] = []  # name, default, type
     for name, parameter in signature(command).parameters.items():
         if group := groups.get(name):
             types = get_type_hints(group, include_extras=True)
-            options += [(f.name, f.default, types[f.name]) for f in fields(group)]
+            options += [(f.name, f.default, _in_panel(types[f.name], getattr(group, "panel", None))) for f in fields(group)]
         else:
             options.append((name, parameter.default, hints[name]))
     parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint) for name, default, hint in options]
@@ -161,6 +219,14 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     call.__dict__["__signature__"] = Signature(parameters)  # what typer reads, together with the annotations
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def _in_panel(hint: Any, panel: str | None) -> object:
+    """Return the annotated type of an option with its heading in the help set, unless it has one."""
+    kind, declared = get_args(hint)
+    shown = copy(declared)
+    shown.rich_help_panel = declared.rich_help_panel or panel
+    return Annotated[kind, shown]
 
 
 def results_folder(value: Path | None) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 
 Images = Annotated[list[Path], o.path_argument("IMAGE_OR_DIR...", "Images, and folders that are searched for images.")]
@@ -22,7 +22,13 @@ def threshold(
     runtime: o.RuntimeOptions,
     json: o.Json = False,
 ) -> None:
-    """Set the threshold of a saved detector and write it into MODEL. Give good images that the detector was not fitted to."""
+    """Set the decision threshold of a saved detector.
+
+    The threshold is written into MODEL. Give good images that the detector was not fitted to.
+
+    Examples:
+      adbench threshold nut.safetensors more_good_images --fpr 0.01
+    """
     from adbench.models.calibration import recalibrate
 
     with runtime.open() as workspace:
@@ -35,14 +41,21 @@ def predict(
     images: Images,
     out: Annotated[Path, o.path_option("DIR", "Folder for predictions.csv and overlays/.")],
     runtime: o.RuntimeOptions,
-    overlays: Annotated[str | None, o.option("all|anomalous|none", _OVERLAYS)] = None,
+    overlays: Annotated[
+        str | None, o.option("all|anomalous|none", _OVERLAYS, complete=completion.fixed("all", "anomalous", "none"))
+    ] = None,
     no_overlays: Annotated[bool, o.flag("--no-overlays", "The same as --overlays none.")] = False,
     fail_on_anomaly: Annotated[bool, o.flag("--fail-on-anomaly", "Exit with code 4 if an image is anomalous.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Score new images with a saved detector: a CSV of scores and decisions, and overlays of the anomalous images.
+    """Score new images with a saved detector.
 
-    An image is anomalous if its score is above the model's threshold. An image that cannot be read is reported in its row.
+    This writes a CSV file of scores and decisions, and overlays of the anomalous images. An image is anomalous if its score is
+    above the model's threshold. An image that cannot be read is reported in its row.
+
+    Examples:
+      adbench predict nut.safetensors new_images --out inspected
+      adbench predict nut.safetensors part.png --out inspected --fail-on-anomaly
     """
     from adbench.models.prediction import predict_images
 

@@ -4,32 +4,45 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 
-_WEIGHTS = "As for extract. Default: imagenet if already downloaded, else random."
+_NORMALIZE = "max: divide the gradient norms by their maximum; none: compare them as they are."
+_WEIGHTS = "imagenet, random, or as for extract. Default: imagenet if it is already downloaded, else random."
+
+_LAYERS = "Names from 'adbench list layers BACKBONE --all'. Default: the last layer of each main stage."
+_IMAGE_SIZE = "Add a column with the field relative to an image of N pixels (RRF); may be repeated."
 
 
 def rf(
     backbone: o.Backbone,
-    layers: Annotated[list[str] | None, o.argument("[LAYER...]", "Default: the last layer of each main stage.")] = None,
-    image_size: Annotated[list[int] | None, o.option("N", "Add RRF = RF / N; may be repeated.", low=1)] = None,
-    input_size: Annotated[int, o.option("N", "Side of the measured image, in pixels.", low=64, high=4096)] = 1024,
-    threshold: Annotated[float, o.option("T", "Gradient norms below this count as zero.")] = 1e-2,
-    normalize: Annotated[str, o.option("max|none", "Divide the gradient norms by their maximum, or do not.")] = "max",
-    image: Annotated[str, o.option("noise|zeros", "Content of the measured image.")] = "noise",
-    weights: Annotated[str | None, o.option("W", _WEIGHTS)] = None,
-    figure: Annotated[Path | None, o.path_option("FILE.png", "Draw the gradients and the fields of all layers.")] = None,
+    layers: Annotated[list[str] | None, o.argument("[LAYER...]", _LAYERS, complete=completion.layer)] = None,
+    image_size: Annotated[list[int] | None, o.option("N", _IMAGE_SIZE, low=1)] = None,
+    input_size: Annotated[int, o.option("N", "Side of the image that is measured, in pixels.", low=64, high=4096)] = 1024,
+    threshold: Annotated[float, o.option("T", "Gradient norms up to this count as zero.")] = 1e-2,
+    normalize: Annotated[str, o.option("max|none", _NORMALIZE, complete=completion.fixed("max", "none"))] = "max",
+    image: Annotated[
+        str, o.option("noise|zeros", "Content of the image that is measured.", complete=completion.fixed("noise", "zeros"))
+    ] = "noise",
+    weights: Annotated[str | None, o.option("W", _WEIGHTS, complete=completion.weight)] = None,
+    figure: Annotated[Path | None, o.path_option("FILE.png", "Picture to draw: gradients and fields of all layers.")] = None,
     cache: o.Cache = None,
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
-    """Print the receptive fields of layers: analytic (exact, from the graph) and estimated (from gradients).
+    """Print the receptive fields of layers.
+
+    The receptive field is the square of input pixels that one cell of a layer sees: analytic (exact, from the graph) and
+    estimated (from gradients).
 
     The estimate is the bounding box of the input pixels whose gradient norm is above the threshold. The gradient is that of the
-    central cell, all channels with random signs, at a fixed image; the norm is over the color channels, divided by its maximum.
+    central cell, all channels with random signs, at a fixed image. The norm is over the color channels, divided by its maximum.
     A margin of 16 px is ignored. RRF is the estimated field divided by N. The measured image has the largest size up to
     --input-size that the network takes. Behind attention over the whole image the analytic field is "all": every pixel.
+
+    Examples:
+      adbench rf resnet50 --weights random
+      adbench rf wide_resnet50 layer2 layer3 --image-size 256 --image-size 512
     """
     from adbench.backbones.layers import describe
     from adbench.backbones.receptive_field.measure import Measure, receptive_fields
@@ -49,8 +62,8 @@ def rf(
 def _print(fields: Sequence[dict[str, Any]], sizes: Sequence[int]) -> None:
     heads = ["layer", "channels", "stride", "analytic px", "estimated px", *(f"RRF {size}" for size in sizes)]
     rows = [
-        [f["layer"], f["channels"], f["stride"], f["analytic_px"] or ("all" if f["every_pixel"] else "?"), f"{f['estimated_px']}{'+' if f['saturated'] else ''}",
-         *map("{:.2f}".format, f["rrf"].values())]
+        [f["layer"], f["channels"], f["stride"], f["analytic_px"] or ("all" if f["every_pixel"] else "?"),
+         f"{f['estimated_px']}{'+' if f['saturated'] else ''}", *map("{:.2f}".format, f["rrf"].values())]
         for f in fields
     ]  # fmt: skip
     console.answer(console.table(heads, rows))

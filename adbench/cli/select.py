@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from json import dumps
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.cli.sweep import result_line
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from adbench.sweep.spec import Spec
     from adbench.types import OnStep, Result
 
+_LAYERS = "Layers to rank; L+L joins two; all: the last of each block. Default: the last of each main stage."
 _VERIFY = "Also measure all candidates on the labeled test images of all categories, and compare."
-_HALVING = "Drop the worse half of the candidates early, if there are many images."
+_HALVING = "Drop the worse half of the candidates early where there are many images."
 _PICTURES = 3  # maps of each kind on the HTML page
 
 
@@ -27,13 +28,26 @@ _PICTURES = 3  # maps of each kind on the HTML page
 class CandidateOptions(o.SpecOptions):
     """The grid of candidates: a specification, and lists that replace its keys."""
 
-    backbones: Annotated[str | None, o.option("A,B", "Default: the specification's, else efficientnet_lite0.")] = None
-    weights: Annotated[str | None, o.option("W,..", "Default: the specification's, else imagenet.")] = None
-    layers: Annotated[
-        str | None, o.option("L,..|all", "L+L joins layers; all: the last of each block. Default: main stages.")
+    panel: ClassVar[str] = "Candidates"
+    backbones: Annotated[
+        str | None,
+        o.option("A,B", "Backbones to rank. Default: those of the grid, else efficientnet_lite0.", complete=completion.backbones),
     ] = None
-    image_sizes: Annotated[str | None, o.option("N,..", "Default: the specification's, else 256.")] = None
-    detectors: Annotated[str | None, o.option("D,..", "Default: the specification's, else patchcore.")] = None
+    weights: Annotated[
+        str | None, o.option("W,..", "Weights to rank. Default: those of the grid, else imagenet.", complete=completion.weights)
+    ] = None
+    layers: Annotated[str | None, o.option("L,..|all", _LAYERS, complete=completion.layers)] = None
+    image_sizes: Annotated[
+        str | None, o.option("N,..", "Sides of the square input, in pixels. Default: those of the grid, else 256.")
+    ] = None
+    detectors: Annotated[
+        str | None,
+        o.option(
+            "D,..",
+            "Detectors to rank. Default: those of the grid, else patchcore.",
+            complete=completion.table("detectors", separators=","),
+        ),
+    ] = None
 
     def study(self) -> Spec:
         """Return the specification; the lists replace its keys, --layers also those of a single backbone."""
@@ -51,6 +65,7 @@ class CandidateOptions(o.SpecOptions):
 class DefectOptions:
     """The data to judge candidates by: good images that are held out, and synthetic defects."""
 
+    panel: ClassVar[str] = "Synthetic defects"
     defects: Annotated[int, o.option("N", "Number of synthetic defects to paint.", low=10)] = 60
     kinds: o.Kinds = None
     like: o.Like = None
@@ -67,19 +82,27 @@ class DefectOptions:
 
 def select(
     candidates: CandidateOptions,
-    images: o.DataOptions,
+    images: o.OneCategoryOptions,
     judged_on: DefectOptions,
     limits: o.CostLimits,
     runtime: o.RuntimeOptions,
-    pairs: Annotated[bool, o.flag("--pairs", "Also join each single layer with the next deeper one.")] = False,
-    halving: Annotated[bool, o.flag("--halving/--no-halving", _HALVING)] = True,
+    pairs: Annotated[bool, o.flag("--pairs", "Also join each layer with the next deeper one.", "Candidates")] = False,
+    halving: Annotated[bool, o.flag("--halving/--no-halving", _HALVING, "Candidates")] = True,
     verify: Annotated[bool, o.flag("--verify", _VERIFY)] = False,
-    seed: Annotated[int | None, o.option("N", "Random seed. Default: the specification's, else 0.", low=0)] = None,
+    seed: Annotated[int | None, o.option("N", "Random seed. Default: that of the grid, else 0.", low=0)] = None,
     out: o.Out = None,
     format_: o.Format = "table",
     json: o.Json = False,
 ) -> None:
-    """Rank candidates for a category without labeled defects: on good images and synthetic defects. test/ is not read."""
+    """Rank candidates on good images and synthetic defects.
+
+    For a category without labeled defects: some good images are held out, defects are painted on them, and each candidate is
+    fitted to the other good images. Nothing in test/ is read, unless --verify is given.
+
+    Examples:
+      adbench select --data demo --category nut
+      adbench select --data DIR --category bolt --layers all --image-sizes 256,384
+    """
     from adbench.reports.formats import FORMATS
     from adbench.reports.report import render
     from adbench.selection.ranking import Limits

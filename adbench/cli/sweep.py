@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.core.errors import UsageError
 
@@ -23,18 +23,26 @@ _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
+_DRY_RUN = "Print the groups of jobs, their cost (forward passes, cache, time, memory) and why jobs cannot run; then stop."
+_KEEP_MAPS = "Keep the N best and the N worst anomaly maps of each job as pictures."
+_CACHE_LIMIT = "Delete the features of finished groups while the cache is larger than this, e.g. 50GB."
+_EXECUTOR = "Where groups run: local (this machine), slurm or ray (a cluster)."
+
 
 @dataclass(frozen=True)
 class ExecutorOptions:
     """Where the groups run, and with which resources."""
 
-    executor: Annotated[str, o.option("E", "Where groups run: local, slurm or ray.")] = "local"
-    jobs: Annotated[int | None, o.option("N", "Worker processes. Default: one, or one per GPU slot.", low=1)] = None
+    panel: ClassVar[str] = "Executor"
+    executor: Annotated[str, o.option("E", _EXECUTOR, complete=completion.table("executors"))] = "local"
+    jobs: Annotated[int | None, o.option("N", "Worker processes. Default: 1, or one per GPU slot.", low=1)] = None
     gpus: Annotated[str | None, o.option("N,..", "GPUs of this machine to use, e.g. 0,1.")] = None
     gpu_slots: Annotated[int | None, o.option("K", "Workers per GPU. Default: 1.", low=1)] = None
-    partition: Annotated[str | None, o.option("P", "Slurm: partition.")] = None
-    time: Annotated[str | None, o.option("T", "Slurm: limit of a task in minutes, H:MM:SS or D-HH. Default: 240.")] = None
-    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray (also 0.5): GPUs per group. Default: none.", low=0)] = None
+    partition: Annotated[str | None, o.option("P", "Slurm: partition to submit to.")] = None
+    time: Annotated[str | None, o.option("T", "Slurm: time limit of a task, as minutes, H:MM:SS or D-HH. Default: 240.")] = None
+    gpus_per_task: Annotated[float | None, o.option("G", "Slurm, Ray: GPUs per group (Ray: also 0.5). Default: none.", low=0)] = (
+        None
+    )
     max_parallel: Annotated[int | None, o.option("N", "Slurm, Ray: groups that run at the same time.", low=1)] = None
     no_wait: Annotated[bool, o.flag("--no-wait", "Slurm: submit the tasks and return.")] = False
     ray_address: Annotated[str | None, o.option("A", "Ray: address. Default: $RAY_ADDRESS, else a local cluster.")] = None
@@ -53,19 +61,27 @@ def sweep(
     context: typer.Context,
     spec: o.SpecOptions,
     images: o.DataOptions,
+    *,
+    out: Annotated[Path | None, o.path_option("DIR", o.RESULTS, "Run")] = None,
+    dry_run: Annotated[bool, o.flag("--dry-run", _DRY_RUN, "Run")] = False,
+    status: Annotated[bool, o.flag("--status", "Print which jobs are done, running or waiting, and stop.", "Run")] = False,
+    limit: Annotated[int | None, o.option("N", "Run at most N jobs now.", low=1, panel="Run")] = None,
+    keep_maps: Annotated[int, o.option("N", _KEEP_MAPS, low=0, panel="Run")] = 0,
+    cache_limit: Annotated[str | None, o.option("SIZE", _CACHE_LIMIT, panel="Run")] = None,
     resources: ExecutorOptions,
     runtime: o.RuntimeOptions,
-    out: o.Out = None,
-    limit: Annotated[int | None, o.option("N", "Run at most N jobs now.", low=1)] = None,
-    dry_run: Annotated[bool, o.flag("--dry-run", "Print jobs, forward passes, cache size, time and memory, and stop.")] = False,
-    keep_maps: Annotated[int, o.option("N", "Keep the N best and N worst maps of each job as pictures.", low=0)] = 0,
-    cache_limit: Annotated[
-        str | None, o.option("SIZE", "Keep features below e.g. 50GB: delete those of finished groups.")
-    ] = None,
-    status: Annotated[bool, o.flag("--status", "Print which jobs are done, running or waiting, and stop.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Run a grid of jobs. Finished jobs are not repeated, so the same command resumes a stopped sweep."""
+    """Measure a grid of backbones, layers, sizes and detectors.
+
+    A job is one cell of the grid. Finished jobs are not repeated, so the same command resumes a stopped sweep. Jobs that share
+    a forward pass are a group: one worker runs it.
+
+    Examples:
+      adbench sweep --preset quickstart --dry-run
+      adbench sweep --preset layers --data DIR --out layers --jobs 2
+      adbench sweep --spec study.yaml --set image_sizes=128,256 --gpus 0,1
+    """
     folder = o.results_folder(out)
     if spec.preset is None and spec.spec is None:
         if status:
@@ -85,17 +101,21 @@ def sweep(
 
 
 def _run(planned: Sweep, executor: Executor, json: bool) -> None:
-    """Run a planned sweep and print each result as it arrives, then the summary."""
+    """Run a planned sweep and print each result as it arrives, the first of equal failures only; then reasons and summary."""
     total: int = planned.todo.runnable
     new: list[Result] = []
+    failures: set[str | None] = set()
     with console.job_progress(total) as (on_step, advance):
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
         for result in live.run(executor):
             new.append(result)
             advance()
-            console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
+            if result.status == "done" or (result.status == "failed" and result.reason not in failures):
+                console.say(result_line(result, f"[{len(new)}/{total + len(planned.plan.skipped)}]"))
+            failures.add(result.reason)
     if executor.resources.no_wait:
         console.say(f"submitted; see its progress with: adbench sweep --status --out {planned.results.folder}")
+    _say_reasons(new, planned.plan.jobs)
     summary = planned.summary(new)
     if json:
         console.answer_json(summary)
@@ -104,6 +124,15 @@ def _run(planned: Sweep, executor: Executor, json: bool) -> None:
         console.say(f"results are in {summary['out']}; see them with: adbench report {summary['out']}")
     if summary["failed"] or summary["skipped"]:
         raise typer.Exit(1)
+
+
+def _say_reasons(results: Sequence[Result], among: Sequence[Job]) -> None:
+    """Print each reason for which jobs were skipped or failed, once."""
+    from adbench.sweep.reasons import by_reason, sentence
+
+    for status in ("skipped", "failed"):
+        for entry in by_reason([(result.job, result.reason) for result in results if result.status == status], among):
+            console.say(sentence(entry, status))
 
 
 def result_line(result: Result, prefix: str) -> str:
@@ -116,13 +145,19 @@ def result_line(result: Result, prefix: str) -> str:
 
 
 def _print_forecast(planned: Sweep, workers: int, cache_limit: int | None, json: bool) -> None:
-    """Print what the sweep would cost; exit with code 1 if something prevents it."""
+    """Print what the sweep would cost, and why jobs cannot run; exit with code 1 if the machine prevents it."""
+    from adbench.sweep.reasons import sentence
+
     with console.progress() as on_step:
         live = replace(planned, workspace=replace(planned.workspace, on_step=on_step))
         forecast = live.forecast(workers, cache_limit)
     console.answer_json(forecast) if json else _print_costs(forecast)
+    reasons = [sentence(entry, "cannot run") for entry in forecast["cannot_run"]]
+    if reasons and not json:
+        console.answer("\n" + "\n".join(reasons))
     for obstacle in forecast["obstacles"]:
-        console.say(f"adbench: {obstacle}")
+        if json or obstacle not in reasons:
+            console.say(f"adbench: {obstacle}")
     if forecast["obstacles"]:
         raise typer.Exit(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from adbench.cli import console
 from adbench.cli import options as o
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from adbench.data.synthetic.generation import Recipe
     from adbench.types import OnStep
 
-_SIZES = "Size of a defect: the square root of its share of the image's area. Default: 0.03,0.2."
-_CONTRASTS = "Contrast, as a fraction of the brightness range around a defect."
+_SIZES = "Range of sizes: square root of a defect's share of the image's area. Default: 0.03,0.2."
+_CONTRASTS = "Range of contrasts, as fractions of the brightness range around a defect."
 
 
 @dataclass(frozen=True)
 class RecipeOptions:
     """What the defects look like."""
 
+    panel: ClassVar[str] = "Defects"
     kinds: o.Kinds = None
     sizes: Annotated[str | None, o.option("LOW,HIGH", _SIZES)] = None
     like: o.Like = None
@@ -42,17 +43,23 @@ class RecipeOptions:
 
 
 def synth(
-    out: Annotated[Path, o.path_option("DIR", "Folder of the new dataset; it gets DIR/CATEGORY.")],
+    out: Annotated[Path, o.path_option("DIR", "Folder of the new dataset, which is written to DIR/CATEGORY.")],
     recipe: RecipeOptions,
-    images: o.DataOptions,
+    images: o.OneCategoryOptions,
     count: Annotated[int, o.option("N", "Number of defective images.")] = 100,
     holdout: Annotated[float, o.option("SHARE", "Share of good images to hold out; they get the defects.")] = 0.25,
-    contact_sheet: Annotated[Path | None, o.path_option("FILE.png", "Draw a few defects of each kind.")] = None,
+    contact_sheet: Annotated[Path | None, o.path_option("FILE.png", "Picture to draw: a few defects of each kind.")] = None,
     seed: o.Seed = 0,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
-    """Paint synthetic defects on good images and write them as a dataset with exact masks. No test image is read."""
+    """Paint synthetic defects on good images, with exact masks.
+
+    The result is a dataset that all other commands read. No test image is read.
+
+    Examples:
+      adbench synth --data demo --category nut --out made --contact-sheet nut.png
+    """
     from adbench.selection.synthesis import synthesize
 
     with o.RuntimeOptions(cache).open(images) as workspace:

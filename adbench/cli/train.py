@@ -3,29 +3,38 @@
 from pathlib import Path
 from typing import Annotated
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.cli.predict import threshold_text
 
+_DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
+_LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
+_PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
+
 
 def train(
-    detector: Annotated[str, o.argument("DETECTOR", "A name from 'adbench list detectors'.")],
+    detector: Annotated[str, o.argument("DETECTOR", _DETECTOR, complete=completion.table("detectors"))],
     backbone: o.Backbone,
-    layer: Annotated[str, o.argument("LAYER[+LAYER]", "One layer, or several joined with '+'.")],
+    layer: Annotated[str, o.argument("LAYER[+LAYER]", _LAYER, complete=completion.layer)],
     model: Annotated[Path, o.path_option("FILE.safetensors", "File for the fitted detector.")],
-    images: o.DataOptions,
+    images: o.OneCategoryOptions,
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
     image_size: o.ImageSize = 256,
     eval_size: o.EvalSize = "256",
-    param: Annotated[list[str] | None, o.option("NAME=VALUE", "Parameter of the detector; may be repeated.")] = None,
+    param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
 ) -> None:
-    """Fit a detector to a category's good images and save it."""
+    """Fit a detector to the good images of a category and save it.
+
+    Examples:
+      adbench train patchcore efficientnet_lite0 blocks.2.1.add \\
+          --data demo --category nut --fpr 0.2 --model nut.safetensors
+    """
     from adbench.models.calibration import HoldOut
     from adbench.models.training import TrainingRequest, train_model
 

@@ -3,16 +3,23 @@
 from pathlib import Path
 from typing import Annotated
 
-from adbench.cli import console
+from adbench.cli import completion, console
 from adbench.cli import options as o
 from adbench.core.errors import WeightsError
 
-Name = Annotated[str, o.argument("NAME", "A name from 'adbench weights list'.")]
+Name = Annotated[str, o.argument("NAME", "A name from 'adbench weights list'.", complete=completion.table("pretrainings"))]
 Checkpoint = Annotated[Path, o.path_argument("FILE", "The checkpoint as its authors publish it.")]
 
 
 def weights_list(json: o.Json = False) -> None:
-    """Print the pretrainings: whether the checkpoint is present, its license and size, and its source."""
+    """Print the pretrainings with license, size and source.
+
+    A checkpoint is present or missing on this machine. The standard ImageNet weights are not listed: adbench downloads them when
+    it needs them.
+
+    Examples:
+      adbench weights list
+    """
     from adbench.backbones.weights import inventory
 
     found = inventory()
@@ -28,7 +35,13 @@ def weights_list(json: o.Json = False) -> None:
 
 
 def weights_path(name: Name, json: o.Json = False) -> None:
-    """Print the path of a pretraining's checkpoint; exit with code 3 if the file is missing."""
+    """Print the path of a pretraining's checkpoint.
+
+    If the file is missing, the exit code is 3.
+
+    Examples:
+      adbench weights path moco
+    """
     from adbench.backbones.weights import locate
 
     facts, problem = locate(name)
@@ -38,7 +51,13 @@ def weights_path(name: Name, json: o.Json = False) -> None:
 
 
 def weights_import(name: Name, file: Checkpoint, json: o.Json = False) -> None:
-    """Check that a checkpoint loads into its backbone, then copy it to the folder where sweeps look for it."""
+    """Check a checkpoint and copy it to the folder of checkpoints.
+
+    Its keys and shapes must be exactly those of the backbone.
+
+    Examples:
+      adbench weights import moco moco_v2_800ep_pretrain.pth.tar
+    """
     from adbench.backbones.weights import adopt
 
     found = adopt(name, file)

@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +33,13 @@ TABLES = {  # by kind: the package that holds the plug-ins, and the name of its 
 def squeeze(name: str) -> str:
     """Return the form of `name` that is compared: lower case, letters and digits only (`ResNet-50` becomes `resnet50`)."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Return whether `name` contains `pattern` or, if that has wildcards (`*`, `?`, `[`), matches it."""
+    if any(character in pattern for character in "*?["):
+        return fnmatchcase(name, pattern)
+    return squeeze(pattern) in squeeze(name)
 
 
 def unknown(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> UsageError:

@@ -29,6 +29,13 @@ def open_training(data: str, cache: Path, names: Sequence[str] = (), on_step: On
     return [_with_training(category, root) for category in found]
 
 
+def category_names(data: str) -> list[str]:
+    """Return the names of the categories of a folder or a generated dataset, without generating it."""
+    kind = DATASETS.items().get(data)
+    dataset, root = (kind(data), Path()) if kind and kind.generated else _existing(data)
+    return dataset.categories(root)
+
+
 def _open(data: str, cache: Path, names: Sequence[str], on_step: OnStep) -> tuple[Dataset, Path, list[str]]:
     kind = DATASETS.items().get(data)
     dataset, root = (kind(data), kind(data).generate(cache, on_step)) if kind and kind.generated else _existing(data)

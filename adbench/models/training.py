@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from adbench.sweep.pipeline import assess, estimated_fields, fit
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result, Size
+
+_LOG = logging.getLogger("adbench")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
         workspace = replace(workspace, categories=(job.category,))
     inputs = workspace.single(sizes=[job.image_size])
     category = inputs.category
+    if category.name != job.category:
+        text = "model %s was fitted to category '%s', not to '%s'; to measure a detector of '%s', train one on it"
+        _LOG.warning(text, model, job.category, category.name, category.name)
     job = replace(
         job,
         dataset=category.dataset,

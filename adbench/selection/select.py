@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from adbench.backbones.layers import block_ends, describe, parse_layers
+from adbench.backbones.stages import Stages
 from adbench.core.errors import DetectorError
 from adbench.detectors import detector_params, make_detector
 from adbench.features.runtime import Runtime
@@ -221,7 +222,8 @@ def try_candidate(runtime: Runtime, group: Group, job: Job, maps: Path) -> Resul
     detector, cost = fit(runtime, group.network, group.inputs, job)
     result, _ = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     network = group.network.cut(job.layers)
-    weights = sum(t.numel() * t.element_size() for t in [*network.parameters(), *network.buffers()]) / 1e6
+    tensors = network.used_tensors() if isinstance(network, Stages) else [*network.parameters(), *network.buffers()]
+    weights = sum(t.numel() * t.element_size() for t in tensors) / 1e6
     return replace(result, cost=result.cost | {"memory_mb": weights + (cost["state_mb"] or 0)})
 
 

@@ -30,6 +30,7 @@ from adbench.features.runtime import Runtime
 from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores
 from adbench.sweep.plan import Group, Plan
+from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import Job, Scores, Size
 
 _TRIAL_S = 0.7
@@ -123,11 +124,15 @@ class GroupForecast:
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Forecasts groups; each trial is made once. memo: the folder that describes traced backbones."""
+    """Forecasts groups; each trial is made once. memo: the folder that describes traced backbones.
+
+    impossible: the jobs that were found not to fit, with the reason.
+    """
 
     runtime: Runtime
     memo: Path
     trials: dict[object, float] = field(default_factory=dict)
+    impossible: list[tuple[Job, str]] = field(default_factory=list)
 
     def counts(self, group: Group) -> tuple[int, int]:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
@@ -145,6 +150,7 @@ class Forecaster:
         """Return the forecast of one group: forward passes, then fit, scores, metrics and latency of each job."""
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
+        self.impossible.extend((job, c.reason) for job, c in zip(group.jobs, costs, strict=True) if c.reason)
         tests = len(group.inputs.category.test)
         seconds = sum(c.fit_s + tests * (c.score_s + self._metrics_s(group, j)) for c, j in zip(costs, group.jobs, strict=True))
         if tests:
@@ -211,17 +217,23 @@ class Forecaster:
         return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, image_size**2) * BYTES_PER_PIXEL
 
 
-def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None) -> dict[str, Any]:
+def forecast(
+    plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: int | None = None, among: Sequence[Job] = ()
+) -> dict[str, Any]:
     """Return counts, seconds with so many workers, bytes, the forecast of each group, and obstacles, each with its remedy.
 
-    limit: bytes of the cache beyond which finished features are deleted.
+    cannot_run: the reasons for which jobs cannot run, see `by_reason`; those found here are obstacles, too.
+    limit: bytes of the cache beyond which finished features are deleted. among: all jobs of the sweep, if the plan has fewer.
     """
+    among = among or plan.jobs
     forecaster = Forecaster(runtime, memo)
     groups = []
     for number, group in enumerate(plan.groups):
         runtime.on_step(number, len(plan.groups), f"trying out {group.title}")
         groups.append(forecaster.group(group))
     used = max(1, min(workers, len(groups)))
+    missing = by_reason([(result.job, result.reason) for result in plan.skipped], among)
+    impossible = by_reason(forecaster.impossible, among)
     return {
         "groups": len(groups),
         "forward_passes": sum(group.forward_passes for group in groups),
@@ -231,7 +243,8 @@ def forecast(plan: Plan, runtime: Runtime, memo: Path, workers: int = 1, limit: 
         "memory_bytes": sum(sorted((group.memory_bytes for group in groups), reverse=True)[:used]),
         "accelerator_bytes": max((group.accelerator_bytes for group in groups), default=0),
         "per_group": [asdict(group) for group in groups],
-        "obstacles": list(_obstacles(groups, runtime, used, limit)),
+        "cannot_run": missing + impossible,
+        "obstacles": [*_obstacles(groups, runtime, used, limit), *(sentence(entry, "cannot run") for entry in impossible)],
     }
 
 
@@ -255,7 +268,6 @@ def _obstacles(groups: Sequence[GroupForecast], runtime: Runtime, workers: int, 
         memory = torch.cuda.get_device_properties(runtime.device).total_memory
         if needed > memory:
             yield f"a job needs up to {_gb(needed)} of GPU memory, {runtime.device} has {_gb(memory)}; take a smaller image_size"
-    yield from (f"{group.group}: {reason}" for group in groups for reason in group.reasons)
 
 
 def _gb(count: float) -> str:

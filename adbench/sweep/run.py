@@ -31,8 +31,9 @@ class Sweep:
         """Return counts, seconds, memory and obstacles of what is left to do, after short trials on this machine."""
         from adbench.sweep.forecast import forecast
 
-        left = forecast(self.todo, self.workspace.runtime(), self.workspace.memo, workers, cache_limit)
-        counts = {"planned": len(self.plan.jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
+        jobs = self.plan.jobs
+        left = forecast(self.todo, self.workspace.runtime(), self.workspace.memo, workers, cache_limit, jobs)
+        counts = {"planned": len(jobs), "cached": self.cached, "skipped": len(self.plan.skipped)}
         return counts | {"jobs": self.todo.runnable} | left
 
     def run(self, executor: Executor | None = None) -> Iterator[Result]:

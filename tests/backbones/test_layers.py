@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from adbench.backbones.families import find
+from adbench.backbones.families import Size, find
+from adbench.backbones.families.torchvision_models import TorchvisionModels
 from adbench.backbones.layers import Layer, describe, stage_ends
 from adbench.core.errors import UsageError
 
@@ -63,9 +65,16 @@ def test_an_unknown_layer_gets_the_nearest() -> None:
     assert str(error.value) == "unknown layer 'layer3.1.rellu_1' of resnet18; did you mean 'layer3.1.relu_1'?"
 
 
-def test_a_transformer_is_refused_in_one_line() -> None:
-    with pytest.raises(UsageError, match=r"^backbone 'vit_b_16' cannot be traced \(.*\); choose a convolutional one$"):
-        describe("vit_b_16")
+def test_a_network_without_feature_maps_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flat(TorchvisionModels):
+        def build(self, name: str, size: Size | None = None) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.ReLU())
+
+    monkeypatch.setattr("adbench.backbones.layers.find", lambda name: (Flat(), name))
+    with pytest.raises(
+        UsageError, match=r"^backbone 'flat': no layers found \(.+\); choose another, see 'adbench list backbones'$"
+    ):
+        describe("flat")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small", "timm/resnet18", "convnext_tiny", "regnet_y_400mf"])

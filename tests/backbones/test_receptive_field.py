@@ -17,11 +17,11 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import SqueezeExcitation
 
-from adbench.backbones.receptive_field.graph import AnalyticField, analytic
 from adbench.backbones.layers import describe
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field import measure as measuring
 from adbench.backbones.receptive_field.figure import figure
+from adbench.backbones.receptive_field.graph import AnalyticField, analytic
 from adbench.backbones.receptive_field.measure import (
     EstimatedField,
     LeanNorms,

@@ -24,6 +24,10 @@ def test_missing_weights_skip_their_jobs_and_the_others_run(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     (tmp_path / "s.yaml").write_text("backbones: [resnet18]\nlayers: [layer1]\nweights: [random, imagenet]\nimage_sizes: [64]\n")
     done = run("sweep", "--spec", "s.yaml", "--data", parts, "--category", "alpha", "--offline", "--json")
+    reason = "1 job (weights imagenet) {}: weights 'imagenet' of resnet18: "
+    dry = run("sweep", "--spec", "s.yaml", "--data", parts, "--category", "alpha", "--offline", "--dry-run")
+    assert (dry.code, dry.out.count(reason.format("cannot run"))) == (0, 1)
+    assert (done.err.count("weights 'imagenet' of resnet18"), done.err.count(reason.format("skipped"))) == (1, 1)
     counts = {"planned": 2, "done": 1, "cached": 0, "skipped": 1, "failed": 0, "out": "results"}
     assert (done.code, done.json) == (1, counts)
     assert "skipped: weights 'imagenet' of resnet18" in done.err
@@ -47,3 +51,17 @@ def test_a_folder_that_cannot_be_written(option: str, run: Run, parts: Path, tmp
     (tmp_path / "file").write_text("")
     done = run("sweep", "--preset", "quickstart", "--data", parts, option, tmp_path / "file")
     assert str(tmp_path / "file") in one_line(done, 3)
+
+
+def test_equal_failures_are_printed_once_and_counted_at_the_end(run: Run, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr("adbench.detectors.mahalanobis.Mahalanobis.fit", fit)
+    Path("s.yaml").write_text(f"layers: [{LAYER}]\nimage_sizes: [64]\ndetectors: [mahalanobis]\nseeds: [0, 1]\n")
+    done = run("sweep", "--spec", "s.yaml", "--data", parts)
+    lines = [line for line in done.err.splitlines() if "no luck" in line]
+    assert done.code == 1
+    assert len(lines) == 2, done.err
+    assert lines[0].startswith("[1/4] alpha ")
+    assert lines[1] == "4 jobs failed: RuntimeError: no luck"

@@ -157,7 +157,9 @@ def test_what_a_thread_makes_comes_in_order_and_its_error_too() -> None:
 def test_a_transformer_in_bfloat16_has_nearly_the_features_of_float32(images: list[Path]) -> None:
     network = Network("test_vit", resolve("test_vit", "random"))
     exact, coarse = (
-        np.concatenate([batch["blocks.3.norm"] for batch in extract(network, images, ["blocks.3.norm"], 64, CPU, precision=dtype)])
+        np.concatenate(
+            [batch["blocks.3.norm"] for batch in extract(network, images, ["blocks.3.norm"], 64, CPU, precision=dtype)]
+        )
         for dtype in (torch.float32, torch.bfloat16)
     )
     assert network.module.cls_token.dtype is torch.float32  # the network itself stays as it is

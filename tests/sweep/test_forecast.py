@@ -110,3 +110,15 @@ def test_too_many_workers_are_told_beforehand(run: Run, command: tuple[Any, ...]
     done = run(*command, "--jobs", 2)
     assert done.code == 1
     assert "take fewer --jobs" in done.err
+
+
+def test_a_detector_that_does_not_fit_is_an_obstacle_said_once(
+    run: Run, command: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adbench.detectors.patchcore.PatchCore.unsupported", lambda self, shapes: "too small")
+    found = run(*command, "--json").json
+    (entry,) = found["cannot_run"]
+    assert (entry["reason"], entry["jobs"]) == ("too small", sum(group["jobs"] for group in found["per_group"]))
+    assert found["obstacles"] == [f"{entry['jobs']} jobs cannot run: too small"]
+    done = run(*command)
+    assert (done.code, done.out.count("too small"), done.err.count("too small")) == (1, 1, 0)

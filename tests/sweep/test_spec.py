@@ -46,8 +46,10 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 
 
 MISTAKES = {
+    "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not int '7'",
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ...}, not dict \"{'layers': ['a']}\""
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
+        " not dict \"{'layers': ['a']}\""
     ),
     "backbones: [{name: x, weights: [3]}]": "spec: backbones: weights: expected a name, not int '3'",
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
@@ -126,7 +128,9 @@ def test_the_cost_in_the_head_of_a_preset_is_that_of_its_grid(name: str) -> None
     assert f"{jobs * MVTEC_AD[0]} jobs, {passes * MVTEC_AD[1]:,} forward passes" in head(name)
 
 
-@pytest.mark.parametrize("name", ["layers-small", "layers-vit-small", "image-size-small", "pretraining-resnet50-small", "seeds-small"])
+@pytest.mark.parametrize(
+    "name", ["layers-small", "layers-vit-small", "image-size-small", "pretraining-resnet50-small", "seeds-small"]
+)
 def test_the_cost_of_a_small_preset_is_that_of_its_grid_on_the_demo(name: str) -> None:
     spec = parse(preset_text(name))
     jobs, passes = count(spec)

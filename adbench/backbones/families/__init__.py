@@ -93,6 +93,10 @@ class Family:
         """Return the labels of the pretrained weights that are published for a network."""
         raise NotImplementedError
 
+    def license(self, name: str) -> str | None:
+        """Return the license of the default pretrained weights of a network as its source names it, None if it does not."""
+        return None
+
     def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a published state dict with the keys of `build(name)`; the keys must then match exactly."""
         return state
@@ -105,6 +109,14 @@ register = FAMILIES.register
 def sorted_families() -> list[Family]:
     """Return the families in the order of lookup of a name without prefix: families with a prefix are last."""
     return sorted(FAMILIES.items().values(), key=lambda family: bool(family.prefix))
+
+
+def all_backbones() -> dict[str, Family]:
+    """Return the family of each backbone by name, sorted; where an earlier family has the name, it begins with the prefix."""
+    known: dict[str, Family] = {}
+    for family in sorted_families():
+        known |= {f"{family.prefix}/{name}" if name in known else name: family for name in family.names()}
+    return dict(sorted(known.items()))
 
 
 def find(name: str) -> tuple[Family, str]:

@@ -47,6 +47,9 @@ class EfficientNetLite0(TimmModels):
     def labels(self, name: str) -> list[str]:
         return []
 
+    def license(self, name: str) -> str | None:
+        return "apache-2.0"
+
     def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the keys of the wheel; those of timm stay unchanged."""
         return {_timm_key(key): value for key, value in state.items()}

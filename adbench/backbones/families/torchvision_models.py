@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,7 +59,7 @@ class TorchvisionModels(Family):
 
         if not isinstance(module, VisionTransformer):
             return state
-        return interpolate_embeddings(module.image_size, module.patch_size, dict(state))  # type: ignore[arg-type]
+        return dict(interpolate_embeddings(module.image_size, module.patch_size, OrderedDict(state)))
 
     def node_names(self, module: nn.Module) -> list[str]:
         from torchvision.models.feature_extraction import get_graph_node_names

@@ -46,6 +46,9 @@ class Demo(MVTec):
     def matches(self, root: Path) -> bool:
         return False
 
+    def categories(self, root: Path) -> list[str]:
+        return sorted(CATEGORIES)
+
     def generate(self, cache: Path, on_step: OnStep = ignore_step) -> Path:
         """Return `cache`/demo-v1; make it if it is missing or incomplete. Raises DataError if it cannot be written."""
         target = cache / f"demo-v{VERSION}"

@@ -1,4 +1,4 @@
-"""What does quality cost? Times and memory of every row beside its metrics, and the rows on the Pareto front.
+"""What does quality cost: times and memory of every row beside its metrics, and the rows on the Pareto front.
 
 How times are measured is documented in `adbench.features.latency`. A row is on the Pareto front of a metric if no other row
 is at least as good and at least as fast and better in one of the two, all as printed.

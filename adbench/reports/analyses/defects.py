@@ -1,4 +1,4 @@
-"""Which defects does a layer find? Metrics by kind of defect, and by its size relative to the layer's receptive field.
+"""Which defects does a layer find: metrics by kind of defect, and by its size relative to the layer's receptive field.
 
 The numbers come from `adbench.metrics.support.breakdown`, which documents how they are computed.
 """

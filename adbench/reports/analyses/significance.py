@@ -1,4 +1,4 @@
-"""Is the difference real? Chance in the choice of test images, of categories and of seeds, each with its own test.
+"""Is the difference real: chance in the choice of test images, of categories and of seeds, each with its own test.
 
 Over test images: every result has bootstrap replicates; all configurations are measured on the same ones, so their
 differences are tested pairwise (`statistics.paired`). Over categories: Friedman's test, Nemenyi's critical difference, and
