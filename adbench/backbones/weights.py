@@ -81,6 +81,8 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
             raise WeightsError(f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'")
         return label, WeightsFile(Path(label))
     made = named(label)
+    if made and made.backbone != name and label in family.labels(bare(name)):
+        made = None  # the library has weights of that name too: `dino` of a ViT
     if made is None:
         if fitting(name):
             match("weights", label, ["imagenet", "DEFAULT", *fitting(name), *family.labels(name)], where=f" of {name}")
@@ -185,6 +187,7 @@ def load(backbone: str, weights: Weights) -> nn.Module:
 
 def _fitting_state(family: Family, name: str, label: str, path: Path, module: nn.Module) -> dict[str, Tensor]:
     made, given, wanted = PRETRAININGS.items().get(label), read_checkpoint(path), module.state_dict()
+    made = made if made and made.backbone == name else None
     remedy = f"choose the checkpoint of {name}"
     if made:
         given = made.convert(given)

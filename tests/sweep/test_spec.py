@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from adbench.backbones.families import find
-from adbench.core.errors import DataError, UsageError
+from adbench.backbones.weights import resolve
+from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.layouts.demo import EACH, GOOD, TRAIN
 from adbench.sweep.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
 
@@ -145,6 +146,12 @@ def test_timm_publishes_the_weights_of_a_preset(name: str) -> None:
         family, bare = find(choice.name)
         bare = bare.rpartition("/")[2]
         assert family.prefix == "timm" and set(choice.weights or spec.weights) <= set(family.labels(bare)), bare
+
+
+def test_a_library_may_have_weights_of_the_name_of_a_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"weights 'dino' of vit_base_patch16_224: .*vit_base_patch16_224\.dino"):
+        resolve("vit_base_patch16_224", "dino", offline=True)
 
 
 def test_the_vit_presets_share_their_features_and_have_equal_grids() -> None:
