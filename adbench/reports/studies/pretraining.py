@@ -43,11 +43,9 @@ def _source(weights: str, backbone: str, sha256: str) -> tuple[str, str, str]:
         return "initialization with a fixed seed", DASH, DASH
     published = PRETRAININGS.items().get(weights)
     digits = sha256[:8] if sha256 != "missing" else "missing: its jobs are skipped"
-    return (
-        (published.source, published.file, digits)
-        if published and published.backbone == backbone
-        else ("the backbone's library", DASH, digits)
-    )
+    if published is None or published.backbone != backbone:
+        return "the backbone's library", DASH, digits
+    return published.source, published.file, digits
 
 
 def _figure(group: Group, measures: Sequence[str]) -> Figure:
