@@ -96,6 +96,8 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
         mean, std = family.normalization(bare(name), read_checkpoint(Path(label)))
         return label, WeightsFile(Path(label), mean=mean, std=std)
     made = named(label)
+    if made and made.backbone != name and label in family.labels(bare(name)):
+        made = None  # the library has weights of that name too: `dino` of a ViT
     if made is None:
         if fitting(name):
             match("weights", label, ["imagenet", "DEFAULT", *fitting(name), *family.labels(name)], where=f" of {name}")
@@ -253,6 +255,7 @@ def _loaded(backbone: str, weights: Weights) -> tuple[nn.Module, Reading]:
 
 def _reading(family: Family, name: str, label: str, path: Path, module: nn.Module) -> Reading:
     made, given = PRETRAININGS.items().get(label), read_checkpoint(path)
+    made = made if made and made.backbone == name else None
     if made:
         wanted = {key: value for key, value in module.state_dict().items() if not key.startswith(made.head)}
         reading, remedy = compare(made.convert(given), wanted, ()), f"this is not the published '{made.name}', see {made.source}"

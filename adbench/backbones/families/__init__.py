@@ -16,6 +16,7 @@ from adbench.core.registry import Registry, squeeze, unknown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+NORM = ".norm"  # `blocks.N.norm`: the tokens behind block N, and then the network's final norm
 Size = tuple[int, int]  # height and width of an input image in pixels
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB in [0, 1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,6 +87,11 @@ class Family:
     def stages(self, module: nn.Module) -> dict[str, str]:
         """Return {layer: name of the module that computes it} of the blocks or stages, shallow first; empty if unknown."""
         return {}
+
+    def stage_names(self, module: nn.Module) -> list[str]:
+        """Return the layers of all stages, shallow first; with a `.norm` one behind each where the final norm fits all."""
+        marks = ("", NORM) if self.final_norm(module) else ("",)
+        return [name + mark for name in self.stages(module) for mark in marks]
 
     def stage_maps(self, module: nn.Module, images: Tensor, indices: list[int]) -> list[Tensor]:
         """Return the maps (B, C, h, w) behind the stages with these ascending indices; nothing deeper is computed."""
