@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
@@ -160,8 +161,13 @@ class Result:
 
     @cached_property
     def receptive_field(self) -> int | None:
-        """The analytic receptive field of the job's layers in input pixels, if it is known."""
+        """The receptive field of the job's layers in input pixels, if it is known."""
         return self.details.get("receptive_field_px")
+
+    @cached_property
+    def field_is_estimated(self) -> bool:
+        """Whether the receptive field was estimated from gradients; that of earlier versions is analytic."""
+        return bool(self.details.get("receptive_field_kind") == ESTIMATED)
 
     @property
     def relative_field(self) -> float | None:

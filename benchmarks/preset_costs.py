@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from adbench.backbones.families import find
-from adbench.backbones.layers import describe
+from adbench.backbones.families import bare, find
+from adbench.backbones.layers import describe, map_shapes
 from adbench.detectors.asymst import Student
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, position_map
 from adbench.sweep.forecast import Forecaster
@@ -50,6 +50,7 @@ def stand_in(root: Path) -> Path:
 
 def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> float:
     """Return the operations of one forward pass on the meta device, a multiply-add counted as two."""
+    module.requires_grad_(False)  # the counter looks for gradients of what is expanded from a parameter
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     return float(counter.get_total_flops())
@@ -57,15 +58,15 @@ def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> float:
 
 @cache
 def of_backbone(name: str, size: int) -> float:
-    family, bare = find(name)
+    family, canonical = find(name)
     with torch.device("meta"):
-        return flops(family.build(bare).eval(), torch.zeros(1, 3, size, size))
+        return flops(family.build(bare(canonical)).eval(), torch.zeros(1, 3, size, size))
 
 
 def shape(job: Job, memo: Path) -> tuple[int, int]:
     """Channels and side of a job's feature map."""
-    layer = describe(job.backbone, memo).layer(job.layer)
-    return layer.channels, -(-job.image_size // layer.stride)
+    ((channels, side, _),) = map_shapes(describe(job.backbone, memo), job.layers, job.image_size, memo)
+    return channels, side
 
 
 @cache
@@ -99,26 +100,38 @@ def seconds(job: Job, group: Group, memo: Path) -> dict[str, float]:
 def cost(name: str, data: Path, folder: Path) -> str:
     """Return a preset's jobs, passes, bytes and hours in a line."""
     spec: Spec = parse(preset_text(name))
-    sets = len(spec.weights)  # of weights, which cost the same; random ones are always there
+    sets = {
+        b.name: len(b.weights or spec.weights) for b in spec.backbones
+    }  # of weights, which cost the same; random ones are at hand
     spec = replace(spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones))
     planned = plan_sweep(Workspace(str(data), folder), spec, folder / "results")
-    forecaster, hours = Forecaster(planned.workspace.runtime(), planned.workspace.memo), Counter()
-    passes, written = map(sum, zip(*map(forecaster.counts, planned.todo.groups), strict=True))
+    forecaster, hours, counts = Forecaster(planned.workspace.runtime(), planned.workspace.memo), Counter(), Counter()
     for group in planned.plan.groups:
+        times = sets[group.network.backbone]
+        passes, written = forecaster.counts(group)
+        counts.update(jobs=times * len(group.jobs), passes=times * passes, bytes=times * written)
         images = len(group.inputs.category.train) + len(group.inputs.category.test)
-        hours["backbone"] += images * of_backbone(group.network.backbone, group.jobs[0].image_size) / SUSTAINED / 3600
+        hours["backbone"] += times * images * of_backbone(group.network.backbone, group.jobs[0].image_size) / SUSTAINED / 3600
         for job in group.jobs:
-            hours.update({part: value / 3600 for part, value in seconds(job, group, folder).items()})
-            hours["CPU"] += CPU_SECONDS_PER_JOB / 3600
-    parts = ", ".join(f"{part} {value * sets:.2g}" for part, value in hours.items())
-    return (f"{name}: {planned.todo.runnable * sets} jobs, {passes * sets:,} forward passes, "
-            f"{written * sets / 1e9:.0f} GB of cache, {sum(hours.values()) * sets:.2g} h ({parts})")  # fmt: skip
+            hours.update({part: times * value / 3600 for part, value in seconds(job, group, folder).items()})
+            hours["CPU"] += times * CPU_SECONDS_PER_JOB / 3600
+    parts = ", ".join(f"{part} {value:.2g}" for part, value in hours.items())
+    return (f"{name}: {counts['jobs']} jobs, {counts['passes']:,} forward passes, "
+            f"{counts['bytes'] / 1e9:.0f} GB of cache, {sum(hours.values()):.2g} h ({parts})")  # fmt: skip
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = stand_in(Path(folder) / "data")
-        for name in sys.argv[1:] or ["layers", "image-size", "pretraining-resnet50", "seeds"]:
+        for name in sys.argv[1:] or [
+            "layers",
+            "image-size",
+            "pretraining-resnet50",
+            "seeds",
+            "layers-vit",
+            "pretraining-vit",
+            "convnext",
+        ]:
             print(cost(name, data, Path(folder) / "work"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -13,8 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adbench.backbones.families import Family, Size, bare, find
-from adbench.backbones.stages import NORM, Stages, cut, stage_names
+from adbench.backbones.families import NORM, Family, Size, bare, find
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import match, nearest_by_number
@@ -27,6 +26,7 @@ _PROBE = 256  # px; a multiple of the strides of convolutional networks
 _ODD = 97  # px; a network that takes this size and multiples of 256 takes every larger one
 _END = 8  # nodes at the end of a stage, one of which computes its output
 _NEAR = 8  # strides; how far from a size that does not fit others are tried
+Shape = tuple[int, int, int]  # channels, height and width of a feature map
 _FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, NotImplementedError, IndexError, KeyError)
 
 
@@ -73,16 +73,24 @@ class Description:
             raise UsageError(f"unknown layer '{name}' of {self.backbone}; did you mean '{near}'?")
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
 
-    def field(self, names: Sequence[str]) -> int | None:
-        """Return the analytic receptive field of joined layers in input pixels, see `joined_field`."""
-        return joined_field(self.layer(name).field for name in names)
+    @property
+    def fields(self) -> dict[str, int]:
+        """The analytic receptive field of each layer in input pixels, where it is known."""
+        return {layer.name: layer.field for layer in self.layers if layer.field}
 
 
-def joined_field(fields: Iterable[int | None]) -> int | None:
-    """Return the receptive field of joined layers, given the field of each: the largest, or None if one is unknown."""
-    fields = list(fields)
-    known = [field for field in fields if field]
-    return max(known) if known and len(known) == len(fields) else None
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of a job's layers in input pixels: analytic, or estimated from gradients at the job's image size."""
+
+    px: int
+    estimated: bool = False
+
+
+def joined_field(layers: Sequence[str], analytic: Mapping[str, int], estimated: Mapping[str, int]) -> Field | None:
+    """Return the receptive field of joined layers, given those of single ones: the largest, or None if one is unknown."""
+    found = [analytic.get(layer) or estimated.get(layer, 0) for layer in layers]
+    return Field(max(found), any(layer not in analytic for layer in layers)) if all(found) else None
 
 
 @lru_cache(maxsize=64)
@@ -108,12 +116,25 @@ def check_size(description: Description, size: int, memo: Path | None = None) ->
     """Raise UsageError, with the two nearest sizes that fit, unless the backbone takes square images of `size` pixels."""
     if fits(description, size, memo):
         return
-    step = max(layer.stride for layer in description.layers)
-    below, above = size // step * step, -(-size // step) * step
-    tries = [range(below, 0, -step)[:_NEAR], range(above, above + _NEAR * step, step)]
-    near = [next((n for n in sizes if n != size and fits(description, n, memo)), None) for sizes in tries]
+    near = [_nearest(description, size, memo, above) for above in (False, True)]
     nearest = " or ".join(str(n) for n in near if n) or description.usual_size[0]
     raise UsageError(f"image size {size} does not fit {description.backbone}; take {nearest}")
+
+
+def size_within(description: Description, size: int, memo: Path | None = None) -> int:
+    """Return the largest size up to `size` that the backbone takes; raise UsageError as `check_size` does if none is near."""
+    found = size if fits(description, size, memo) else _nearest(description, size, memo, above=False)
+    if not found:
+        check_size(description, size, memo)
+    return found or size
+
+
+def _nearest(description: Description, size: int, memo: Path | None, above: bool) -> int | None:
+    """Return the nearest size on one side of a size that does not fit, None if none is near."""
+    step = max(layer.stride for layer in description.layers)
+    first = -(-size // step) * step if above else size // step * step
+    tries = range(first, first + _NEAR * step, step) if above else range(first, 0, -step)[:_NEAR]
+    return next((n for n in tries if n != size and fits(description, n, memo)), None)
 
 
 def fits(description: Description, size: int, memo: Path | None = None) -> bool:
@@ -123,20 +144,33 @@ def fits(description: Description, size: int, memo: Path | None = None) -> bool:
     return bool(_tried(description, size, memo))
 
 
+def map_shapes(description: Description, names: Iterable[str], size: int, memo: Path | None = None) -> list[Shape]:
+    """Return channels, height and width of layers' maps of square images of `size` pixels, a size that fits."""
+    found = _tried(description, size, memo)
+    return [(channels, height, width) for channels, height, width in (found[name] for name in names)]
+
+
 @lru_cache(maxsize=1024)
-def _tried(description: Description, size: int, memo: Path | None) -> bool:
-    def ask() -> bool:
+def _tried(description: Description, size: int, memo: Path | None) -> dict[str, Shape]:
+    """Return the shape of each layer's map, nothing if the backbone does not take the size."""
+
+    def ask() -> dict[str, Shape]:
         layers = [layer.name for layer in description.layers]
-        return _takes(*find(description.backbone), layers, (size, size), description.device)
+        return _map_shapes(*find(description.backbone), layers, (size, size), description.device)
 
-    return bool(_memo(description.backbone, memo).answer(["takes", size], ask))
+    return dict(_memo(description.backbone, memo).answer(["shapes", size], ask))
 
 
-def _takes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> bool:
+def _map_shapes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> dict[str, Shape]:
+    from adbench.backbones.stages import cut
+
     with suppress(*_FAILURES):
-        _shapes(cut(family, _built(family, name, device, size), layers), device, size)
-        return True
-    return False
+        usual, built = _built(family, name, device, None), _built(family, name, device, size)
+        if built is not usual:  # position tables of weights are interpolated, which not every library does
+            built.load_state_dict(family.resized(usual.state_dict(), built))
+        module = cut(family, built, layers)
+        return {layer: shape[1:] for layer, shape in _shapes(module, device, size).items()}
+    return {}
 
 
 @lru_cache(maxsize=2)
@@ -191,7 +225,9 @@ def _described(family: Family, name: str, device: str) -> Description:
     aliases = tuple((theirs, ours) for ours, theirs in known.items() if theirs != ours and theirs not in known)
     own = all(layer.name.removesuffix(NORM) in known for layer in layers)
     stages = family.stage_layers.get(bare(name)) or main_layers(layers, list(known) if own else None)
-    free = not family.fixed_size(module) and _takes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
+    free = not family.fixed_size(module) and bool(
+        _map_shapes(family, name, [layer.name for layer in layers], (_ODD, _ODD), device)
+    )
     return Description(name, layers, tuple(stages), family.usual_size(module), _ODD if free else None, device, aliases)
 
 
@@ -225,7 +261,9 @@ def _graph_maps(family: Family, name: str, module: nn.Module, device: str) -> tu
 
 def _stage_maps(family: Family, name: str, module: nn.Module, device: str) -> tuple[Layer, ...]:
     """Return the feature maps behind the network's blocks or stages."""
-    names, size = stage_names(family, module), family.usual_size(module)
+    from adbench.backbones.stages import Stages
+
+    names, size = family.stage_names(module), family.usual_size(module)
     if not names:
         return ()
     part = Stages(family, _built(family, name, device, size), names)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adbench.backbones.families import Size, bare, find
-from adbench.backbones.stages import cut
 from adbench.backbones.weights import Weights, load, resolve
 from adbench.core.errors import UsageError
 from adbench.core.files import stamp
@@ -56,6 +55,8 @@ class Network:
 
         It is a graph, or `Stages` for layers that are names of blocks or stages.
         """
+        from adbench.backbones.stages import cut
+
         family, _ = find(self.backbone)
         return cut(family, self.at(size), layers).eval().requires_grad_(False)
 

@@ -8,15 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from adbench.backbones.families import Family
-
-NORM = ".norm"  # `blocks.N.norm`: the tokens behind block N, and then the network's final norm
-
-
-def stage_names(family: Family, module: nn.Module) -> list[str]:
-    """Return the layers of a network's stages, shallow first; with `.norm` ones where the final norm fits each of them."""
-    names = list(family.stages(module))
-    return [layer for name in names for layer in ((name, name + NORM) if family.final_norm(module) else (name,))]
+from adbench.backbones.families import NORM, Family
 
 
 def cut(family: Family, module: nn.Module, layers: Sequence[str]) -> nn.Module:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import pickle
 import shutil
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from adbench.backbones.checkpoints import Reading, compare, fit, read_checkpoint
 from adbench.backbones.families import IMAGENET_MEAN, IMAGENET_STD, Family, WeightsFile, bare, find
+from adbench.backbones.licenses import is_noncommercial, terms
 from adbench.backbones.pretraining import PRETRAININGS, Pretraining, fitting, named
-from adbench.core.errors import UsageError, WeightsError
+from adbench.core.errors import AdbenchError, UsageError, WeightsError
 from adbench.core.files import replacing, sha256
 from adbench.core.registry import match
 from adbench.types import OnStep, ignore_step
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+log = logging.getLogger("adbench")
 RANDOM_SEED = 0
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".tar", ".bin")  # of checkpoints
+_DENIED, _MISSING = (401, 403), 404  # answers of a server
 _TIMEOUT_S, _BLOCK = 15, 1 << 20
 _SLOW_S = 2.0
 _silent_hosts: dict[str, str] = {}  # hosts that were slow to fail, with the reason: not tried again
@@ -55,7 +60,8 @@ class Weights:
 def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> Weights:
     """Return the weights called `label`; download them if they are missing.
 
-    A label is "imagenet", "random", the name of a pretraining, a label of the library, or the path of a checkpoint.
+    A label is "imagenet", "random", the name of a pretraining, a label of the library, or the path of a checkpoint. Images are
+    normalized as in the training of published weights; for a path, see `Family.normalization`.
     "random" is the library's own initialization with a fixed seed. (Table 1 of the supplement of Heckler et al. prints
     weights='DEFAULT' in its row "random", which would be the pretrained network.)
 
@@ -67,8 +73,10 @@ def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep
     if label == "random":
         return Weights(label, f"random-{RANDOM_SEED}", IMAGENET_MEAN, IMAGENET_STD, None)
     label, file = _file(family, name, label)
+    if file.refusal:
+        raise UsageError(f"weights '{label}' do not belong to {name}: {file.refusal}")
     if not file.path.is_file():
-        _fetch(name, label, file, offline, on_step)
+        file = _fetch(name, label, file, offline, on_step)
     digest = sha256(file.path)
     if not digest.startswith(file.sha256_prefix):
         raise WeightsError(f"weights of {name}: {file.path} is damaged (SHA-256 {digest[:8]}, not {file.sha256_prefix}); "
@@ -82,11 +90,14 @@ def expanded(label: str) -> str:
 
 
 def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
-    if "/" in label or "\\" in label or Path(label).suffix in (".pth", ".pt", ".safetensors", ".tar", ".bin"):
+    if is_path(label):
         if not Path(label).is_file():
             raise WeightsError(f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'")
-        return label, WeightsFile(Path(label))
+        mean, std = family.normalization(bare(name), read_checkpoint(Path(label)))
+        return label, WeightsFile(Path(label), mean=mean, std=std)
     made = named(label)
+    if made and made.backbone != name and label in family.labels(bare(name)):
+        made = None  # the library has weights of that name too: `dino` of a ViT
     if made is None:
         if fitting(name):
             match("weights", label, ["imagenet", "DEFAULT", *fitting(name), *family.labels(name)], where=f" of {name}")
@@ -95,6 +106,11 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
         raise UsageError(f"weights '{made.name}' belong to {made.backbone}, not to {name}; "
                          f"'adbench list weights {name}' shows what fits")  # fmt: skip
     return made.name, published_file(made)
+
+
+def is_path(label: str) -> bool:
+    """Return whether a user who writes this means a file."""
+    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES
 
 
 def labels(backbone: str) -> list[str]:
@@ -119,30 +135,55 @@ def published_file(made: Pretraining) -> WeightsFile:
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / made.file
     digits = "" if path.is_file() else made.sha256_prefix
-    return WeightsFile(path, made.url, made.mean, made.std, digits, made.remedy)
+    return WeightsFile(
+        path, made.url, made.mean, made.std, digits, made.remedy,
+        license=made.license, gated=False if made.url else None, megabytes=made.megabytes, source=made.source,
+    )  # fmt: skip
 
 
-def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnStep) -> None:
+def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnStep) -> WeightsFile:
+    """Download the file, or the same weights in another format if the server has no such file; return the one that is there."""
     remedy = file.remedy or (f"get it from {file.url} and put it there" if file.url else "put it there")
     missing = f"weights '{label}' of {name}: {file.path} is not there"
     if offline or not file.url:
         raise WeightsError(f"{missing}; {remedy}")
-    try:
-        with replacing(file.path, by="TORCH_HOME, HF_HOME") as temporary:
-            _download(file.url, temporary, on_step)
-            if not sha256(temporary).startswith(file.sha256_prefix):
-                raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")
-            try:
-                if label in PRETRAININGS.items():  # most publishers state no SHA-256
-                    load(name, Weights(label, "", file.mean, file.std, temporary))
-            except WeightsError as error:
-                raise WeightsError(f"{missing} and its download is not it; {remedy}") from error
-    except _UnreachableError as error:
-        raise WeightsError(f"{missing} and cannot be downloaded ({error}); {remedy}") from error
+    problem: _UnreachableError | None = None
+    for path, url in ((file.path, file.url), *file.others):
+        try:
+            _download_checked(name, label, replace(file, path=path, url=url), missing, remedy, on_step)
+            return replace(file, path=path, url=url)
+        except _UnreachableError as error:
+            problem = problem or error
+            if error.code in _DENIED and _is_of_hub(url):
+                raise WeightsError(f"{missing} and its download is denied ({error}); {_gate(file)}") from error
+            if error.code != _MISSING:
+                break
+    raise WeightsError(f"{missing} and cannot be downloaded ({problem}); {remedy}") from problem
+
+
+def _gate(file: WeightsFile) -> str:
+    return (f"the license may have to be accepted at {file.source or file.url} first; then log in with 'hf auth login' or put a "
+            f"token of your account into HF_TOKEN, or get the file with your browser and put it there")  # fmt: skip
+
+
+def _download_checked(name: str, label: str, file: WeightsFile, missing: str, remedy: str, on_step: OnStep) -> None:
+    with replacing(file.path, by="TORCH_HOME, HF_HOME") as temporary:
+        _download(str(file.url), temporary, on_step)
+        if not sha256(temporary).startswith(file.sha256_prefix):
+            raise WeightsError(f"{missing} and its download is damaged (SHA-256); {remedy}")
+        try:
+            if label in PRETRAININGS.items():  # most publishers state no SHA-256
+                load(name, Weights(label, "", file.mean, file.std, temporary))
+        except WeightsError as error:
+            raise WeightsError(f"{missing} and its download is not it; {remedy}") from error
 
 
 class _UnreachableError(Exception):
-    """A download that failed because of the network, not of the disk."""
+    """A download that failed because of the network, not of the disk; code: the server's answer."""
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def _download(url: str, target: Path, on_step: OnStep) -> None:
@@ -162,7 +203,7 @@ def _blocks(url: str) -> Iterator[tuple[bytes, int]]:
         raise _UnreachableError(_silent_hosts[host])
     total: int | None = None
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  addresses are the project's own
+        with urllib.request.urlopen(_authorized(url), timeout=_TIMEOUT_S) as answer:  # noqa: S310  addresses are the project's
             total = int(answer.headers.get("Content-Length") or 0)
             while block := answer.read(_BLOCK):
                 yield block, total
@@ -170,83 +211,120 @@ def _blocks(url: str) -> Iterator[tuple[bytes, int]]:
         reason = str(getattr(error, "reason", None) or error).splitlines()[0]
         if total is None and time.monotonic() - started > _SLOW_S:
             _silent_hosts[host] = reason
-        raise _UnreachableError(reason) from error
+        raise _UnreachableError(reason, getattr(error, "code", None)) from error
+
+
+def _is_of_hub(url: str) -> bool:
+    return url.startswith(os.environ.get("HF_ENDPOINT", "https://huggingface.co")) and "/resolve/" in url
+
+
+def _authorized(url: str) -> str | urllib.request.Request:
+    """Add the user's token to the address of a repository; it is not sent on to where that redirects."""
+    if not _is_of_hub(url):
+        return url
+    from huggingface_hub import get_token
+
+    if not (token := get_token()):
+        return url
+    request = urllib.request.Request(url)  # noqa: S310
+    request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
 
 
 def load(backbone: str, weights: Weights) -> nn.Module:
     """Return the network with its weights, frozen and in evaluation mode.
 
-    Raises WeightsError, with the difference, unless the file's keys and shapes are exactly the network's.
+    Raises WeightsError, with the difference, unless the file has exactly the network's keys and shapes, except the classifier's.
     """
+    return _loaded(backbone, weights)[0]
+
+
+def _loaded(backbone: str, weights: Weights) -> tuple[nn.Module, Reading]:
     import torch
 
     family, name = find(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
         module = family.build(bare(name))
+    reading = Reading({}, (), {})
     if weights.path is not None:
-        module.load_state_dict(_fitting_state(family, name, weights.label, weights.path, module), strict=False)
-    return module.eval().requires_grad_(False)
+        reading = _reading(family, name, weights.label, weights.path, module)
+        module.load_state_dict(reading.state, strict=False)
+    return module.eval().requires_grad_(False), reading
 
 
-def _fitting_state(family: Family, name: str, label: str, path: Path, module: nn.Module) -> dict[str, Tensor]:
-    made, given, wanted = PRETRAININGS.items().get(label), read_checkpoint(path), module.state_dict()
-    remedy = f"choose the checkpoint of {name}"
+def _reading(family: Family, name: str, label: str, path: Path, module: nn.Module) -> Reading:
+    made, given = PRETRAININGS.items().get(label), read_checkpoint(path)
+    made = made if made and made.backbone == name else None
     if made:
-        given = made.convert(given)
-        wanted = {key: value for key, value in wanted.items() if not key.startswith(made.head)}
-        remedy = f"this is not the published '{made.name}', see {made.source}"
+        wanted = {key: value for key, value in module.state_dict().items() if not key.startswith(made.head)}
+        reading, remedy = compare(made.convert(given), wanted, ()), f"this is not the published '{made.name}', see {made.source}"
     else:
-        given = family.convert(bare(name), given)
-    wanted, given = ({k: v for k, v in s.items() if not k.endswith("num_batches_tracked")} for s in (wanted, given))
-    shapes = [key for key in sorted(wanted.keys() & given) if given[key].shape != wanted[key].shape]
-    problems = {"missing": sorted(wanted.keys() - given), "unexpected": sorted(given.keys() - wanted), "of another shape": shapes}
-    texts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in problems.items() if k]
-    if texts:
-        raise WeightsError(f"weights {path} do not fit {name}: keys {'; '.join(texts)}; {remedy}")
-    return given
+        try:
+            reading, remedy = fit(family, module, given), f"choose the checkpoint of {name}"
+        except WeightsError as error:
+            raise WeightsError(f"weights {path} do not fit {name}: {error}") from error
+    if reading.num_problems:
+        raise WeightsError(f"weights {path} do not fit {name}: keys {reading}; {remedy}")
+    if reading.unused:
+        log.info("weights %s: %d tensors are not used by %s: %s", path, len(reading.unused), name, ", ".join(reading.unused))
+    return reading
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint: a state dict, or a dict that holds one under `state_dict` or `model`.
+def check(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> dict[str, Any]:
+    """Load weights; return their facts with the number of tensors that were loaded and the keys of the unused ones."""
+    weights = resolve(backbone, label, offline=offline, on_step=on_step)
+    _, name = find(backbone)
+    _, reading = _loaded(backbone, weights)
+    facts = {"backbone": name, "name": weights.label, "path": weights.record()["path"], "sha256": weights.sha256}
+    facts |= {"mean": list(weights.mean), "std": list(weights.std), "license": license_of(backbone, label)}
+    return facts | {"loaded": len(reading.state), "unused": list(reading.unused)}
 
-    Raises WeightsError for a damaged file and for one that would run code when loaded.
-    """
-    import torch
 
+def license_of(backbone: str, label: str) -> str | None:
+    """Return the license of weights as their publisher names it; None if it is unknown, or for random weights and own files."""
+    if label == "random" or is_path(label):
+        return None
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(f"weights {path}: refused, holds more than tensors or is no checkpoint; "
-                           "save its state dict alone") from error  # fmt: skip
-    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        raise WeightsError(f"weights {path}: damaged or no checkpoint ({type(error).__name__}); get it again") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise WeightsError(f"weights {path}: holds no state dict of tensors; save 'model.state_dict()'")
-    return content
+        return _file(*find(backbone), label)[1].license
+    except AdbenchError:  # not installed
+        return None
 
 
-def inventory() -> list[dict[str, Any]]:
-    """Return the facts of the file of every pretraining, with whether it is present."""
-    return [_facts(PRETRAININGS.get(name)) for name in PRETRAININGS.names()]
+def inventory(backbone: str | None = None) -> list[dict[str, Any]]:
+    """Return the facts of the file of every pretraining, or of all published weights of one backbone."""
+    if backbone is None:
+        return [_pretraining_facts(PRETRAININGS.get(name)) for name in PRETRAININGS.names()]
+    family, name = find(backbone)
+    found = [_pretraining_facts(PRETRAININGS.get(label)) for label in fitting(name)]
+    labels = family.labels(bare(name)) or ["imagenet"]
+    default = family.weights_file(bare(name), "imagenet")
+    for label in labels:
+        file = family.weights_file(bare(name), label)
+        found.append(_facts(label, name, file) | {"default": (file.path, file.url) == (default.path, default.url)})
+    return found
 
 
-def _facts(made: Pretraining) -> dict[str, Any]:
-    path, facts = published_file(made).path, ("name", "backbone", "file", "license", "megabytes", "url", "source")
-    return {fact: getattr(made, fact) for fact in facts} | {"path": str(path), "present": path.is_file()}
+def _pretraining_facts(made: Pretraining) -> dict[str, Any]:
+    return _facts(made.name, made.backbone, published_file(made)) | {"file": made.file, "default": False}
+
+
+def _facts(label: str, backbone: str, file: WeightsFile) -> dict[str, Any]:
+    """Return the JSON form; megabytes is null and gated is null if unknown, note says what binds or excludes a user."""
+    present = file.path.is_file()
+    size = file.path.stat().st_size / 1e6 if present and file.megabytes is None else file.megabytes
+    return {
+        "name": label, "backbone": backbone, "file": file.path.name, "license": file.license,
+        "megabytes": size and round(size), "url": file.url, "source": file.source, "path": str(file.path),
+        "present": present, "mean": list(file.mean), "std": list(file.std), "gated": file.gated,
+        "noncommercial": is_noncommercial(file.license), "note": file.refusal or file.note or terms(file.license),
+    }  # fmt: skip
 
 
 def locate(name: str) -> tuple[dict[str, Any], str | None]:
     """Return the facts of one pretraining, and the error message if its file is missing."""
     made = PRETRAININGS.get(name)
-    facts = _facts(made)
+    facts = _pretraining_facts(made)
     problem = f"weights '{made.name}' of {made.backbone}: {facts['path']} is not there; {made.remedy}"
     return facts, None if facts["present"] else problem
 
@@ -267,4 +345,4 @@ def adopt(name: str, file: Path) -> dict[str, Any]:
         shutil.copyfile(file, temporary)
     digest = sha256(target)
     as_published = digest.startswith(made.sha256_prefix) if made.sha256_prefix else None
-    return _facts(made) | {"sha256": digest, "as_published": as_published}
+    return _pretraining_facts(made) | {"sha256": digest, "as_published": as_published}

@@ -48,6 +48,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {  # in the order of a proje
     "Look things up": {
         "list": list_names,
         "weights list": weights.weights_list,
+        "weights check": weights.weights_check,
         "weights path": weights.weights_path,
         "weights import": weights.weights_import,
         "cache list": cache.cache_list,
@@ -56,7 +57,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {  # in the order of a proje
     },
 }
 COMMANDS = {path: command for commands in PANELS.values() for path, command in commands.items()}
-GROUPS = {"weights": "List, find or import pretrainings.", "cache": "List or prune the feature cache."}
+GROUPS = {"weights": "List, check, find or import weights.", "cache": "List or prune the feature cache."}
 # typer's parser is click, in newer releases its own copy: the base class of its errors is found through one that typer exports
 ParserError: type[typer.BadParameter] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 

@@ -37,7 +37,8 @@ def rf(
 
     The estimate is the bounding box of the input pixels whose gradient norm is above the threshold. The gradient is that of the
     central cell, all channels with random signs, at a fixed image. The norm is over the color channels, divided by its maximum.
-    A margin of 16 px is ignored. RRF is the analytic field (the estimated one if there is none) divided by N.
+    A margin of 16 px is ignored. RRF is the estimated field divided by N. The measured image has the largest size up to
+    --input-size that the network takes. Behind attention over the whole image the analytic field is "all": every pixel.
 
     Examples:
       adbench rf resnet50 --weights random
@@ -50,15 +51,19 @@ def rf(
         description = describe(backbone, workspace.memo)
         measure = Measure(input_size, threshold, normalize, image)
         network = workspace.network(backbone, weights) if weights else workspace.network_at_hand(backbone)
-        found = receptive_fields(network, description, layers or (), image_size or (), measure, figure, workspace.on_step)
+        found = receptive_fields(
+            network, description, layers or (), image_size or (), measure, figure, workspace.memo, workspace.on_step
+        )
+    if found["input_size"] != input_size:
+        console.say(f"measured at {found['input_size']} px: {backbone} does not take {input_size} px")
     console.answer_json(found) if json else _print(found["layers"], image_size or ())
 
 
 def _print(fields: Sequence[dict[str, Any]], sizes: Sequence[int]) -> None:
     heads = ["layer", "channels", "stride", "analytic px", "estimated px", *(f"RRF {size}" for size in sizes)]
     rows = [
-        [f["layer"], f["channels"], f["stride"], f["analytic_px"] or "?", f"{f['estimated_px']}{'+' if f['saturated'] else ''}",
-         *map("{:.2f}".format, f["rrf"].values())]
+        [f["layer"], f["channels"], f["stride"], f["analytic_px"] or ("all" if f["every_pixel"] else "?"),
+         f"{f['estimated_px']}{'+' if f['saturated'] else ''}", *map("{:.2f}".format, f["rrf"].values())]
         for f in fields
     ]  # fmt: skip
     console.answer(console.table(heads, rows))

@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils.hooks import RemovableHandle
 
 from adbench.backbones.network import Network
 from adbench.backbones.stages import Stages
@@ -47,6 +49,24 @@ class Forward:
 
 class _Clock(nn.Module):
     """Records when a layer's features have reached the host. The copies of earlier layers are not counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hooks: list[RemovableHandle] = []
+
+    def hook(self, module: nn.Module, layer: str) -> None:
+        """Record a layer that is the output of a module, until `unhook`; one that is no single tensor has no record."""
+        call = partial(self._called, layer)
+        self.hooks.append(module.register_forward_hook(call))
+
+    def _called(self, layer: str, module: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self(output, layer)
+
+    def unhook(self) -> None:
+        """Remove all hooks: the network is that of the extraction too."""
+        while self.hooks:
+            self.hooks.pop().remove()
 
     def start(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -90,11 +110,16 @@ def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str,
 
     def once(count: int) -> dict[str, float]:
         clock.start()
+        started = time.perf_counter()
         launched(network, module, device, precision, False, stacked(list(images[:count]), device.type == "cuda"))()
-        return clock.seconds
+        whole = time.perf_counter() - started
+        return {layer: clock.seconds.get(layer, whole) for layer in layers}
 
-    alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)
-    together = repeated(lambda: once(batch), int(device.type != "cpu"), BATCHES, 1)
+    try:
+        alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)
+        together = repeated(lambda: once(batch), int(device.type != "cpu"), BATCHES, 1)
+    finally:
+        clock.unhook()
     batched = {layer: float(np.median([seconds[layer] for seconds in together])) / batch for layer in layers}
     return {
         layer: Forward(*percentiles([seconds[layer] for seconds in alone]), batch, round(1000 * batched[layer], 3))
@@ -103,10 +128,10 @@ def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str,
 
 
 def _clocked(module: nn.Module, clock: _Clock) -> nn.Module:
-    """Let the clock record each layer."""
+    """Let the clock record each layer: of a graph behind its node, of a transformer behind its block and in front of a norm."""
     if isinstance(module, Stages):
         for layer, name in module.modules_of_layers().items():
-            module.get_submodule(name).register_forward_hook(lambda *args, layer=layer: clock(args[-1], layer))
+            clock.hook(module.get_submodule(name), layer)
         return module
     graph = cast(GraphModule, module)
     graph.add_submodule("clock", clock)

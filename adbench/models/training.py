@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.backbones.layers import check_size, describe, parse_layers
+from adbench.backbones.layers import check_size, describe, joined_field, parse_layers
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
@@ -21,7 +21,7 @@ from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import assess, check_finite, check_supported, fit, job_features, score_in_parts
+from adbench.sweep.pipeline import assess, check_finite, check_supported, estimated_fields, fit, job_features, score_in_parts
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, OnStep, Result, Sample, Scores, Size
@@ -123,7 +123,9 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
         pro_limit=pro_limit or job.pro_limit,
     )
     runtime = workspace.runtime()
-    field = describe(job.backbone, workspace.memo).field(job.layers)
+    analytic = describe(job.backbone, workspace.memo).fields
+    estimated = estimated_fields(runtime, network, job.layers, analytic, job.image_size)
+    field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)

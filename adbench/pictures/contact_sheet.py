@@ -46,7 +46,7 @@ class ContactSheet:
         draw.text((_BETWEEN // 2, 2 * _LINE), _LEGEND, SOFT, font)
         for row, (kind, cells) in enumerate(sorted(self._cells.items())):
             top, count = 4 * _LINE + row * height, self._counts[kind]
-            shown = f"{len(cells)} of {count} images" if count > len(cells) else f"{count} images"
+            shown = f"{len(cells)} of {count} images" if count > len(cells) else "1 image" if count == 1 else f"{count} images"
             draw.text((_BETWEEN // 2, top - 8), kind, INK, large)
             draw.text((_BETWEEN // 2 + large.getlength(f"{kind} "), top - 2), shown, SOFT, font)
             for column, cell in enumerate(cells):

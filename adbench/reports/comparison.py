@@ -12,6 +12,7 @@ from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, KeyedJob, several,
 from adbench.types import Result
 
 DASH = "-"
+APPROXIMATE = "~"  # in front of an estimated receptive field
 ENTRY_KEYS = (*ROW_KEYS, *NEVER_MIXED)  # all that names a configuration: its means run over categories and seeds
 _APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")
 _IMPLIED = {"layer": "backbone", "backbone": "layer", "params": "detector"}  # by a key that names a mean, if each has only one
@@ -34,6 +35,7 @@ class Column:
     ranked: bool = True
     falling: bool = False  # whether less is better
     fixed: bool = False  # whether it is the same in every cell, so that no cell can be missing
+    is_estimate: Callable[[Result], bool] = lambda result: False
 
 
 def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
@@ -46,16 +48,17 @@ class Mean:
     """A mean over categories, and the part of the cells of its comparison that it covers.
 
     number: as printed, or a dash. share: "n/N" categories or "n/N jobs", empty if nothing is missing. scope: only means of
-    equal scope can be compared, and of these only complete ones, which cover the same cells.
+    equal scope can be compared, and of these only complete ones, which cover the same cells. mark: `APPROXIMATE`, or empty.
     """
 
     number: str
     share: str
     scope: Key = ()
+    mark: str = ""
 
     @property
     def text(self) -> str:
-        return f"{self.number} ({self.share})" if self.share and self.number != DASH else self.number
+        return f"{self.mark}{self.number} ({self.share})" if self.share and self.number != DASH else f"{self.mark}{self.number}"
 
     @property
     def complete(self) -> bool:
@@ -138,7 +141,8 @@ def _mean(found: Sequence[tuple[Key, Result]], column: Column, scope: Key, expec
             values.setdefault(cell[0], []).append(value)
             covered.add(cell)
     number = fraction(fmean([fmean(of) for of in values.values()]), column.digits) if values else DASH
-    return Mean(number, "" if column.fixed and values else _share(covered, expected), scope)
+    mark = APPROXIMATE * bool(values) * any(column.is_estimate(result) for _, result in found)
+    return Mean(number, "" if column.fixed and values else _share(covered, expected), scope, mark)
 
 
 def _share(covered: set[Key], expected: set[Key]) -> str:

@@ -114,7 +114,7 @@ def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ..
     for job in jobs:
         groups[tuple(job.values[key] for key in keys)].append(job)
         if job.done and job.done.receptive_field:
-            fields[job.values["layer"]] = job.done.receptive_field
+            fields[job.values["layer"]] = max(job.done.receptive_field, fields.get(job.values["layer"], 0))  # of image sizes
     order = {
         values: [(fields.get(v, math.inf) if k == "layer" else 0, natural(v, k)) for k, v in zip(keys, values, strict=True)]
         for values in groups

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adbench.core.registry import squeeze
 from adbench.metrics import ORDER, in_order
-from adbench.reports.comparison import ENTRY_KEYS, Comparison, Mean
+from adbench.reports.comparison import APPROXIMATE, DASH, ENTRY_KEYS, Comparison, Mean, fraction
 from adbench.reports.formats import Table
 from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, groups_by, natural, varying
 from adbench.reports.plotting import letters_of_names
@@ -113,7 +113,7 @@ def by_layer(jobs: Sequence[KeyedJob]) -> dict[str, list[KeyedJob]]:
 
 
 def receptive_field(jobs: Sequence[KeyedJob]) -> int | None:
-    """Return the analytic receptive field (px) of the one layer of these jobs, if a result has it."""
+    """Return the receptive field (px) of the one layer of these jobs, if a result has it."""
     return next((field for job in jobs if job.done and (field := job.done.receptive_field)), None)
 
 
@@ -121,6 +121,13 @@ def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
     """Return receptive field / image size of jobs of one layer and one image size."""
     field = receptive_field(jobs)
     return field / jobs[0].job.image_size if field else None
+
+
+def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:
+    """Return the receptive field (px) of the one layer of these jobs and its share of the image, as printed."""
+    mark = APPROXIMATE * any(job.done and job.done.field_is_estimated for job in jobs)
+    px, share = fraction(receptive_field(jobs), 0), fraction(relative_field(jobs))
+    return (px, share) if px == DASH else (mark + px, mark + share)
 
 
 def short_names(layers: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
 from adbench.metrics import ORDER, in_order
-from adbench.reports.comparison import DASH, Column, Comparison, Mean, metric_column
+from adbench.reports.comparison import APPROXIMATE, DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
 from adbench.types import Job, Result
@@ -31,6 +31,12 @@ def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None
     if ALL in chosen:
         return known
     return list(dict.fromkeys(match("metric", name, known, see="metrics") for name in chosen))
+
+
+def estimate_note(jobs: Iterable[KeyedJob]) -> list[str]:
+    """Return what the mark of an estimated receptive field means, if any has it."""
+    marked = any(job.done and job.done.field_is_estimated for job in jobs)
+    return [f"{APPROXIMATE}: receptive field estimated from gradients at the image size; no analytic one is known"] * marked
 
 
 def cost_column(name: str, header: str, digits: int = 1) -> Column:
@@ -82,6 +88,7 @@ def main_table(
     named = [*row_keys, column_key] if column_key else row_keys
     mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
     notes += partial_note(means)
+    notes += [] if column_key else estimate_note(jobs)
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
     notes += _missing_notes(jobs, superseded)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
@@ -185,7 +192,8 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     known = {name for job in jobs if job.done for name, value in job.done.cost.items() if value is not None}
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
-    field = Column("RRF", lambda result: result.relative_field, digits=2, ranked=False, falling=True, fixed=True)
+    field = Column("RRF", lambda result: result.relative_field, digits=2, ranked=False, falling=True, fixed=True,
+                   is_estimate=lambda result: result.field_is_estimated)  # fmt: skip
     return [*map(metric_column, metrics), *([field] if has_field else []), *costs]
 
 

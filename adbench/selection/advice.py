@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from adbench.backbones.licenses import is_noncommercial, terms
+from adbench.backbones.weights import license_of
 from adbench.selection.ranking import Ranked
 from adbench.types import Job
 
@@ -23,6 +25,10 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
     ]
     if (field := best.result.relative_field) is not None:
         sentences.append(f"Its receptive field is {field / median(sizes):.1f} times as wide as the median defect")
+    license = license_of(best.job.backbone, best.job.weights)
+    if terms(license):
+        limit = "forbids commercial use" if is_noncommercial(license) else "has terms of its own: read them before commercial use"
+        sentences.append(f"The license of its weights ({license}) {limit}")
     if len(ranking) > 1:
         sentences.append(_on_ties(best, [one for one in ranking[1:] if one.tied]))
     return ". ".join(sentences) + "."

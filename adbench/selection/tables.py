@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adbench.reports.comparison import fraction
+from adbench.reports.comparison import APPROXIMATE, fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, varies
 from adbench.reports.plotting import PAGE, looks, panels
@@ -116,7 +116,8 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
 def _values(one: Ranked, best: bool) -> list[Cell]:
     cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
-    numbers = [fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
+    mark = APPROXIMATE * one.result.field_is_estimated
+    numbers = [mark + fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
     texts = [*numbers, *metrics, f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}", "ties" if one.tied else ""]
     return [Cell(text, best and header == "score") for text, header in zip(texts, _HEADERS, strict=True)]
 

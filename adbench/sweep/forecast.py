@@ -6,7 +6,7 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import as_strided
 
-from adbench.backbones.layers import Description, describe
+from adbench.backbones.layers import Field, describe, map_shapes
 from adbench.core.environment import accelerator_memory_mb, library_versions, memory_bytes, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
@@ -140,12 +140,12 @@ class Forecaster:
     def counts(self, group: Group) -> tuple[int, int]:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
         passes, written = 0, 0
-        description, first = describe(group.network.backbone, self.memo), group.jobs[0]
+        first = group.jobs[0]
         for split in ("train", "test"):
             count = len(group.inputs.split(split))
             missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.cache.path(key).is_file()]
             passes += count if missing else 0
-            cells = sum(math.prod(shape) for shape in _shapes(description, missing, first.image_size))
+            cells = sum(map(math.prod, self._shapes(first, missing)))
             written += count * cells * (4 if first.dtype == "float32" else 2)
         return passes, written
 
@@ -181,11 +181,14 @@ class Forecaster:
         return passes * self._pass_s(group) if passes else 0.0
 
     def _job(self, group: Group, job: Job) -> Cost:
-        shapes = _shapes(describe(job.backbone, self.memo), job.layers, job.image_size)
+        shapes = self._shapes(job, job.layers)
         detector = make_detector(job.detector, job.params, job.seed)
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
         return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")
+
+    def _shapes(self, job: Job, layers: Sequence[str]) -> list[Shape]:
+        return map_shapes(describe(job.backbone, self.memo), layers, job.image_size, self.memo)
 
     def _pass_s(self, group: Group) -> float:
         """Return an image's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
@@ -213,7 +216,7 @@ class Forecaster:
             images = split_fingerprint(test, group.inputs.facts)
             draws = draw_replicates(images, labels.truth.anomalous, sources=group.inputs.sources)
             started = time.perf_counter()
-            measure_scores(scores, labels, test, draws, job, group.receptive_field(job))
+            measure_scores(scores, labels, test, draws, job, group.receptive_field(job) or Field(job.image_size))
             self.trials[key] = (time.perf_counter() - started) / len(test)
         return self.trials.get(key, 0.0)
 
@@ -279,11 +282,6 @@ def _obstacles(groups: Sequence[GroupForecast], runtime: Runtime, workers: int, 
 
 def _gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-def _shapes(description: Description, names: Iterable[str], size: int) -> list[Shape]:
-    layers = map(description.layer, names)
-    return [(layer.channels, -(-size // layer.stride), -(-size // layer.stride)) for layer in layers]
 
 
 def _map_sizes(group: Group, size: Size) -> Sequence[tuple[int, int]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from adbench.backbones.layers import check_size, describe, parse_layers
+from adbench.backbones.layers import Field, check_size, describe, parse_layers
 from adbench.backbones.network import Network
+from adbench.backbones.receptive_field.measure import remembered
 from adbench.core.environment import accelerator_memory_mb, environment, library_versions, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import AdbenchError, DataError, UsageError
 from adbench.core.memory import ADVICE, in_parts, out_of_memory
@@ -40,16 +41,16 @@ from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, OnStep, Result, Sample, Scores, ignore_step
+from adbench.types import ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
 
 def measure_scores(
-    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: int | None,
+    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: Field | None,
     on_step: OnStep = ignore_step,
 ) -> Result:  # fmt: skip
-    """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid, `receptive_field` in pixels.
+    """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid.
 
     Its replicates have the shape (metrics, R).
     """
@@ -57,10 +58,30 @@ def measure_scores(
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
     found = replicates(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
     details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
-    sizes = {"receptive_field_px": receptive_field, "image_px": labels.image_px}
-    known = {name: size for name, size in sizes.items() if size}
+    known = _field_details(receptive_field) if receptive_field else {}
+    known |= {"image_px": labels.image_px} if labels.image_px else {}
     reason = "; ".join(labels.remarks) or None
     return Result(job, "done", reason, metrics, details=known | details | parts, replicates=found)
+
+
+def _field_details(field: Field) -> dict[str, Any]:
+    """Return the details of a record; one without a kind, of an earlier version, has the analytic field."""
+    return {"receptive_field_px": field.px, "receptive_field_kind": ESTIMATED if field.estimated else "analytic"}
+
+
+def estimated_fields(
+    runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], image_size: int
+) -> dict[str, int]:
+    """Return the estimated receptive field of each layer without an analytic one; measured once and kept in the cache."""
+    missing = [layer for layer in layers if layer not in analytic]
+    if not missing:
+        return {}
+    runtime.on_step(0, 1, f"receptive fields of {network.backbone} at {image_size} px")
+    try:
+        return remembered(network, missing, image_size, runtime.cache.folder / "receptive_fields")
+    except RuntimeError as error:  # an operation without a gradient, or too little memory; no metric depends on it
+        log.warning("receptive fields of %s at %d px cannot be estimated: %s", network.backbone, image_size, error)
+        return {}
 
 
 def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> CacheKey:
@@ -190,12 +211,12 @@ def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], image
 
 def assess(
     runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector, fit_cost: dict[str, Any],
-    receptive_field: int | None = None,
+    receptive_field: Field | None = None,
 ) -> tuple[Result, Scores | None]:  # fmt: skip
     """Return the Result of a fitted detector on the category's test images, and its scores, maps on the feature grid.
 
-    receptive_field: of the job's layers in input pixels, where it is known. Without test images all metrics are None with a
-    reason, and the scores are None.
+    receptive_field: of the job's layers, where it is known. Without test images all metrics are None with a reason, and the
+    scores are None.
     """
     test, scores, cost = inputs.category.test, None, fit_cost
     result = Result(job, "done", "no labeled test images: nothing to measure", dict.fromkeys(names()))
@@ -264,6 +285,8 @@ def _run_rest(
                 features(runtime, group.network, group.inputs, split, group.layers, first.image_size, first.dtype)
         runtime.on_step(0, 0, "timing the network")
         layer_times(runtime, group.network, group.layers, first.image_size, first.dtype)
+        found = estimated_fields(runtime, group.network, group.layers, group.fields, first.image_size)
+        group = replace(group, estimated=found)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
         yield from fail(group.jobs, error, results)

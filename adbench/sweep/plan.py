@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import Description, check_size, describe, joined_field, parse_layers
+from adbench.backbones.layers import Description, Field, check_size, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
@@ -80,6 +80,7 @@ class Group:
     fields: dict[str, int]  # analytic receptive field of each layer in input pixels, where it is known
     keep_maps: int = 0  # number of best maps, of worst maps and of false alarms to keep as pictures of each job
     cache_limit: int | None = None  # bytes; a finished group's features are deleted while the cache is larger
+    estimated: dict[str, int] = field(default_factory=dict)  # receptive fields of the other layers; empty before the group runs
 
     @property
     def layers(self) -> list[str]:
@@ -91,9 +92,9 @@ class Group:
         job = self.jobs[0]
         return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
 
-    def receptive_field(self, job: Job) -> int | None:
-        """Return the analytic receptive field of a job's layers in input pixels, None if it is unknown."""
-        return joined_field(self.fields.get(layer) for layer in job.layers)
+    def receptive_field(self, job: Job) -> Field | None:
+        """Return the receptive field of a job's layers, None if it is unknown."""
+        return joined_field(job.layers, self.fields, self.estimated)
 
 
 def keys_of(groups: Iterable[Group]) -> set[str]:
@@ -161,7 +162,6 @@ def make_plan(
     for choice, label in ((c, expanded(label)) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
-        fields = {layer.name: layer.field for layer in description.layers if layer.field}
         reason = None
         try:
             network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
@@ -176,7 +176,7 @@ def make_plan(
             if why_not := sizes[size] or reason:
                 skipped += [Result(job, "skipped", why_not) for job in jobs]
             else:
-                groups.append(Group(item, network, jobs, fields))
+                groups.append(Group(item, network, jobs, description.fields))
     if all(misfits):
         raise UsageError("; ".join(dict.fromkeys(map(str, misfits))))
     names = [item.category.name for item in inputs]

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
 from adbench.core.files import replacing, write_text
-from adbench.types import JOB_FIELDS, Job, Result, Status
+from adbench.types import ESTIMATED, JOB_FIELDS, Job, Result, Status
 
 T = TypeVar("T")
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # other files in the folder belong to the user
@@ -66,9 +66,10 @@ class _Stub(msgspec.Struct):
 
 
 class _Shown(msgspec.Struct):
-    """The one detail that every report shows; the others are skipped while a result is read."""
+    """The details that every report shows; the others are skipped while a result is read."""
 
     receptive_field_px: Any = None
+    receptive_field_kind: Any = None
 
 
 def _line(*own: tuple[str, Any] | tuple[str, Any, Any]) -> Any:
@@ -149,6 +150,7 @@ def _read_result(
         return Result(job, found.status, found.reason, metrics, cost, environment, found.details)
     result = Result(job, found.status, found.reason, metrics, cost, environment, Later(details, job.key))
     vars(result)["receptive_field"] = found.details.receptive_field_px
+    vars(result)["field_is_estimated"] = found.details.receptive_field_kind == ESTIMATED
     return result
 
 

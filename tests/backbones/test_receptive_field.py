@@ -17,8 +17,21 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import SqueezeExcitation
 
+from adbench.backbones.layers import describe
+from adbench.backbones.network import Network
+from adbench.backbones.receptive_field import measure as measuring
+from adbench.backbones.receptive_field.figure import figure
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
-from adbench.backbones.receptive_field.measure import EstimatedField, LeanNorms, Measure, bounding_box, estimated, figure
+from adbench.backbones.receptive_field.measure import (
+    EstimatedField,
+    LeanNorms,
+    Measure,
+    bounding_box,
+    estimated,
+    receptive_fields,
+    remembered,
+)
+from adbench.backbones.weights import resolve
 from adbench.core.errors import DataError, UsageError
 
 RESNET = {"layer1.2.relu_2": 35, "layer2.3.relu_2": 91, "layer3.5.relu_2": 267, "layer4.2.relu_2": 427}
@@ -236,6 +249,65 @@ def test_signs_keep_what_a_sum_over_channels_cancels() -> None:
     assert field.px == 4  # the previous blocks start with a layer scale of 1e-6
 
 
+@pytest.fixture
+def transformer() -> Network:
+    return Network("test_vit", resolve("test_vit", "random"))
+
+
+def test_a_transformers_field_is_measured_at_the_nearest_size_that_fits(transformer: Network) -> None:
+    found = receptive_fields(transformer, describe("test_vit"), ["blocks.0", "blocks.1.norm"], [64, 128], Measure(70, margin=0))
+    assert found["input_size"] == 64
+    assert [row["layer"] for row in found["layers"]] == ["blocks.0", "blocks.1.norm"]
+    for row in found["layers"]:
+        assert row["analytic_px"] is None and row["every_pixel"]
+        assert row["estimated_px"] >= 16
+        assert row["rrf"] == {"64": row["estimated_px"] / 64, "128": row["estimated_px"] / 128}
+
+
+def test_rrf_is_of_the_estimated_field_also_if_the_analytic_one_is_known() -> None:
+    network = Network("resnet18", resolve("resnet18", "random"))
+    (row,) = receptive_fields(network, describe("resnet18"), ["layer2"], [256], Measure(256))["layers"]
+    assert row["estimated_px"] < row["analytic_px"] == 99
+    assert row["rrf"] == {"256": row["estimated_px"] / 256} and not row["every_pixel"]
+
+
+def test_attention_that_outweighs_the_patch_itself_sees_every_pixel(transformer: Network) -> None:
+    module = transformer.cut(["blocks.0"], (128, 128))
+    local = estimated(module, "blocks.0", Measure(128, margin=0))
+    transformer.module.blocks[0].attn.proj.weight.mul_(1000)
+    everywhere = estimated(module, "blocks.0", Measure(128, margin=0))
+    assert local.px < 128 == everywhere.px
+    assert local.everywhere and everywhere.everywhere  # attention reaches each patch, however little of it
+
+
+def test_blocks_that_are_computed_again_give_the_same_gradient(transformer: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = transformer.cut(["blocks.2"], (64, 64))
+    again = estimated(module, "blocks.2", Measure(64))
+    blocks = list(measuring._blocks(module))
+    assert blocks == list(transformer.module.blocks)
+    assert not any("forward" in vars(block) for block in blocks)
+    monkeypatch.setattr(measuring, "_blocks", lambda module: [])
+    np.testing.assert_array_equal(estimated(module, "blocks.2", Measure(64)).gradient, again.gradient)
+
+
+def test_a_field_is_remembered_for_a_network_and_a_size(
+    transformer: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = remembered(transformer, ["blocks.0"], 64, tmp_path)
+    threads, asked, each = torch.get_num_threads(), [], measuring._each
+
+    def noted(network: Network, layers: list[str], measure: Measure) -> object:
+        asked.append((layers, measure.input_size, torch.get_num_threads()))
+        return each(network, layers, measure)
+
+    monkeypatch.setattr(measuring, "_each", noted)
+    both = remembered(transformer, ["blocks.0", "blocks.2"], 64, tmp_path)
+    assert both["blocks.0"] == first["blocks.0"] and asked == [(["blocks.2"], 64, 1)]
+    assert remembered(transformer, ["blocks.0", "blocks.2"], 64, tmp_path) == both and len(asked) == 1
+    remembered(transformer, ["blocks.2"], 32, tmp_path)
+    assert asked[1:] == [(["blocks.2"], 32, 1)] and torch.get_num_threads() == threads
+
+
 def test_lean_batch_normalization_equals_torchs() -> None:
     norm = nn.BatchNorm2d(5).eval()
     for value in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
@@ -287,6 +359,13 @@ def test_figure_has_a_panel_and_a_box_for_every_layer(tmp_path: Path) -> None:
     left, right = red[:, : red.shape[1] // 2].sum(), red[:, red.shape[1] // 2 :].sum()
     assert 0 < left * 3 < right
     assert "<svg" in (tmp_path / "f.svg").read_text()
+
+
+def test_a_small_field_is_enlarged_and_boxes_are_named(tmp_path: Path) -> None:
+    figure([(field_of((30, 30, 34, 34)), AnalyticField(8, 8, 4, 0)), (field_of((8, 8, 56, 56)), None)], tmp_path / "f.svg", "")
+    drawn = (tmp_path / "f.svg").read_text()
+    assert "<!-- estimated -->" in drawn and "<!-- analytic -->" in drawn
+    assert drawn.count("<!-- 20 px -->") == 1  # the side of the inset: 2.5 times the analytic field, at most twice the other
 
 
 def test_figures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:

@@ -56,13 +56,24 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(state: di
     path = tmp_path / "own.pth"
     changed = {k: v for k, v in state.items() if k != "conv1.weight"} | {
         "conv9.weight": torch.zeros(1),
-        "fc.bias": torch.zeros(3),
+        "bn1.bias": torch.zeros(3),
     }
     torch.save(changed, path)
     assert refusal(path) == (
         f"weights {path} do not fit resnet18: keys 1 missing (conv1.weight); 1 unexpected (conv9.weight); "
-        "1 of another shape (fc.bias); choose the checkpoint of resnet18"
+        "1 of another shape (bn1.bias); choose the checkpoint of resnet18"
     )
+
+
+def test_the_classifier_may_have_other_classes_unless_it_is_a_layer(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "own.pth"
+    torch.save({f"module.{k}": v for k, v in (state | {"fc.weight": torch.ones(3, 512), "fc.bias": torch.ones(3)}).items()}, path)
+    network = load("resnet18", resolve("resnet18", str(path)))
+    torch.testing.assert_close(network.state_dict()["conv1.weight"], state["conv1.weight"], rtol=0, atol=0)
+    squeezenet = find("squeezenet1_1")[0].build("squeezenet1_1").state_dict()
+    torch.save(squeezenet | {"classifier.1.bias": torch.ones(3)}, path)  # its classifier is a convolution
+    with pytest.raises(WeightsError, match=r"keys 1 of another shape \(classifier.1.bias\)"):
+        load("squeezenet1_1", resolve("squeezenet1_1", str(path)))
 
 
 class Evil:

@@ -42,6 +42,7 @@ BASE = {  # what each option is added to
     "cache list": "--cache full --json",
     "cache prune": "--max-size 0 --cache full --json",
     "weights list": "--json",
+    "weights check": "efficientnet_lite0 imagenet --json",
     "weights path": "moco --json",
     "weights import": "moco FILE --json",
 }
@@ -201,6 +202,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--pro-limit": Case("--pro-limit 0.1", ""),
     },
     "cache list": {"--cache": Case("--cache other", '"bytes": 0')},
+    "weights check": {"--offline": Case("--offline", MISSING, "RESNET")},
     "cache prune": {
         "--max-size": Case("--max-size much", "'much': write a size"),
         "--cache": Case("--cache other", '"deleted": 0'),
@@ -265,7 +267,11 @@ def arguments(command: str, parts: Path, *added: str) -> list[str]:
     """Return the command with its base and what is added to it."""
     text = " ".join([command, BASE[command], *added])
     if "RESNET" in text:
-        text = text.replace(NETWORK, "resnet18 layer1").replace("RESNET", "")
+        text = (
+            text.replace(NETWORK, "resnet18 layer1")
+            .replace("efficientnet_lite0 imagenet", "resnet18 imagenet")
+            .replace("RESNET", "")
+        )
     if "UNFETCHED" in text:
         model = load_model(Path("with.safetensors"))
         save_model(Path("unfetched.safetensors"), replace(model, job=replace(model.job, backbone="resnet18")))

@@ -1,17 +1,21 @@
 """Features: the same bits on any number of threads; batches in order, a few ahead and no more."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from adbench.backbones.weights import resolve
 from adbench.core.threads import in_background, ordered_map
 from adbench.features import extraction
-from adbench.features.extraction import Network, _to_host, batch_size, extract, one_late
+from adbench.features.extraction import BYTES_PER_PIXEL, Network, _to_host, batch_size, extract, one_late
 
 CPU = torch.device("cpu")
 LAYERS = ["layer1.1.bn2", "layer2.1.relu_1"]
@@ -148,3 +152,51 @@ def test_what_a_thread_makes_comes_in_order_and_its_error_too() -> None:
     assert taken == [0, 1, 2]
     assert list(in_background(iter("ab"))) == ["a", "b"]
     assert next(in_background(iter(range(100)))) == 0  # whoever stops early leaves no thread that waits
+
+
+def test_a_transformer_in_bfloat16_has_nearly_the_features_of_float32(images: list[Path]) -> None:
+    network = Network("test_vit", resolve("test_vit", "random"))
+    exact, coarse = (
+        np.concatenate(
+            [batch["blocks.3.norm"] for batch in extract(network, images, ["blocks.3.norm"], 64, CPU, precision=dtype)]
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert network.module.cls_token.dtype is torch.float32  # the network itself stays as it is
+    error = np.linalg.norm(coarse - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.03
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all tensors that exist at once, without the given ones."""
+
+    def __init__(self, known: set[int]) -> None:
+        super().__init__()
+        self.known, self.bytes, self.peak = known, 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for storage in {t.untyped_storage() for t in tree_leaves(result) if isinstance(t, torch.Tensor)}:
+            if storage._cdata not in self.known:
+                self._count(storage._cdata, storage.nbytes())
+                weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+        return result
+
+    def _count(self, key: int, size: int) -> None:
+        self.known.add(key)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.bytes -= size
+
+
+def test_a_pass_of_a_transformer_with_small_patches_stays_within_its_memory() -> None:
+    network, size = Network("vit_small_patch8_224", resolve("vit_small_patch8_224", "random")), 96
+    module = network.cut([f"blocks.{i}" for i in range(12)], (size, size))
+    live = Live({t.untyped_storage()._cdata for t in module.parameters()})
+    with torch.inference_mode(), live:
+        module(torch.zeros(1, 3, size, size))
+    width = 384 / 768  # of that of ViT-B, whose maps take twice as much
+    assert 100 < live.peak / size**2 < width * BYTES_PER_PIXEL

@@ -49,6 +49,30 @@ def test_the_clock_leaves_out_copies_of_earlier_layers() -> None:
 
 
 @pytest.mark.usefixtures("readings")
+def test_deeper_blocks_of_a_transformer_take_longer_and_keep_no_hook() -> None:
+    network = Network("test_vit", resolve("test_vit", "random"))
+    layers = ["blocks.0", "blocks.2", "blocks.5.norm"]
+    found = latency._timed(network, layers, 32, "float32", CPU)
+    assert [found[layer].p50_ms - found["blocks.0"].p50_ms for layer in layers] == [0, 1000, 2000]
+    assert not any(block._forward_hooks for block in network.module.blocks)
+
+
+@pytest.mark.usefixtures("readings")
+def test_a_layer_whose_module_returns_no_tensor_has_the_time_of_the_whole_pass() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, x
+
+    clock, part = latency._Clock(), Pair()
+    clock.hook(part, "pair")
+    clock.start()
+    part(torch.ones(2))
+    assert clock.seconds == {}
+    clock.unhook()
+    assert not part._forward_hooks
+
+
+@pytest.mark.usefixtures("readings")
 def test_passes_are_repeated_until_the_budget_is_spent() -> None:
     assert repeated(count().__next__, 2, 20, 3, budget_s=3) == [2, 3, 4, 5, 6]
     assert repeated(count().__next__, 0, 20, 3, budget_s=0) == [0, 1, 2]

@@ -243,6 +243,18 @@ def test_verify_needs_labels(run: Run, tmp_path: Path) -> None:
     )
 
 
+LICENSES = {
+    ("vit_base_patch16_224", "mae"): " The license of its weights (cc-by-nc-4.0) forbids commercial use.",
+    (
+        "vit_small_patch16_dinov3",
+        "imagenet",
+    ): " The license of its weights (dinov3-license) has terms of its own: read them before commercial use.",
+    ("resnet50", "swav"): " The license of its weights (CC-BY-NC-4.0) forbids commercial use.",
+    ("resnet50", "own.pth"): "",
+    ("resnet50", "random"): "",
+}
+
+
 def test_the_advice_gives_its_reasons() -> None:
     done = Result(JOB, "done", None, {}, {"latency_ms": 10.0, "memory_mb": 5.0}, details={"receptive_field_px": 64})
     quick = replace(done, job=replace(JOB, image_size=192), cost={"latency_ms": 4.0, "memory_mb": 5.0})
@@ -257,6 +269,10 @@ def test_the_advice_gives_its_reasons() -> None:
         "times as wide as the median defect. 1 other candidate ties with it; blocks.2.1.add of efficientnet_lite0 at 192 px "
         "with patchcore takes only 4 ms per image."
     )
+    for (backbone, weights), sentence in LICENSES.items():
+        job = replace(JOB, backbone=backbone, weights=weights)
+        text = advice([replace(ranking[0], result=replace(done, job=job))], (0.1,))
+        assert text.endswith(f" times as wide as the median defect.{sentence}")
     worse = replace(ranking[1], tied=False)
     assert advice([ranking[0], worse], (0.1,)).endswith(" No other candidate ties with it.")
     even = replace(ranking[1], result=done)

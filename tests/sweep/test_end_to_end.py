@@ -53,6 +53,23 @@ def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -
     assert len(reference) == 4
 
 
+def test_a_transformers_field_is_estimated_and_marked(run: Run, parts: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "vit.yaml"
+    spec.write_text(
+        "backbones: [{name: test_vit, image_sizes: [80]}, {name: resnet18, layers: [layer1]}]\nweights: [random]\n"
+        "layers: [blocks.0]\nimage_sizes: [64]\neval_size: 64\ndetectors: [mahalanobis]\n"
+    )
+    assert run("sweep", "--spec", spec, "--data", parts, "--out", "one", "--json").json["done"] == 4
+    found = run("report", "one", "--json").json
+    kinds = {(r["backbone"], r["details"]["receptive_field_kind"], r["details"]["receptive_field_px"]) for r in found}
+    estimated = next(px for backbone, _, px in kinds if backbone == "test_vit")
+    assert kinds == {("test_vit", "estimated", estimated), ("resnet18", "analytic", 43)} and 16 <= estimated <= 80
+    assert all("by_size" in r["details"] for r in found)
+    table = run("report", "one", "--format", "markdown").out
+    assert f"~{estimated / 80:.2f}" in table and "~0.67" not in table and "0.67" in table
+    assert "~: receptive field estimated from gradients at the image size; no analytic one is known" in table
+
+
 def test_reports_order_layers_by_receptive_field(run: Run, reference: dict[Any, Any]) -> None:
     records = run("report", "reference", "--json").json
     assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 339)}

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from adbench.backbones.layers import describe, map_shapes
+from adbench.backbones.network import Network
+from adbench.backbones.weights import resolve
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.patchcore import PatchCore
 from adbench.sweep import forecast as forecasting
@@ -26,6 +29,15 @@ def command(parts: Path, tmp_path: Path) -> tuple[Any, ...]:
         "detectors: [patchcore]\nseeds: [0]\n"
     )
     return ("sweep", "--spec", spec, "--data", parts, "--cache", tmp_path / "cache", "--dry-run")
+
+
+@pytest.mark.parametrize(("name", "size"), [("test_vit", 96), ("swin_t", 250), ("hiera_tiny_224", 224)])
+def test_shapes_of_a_forecast_are_those_of_the_features(name: str, size: int, cache: Path) -> None:
+    description = describe(name, cache / "backbones")
+    network, layers = Network(name, resolve(name, "random")), list(description.stages)
+    with torch.inference_mode():
+        maps = network.cut(layers, (size, size))(torch.zeros(1, 3, size, size))
+    assert map_shapes(description, layers, size, cache / "backbones") == [tuple(maps[layer].shape[1:]) for layer in layers]
 
 
 def test_made_up_patches_all_differ() -> None:

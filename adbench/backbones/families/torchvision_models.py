@@ -100,8 +100,19 @@ class TorchvisionModels(Family):
         preset: Any = found.transforms()
         file = found.url.rsplit("/", 1)[1]
         digits = file.removesuffix(".pth").rpartition("-")[2]
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        return WeightsFile(folder / file, found.url, tuple(preset.mean), tuple(preset.std), digits)
+        folder, megabytes = Path(torch.hub.get_dir()) / "checkpoints", found.meta.get("_file_size")
+        return WeightsFile(
+            folder / file, found.url, tuple(preset.mean), tuple(preset.std), digits,
+            license=found.meta.get("license"), gated=False, megabytes=megabytes, source=found.meta.get("recipe", ""),
+        )  # fmt: skip
+
+    def head(self, module: nn.Module) -> tuple[str, ...]:
+        """Return the prefixes of the classifier, unless it is convolutional, and of the branches that only training uses."""
+        import torch
+
+        heads = [f"{name}." for name in ("classifier", "fc", "head", "heads") if hasattr(module, name)
+                 and not any(isinstance(part, torch.nn.Conv2d) for part in getattr(module, name).modules())]  # fmt: skip
+        return (*heads, "aux1.", "aux2.", "AuxLogits.")
 
     def labels(self, name: str) -> list[str]:
         from torchvision import models

@@ -1,13 +1,13 @@
-"""Receptive fields of a backbone's layers: estimated from gradients as in the paper, next to the exact ones; their figure."""
+"""Receptive fields of a backbone's layers: estimated from gradients as in the paper, next to the exact ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,21 +16,17 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
-from adbench.backbones.layers import Description, Layer, parse_layers
+from adbench.backbones.layers import Description, Layer, parse_layers, size_within
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
-from adbench.core.errors import DataError, UsageError
-from adbench.core.plots import load_matplotlib
+from adbench.backbones.stages import Stages
+from adbench.core.errors import UsageError
+from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import unknown
-from adbench.data.writing import MARK
-from adbench.types import OnStep, ignore_step
+from adbench.types import OnStep, digest, ignore_step
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_FIGURES = (".png", ".svg", ".pdf")
-_DECADES = 4  # of gradient norm between white and black in a figure
 _SEED = 0  # of the noise image and of the signs: the same network gives the same box
 _TINY = np.finfo(np.float64).tiny
 
@@ -65,12 +61,14 @@ class EstimatedField:
     bbox: x0, y0, x1, y1 with x1 and y1 exclusive; (0, 0, 0, 0) if no pixel reaches the threshold.
     saturated: the box touches the ignored margin, so the true field may be larger.
     gradient: (H, W) float64 norms as compared with the threshold, before clipping, margin included.
+    everywhere: the gradient is above 0 at every pixel, as behind attention over the whole image.
     """
 
     layer: str
     bbox: tuple[int, int, int, int]
     saturated: bool
     gradient: NDArray[np.float64] = field(repr=False, compare=False)
+    everywhere: bool = False
 
     @property
     def px(self) -> int:
@@ -102,18 +100,49 @@ def estimated(module: nn.Module, layer: str, measure: Measure) -> EstimatedField
     The estimate is an effective receptive field: it depends on the weights, grows with a smaller threshold, and is at most
     the analytic field unless a global path passes the threshold.
     """
+    return next(_estimates(module, [layer], measure))
+
+
+def _estimates(module: nn.Module, layers: Sequence[str], measure: Measure) -> Iterator[EstimatedField]:
+    """Yield what `estimated` returns for each layer, after one forward pass for all of them."""
     shape = (1, 3, measure.input_size, measure.input_size)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
     pixels = (torch.zeros(shape) if measure.image == "zeros" else noise).requires_grad_()
-    with LeanNorms():
-        maps = module(pixels)[layer]
-    values = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2]
-    signs = torch.randint(0, 2, values.shape, generator=torch.Generator().manual_seed(_SEED)) * 2 - 1
-    (gradient,) = torch.autograd.grad((values * signs).sum(), pixels)
-    norms = cast("NDArray[np.float64]", gradient[0].double().norm(dim=0).numpy())  # squares are as small as 1e-22
-    if measure.normalize == "max":
-        norms /= max(norms.max(), _TINY)
-    return EstimatedField(layer, *bounding_box(norms, measure.threshold, measure.margin), norms)
+    with LeanNorms(), _recomputed(module):
+        maps = module(pixels)
+        for layer in layers:
+            values = maps[layer][0, :, maps[layer].shape[2] // 2, maps[layer].shape[3] // 2]
+            signs = torch.randint(0, 2, values.shape, generator=torch.Generator().manual_seed(_SEED)) * 2 - 1
+            (gradient,) = torch.autograd.grad((values * signs).sum(), pixels, retain_graph=layer != layers[-1])
+            norms = cast("NDArray[np.float64]", gradient[0].double().norm(dim=0).numpy())  # squares are as small as 1e-22
+            everywhere = bool((norms > 0).all())
+            if measure.normalize == "max":
+                norms /= max(norms.max(), _TINY)
+            yield EstimatedField(layer, *bounding_box(norms, measure.threshold, measure.margin), norms, everywhere)
+
+
+@contextmanager
+def _recomputed(module: nn.Module) -> Iterator[None]:
+    """Let the blocks of a transformer keep their input only, and compute the rest again in the backward pass.
+
+    ViT-B at 1024 px then takes 0.4 GB at its first block and 0.03 GB for each further one, and 1.0 GB with patches of 8 px.
+    """
+    blocks = list(_blocks(module)) if isinstance(module, Stages) else []
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # the one of its class
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the parts that a network repeats: members of its innermost lists and sequences that have parts themselves."""
+    members = [part for part in module.children() if isinstance(module, nn.ModuleList | nn.Sequential) and [*part.children()]]
+    for part in module.children():
+        inner = list(_blocks(part))
+        yield from inner or ([part] if part in members else [])
 
 
 def bounding_box(norms: NDArray[np.float64], threshold: float, margin: int) -> tuple[tuple[int, int, int, int], bool]:
@@ -153,26 +182,71 @@ def receptive_fields(
     sizes: Sequence[int],
     measure: Measure,
     drawn: Path | None = None,
+    memo: Path | None = None,
     on_step: OnStep = ignore_step,
 ) -> dict[str, Any]:
     """Return a record of the receptive fields of `layers` (default: all main stages), shallow first; `drawn`: a figure's path.
 
-    Each layer is cut and measured alone, to save memory. Raises UsageError for an unknown layer.
+    The image has the largest size up to that of `measure` that the network takes. memo: the folder that describes backbones.
+    Raises UsageError for an unknown layer.
     """
     names = [name for text in layers for name in parse_layers(text, description)] or list(description.stages)
+    measure = replace(measure, input_size=size_within(description, measure.input_size, memo))
     fields: list[tuple[EstimatedField, AnalyticField | None]] = []
-    for done, name in enumerate(names):
-        on_step(done, len(names), f"receptive field of {name}")
-        module = network.cut([name])
-        exact = None
-        with suppress(UsageError):  # an operation without a rule
-            exact = analytic(cast("GraphModule", module), [name])[name]
-        fields.append((estimated(module, name, measure), exact))
+    for done, (found, module) in enumerate(_each(network, names, measure), 1):
+        fields.append((found, _exact(module, found.layer)))
+        on_step(done, len(names), f"receptive field of {found.layer}")
     if drawn:
-        figure(fields, drawn, f"{description.backbone}, {network.weights.label} weights")
+        from adbench.backbones.receptive_field.figure import figure
+
+        figure(fields, drawn, f"{description.backbone}, {network.weights.label} weights, {measure.input_size} px")
     facts = {"backbone": description.backbone, "weights": network.weights.label}
     rows = [_record(description.layer(found.layer), found, exact, sizes) for found, exact in fields]
     return facts | {"input_size": measure.input_size, "threshold": measure.threshold, "layers": rows}
+
+
+def _each(network: Network, layers: Sequence[str], measure: Measure) -> Iterator[tuple[EstimatedField, nn.Module]]:
+    """Yield the estimate of each layer and the module that computes it.
+
+    The layers of a graph are cut and measured alone: an operation in place would change another layer's map.
+    """
+    size = (measure.input_size, measure.input_size)
+    module = network.cut(layers, size)
+    if isinstance(module, Stages):
+        yield from ((found, module) for found in _estimates(module, layers, measure))
+        return
+    for layer in layers:
+        module = network.cut([layer], size)
+        yield estimated(module, layer, measure), module
+
+
+def _exact(module: nn.Module, layer: str) -> AnalyticField | None:
+    """Return the analytic field; None for what is no graph, has an operation without a rule, or runs at one size only."""
+    with suppress(UsageError, RuntimeError, AssertionError):
+        return analytic(module, [layer])[layer] if isinstance(module, GraphModule) else None
+    return None
+
+
+def remembered(network: Network, layers: Sequence[str], image_size: int, folder: Path) -> dict[str, int]:
+    """Return the estimated receptive field of each layer at an image size; `folder` keeps it for later processes.
+
+    It is that of `estimated` without a margin, at the size of the job: behind attention over the whole image a field grows with
+    the image, and at 1024 px one layer of ViT-B would take minutes. All layers take as long as about ten images in extraction.
+    One thread, so that the same bits come out in every process of a machine.
+    """
+    question = digest([network.backbone, network.weights.sha256, image_size])
+    known = Memo(folder / f"{question}.json", code_and_libraries())
+    missing = [layer for layer in layers if known.get(layer) is None]
+    if missing:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for found, _ in _each(network, missing, Measure(image_size, margin=0)):
+                known.put(found.layer, found.px)
+        finally:
+            torch.set_num_threads(threads)
+        known.write()
+    return {layer: known.get(layer) for layer in layers}
 
 
 def _record(layer: Layer, found: EstimatedField, exact: AnalyticField | None, sizes: Sequence[int]) -> dict[str, Any]:
@@ -181,55 +255,9 @@ def _record(layer: Layer, found: EstimatedField, exact: AnalyticField | None, si
         "channels": layer.channels,
         "stride": layer.stride,
         "analytic_px": exact.size if exact else None,
+        "every_pixel": found.everywhere and not exact,
         "estimated_px": found.px,
         "bbox": list(found.bbox),
         "saturated": found.saturated,
-        "rrf": {str(size): (exact.size if exact else found.px) / size for size in sizes},
+        "rrf": {str(size): found.px / size for size in sizes},
     }
-
-
-def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: Path, title: str) -> None:
-    """Draw the fields from left to right at one scale and write a PNG, SVG or PDF, according to the suffix of `path`.
-
-    Each panel is the whole input image. Black is the panel's largest gradient norm, white is 10^-4 of it or less, and the
-    scale is logarithmic (the paper does not state its scale; a linear one shows the innermost pixels only). Solid: the
-    estimated box. Dashed: the analytic one, if it is known.
-
-    Raises UsageError for another suffix or no fields, DataError if the file cannot be written.
-    """
-    load_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if not fields or path.suffix.lower() not in _FIGURES:
-        raise UsageError(f"figure '{path}': needs a layer and one of the suffixes {', '.join(_FIGURES)}")
-    sheet = Figure(figsize=(3.1 * len(fields), 3.7), layout="constrained")
-    FigureCanvasAgg(sheet)
-    for axes, (found, exact) in zip(sheet.subplots(1, len(fields), squeeze=False)[0], fields, strict=True):
-        _panel(axes, found, exact)
-    sheet.suptitle(title)
-    try:
-        sheet.savefig(path, dpi=150, metadata={"Software": MARK} if path.suffix.lower() == ".png" else None)
-    except OSError as error:
-        raise DataError(f"figure '{path}' cannot be written ({error.strerror}); choose another path") from error
-
-
-def _panel(axes: Axes, found: EstimatedField, exact: AnalyticField | None) -> None:
-    from matplotlib.patches import Rectangle
-
-    height, width = found.gradient.shape
-    extent = (0, width, height, 0)
-    shares = found.gradient / max(float(found.gradient.max()), _TINY)
-    darkness = 1 + np.log10(np.maximum(shares, 10.0**-_DECADES)) / _DECADES
-    axes.imshow(darkness, cmap="gray_r", vmin=0, vmax=1, extent=extent, interpolation="antialiased")
-    box = partial(Rectangle, fill=False, edgecolor="#d62728", linewidth=1.2)
-    if exact:
-        x, y = (size // exact.stride // 2 * exact.stride + exact.offset + 0.5 for size in (width, height))  # the central cell's
-        axes.add_patch(box((x - exact.width / 2, y - exact.height / 2), exact.width, exact.height, linestyle="--"))
-    x0, y0, x1, y1 = found.bbox
-    axes.add_patch(box((x0, y0), x1 - x0, y1 - y0, linestyle="-"))
-    axes.set(xlim=(0, width), ylim=(height, 0), xticks=(0, width), yticks=(0, height))
-    known = f", analytic {exact.size} px" if exact else ""
-    estimate = f"{'≥ ' if found.saturated else ''}{found.px} px"
-    axes.tick_params(labelsize=7)
-    axes.set_title(f"{found.layer}\nRF {estimate}{known}", fontsize=9)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from adbench.reports import study_data as data
-from adbench.reports.comparison import DASH, Comparison, fraction
+from adbench.reports.comparison import DASH, Comparison
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
+from adbench.reports.tables import estimate_note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,14 +37,18 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         "How does the image size matter?",
         tables=[*tables, _relative_fields(jobs)],
         figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
-        notes=[*notes, f"all sizes are scored at one grid, eval_size {grids}; RRF: analytic receptive field / image size"],
+        notes=[
+            *notes,
+            f"all sizes are scored at one grid, eval_size {grids}; RRF: analytic receptive field / image size",
+            *estimate_note(jobs),
+        ],
     )
 
 
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
     sizes = sorted({job.job.image_size for job in jobs})
     rows = [
-        [group.label, layer, *(fraction(data.relative_field([j for j in members if j.job.image_size == size])) for size in sizes)]
+        [group.label, layer, *(data.field_texts([j for j in members if j.job.image_size == size])[1] for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
         for layer, members in data.by_layer(group.jobs).items()
     ]

@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adbench.reports import study_data as data
-from adbench.reports.comparison import DASH, ENTRY_KEYS, Comparison, fraction
+from adbench.reports.comparison import DASH, ENTRY_KEYS, Comparison
 from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import KeyedJob, groups_by
 from adbench.reports.plotting import fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, relative_field, short_names
+from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, short_names
+from adbench.reports.tables import estimate_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -108,7 +109,7 @@ def _counts(detectors: dict[str, list[Backbone]], measure: str) -> Table:
             rows.setdefault((backbone.label, layer), []).extend(members)
     columns = [{backbone.label: backbone for backbone in backbones} for backbones in detectors.values()]
     texts = [
-        [label, layer, fraction(receptive_field(members), 0), fraction(relative_field(members))]
+        [label, layer, *data.field_texts(members)]
         + [b.winners[measure].text(layer) if (b := of.get(label)) and layer in b.layers else DASH for of in columns]
         for (label, layer), members in rows.items()
     ]
@@ -136,6 +137,7 @@ def _notes(backbones: Sequence[Backbone]) -> list[str]:
             "RF: analytic receptive field; RRF: RF / image size; the estimated fields of the paper's Figure 1: "
             f"adbench rf {name} --figure FILE.png"
         )
+        notes += estimate_note([job for backbone in known for members in backbone.layers.values() for job in members])
     return notes
 
 
@@ -161,7 +163,7 @@ def _draw(backbones: Sequence[Backbone]) -> Drawing:
     measures = list(backbones[0].winners)
     names = [data.names_in_figure(list(b.layers)) for b in backbones]
     blocks = [
-        (b.label, [f"{shown[name]} ({fraction(relative_field(of))})" for name, of in b.layers.items()])
+        (b.label, [f"{shown[name]} ({data.field_texts(of)[1]})" for name, of in b.layers.items()])
         for b, shown in zip(backbones, names, strict=True)
     ]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures], _LABEL)

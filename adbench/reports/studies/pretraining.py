@@ -34,16 +34,18 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
 def _sources(jobs: Sequence[KeyedJob]) -> Table:
     """Return Table 1 of the supplement: where each set of weights comes from, and which file was used."""
     used = {(job.job.weights, job.job.backbone): job.job.weights_sha256 for job in jobs}
-    rows = [(*key, *_source(key[0], used[key])) for key in sorted(used, key=lambda key: natural(key[0]))]
+    rows = [(*key, *_source(*key, used[key])) for key in sorted(used, key=lambda key: natural(key[0]))]
     return Table.of_texts("Where the weights come from", ["weights", "backbone", "source", "file", "SHA-256"], rows, 5)
 
 
-def _source(weights: str, sha256: str) -> tuple[str, str, str]:
+def _source(weights: str, backbone: str, sha256: str) -> tuple[str, str, str]:
     if weights == "random":
         return "initialization with a fixed seed", DASH, DASH
     published = PRETRAININGS.items().get(weights)
     digits = sha256[:8] if sha256 != "missing" else "missing: its jobs are skipped"
-    return (published.source, published.file, digits) if published else ("the backbone's library", DASH, digits)
+    if published is None or published.backbone != backbone:
+        return "the backbone's library", DASH, digits
+    return published.source, published.file, digits
 
 
 def _figure(group: Group, measures: Sequence[str]) -> Figure:
