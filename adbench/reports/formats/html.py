@@ -233,7 +233,7 @@ def _album(result: Result, store: ResultStore) -> dict[str, Any]:
         else:
             within = f"pixel AUROC within the image {kept.separation:.3f}"
             reason = f"{kept.role} map, {kept.defect}, {within}, score {kept.score:.4g}"
-        shown = f"{job.category} {kept.image}: the image, its mask's outline, its anomaly map, and its highest place enlarged. {reason}"
+        shown = f"{job.category} {kept.image}: image, mask's outline, anomaly map, and its highest place enlarged. {reason}"
         source = _data_uri("webp", path.read_bytes())
         pictures.append({"source": source, "alternative": shown, "caption": f"{kept.image}: {reason}"})
     title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.image_size} px"
