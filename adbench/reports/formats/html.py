@@ -32,7 +32,7 @@ ALWAYS = ("category", "layer")  # the other keys are shown where they vary
 COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state MB", "peak_memory_mb": "peak MB"}
 TITLE = "Anomaly detection benchmark"
 _NAMED = 8  # categories that the first screen names
-_POINTS = re.compile(r' width="([\d.]+)pt" height="([\d.]+)pt"')
+_POINTS = re.compile(r' width="([\d.]+)pt"')
 _BREAK = re.compile(r"(?<=[.+_/])(?=\w)")
 _COMMAND = re.compile(r"(.*): (adbench [a-z].*)", re.DOTALL)  # a note that ends in a command
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?= |$)")
@@ -157,24 +157,24 @@ def _image(figure: Figure) -> dict[str, Any]:
     """Return a figure as drawn for a screen and, if that is another drawing, for a phone."""
     wide, narrow = (images(figure, ["svg"], width)["svg"].decode() for width in (SCREEN, COLUMN))
     found = {"source": _drawing(wide), "alternative": figure.description, "caption": figure.caption}
-    size = {"width": _inches(wide), "height": _inches(wide, 2), "long": _inches(narrow) > (COLUMN + PAGE) / 2}
-    return found | size | ({"narrow": _drawing(narrow)} if narrow != wide else {})
+    found |= {"narrow": _drawing(narrow)} if narrow != wide else {}
+    return found | {"long": _inches(narrow) > (COLUMN + PAGE) / 2}  # too wide for a phone
 
 
 def _drawing(svg: str) -> str:
     return _data_uri("svg+xml", follow_scheme(svg).encode())
 
 
-def _inches(svg: str, axis: int = 1) -> float:
-    """Return the width of an SVG of matplotlib's in inches; axis 2: its height."""
-    found = _POINTS.search(svg)
-    if not found:
-        raise ValueError("this version of matplotlib writes no size into its SVGs")
-    return float(found[axis]) / 72
-
-
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _inches(svg: str) -> float:
+    """Return the width of an SVG of matplotlib's in inches."""
+    found = _POINTS.search(svg)
+    if not found:
+        raise ValueError("this version of matplotlib writes no width into its SVGs")
+    return float(found[1]) / 72
 
 
 def _jobs_table(results: Sequence[Result]) -> Table:
