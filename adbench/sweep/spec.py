@@ -55,7 +55,7 @@ class Spec:
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
 
     def record(self) -> dict[str, Any]:
-        """Return the keys by name; one that was added after version 0.1.0 only where it is given, so that plans keep their names."""
+        """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
         found = asdict(self)
         for choice in (*found["backbones"], *found["detectors"]):
             if not choice["image_sizes"]:
