@@ -93,4 +93,5 @@ def test_an_unusable_cache_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError) as error:
         open_dataset("demo", tmp_path / "file")
-    assert str(error.value) == f"cannot write {tmp_path}/file/demo-v1: File exists; choose another folder or free it"
+    place = f"{tmp_path}/file"
+    assert str(error.value) == f"cannot write {place}/demo-v1: {place} is a file; name a folder (--cache, ADBENCH_CACHE)"

@@ -64,7 +64,7 @@ def test_a_transformers_field_is_estimated_and_marked(run: Run, parts: Path, tmp
     kinds = {(r["backbone"], r["details"]["receptive_field_kind"], r["details"]["receptive_field_px"]) for r in found}
     estimated = next(px for backbone, _, px in kinds if backbone == "test_vit")
     assert kinds == {("test_vit", "estimated", estimated), ("resnet18", "analytic", 43)} and 16 <= estimated <= 80
-    assert all("by_size" in r["details"] for r in found)
+    assert all("by_side" in r["details"] for r in found)
     table = run("report", "one", "--format", "markdown").out
     assert f"~{estimated / 80:.2f}" in table and "~0.67" not in table and "0.67" in table
     assert "~: receptive field estimated from gradients at the image size; no analytic one is known" in table
