@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def _content(path: Path) -> Any:
     if torchscript.is_archive(path):
         return torchscript.read(path)
     harmless = getattr(torch.serialization, "safe_globals", lambda _: nullcontext())  # torch 2.5
-    with harmless([argparse.Namespace]):  # the options of the training script
+    with harmless([argparse.Namespace]), warnings.catch_warnings():  # Namespace: the options of the training script
+        warnings.simplefilter("ignore", UserWarning)  # the protocol of a pickle
         return torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_zipfile(path))
 
 

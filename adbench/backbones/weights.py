@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
@@ -91,6 +91,8 @@ def expanded(label: str) -> str:
 
 def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
     if is_path(label):
+        if Path(label).is_dir():
+            raise WeightsError(f"weights '{label}': is a folder; give the path of a checkpoint in it")
         if not Path(label).is_file():
             raise WeightsError(f"weights '{label}': no such file; give a checkpoint's path or a name from 'adbench list weights'")
         mean, std = family.normalization(bare(name), read_checkpoint(Path(label)))
@@ -147,6 +149,8 @@ def _fetch(name: str, label: str, file: WeightsFile, offline: bool, on_step: OnS
     missing = f"weights '{label}' of {name}: {file.path} is not there"
     if offline or not file.url:
         raise WeightsError(f"{missing}; {remedy}")
+    if _is_of_hub(file.url) and _hub_is_offline():
+        raise WeightsError(f"{missing} and HF_HUB_OFFLINE forbids its download; {remedy}")
     problem: _UnreachableError | None = None
     for path, url in ((file.path, file.url), *file.others):
         try:
@@ -218,6 +222,12 @@ def _is_of_hub(url: str) -> bool:
     return url.startswith(os.environ.get("HF_ENDPOINT", "https://huggingface.co")) and "/resolve/" in url
 
 
+def _hub_is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def _authorized(url: str) -> str | urllib.request.Request:
     """Add the user's token to the address of a repository; it is not sent on to where that redirects."""
     if not _is_of_hub(url):
@@ -266,9 +276,15 @@ def _reading(family: Family, name: str, label: str, path: Path, module: nn.Modul
             raise WeightsError(f"weights {path} do not fit {name}: {error}") from error
     if reading.num_problems:
         raise WeightsError(f"weights {path} do not fit {name}: keys {reading}; {remedy}")
+    if broken := [key for key, value in reading.state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise WeightsError(f"weights {path}: {_few(broken)}: values that are not finite; get the file again or choose another")
     if reading.unused:
         log.info("weights %s: %d tensors are not used by %s: %s", path, len(reading.unused), name, ", ".join(reading.unused))
     return reading
+
+
+def _few(keys: Sequence[str]) -> str:
+    return f"{len(keys)} tensors, e.g. {keys[0]}" if len(keys) > 1 else keys[0]
 
 
 def check(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def weights_check(
     if json:
         return console.answer_json(found)
     unused = ", ".join(found["unused"]) or "none"
-    console.answer(f"{found['path'] or 'random weights'} fits {found['backbone']}: {found['loaded']} tensors loaded\n"
+    source = f"{found['path']} fits {found['backbone']}: {found['loaded']} tensors loaded"
+    console.answer(f"{source if found['path'] else 'random weights: there is no file to check'}\n"
                    f"mean / std: {_normalization(found['mean'], found['std'])}\nlicense: {found['license'] or 'unknown'}\n"
                    f"unused tensors ({len(found['unused'])}): {unused}")  # fmt: skip
 

@@ -71,12 +71,17 @@ def nearest_by_number(name: str, names: Iterable[str]) -> str | None:
     return min(same, key=lambda n: [abs(a - b) for a, b in zip(numbers, parts(n)[1], strict=True)], default=None)
 
 
+def _numbers(name: str) -> list[int]:
+    """Return the numbers in a name: `blocks.1.1` is not `blocks.11`, and `blocks.-1` not `blocks.1`; `ResNet-50` has no sign."""
+    return [int(number) for number in re.findall(r"(?:(?<![A-Za-z0-9])-)?\d+", name)]
+
+
 def match(kind: str, name: str, names: Iterable[str], see: str = "", where: str = "") -> str:
     """Return the member of `names` that a user meant by `name`; raise UsageError if there is none."""
     names = list(names)
     if name in names:
         return name
-    same = [n for n in names if squeeze(n) == squeeze(name)]
+    same = [n for n in names if squeeze(n) == squeeze(name) and _numbers(n) == _numbers(name)]
     if len(same) == 1:
         return same[0]
     raise unknown(kind, name, names, see, where)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,16 @@ def framed(title: Sequence[str], panels: Sequence[Panel], columns: int = 1, bar:
 
 def fitted(text: str, font: Font, width: float) -> str:
     """Return a text that is at most `width` px wide; what is too long loses its middle, as names differ at their ends."""
+    text = _drawable(text)
     kept = len(text)
     while kept > 2 and font.getlength(shown := _without_middle(text, kept)) > width:
         kept -= 1
     return shown if kept > 2 else text
+
+
+def _drawable(text: str) -> str:
+    """Return a text with line breaks, control characters and undecodable bytes escaped, because the font's layout refuses them."""
+    return "".join(repr(c)[1:-1] if category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def _without_middle(text: str, kept: int) -> str:

@@ -89,6 +89,13 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(tmp_path: Path, monkeypat
     assert not (tmp_path / "touched").exists()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_plain_pickle_is_refused_without_a_remark_of_torch(tmp_path: Path) -> None:
+    path = tmp_path / "own.pth"
+    path.write_bytes(pickle.dumps({"a": Evil()}, protocol=4))
+    assert refusal(path) == f"weights {path}: refused, holds more than tensors or is no checkpoint; save its state dict alone"
+
+
 def test_a_truncated_checkpoint_is_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = tmp_path / "own.pth"
     torch.save(state, path)
@@ -108,6 +115,21 @@ def test_a_missing_checkpoint_is_named() -> None:
     with pytest.raises(WeightsError) as error:
         resolve("resnet18", "none.pth")
     assert str(error.value) == "weights 'none.pth': no such file; give a checkpoint's path or a name from 'adbench list weights'"
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        resolve("resnet18", str(tmp_path))
+    assert str(error.value) == f"weights '{tmp_path}': is a folder; give the path of a checkpoint in it"
+
+
+@pytest.mark.parametrize(("keys", "named"), [(["bn1.bias"], "bn1.bias"), (["conv1.weight", "bn1.bias"], "2 tensors, e.g. conv1.weight")])
+def test_values_that_are_not_finite_are_refused(
+    state: dict[str, torch.Tensor], tmp_path: Path, keys: list[str], named: str
+) -> None:
+    path = tmp_path / "own.pth"
+    torch.save(state | {key: torch.full_like(state[key], torch.nan) for key in keys}, path)
+    assert refusal(path) == f"weights {path}: {named}: values that are not finite; get the file again or choose another"
 
 
 def test_an_unknown_label_gets_the_nearest() -> None:

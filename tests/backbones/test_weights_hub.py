@@ -28,6 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     return tmp_path / "hf"
 
 
@@ -47,6 +48,18 @@ def test_weights_are_found_in_the_cache_of_the_hub(home: Path, state: dict[str, 
     weights = resolve(BACKBONE, label, offline=True)
     assert weights.path == snapshot / file
     assert torch.equal(load(BACKBONE, weights).state_dict()["pos_embed"], state["pos_embed"])
+
+
+def test_the_variable_of_the_hub_forbids_downloads(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the network"))
+    with pytest.raises(WeightsError) as error:
+        resolve(BACKBONE, "imagenet")
+    place = home / "adbench" / "timm--test_vit.r160_in1k.safetensors"
+    assert str(error.value) == (
+        f"weights 'imagenet' of test_vit: {place} is not there and HF_HUB_OFFLINE forbids its download; "
+        f"get it from {URL}model.safetensors and put it there"
+    )
 
 
 def test_offline_says_where_the_file_belongs(home: Path) -> None:

@@ -349,6 +349,11 @@ def test_a_checkpoint_of_another_architecture_is_one_line(run: Run, tmp_path: Pa
     assert "keys 1 missing (pos_embed)" in answer.err
 
 
+def test_check_of_random_weights_says_that_there_is_no_file(run: Run) -> None:
+    answer = run("weights", "check", VIT, "random")
+    assert (answer.code, answer.out.splitlines()[0]) == (0, "random weights: there is no file to check")
+
+
 def test_check_prints_what_is_loaded_and_what_is_not(run: Run, tmp_path: Path) -> None:
     write(mae, VIT, tmp_path / "w.pth")
     answer = run("weights", "check", VIT, tmp_path / "w.pth", "--json")

@@ -9,6 +9,12 @@ def test_names_match_without_regard_to_case_and_punctuation() -> None:
     assert match("backbone", "ResNet-50", ["resnet50", "resnet18"]) == "resnet50"
 
 
+@pytest.mark.parametrize("name", ["blocks.-1", "blocks.1.1", "blocks.01.1"])
+def test_other_numbers_are_another_name(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown layer"):
+        match("layer", name, ["blocks.1", "blocks.11"])
+
+
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError) as error:
         match("detector", "pachcore", ["patchcore", "padim"])
