@@ -100,6 +100,9 @@ def data_option(job: Job, commands: Sequence[str]) -> str | None:
     for value in named:
         if value == job.dataset or Path(value).expanduser().resolve().name == job.dataset:
             return value
+    own = set(named) - {"demo"}  # a dataset is often called like its layout, not like its folder
+    if job.dataset != "demo" and len(own) == 1:
+        return own.pop()
     default = Path(os.environ.get("ADBENCH_DATA") or "data").expanduser()
     if default.resolve().name == job.dataset and default.is_dir():
         return None
