@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from itertools import zip_longest
-from pathlib import Path
 
 import pytest
 from conftest import Run
@@ -66,7 +65,6 @@ def test_what_counts_as_the_same_output() -> None:
 
 def test_the_readme_runs_as_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("ADBENCH_CACHE", str(Path("cache").absolute()))
     install, *others = blocks(README, "sh", "console")
     assert install.splitlines() == ["python3 -m venv .venv && . .venv/bin/activate", "pip install ."]
     ran = []
