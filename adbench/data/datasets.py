@@ -87,10 +87,10 @@ def _existing(data: str) -> tuple[Dataset, Path]:
     root = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100  keeps the name of a folder that is a link
     if not root.is_dir():
         raise DataError(f"no data in {data}: {'not a folder' if root.exists() else 'no such folder'}; {_REMEDY}")
-    found = [layout for layout in _layouts() if layout.matches(root)]
-    if not found:
-        raise DataError(f"no data in {data}: {_content(root)}")
-    return max(found, key=lambda layout: (not layout.fallback, layout.lists_images, len(type(layout).__mro__))), root
+    for fallback in (False, True):  # those of last resort look into all folders
+        if found := [layout for layout in _layouts() if layout.fallback is fallback and layout.matches(root)]:
+            return max(found, key=lambda layout: (layout.lists_images, len(type(layout).__mro__))), root
+    raise DataError(f"no data in {data}: {_content(root)}")
 
 
 def _layouts() -> list[Dataset]:

@@ -15,7 +15,7 @@ from adbench.types import Sample
 
 GOOD = frozenset({"good", "ok", "normal", "nominal"})  # folders and labels of good images, in any case
 MASK_FOLDERS = frozenset({"ground_truth", "gt", "mask", "masks"})  # among images, they hold none
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini"})  # skipped like hidden files
+_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "predictions.csv"})  # of systems and of `adbench predict`; as if hidden
 
 
 def folded(name: str) -> str:

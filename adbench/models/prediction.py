@@ -35,7 +35,7 @@ from adbench.features.extraction import Features, extract_for, precision_of
 from adbench.features.feature_maps import FeatureMaps
 from adbench.models.files import Model, load_model
 from adbench.models.thresholds import Threshold
-from adbench.pictures.overlays import draw_overlay, smoothed, thumbnail
+from adbench.pictures.overlays import draw_overlay, smoothed
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, OnStep, Scores, ignore_step
 
@@ -123,26 +123,23 @@ class Prediction:
 
 
 class ScoredImage(NamedTuple):
-    """An image on its way to a row. picture: its thumbnail, if overlays may be drawn. error: why it could not be read."""
+    """An image on its way to a row. error: why it could not be read."""
 
     path: Path
     name: PurePath  # of its overlay
     score: float
     anomaly_map: NDArray[np.float32]
-    picture: NDArray[np.uint8] | None
     error: str | None
 
 
 @dataclass
 class Reader:
-    """Decodes each image once, for the network and for its overlay.
+    """Decodes the images for the network.
 
     An unreadable image is noted in `errors` and replaced by a black one, so that the others go on.
     """
 
-    keep_pictures: bool
     errors: dict[Path, str] = field(default_factory=dict)
-    pictures: dict[Path, NDArray[np.uint8]] = field(default_factory=dict)
 
     def __call__(self, path: Path, image_size: int) -> Pixels:
         try:
@@ -150,8 +147,6 @@ class Reader:
         except DataError as error:
             self.errors[path] = str(error)
             return np.zeros((image_size, image_size, 3), np.int16)
-        if self.keep_pictures:
-            self.pictures[path] = thumbnail(image, image_size)
         return resize(image, image_size)
 
 
@@ -166,12 +161,11 @@ class Predictor:
 
     def scored(self, images: Sequence[NewImage], on_step: OnStep) -> Iterator[ScoredImage]:
         """Yield the images in order, each with its score and map."""
-        reader = Reader(self.overlays != "none")
+        reader = Reader()
         batches = self.scorer.score([image.path for image in images], on_step, reader)
         scores = (pair for batch in batches for pair in zip(batch.image, np.asarray(batch.maps), strict=True))
         for image, name, (score, anomaly_map) in zip(images, picture_names(images), scores, strict=True):
-            picture, error = reader.pictures.pop(image.path, None), reader.errors.pop(image.path, None)
-            yield ScoredImage(image.path, name, float(score), anomaly_map, picture, error)
+            yield ScoredImage(image.path, name, float(score), anomaly_map, reader.errors.pop(image.path, None))
 
     def finish(self, image: ScoredImage) -> Prediction:
         """Decide, draw the overlay if asked for, and return the row."""
@@ -182,10 +176,11 @@ class Predictor:
         if limit:
             decision = "anomalous" if image.score > limit.image else "good"
             caption, colors = f"{decision}: {image.score:.4g}, threshold {limit.image:.4g}", (limit.typical, limit.pixel)
-        if image.picture is not None and self.overlays in ("all", decision):
+        if self.overlays in ("all", decision):
             target = self.folder / image.name
             fine = smoothed(image.anomaly_map[None], self.scorer.detector.smoothing)[0]
-            overlay = draw_overlay(image.picture, fine, caption, colors)
+            # read again: kept until its score is known, a large image would fill the memory with those decoded ahead
+            overlay = draw_overlay(read_image(image.path), fine, [image.path.name, caption], colors)
             save_picture(overlay, target, "JPEG", durable=False, quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
         return Prediction(str(image.path), image.score, limit.image if limit else None, decision, str(target) if target else None)
 

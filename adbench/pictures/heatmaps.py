@@ -1,24 +1,25 @@
-"""Pictures of anomaly maps: the image, the outline of its mask, and the map laid over it, side by side."""
+"""Pictures of anomaly maps: the image, its defect, the map laid over it, and the place where the map is highest, enlarged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from adbench.core.plots import load_matplotlib
 from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.features.anomaly_maps import resize_maps
 from adbench.metrics.support.labels import read_union
+from adbench.pictures.frames import INK, PAPER, ColorBar, Size, framed, heat_colors
 from adbench.types import OnStep, Sample, Scores, ignore_step
 
-_SIDE, _GAP, _CAPTION = 320, 8, 26  # px of a panel's longer side, between panels, above them
+_SIDE = 320  # px of a panel's longer side
+_ZOOM = 5  # of the highest place
+_NEAR = 0.03  # of a panel's side: so near to a defect the highest place still belongs to it, as maps are smooth
 _OPACITY = 0.8
 _OUTLINE = (255, 32, 160)
 
@@ -26,10 +27,9 @@ _OUTLINE = (255, 32, 160)
 def draw_heatmaps(
     folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
 ) -> list[Path]:
-    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; a name that is taken is numbered.
+    """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
-    All maps of a call share one color scale, from the median to the maximum of all smoothed maps, so that a good
-    image looks calm beside a defective one.
+    A name that is taken is numbered.
     """
     targets = heatmap_files(folder, samples)
     drawn = panels(samples, scores, smoothing)
@@ -47,73 +47,116 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
 
 
 def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Callable[[int], Image.Image]:
-    """Return what draws one image by its index: the picture, its mask's outline, its map on the scale of all maps."""
+    """Return what draws one image by its index.
+
+    Colors run from the median of all smoothed maps to the maximum of the image's own, so that the highest places of every
+    image are seen. The color bar runs to the maximum of all maps: a good image fills little of it. It also marks the
+    maximum of the good images.
+    """
     maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
-    low, high = float(np.median(maps)), float(maps.max())
-    heat = np.clip((maps - low) / max(high - low, 1e-12), 0, 1)
-    return lambda index: _panels(samples[index], heat[index], float(scores.image[index]))
+    highest = maps.max(axis=(1, 2))
+    low, end = float(np.median(maps)), float(highest.max())
+    good = [float(value) for value, sample in zip(highest, samples, strict=True) if not sample.anomalous]
+    shared = [("typical", low), *[("highest of good images", max(good))][: len(good)], ("highest of all", end)]
+
+    def draw(index: int) -> Image.Image:
+        own = float(highest[index])
+        bar = ColorBar(low, own, end, [*shared, ("highest here", own)])
+        return _draw(samples[index], maps[index], float(scores.image[index]), bar)
+
+    return draw
 
 
-def _panels(sample: Sample, heat: NDArray[np.float32], score: float) -> Image.Image:
+def _draw(sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar) -> Image.Image:
     full = read_image(sample.path)
     mask = read_union(sample, full.shape[:2])
-    caption = "good: no defect"
-    if sample.anomalous:
-        caption = f"{sample.defect}: {mask.mean():.1%} of the image" if mask.any() else f"{sample.defect}: no mask"
     size = scaled(full.shape, _SIDE / max(full.shape[:2]))
-    image = np.asarray(Image.fromarray(full).resize(size, Image.Resampling.BILINEAR))
-    marked = outlined(image, np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
-    overlay = laid_over(image, np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR)))
-    return beside([("image", image), (caption, marked), (f"anomaly map, score {score:.3g}", overlay)], size)
+    image, small = _resized(full, size), resized_mask(mask, size)
+    heat = np.clip((values - bar.low) / max(bar.high - bar.low, 1e-12), 0, 1)
+    peak = np.unravel_index(int(values.argmax()), values.shape)
+    center = (peak[0] + 0.5) / values.shape[0], (peak[1] + 0.5) / values.shape[1]
+    shown = [
+        ("image", image),
+        (_defect(sample, mask), outlined(image, small)),
+        ("anomaly map", _ringed(outlined(laid_over(image, heat), small, width=1), center)),
+        (f"highest, {_ZOOM}x{_where(sample, small, center)}", _enlarged(full, mask, center, size)),
+    ]
+    return framed([sample.name, f"anomaly score {score:.4g}"], shown, 2, bar)
 
 
-def scaled(shape: Sequence[int], scale: float) -> tuple[int, int]:
+def _defect(sample: Sample, mask: NDArray[np.bool_]) -> str:
+    if not sample.anomalous:
+        return "good: no defect"
+    return f"{sample.defect}: {100 * mask.mean():.2g}% of the image" if mask.any() else f"{sample.defect}: no mask"
+
+
+def _where(sample: Sample, mask: NDArray[np.bool_], center: tuple[float, float]) -> str:
+    """Return whether the highest place belongs to the defect, if the image has one with a mask."""
+    if not sample.anomalous or not mask.any():
+        return ""
+    reach = int(_NEAR * max(mask.shape)) + 1
+    row, column = (int(part * length) for part, length in zip(center, mask.shape, strict=True))
+    near = mask[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+    return ": the defect" if near.any() else ": not the defect"
+
+
+def _enlarged(full: NDArray[np.uint8], mask: NDArray[np.bool_], center: tuple[float, float], size: Size) -> NDArray[np.uint8]:
+    """Return the surroundings of a place of the image, enlarged to `size`, with the outline of the defect in them."""
+    spans = []
+    for part, length in zip(center, mask.shape, strict=True):
+        span = max(length // _ZOOM, 1)
+        start = int(np.clip(part * length - span / 2, 0, length - span))
+        spans.append(slice(start, start + span))
+    window = tuple(spans)
+    return outlined(_resized(full[window], size), resized_mask(mask[window], size))
+
+
+def _ringed(image: NDArray[np.uint8], center: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return the image with a ring around a place, which is given in fractions of its height and width."""
+    drawn = Image.fromarray(image)
+    row, column = center[0] * drawn.height, center[1] * drawn.width
+    for radius, color in ((_SIDE / 20 + 1.5, PAPER), (_SIDE / 20, INK)):  # dark around light: seen on any image
+        ImageDraw.Draw(drawn).ellipse((column - radius, row - radius, column + radius, row + radius), outline=color, width=2)
+    return np.asarray(drawn)
+
+
+def _resized(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def resized_mask(mask: NDArray[np.bool_], size: Size) -> NDArray[np.bool_]:
+    """Return a mask (H, W) at a size (width, height); nothing of it is too thin to be seen there."""
+    share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    return np.asarray(share) > 0
+
+
+def scaled(shape: Sequence[int], scale: float) -> Size:
     """Return the size (width, height), at least 1 x 1, of a picture of shape (H, W, ...) drawn at `scale`."""
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def laid_over(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float = _OPACITY) -> NDArray[np.uint8]:
-    """Return `image` (H, W, 3) under the colors of `heat` (H, W) in [0, 1], as opaque as they are hot."""
-    kept, added = _blend(opacity)
-    level = (heat * 255).round().astype(np.uint8)
-    return np.asarray(image * kept.take(level, axis=0) + added.take(level, axis=0), np.uint8)
+    """Return `image` (H, W, 3) under the colors of `heat` (h, w) in [0, 1], as opaque as they are hot."""
+    level = Image.fromarray((heat * 255).round().astype(np.uint8))
+    level = level.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)
+    share = level.point([round(opacity * step) for step in range(256)])
+    level.putpalette(heat_colors().tobytes())
+    return np.asarray(Image.composite(level.convert("RGB"), Image.fromarray(image), share))
 
 
 def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_], width: int = 2) -> NDArray[np.uint8]:
     """Return `image` (H, W, 3) with a line of `width` pixels around the regions of `mask` (H, W)."""
-    grown = mask
+    result = image.copy()
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return result
+    near = tuple(slice(max(int(found[0]) - width, 0), int(found[-1]) + width + 1) for found in (rows, columns))
+    inner = grown = mask[near]
     for _ in range(width):  # scipy's dilation takes ten times as long
         before, grown = grown, grown.copy()
         grown[1:] |= before[:-1]
         grown[:-1] |= before[1:]
         grown[:, 1:] |= before[:, :-1]
         grown[:, :-1] |= before[:, 1:]
-    result = image.copy()
-    result.reshape(-1, 3)[np.flatnonzero(grown & ~mask)] = _OUTLINE  # by mask it takes three times as long
+    result[near][grown & ~inner] = _OUTLINE
     return result
-
-
-def beside(panels: Sequence[tuple[str, NDArray[np.uint8]]], size: tuple[int, int]) -> Image.Image:
-    """Return pictures (caption, pixels) of one size (width, height) in a row."""
-    width, height = size
-    sheet = Image.new("RGB", (len(panels) * (width + _GAP) + _GAP, height + _CAPTION + _GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, (caption, panel) in enumerate(panels):
-        left = _GAP + index * (width + _GAP)
-        sheet.paste(Image.fromarray(panel), (left, _CAPTION))
-        draw.text((left, 6), caption, fill="black", font=_font())
-    return sheet
-
-
-@lru_cache(maxsize=1)
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(13)
-
-
-@lru_cache(maxsize=4)
-def _blend(opacity: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return for each level of heat the share of the image that stays and the color that is added, both (256, 3)."""
-    colormaps = load_matplotlib().colormaps
-    share = np.linspace(0, opacity, 256, dtype=np.float32)[:, None]
-    colors = np.asarray(colormaps["inferno"](np.arange(256))[:, :3] * 255, np.float32)
-    return np.repeat(1 - share, 3, axis=1), share * colors

@@ -26,7 +26,7 @@ _QUALITY = 85  # of the picture files
 
 @dataclass(frozen=True)
 class KeptMap:
-    """A picture (image, mask and map side by side) and why it was kept; `file` lies in the job's folder.
+    """A picture (as `heatmaps.panels` draws it) and why it was kept; `file` lies in the job's folder.
 
     `separation` is the AUROC of the image's own pixels against its own mask, None for a good image.
     """

@@ -20,14 +20,13 @@ from adbench.reports.configurations import (
     listed,
     with_replicates,
 )  # fmt: skip
-from adbench.reports.formats import Section
+from adbench.reports.formats import ANSWER, Section
 from adbench.reports.keys import ROW_KEYS, KeyedJob, groups_by, several, varying
 from adbench.reports.study_data import AXIS_NAMES, categories_of, measured
 from adbench.reports.tables import counted
 from adbench.statistics.ranks import ALPHA
 from adbench.types import Job
 
-TITLE = "Which row is best?"
 MOST_RESULTS = 2000  # whose replicates are read without being asked: a second
 Defaults = Callable[[str], dict[str, Any]]
 
@@ -49,7 +48,7 @@ def section(
             best = compared.rows[compared.best].jobs
             if not any(several(best, key) for key in ROW_KEYS if key not in ("dataset", "eval_size")):
                 notes.append(_training(best, commands, defaults))
-    return [Section(TITLE, notes=notes)] if notes else []
+    return [Section(ANSWER, notes=notes)] if notes else []
 
 
 def _sentence(compared: Configurations, question: Question) -> str:

@@ -1,6 +1,7 @@
 """The look of figures, and figures as files. Drawing functions use matplotlib's Figure, never pyplot.
 
-Figures are drawn at the size at which they are printed, COLUMN or PAGE inches wide, with text of 7 to 8 points.
+Figures are drawn at the size at which they are printed, COLUMN or PAGE inches wide, with text of 7 to 8 points; for a screen they
+are drawn again, SCREEN inches wide.
 Series can be distinguished without color: by hatches of bars, markers of lines, and shades that differ in lightness for
 ordered values. The palette is Okabe and Ito's ("Color Universal Design", 2008), safe for the color-blind.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-COLUMN, PAGE = 3.3, 7.0  # inches: the widths of a paper's column and page
+COLUMN, PAGE, SCREEN = 3.3, 7.0, 9.5  # inches: the widths of a paper's column, of its page, and of a screen
 INK = "#222222"
 _COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000", "#999999")
 _HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "++++", "||||", "oooo")
@@ -58,14 +59,14 @@ def shades(count: int) -> list[Look]:
     return [replace(look, color=tone) for tone, look in zip(tones, looks(count), strict=True)]
 
 
-def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
-    """Return the figure as image files by kind; the same results give the same bytes.
+def images(figure: Figure, kinds: Sequence[str] = ("png", "svg"), width: float = COLUMN) -> dict[str, bytes]:
+    """Return the figure as image files by kind, at least `width` inches wide; the same results give the same bytes.
 
     The files contain caption and description. The user's own matplotlib settings have no effect.
     """
     unstable: dict[str, dict[str, str | None]] = {"png": {"Software": MARK}, "svg": {"Date": None, "Creator": None}}
     files = {kind: io.BytesIO() for kind in kinds}
-    with style():
+    with style(width):
         drawing = figure.draw()
         for kind, file in files.items():
             metadata = unstable.get(kind, {}) | {"Title": figure.caption, "Description": figure.description}
@@ -74,25 +75,33 @@ def images(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, b
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Apply the project's style inside the block, and restore the user's settings after it."""
+def style(width: float = COLUMN) -> Iterator[None]:
+    """Apply the project's style inside the block, for figures of this width, and restore the user's settings after it."""
     matplotlib = load_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rc_file(_STYLE)  # defaults included
+        matplotlib.rcParams["figure.figsize"] = (width, width)
         yield
+
+
+def wanted_width() -> float:
+    """Return the least width, in inches, of the figures that are drawn now."""
+    return float(load_matplotlib().rcParams["figure.figsize"][0])
 
 
 SMALL = 6  # points: the text of remarks inside a panel
 _ROW, _FRAME = 0.145, 0.55  # inches: a row's height, the height of titles and axis
 LETTER = 0.057  # inches: the width of a letter of 7 points
+_NAME = 20  # letters of a layer's name for which a column has room
+_MARGIN = 0.6  # inches: what stands beside a panel
 
 
 def panels(size: tuple[float, float], rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Drawing, NDArray[Any]]:
-    """Return a figure of (width, height) inches and its axes (rows, columns)."""
+    """Return a figure of (width, height) inches, wider if that is wanted, and its axes (rows, columns)."""
     load_matplotlib()
     from matplotlib.figure import Figure as Drawing
 
-    drawing = Drawing(figsize=size, layout="constrained")
+    drawing = Drawing(figsize=(max(size[0], wanted_width()), size[1]), layout="constrained")
     return drawing, drawing.subplots(rows, columns, squeeze=False, **shared)
 
 
@@ -117,10 +126,17 @@ def row_panels(
     return drawing, axes, [[next(plain) for _ in labels] for _, labels in blocks]
 
 
+def letters_of_names() -> int:
+    """Return how many letters the name of a layer may have in the figure that is drawn now."""
+    return int(wanted_width() / COLUMN * _NAME)
+
+
 def name_layers(panel: Axes, names: Sequence[str], inches: float) -> None:
-    """Write the layers' names below a panel of this width, slanted where they would overlap."""
+    """Write the layers' names below a panel of at least this width, slanted where they would overlap."""
     panel.set_xticks(range(len(names)), list(names))
-    if sum(len(name) + 1 for name in names) * LETTER > inches:
+    grid = panel.get_gridspec()
+    room = max(inches, panel.figure.get_window_extent().width / panel.figure.dpi / grid.ncols - _MARGIN) if grid else inches
+    if max(len(line) + 1 for name in names for line in name.split("\n")) * len(names) * LETTER > room:
         panel.tick_params(axis="x", labelrotation=35)
         for label in panel.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

@@ -162,7 +162,8 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     known: best_row.Defaults = partial(default_params, memo=view.memo) if view.memo else (lambda detector: {})
     sections += best_row.section(jobs, question, metrics if view.metric or not by else by, commands, known)
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
-    return replace(report, notes=notes, sections=sections, folder=folder, commands=commands)
+    waiting = sum(job.result is None for job in jobs)
+    return replace(report, notes=notes, sections=sections, folder=folder, commands=commands, waiting=waiting)
 
 
 @_without_garbage_collection()

@@ -16,6 +16,7 @@ from adbench.metrics import ORDER, in_order
 from adbench.reports.comparison import APPROXIMATE, DASH, ENTRY_KEYS, Comparison, Mean, fraction
 from adbench.reports.formats import Table
 from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, groups_by, natural, varying
+from adbench.reports.plotting import letters_of_names
 from adbench.reports.tables import partial_note, table_of_means
 from adbench.types import Result
 
@@ -138,6 +139,16 @@ def short_names(layers: Sequence[str]) -> dict[str, str]:
     stages = {name: "+".join(found[1] if (found := stage.search(part)) else part for part in name.split("+")) for name in layers}
     unique = len({squeeze(stage) for stage in stages.values()}) == len(stages)
     return stages if unique else {layer: layer for layer in layers}
+
+
+def names_in_figure(layers: Sequence[str], joined_in_lines: bool = False) -> dict[str, str]:
+    """Return each layer's name for the figure that is drawn now: the whole name if there is room, else the short one.
+
+    joined_in_lines: of joined layers each has a line of its own.
+    """
+    names = {name: name.replace("+", "+\n") if joined_in_lines else name for name in layers}
+    longest = max(len(line) for name in names.values() for line in name.split("\n"))
+    return names if longest <= letters_of_names() else short_names(layers)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def synthesize(
     if contact_sheet:
         check_folder("--contact-sheet", contact_sheet.parent)
     train, held = hold_out_images(workspace.single(training_only=True), share, seed)
-    sheet = ContactSheet()
+    sheet = ContactSheet(f"Synthetic defects on {train.category.name}, seed {seed}")
     made = write_dataset(train.category, held, out, recipe, count, seed, sheet.add, workspace.on_step, replace)
     if contact_sheet:
         sheet.save(contact_sheet)

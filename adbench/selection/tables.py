@@ -59,7 +59,7 @@ def selection_report(selection: Selection, top: int | None = None, width: int | 
     table = _narrowed(Table(_caption(selection, names), headers, rows[:top], 1 + len(names)), width)
     notes = list(_below(selection, table, len(rows)))
     results = [one.result for one in ranking]
-    return Report(table, notes, results=results, folder=selection.folder, commands=[selection.command])
+    return Report(table, notes, results=results, folder=selection.folder, commands=[selection.command], answers=2)
 
 
 def _narrowed(table: Table, width: int | None) -> Table:

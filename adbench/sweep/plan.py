@@ -182,7 +182,7 @@ def make_plan(
     names = [item.category.name for item in inputs]
     # category by category, so that decoded files stay in the system's cache
     groups.sort(key=lambda group: (group.inputs.category.dataset, group.inputs.category.name))
-    return Plan(digest([asdict(spec), names]), tuple(groups), tuple(skipped))
+    return Plan(digest([spec.record(), names]), tuple(groups), tuple(skipped))
 
 
 def check_names(spec: Spec, memo: Path) -> None:

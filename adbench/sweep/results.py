@@ -299,6 +299,11 @@ class ResultStore:
             raise DataError(f"the result {key} vanished from {self.folder} while it was reported on; run the command again")
         return result.details
 
+    def times(self, results: Iterable[Result]) -> list[float]:
+        """Return when the files of results were written, in seconds since 1970, the first of them first."""
+        paths = ((self.folder if r.status == "done" else self._failed) / f"{r.job.key}.json" for r in results)
+        return sorted(path.stat().st_mtime for path in paths if path.is_file())
+
     def maps(self, key: str) -> Path:
         """Return the folder for pictures of the job `key`."""
         return self.folder / "maps" / key

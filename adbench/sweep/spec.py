@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,6 +53,14 @@ class Spec:
     seeds: Annotated[tuple[Seed, ...], _FILLED] = (0,)
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
+
+    def record(self) -> dict[str, Any]:
+        """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
+        found = asdict(self)
+        for choice in (*found["backbones"], *found["detectors"]):
+            if not choice["image_sizes"]:
+                del choice["image_sizes"]
+        return found
 
     @property
     def all_sizes(self) -> tuple[int, ...]:

@@ -29,8 +29,8 @@ def test_extract_answers_with_paths_and_shapes(run: Run, parts: Path) -> None:
 
 def test_no_data_at_all(run: Run) -> None:
     assert one_line(run(*extract()), 3) == (
-        "no data in data: no such folder; give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png, "
-        "or the word demo"
+        "no data in data: no such folder; give --data (or ADBENCH_DATA) a folder that holds CATEGORY/train/good/*.png "
+        "(and CATEGORY/test/KIND/*.png), or good/*.png (and bad/*.png), or good images only, or give the word demo"
     )
 
 
@@ -39,7 +39,7 @@ def test_a_missing_folder(run: Run) -> None:
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
-    assert "has train/good" in one_line(run(*extract("--data", tmp_path)), 3)
+    assert "no image in it" in one_line(run(*extract("--data", tmp_path)), 3)
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ def test_an_unusable_cache_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError) as error:
         open_dataset("demo", tmp_path / "file")
-    expected = f"cannot write {tmp_path}/file/demo-v1: {tmp_path}/file is a file; name a folder (--cache, ADBENCH_CACHE)"
-    assert str(error.value) == expected
+    place = f"{tmp_path}/file"
+    assert str(error.value) == f"cannot write {place}/demo-v1: {place} is a file; name a folder (--cache, ADBENCH_CACHE)"
 
 
 # ---- in a folder of the user's own -------------------------------------------------------------------------------------

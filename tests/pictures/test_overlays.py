@@ -1,11 +1,11 @@
-"""Pictures of new images: their size, their colours, the outline above the threshold."""
+"""Pictures of new images: their size, their colors, the outline above the threshold, the frame."""
 
 import numpy as np
 import pytest
 
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import laid_over
-from adbench.pictures.overlays import draw_overlay, smoothed, thumbnail
+from adbench.pictures.overlays import at_own_size, draw_overlay, laid_map, smoothed
 
 LIMIT = Threshold(image=5.0, pixel=3.0, typical=1.0, fpr=0.1, count=9, above=1)
 GRAY = np.full((256, 256, 3), 100, np.uint8)
@@ -20,20 +20,21 @@ def spot(height: float) -> np.ndarray:
 
 
 def panel(values: np.ndarray, limit: Threshold | None = LIMIT) -> np.ndarray:
-    """The picture below its caption and inside its frame."""
-    limits = (limit.typical, limit.pixel) if limit else None
-    return np.asarray(draw_overlay(GRAY, values, "caption", limits))[26:-8, 8:-8]
+    return laid_map(GRAY, values, (limit.typical, limit.pixel) if limit else None)
 
 
 @pytest.mark.parametrize(
-    ("size", "drawn"), [((64, 32), (256, 128)), ((300, 400), (300, 400)), ((1000, 2000), (256, 512)), ((3000, 2), (512, 1))]
+    ("size", "drawn"), [((64, 32), (256, 128)), ((300, 400), (300, 400)), ((1000, 2000), (1000, 2000)), ((8192, 2), (4096, 1))]
 )
-def test_the_size_of_a_picture(size: tuple[int, int], drawn: tuple[int, int]) -> None:
-    assert thumbnail(np.zeros((*size, 3), np.uint8), 256).shape == (*drawn, 3)
+def test_a_picture_has_the_size_of_its_image(size: tuple[int, int], drawn: tuple[int, int]) -> None:
+    assert at_own_size(np.zeros((*size, 3), np.uint8)).shape == (*drawn, 3)
 
 
-def test_a_small_input_gets_a_small_picture() -> None:
-    assert thumbnail(np.zeros((3000, 1500, 3), np.uint8), 96).shape == (384, 192, 3)
+def test_the_frame_shows_the_picture_as_it_is_between_title_and_color_bar() -> None:
+    framed = np.asarray(draw_overlay(GRAY, spot(5.0), ["part.png", "anomalous"], (LIMIT.typical, LIMIT.pixel)))
+    windows = np.lib.stride_tricks.sliding_window_view(framed[..., 0], (256, 256))
+    (place,) = np.argwhere((windows == panel(spot(5.0))[..., 0]).all(axis=(2, 3)))
+    assert place[0] > 2 * 13 and framed.shape[0] - 256 - place[0] > 13  # two lines above; a bar and its values below
 
 
 def test_a_typical_place_shows_the_image_and_nothing_else() -> None:
@@ -46,7 +47,7 @@ def test_only_what_is_above_the_threshold_is_outlined() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (98, 141, 58, 101)
 
 
-def test_colours_reach_their_end_at_twice_the_threshold() -> None:
+def test_colors_reach_their_end_at_twice_the_threshold() -> None:
     hot = laid_over(GRAY, np.ones((256, 256), np.float32), 0.5)[0, 0]
     assert (panel(spot(5.0))[120, 80] == hot).all()
     assert (panel(spot(50.0))[120, 80] == hot).all()

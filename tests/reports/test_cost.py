@@ -6,6 +6,7 @@ from adbench.reports.analyses import Question
 from adbench.reports.analyses.cost import Point, pareto, section
 from adbench.reports.formats import Section
 from adbench.reports.keys import keyed_jobs
+from adbench.reports.plotting import COLUMN, SCREEN, style
 from adbench.types import Job, Result
 
 JOB = Job("parts", "f", "bolt", "resnet18", "random", "ab", ("layer1",), 256, 256, "knn", {}, 1, 0)
@@ -40,6 +41,20 @@ def test_the_front_is_told_and_drawn() -> None:
     assert made.notes[0] == told and made.figures[0].description == f"{told}."
     panel = made.figures[0].draw().axes[0]
     assert [text.get_text() for text in panel.texts] == ["1", "2"] and panel.get_xscale() == "log"
+
+
+def test_a_row_has_one_number_in_all_panels() -> None:
+    """layer3 is best by aupro alone, layer2 by image_auroc alone."""
+    found = [
+        result(layer, aupro, latency_ms=ms) for layer, aupro, ms in (("layer1", 0.5, 5), ("layer2", 0.4, 7), ("layer3", 0.9, 9))
+    ]
+    found = [replace(r, metrics={**r.metrics, "image_auroc": value}) for r, value in zip(found, (0.6, 0.9, 0.8), strict=True)]
+    made = section(keyed_jobs([(r.job, r) for r in found]), Question(["layer"], ["aupro", "image_auroc"]))
+    for width in (COLUMN, SCREEN):
+        with style(width):
+            drawing = made.figures[0].draw()
+        assert [[text.get_text() for text in panel.texts] for panel in drawing.axes] == [["1", "3"], ["1", "2"]]
+        assert [text.get_text() for text in drawing.legends[0].get_texts()] == ["1  layer1", "2  layer2", "3  layer3"]
 
 
 def test_what_cannot_be_compared_is_told() -> None:

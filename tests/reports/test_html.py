@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from adbench.pictures.kept_maps import chosen, keep_maps, own_separations, read_kept
+from adbench.reports.formats import ANSWER, Report, Section, Table
 from adbench.reports.report import make_report, render
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Sample, Scores
@@ -56,8 +58,48 @@ def test_text_is_escaped_and_digits_agree(folder: Path) -> None:
 
 def test_the_page_tells_environment_and_command(folder: Path) -> None:
     text = page(folder)
-    assert "<code>adbench sweep --spec &#39;a b.yaml&#39;</code>" in text
+    commands = [re.sub("<.*?>", "", command) for command in re.findall("<pre>(.*?)</pre>", text)]
+    assert commands == ["adbench sweep --spec &#39;a b.yaml&#39;"]
     assert re.search(r"<th scope=\"row\">torch</th><td>2.1</td>", text)
+
+
+def test_the_first_screen_says_what_when_and_how_many(folder: Path) -> None:
+    for index, path in enumerate(sorted(folder.rglob("*.json"))):
+        os.utime(path, (1_800_000_000 + 60 * index,) * 2)
+    head = page(folder).split("<nav")[0]
+    assert "<h1>Anomaly detection on demo</h1>" in head
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", head))
+    assert facts == {
+        "Data": "demo: 9 categories",
+        "Results": "2027-01-15 08:00 to 08:08 UTC",
+        "Jobs": "8 done, 1 failed, 1 not run yet",
+    }
+
+
+def test_the_answer_comes_first_and_once_with_its_command() -> None:
+    table = Table.of_texts("t", ["layer"], [["a"]], 1)
+    answer = Section(ANSWER, notes=["a: 0.9 & best", "train it: adbench train knn resnet18 a --model 'm s'"])
+    text = render(Report(table, sections=[Section("Costs", notes=["b"]), answer]), "html")
+    head, body = text.split("<nav")
+    assert "<p>a: 0.9 &amp; best</p>" in head and ANSWER not in body
+    (command,) = re.findall('<code class="command">(.*?)</code>', head)
+    assert re.sub("<.*?>", "", command) == "adbench train knn resnet18 a --model &#39;m s&#39;"
+
+
+def test_notes_that_answer_come_first_and_empty_ones_are_dropped() -> None:
+    report = Report(Table.of_texts("t", ["layer"], [["a"]], 1), ["legend", "", "take a", "train it: adbench train"], answers=2)
+    head, body = render(report, "html").split("<nav")
+    assert "<p>take a</p>" in head and "take a" not in body
+    assert re.findall("<li>([^<]*)</li>", body) == ["legend"]
+
+
+def test_metrics_stand_beside_the_labels() -> None:
+    headers = ["layer", "categories", "RRF", "image_auroc", "pixel_ap", "aupro", "MB"]
+    table = Table.of_texts("t", headers, [["a", "1/1", "2", "3", "4", "5", "6"]], 1)
+    text = render(Report(table), "html")
+    order = re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", text)
+    assert order == ["layer", "image_auroc", "aupro", "pixel_ap", "categories", "RRF", "MB"]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", text) == ["3", "5", "4", "1/1", "2", "6"]
 
 
 def test_best_and_worst_never_share_an_image() -> None:

@@ -64,7 +64,7 @@ def test_a_transformers_field_is_estimated_and_marked(run: Run, parts: Path, tmp
     kinds = {(r["backbone"], r["details"]["receptive_field_kind"], r["details"]["receptive_field_px"]) for r in found}
     estimated = next(px for backbone, _, px in kinds if backbone == "test_vit")
     assert kinds == {("test_vit", "estimated", estimated), ("resnet18", "analytic", 43)} and 16 <= estimated <= 80
-    assert all("by_size" in r["details"] for r in found)
+    assert all("by_side" in r["details"] for r in found)
     table = run("report", "one", "--format", "markdown").out
     assert f"~{estimated / 80:.2f}" in table and "~0.67" not in table and "0.67" in table
     assert "~: receptive field estimated from gradients at the image size; no analytic one is known" in table
@@ -119,7 +119,7 @@ def test_train_and_eval_give_the_bits_of_a_sweep(run: Run, reference: dict[Any, 
     result = run("eval", "m.safetensors", *place, "--heatmaps", "maps", "--json").json
     assert result["metrics"] == reference["beta", LAYERS[1]]
     picture = np.asarray(Image.open("maps/spot/000.png"))
-    assert picture.shape == (354, 992, 3)
+    assert picture.shape[0] > picture.shape[1] == 2 * 320 + 3 * 10  # four panels, the title and the color bar
     assert len(list(Path("maps").rglob("*.png"))) == 6
 
 

@@ -69,7 +69,7 @@ def test_old_heartbeats_are_removed_and_damaged_ones_skipped(tmp_path: Path) -> 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "running").write_text("")
     with (
-        pytest.raises(DataError, match=r"cannot write .*/running/group\..*: .*; choose another folder or free it"),
+        pytest.raises(DataError, match=r"cannot write .*/running/group\..*: .* is a file; name a folder"),
         heartbeat(tmp_path, "group"),
     ):
         pass

@@ -300,7 +300,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         ResultStore(target).write_plan("layers", [JOB])
     assert str(caught.value) == (
-        f"cannot write {target / 'plans' / 'layers.jsonl'}: Not a directory; choose another folder or free it"
+        f"cannot write {target / 'plans' / 'layers.jsonl'}: {tmp_path / 'file'} is a file; name a folder"
     )
 
 

@@ -25,7 +25,8 @@ class MVTec(Dataset):
     ground_truth: ClassVar[str] = "ground_truth"
 
     def matches(self, root: Path) -> bool:
-        return any(self.is_category(folder) for folder in (root, *folders(root)))
+        inside = () if folders_at(root, "train") else folders(root)  # of one category: nothing in `test` is listed
+        return any(self.is_category(folder) for folder in (root, *inside))
 
     def categories(self, root: Path) -> list[str]:
         return [root.name] if self.is_category(root) else [f.name for f in folders(root) if self.is_category(f)]

@@ -15,7 +15,7 @@ from adbench.reports.analyses import Question, register
 from adbench.reports.comparison import Column, Comparison, metric_column
 from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by
-from adbench.reports.plotting import COLUMN, INK, LETTER, looks, panels
+from adbench.reports.plotting import COLUMN, INK, LETTER, PAGE, looks, panels, wanted_width
 from adbench.reports.study_data import AXIS_NAMES
 from adbench.reports.tables import cost_column, counted, partial_note, ranked
 from adbench.types import Result
@@ -33,7 +33,8 @@ COLUMNS = (
     cost_column("state_mb", "state MB"), cost_column("peak_memory_mb", "peak MB", 0),
     cost_column("accelerator_memory_mb", "GPU MB", 0),
 )  # fmt: skip
-_HEIGHT, _LINE = 2.0, 0.15  # inches: a panel, a line of its legend
+_HEIGHT, _LINE = 2.0, 0.15  # inches: a panel, a line of the legend
+_WIDE = 1.3  # so much higher is a panel beside another
 
 
 @register("cost")
@@ -122,18 +123,26 @@ def _legend(done: Sequence[Result]) -> list[str]:
 
 
 def _draw(fronts: dict[str, list[Point]]) -> Drawing:
-    lines = max(sum(_legend_text(0, p).count("\n") + 1 for p in points if p.front) for points in fronts.values())
-    drawing, axes = panels((COLUMN, (_HEIGHT + _LINE * lines) * len(fronts)), len(fronts))
-    for panel, (metric, points) in zip(axes[:, 0], fronts.items(), strict=True):
+    """Draw a panel per metric, side by side where there is room; a row has the same number in all of them."""
+    from matplotlib.lines import Line2D
+
+    front = {p.name: p.latency for points in fronts.values() for p in points if p.front}
+    numbers = {name: number for number, name in enumerate(sorted(front, key=lambda name: front[name]), start=1)}
+    labels = [_legend_text(number, name) for name, number in numbers.items()]
+    rows = 1 if wanted_width() >= PAGE else len(fronts)
+    size = (COLUMN, _HEIGHT * (_WIDE if rows == 1 else 1) * rows + _LINE * sum(label.count("\n") + 1 for label in labels))
+    drawing, axes = panels(size, rows, -(-len(fronts) // rows))
+    for panel, (metric, points) in zip(axes.flat, fronts.items(), strict=True):
         panel.set_ylabel(AXIS_NAMES.get(metric, metric))
         panel.set_xlabel("ms per image")
         panel.grid()
-        _draw_panel(panel, points)
+        _draw_panel(panel, points, numbers)
+    handles = [Line2D([], [], linestyle="none", label=label) for label in labels]
+    drawing.legend(handles=handles, loc="outside lower left", handlelength=0, handletextpad=0)
     return drawing
 
 
-def _draw_panel(panel: Axes, points: Sequence[Point]) -> None:
-    from matplotlib.lines import Line2D
+def _draw_panel(panel: Axes, points: Sequence[Point], numbers: dict[str, int]) -> None:
     from matplotlib.ticker import LogLocator
 
     front, rest = [p for p in points if p.front], [p for p in points if not p.front]
@@ -145,12 +154,10 @@ def _draw_panel(panel: Axes, points: Sequence[Point]) -> None:
     panel.plot([p.latency for p in rest], [p.quality for p in rest], "o", color=INK, markerfacecolor="white")
     panel.step([p.latency for p in front], [p.quality for p in front], where="post", color=look.color, linestyle="--")
     panel.plot([p.latency for p in front], [p.quality for p in front], "o", color=look.color)
-    for number, p in enumerate(front, start=1):
-        panel.annotate(str(number), (p.latency, p.quality), (0, 4), textcoords="offset points", ha="center")
-    handles = [Line2D([], [], linestyle="none", label=_legend_text(number, p)) for number, p in enumerate(front, start=1)]
-    panel.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.1, -0.25), handlelength=0, handletextpad=0)
+    for p in front:
+        panel.annotate(str(numbers[p.name]), (p.latency, p.quality), (0, 4), textcoords="offset points", ha="center")
 
 
-def _legend_text(number: int, point: Point) -> str:
-    """Return the point's number and name, broken into lines that fit a column."""
-    return fill(f"{number}  {point.name}", int(COLUMN / LETTER) - 8, subsequent_indent="    ", break_long_words=False)
+def _legend_text(number: int, name: str) -> str:
+    """Return a row's number and name, broken into lines that fit the figure."""
+    return fill(f"{number}  {name}", int(wanted_width() / LETTER) - 8, subsequent_indent="    ", break_long_words=False)

@@ -77,6 +77,8 @@ class Report:
     folder: Path | None = None  # of the results and their kept pictures
     commands: Sequence[str] = ()  # that made the results
     documents: Sequence[dict[str, Any]] = field(default=(), repr=False)  # written instead of the results' records, if any
+    answers: int = 0  # so many of the last notes answer the question: a page shows them first
+    waiting: int = 0  # planned jobs that have not run yet
     bold: bool = False  # whether the reader's terminal shows bold
     width: int | None = None  # the number of columns of the reader's terminal; None: as wide as the text is
 
@@ -86,6 +88,7 @@ class Report:
         return list(self.documents) or [result.record() for result in self.results]
 
 
+ANSWER = "Which row is best?"  # the title of the section that a page shows first
 Format = Callable[[Report], str]
 FORMATS: Registry[Format] = Registry("format", __name__)
 register = FORMATS.register

@@ -89,7 +89,7 @@ def _draw_column(
     """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
     from matplotlib.ticker import LogLocator
 
-    names = data.short_names(list(data.by_layer(jobs)))
+    names = data.names_in_figure(list(data.by_layer(jobs)), joined_in_lines=True)
     for panel in column:
         panel.grid(axis="y")
         panel.set_xlim(-0.3, len(names) - 0.7)

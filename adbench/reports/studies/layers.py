@@ -161,7 +161,11 @@ def _description(backbone: Backbone) -> str:
 
 def _draw(backbones: Sequence[Backbone]) -> Drawing:
     measures = list(backbones[0].winners)
-    blocks = [(b.label, [f"{b.short[name]} ({data.field_texts(of)[1]})" for name, of in b.layers.items()]) for b in backbones]
+    names = [data.names_in_figure(list(b.layers)) for b in backbones]
+    blocks = [
+        (b.label, [f"{shown[name]} ({data.field_texts(of)[1]})" for name, of in b.layers.items()])
+        for b, shown in zip(backbones, names, strict=True)
+    ]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures], _LABEL)
     for panel, measure in zip(axes, measures, strict=True):
         for backbone, block in zip(backbones, heights, strict=True):

@@ -61,7 +61,10 @@ def _figure(group: Group, measures: Sequence[str]) -> Figure:
 
 
 def _draw(comparison: Comparison, jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
-    layers, labels = list(data.short_names(list(data.by_layer(jobs))).values()), [group.label for group in groups_by(jobs, [KEY])]
+    layers, labels = (
+        list(data.names_in_figure(list(data.by_layer(jobs)), True).values()),
+        [group.label for group in groups_by(jobs, [KEY])],
+    )
     width = max(COLUMN, _BAR * len(layers) * (len(labels) + 1))
     drawing, axes = panels((width, _FRAME + _HEIGHT * len(measures)), len(measures), sharex=True)
     series = dict(zip(labels, looks(len(labels)), strict=True))

@@ -82,7 +82,7 @@ def _figure(detector: Group, measures: Sequence[str]) -> Figure:
 
 def _draw(comparison: Comparison, jobs: Sequence[KeyedJob], measures: Sequence[str]) -> Drawing:
     groups = [(group.label, data.by_layer(group.jobs)) for group in groups_by(jobs, data.backbone_keys(jobs))]
-    blocks = [(label, list(data.short_names(list(layers)).values())) for label, layers in groups]
+    blocks = [(label, list(data.names_in_figure(list(layers)).values())) for label, layers in groups]
     drawing, axes, heights = row_panels(blocks, [data.title(measure) for measure in measures])
     for panel, measure in zip(axes, measures, strict=True):
         for (_, layers), block in zip(groups, heights, strict=True):

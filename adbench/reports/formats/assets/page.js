@@ -1,5 +1,6 @@
 "use strict";
-// Tables that can be sorted by the buttons in their heads and filtered by words and by choices. Without it they are plain.
+// Tables that can be sorted by the buttons in their heads and filtered by words and by choices; what goes on beside it says so.
+// Without it they are plain.
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
@@ -32,6 +33,7 @@ function sortBy(table, column) {
 
 function makeSortable(table) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
+    if (!head.textContent) return; // a button needs a name
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
@@ -60,7 +62,7 @@ function makeFilterable(table) {
   bar.className = "bar";
   const words = document.createElement("input");
   words.type = "search";
-  bar.append(labeled("Rows with these words", words));
+  bar.append(labeled("Filter", words));
   const choices = [];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const select = head.dataset.choose === undefined ? null : choiceOf(table, column);
@@ -84,11 +86,28 @@ function makeFilterable(table) {
   };
   bar.addEventListener("input", apply);
   apply();
-  table.closest(".scroll").before(bar);
+  table.closest(".frame").before(bar);
+}
+
+function showMore(scroll) {
+  const frame = scroll.parentElement;
+  const hint = document.createElement("p");
+  hint.className = "hint";
+  hint.textContent = "Scroll sideways for more \u2192";
+  frame.after(hint);
+  const apply = () => {
+    frame.classList.toggle("right", scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 1);
+    frame.classList.toggle("below", scroll.scrollTop + scroll.clientHeight < scroll.scrollHeight - 1);
+    hint.hidden = scroll.scrollWidth <= scroll.clientWidth + 1;
+  };
+  scroll.addEventListener("scroll", apply, { passive: true });
+  new ResizeObserver(apply).observe(scroll);
+  apply();
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const rows = table.tBodies[0].rows.length;
-  if (rows > 5) makeFilterable(table);
+  if (rows > 12 || (rows > 5 && table.querySelector("[data-choose]"))) makeFilterable(table);
   if (rows > 1) makeSortable(table);
 }
+document.querySelectorAll(".scroll, .long .drawing").forEach(showMore);
