@@ -119,7 +119,8 @@ def _values(one: Ranked, best: bool, alone: bool) -> list[Cell]:
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
     mark = APPROXIMATE * one.result.field_is_estimated
     numbers = [mark + fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
-    texts = [*numbers, *metrics, f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}", "ties" if one.tied and not alone else ""]
+    costs = [f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}"]
+    texts = [*numbers, *metrics, *costs, "ties" if one.tied and not alone else ""]
     return [Cell(text, best and header == "score") for text, header in zip(texts, _HEADERS, strict=True)]
 
 
