@@ -8,16 +8,18 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4  # of tests
 .PHONY: quickstart test test-cluster check format docs clean
 
 $(VENV)/.installed: pyproject.toml
+	@echo "Installing into $(VENV): 6.4 GB on Linux with the CUDA builds of torch; this takes several minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[test]'
 	touch $@
 
 quickstart: $(VENV)/.installed  ## the main job: generated parts, five layers, PatchCore, a report
 	$(BIN)/adbench sweep --preset quickstart
 	$(BIN)/adbench report --study none
+	@echo "To run adbench in this terminal: . $(BIN)/activate"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
 
 SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins
 
@@ -31,7 +33,7 @@ check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format $(PYTHON_FILES)

@@ -13,7 +13,22 @@ from typing import Annotated
 import typer
 
 from adbench import __version__
-from adbench.cli import cache, console, eval_maps, evaluate, extract, predict, report, rf, select, sweep, synth, train, weights
+from adbench.cli import (
+    cache,
+    console,
+    demo,
+    eval_maps,
+    evaluate,
+    extract,
+    predict,
+    report,
+    rf,
+    select,
+    sweep,
+    synth,
+    train,
+    weights,
+)
 from adbench.cli.help import SETTINGS, Command, Group, help_, split_examples, with_help
 from adbench.cli.list import list_names
 from adbench.cli.options import expanded
@@ -36,6 +51,7 @@ Examples:
   adbench help sweep"""
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {  # in the order of a project
+    "Try": {"demo": demo.demo},
     "Measure": {
         "rf": rf.rf,
         "extract": extract.extract,

@@ -64,6 +64,12 @@ def _categories(ctx: Context) -> list[str]:
     return category_names(ctx.params.get("data") or os.environ.get("ADBENCH_DATA") or "data")
 
 
+def _generated(ctx: Context) -> list[str]:
+    from adbench.data.datasets import category_names
+
+    return category_names("demo")
+
+
 def _typed_backbones(ctx: Context) -> list[str]:
     """Return the backbones before the cursor: the argument of most commands, the list of `select`."""
     arguments = [p.name for p in ctx.command.params if p.param_type_name == "argument"]
@@ -116,6 +122,6 @@ def _listed(ctx: Context) -> list[str]:
 backbone, backbones = values(_backbones), values(_backbones, ",")
 layer, layers = values(_layers, "+"), values(_layers, ",+")
 weight, weights = values(_weights), values(_weights, ",")
-category, listed = values(_categories), values(_listed)
+category, generated, listed = values(_categories), values(_generated), values(_listed)
 preset, kind = table("presets"), fixed(*names.KINDS)
 table_key, table_keys = values(_table_keys), values(_table_keys, ",")

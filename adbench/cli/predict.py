@@ -27,7 +27,7 @@ def threshold(
     The threshold is written into MODEL. Give good images that the detector was not fitted to.
 
     Examples:
-      adbench threshold nut.safetensors more_good_images --fpr 0.01
+      adbench threshold nut.safetensors try/more_good/nut --fpr 0.1
     """
     from adbench.models.calibration import recalibrate
 
@@ -54,7 +54,7 @@ def predict(
     above the model's threshold. An image that cannot be read is reported in its row.
 
     Examples:
-      adbench predict nut.safetensors new_images --out inspected
+      adbench predict nut.safetensors try/new/nut --out inspected
       adbench predict nut.safetensors part.png --out inspected --fail-on-anomaly
     """
     from adbench.models.prediction import predict_images

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adbench.models.command import train_command
+from adbench.models.command import FPR, threshold_for, train_command
 from adbench.reports.analyses import Question
 from adbench.reports.comparison import fraction
 from adbench.reports.configurations import (
@@ -88,8 +88,10 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
 def _training(jobs: Sequence[KeyedJob], commands: Sequence[str], defaults: Defaults) -> str:
     """Return the command that trains the row of these jobs, for the first of its categories."""
     category, *others = categories_of(jobs)
-    job = min((j.job for j in jobs if j.job.category == category), key=lambda job: job.seed)
-    command = train_command(job, data_option(job, commands), category, defaults(job.detector))
+    first = min((j for j in jobs if j.job.category == category), key=lambda j: j.job.seed)
+    job, images = first.job, first.result.details.get("good_images") if first.result else None
+    threshold = threshold_for(images) if images else (FPR, None)  # records of earlier versions do not know
+    command = train_command(job, data_option(job, commands), category, defaults(job.detector), *threshold)
     return f"train it{f' (one model per category, here {category})' if others else ''}: {command}"
 
 
@@ -99,6 +101,9 @@ def data_option(job: Job, commands: Sequence[str]) -> str | None:
     for value in named:
         if value == job.dataset or Path(value).expanduser().resolve().name == job.dataset:
             return value
+    own = set(named) - {"demo"}  # a dataset is often called like its layout, not like its folder
+    if job.dataset != "demo" and len(own) == 1:
+        return own.pop()
     default = Path(os.environ.get("ADBENCH_DATA") or "data").expanduser()
     if default.resolve().name == job.dataset and default.is_dir():
         return None

@@ -50,8 +50,9 @@ def selection_report(selection: Selection, top: int | None = None, width: int | 
     ranking = selection.ranking
     cells = keyed_jobs([(one.job, one.result) for one in ranking])
     names = [name for name in _NAMES if name == "layer" or varies(cells, name)]
+    alone = sum(one.tied for one in ranking) == 1  # the best ties with itself
     rows = [
-        [Cell(str(number)), *(Cell(str(cell.values[name])) for name in names), *_values(one, number == 1)]
+        [Cell(str(number)), *(Cell(str(cell.values[name])) for name in names), *_values(one, number == 1, alone)]
         for number, (one, cell) in enumerate(zip(ranking, cells, strict=True), 1)
     ]
     headers = ["", *(_NAMES[name] for name in names), *_HEADERS]
@@ -113,12 +114,13 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
     )
 
 
-def _values(one: Ranked, best: bool) -> list[Cell]:
+def _values(one: Ranked, best: bool, alone: bool) -> list[Cell]:
     cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
     mark = APPROXIMATE * one.result.field_is_estimated
     numbers = [mark + fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
-    texts = [*numbers, *metrics, f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}", "ties" if one.tied else ""]
+    costs = [f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}"]
+    texts = [*numbers, *metrics, *costs, "ties" if one.tied and not alone else ""]
     return [Cell(text, best and header == "score") for text, header in zip(texts, _HEADERS, strict=True)]
 
 

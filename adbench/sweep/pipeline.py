@@ -257,7 +257,7 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size).truth.masks
         keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
-    return result
+    return replace(result, details={**result.details, "good_images": len(group.inputs.category.train)})
 
 
 Measure = Callable[[Runtime, Group, Job, Path], Result]

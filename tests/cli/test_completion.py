@@ -35,6 +35,7 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Complete:
         ("sweep --set image", "image_sizes="),
         ("sweep --executor ", "local ray slurm"),
         ("sweep --data demo --category n", "nut"),
+        ("demo --category n", "nut"),
         ("sweep --device cu", "cuda"),
         ("train patch", "patchcore"),
         ("train patchcore resnet18 --weights sw", ""),

@@ -27,6 +27,7 @@ LAYER = "blocks.1.1.add"
 NETWORK = f"efficientnet_lite0 {LAYER}"
 MISSING = "is not there; get it from"  # without --offline: "is not there and cannot be downloaded"
 BASE = {  # what each option is added to
+    "demo": "--out try --category nut --train 1 --good 1 --defective 1 --new 1 --json",
     "extract": f"{NETWORK} --data PARTS --category alpha --image-size 64 --json",
     "train": f"mahalanobis {NETWORK} --data PARTS --category alpha --image-size 64 --model m.safetensors --json",
     "eval": "MODEL --data PARTS --json",
@@ -67,6 +68,15 @@ OF_MODEL = {"--cache": MEMO, "--device": DATA["--device"], "--offline": Case("--
 UNFETCHED = Case("--offline", MISSING, "--set backbones=[resnet18] --set layers=[layer1]")
 LOCAL = "is not for --executor local"
 CASES: dict[str, dict[str, Case]] = {
+    "demo": {
+        "--out": Case("--out other", "file other/parts/nut/train/good/000.png"),
+        "--category": Case("--category metal --out other", "file other/parts/metal/"),
+        "--train": Case("--train 2 --out other", "file other/parts/nut/train/good/001.png"),
+        "--good": Case("--good 2 --out other", "file other/parts/nut/test/good/001.png"),
+        "--defective": Case("--defective 2 --out other", "file other/parts/nut/test/rust/001.png"),
+        "--new": Case("--new 2 --out other", "file other/new/nut/001_bent.png"),
+        "--side": Case("--side 64 --out other", '"side": 64'),
+    },
     "extract": DATA
     | {
         "--category": Case("--category beta", '"category": "beta"'),

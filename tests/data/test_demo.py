@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 from scipy.ndimage import label
 
-from adbench.core.errors import DataError
+from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files
 from adbench.data.datasets import open_dataset
 from adbench.data.demo.drawing import SIZE
+from adbench.data.demo.folder import Counts, write_demo
+from adbench.data.images import read_image, read_mask
 from adbench.data.layouts import demo
 
 KINDS = [(category, kind) for category, (_, kinds) in demo.CATEGORIES.items() for kind in kinds]
@@ -95,3 +97,47 @@ def test_an_unusable_cache_is_named(tmp_path):
         open_dataset("demo", tmp_path / "file")
     place = f"{tmp_path}/file"
     assert str(error.value) == f"cannot write {place}/demo-v1: {place} is a file; name a folder (--cache, ADBENCH_CACHE)"
+
+
+# ---- in a folder of the user's own -------------------------------------------------------------------------------------
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_the_parts_are_those_of_the_dataset(tmp_path, small):
+    made = write_demo(tmp_path / "mine", ["nut"], Counts(1, 1, 1, 3))
+    assert made["categories"] == {"nut": {"train": 1, "good": 1, "defective": 4, "new": 3}}
+    assert files(tmp_path / "mine/parts") == files(demo.Demo("demo").generate(tmp_path))
+    (nut,) = open_dataset(made["parts"], tmp_path)
+    assert len(check_files([nut])) == 10
+
+
+def test_new_images_are_named_after_their_defect_and_in_no_dataset(tmp_path):
+    write_demo(tmp_path / "mine", ["nut"], Counts(1, 1, 1, 9))
+    found = files(tmp_path / "mine")
+    kinds = [name.partition("_")[2] for name in found if name.startswith("new/")]
+    assert kinds == [f"{kind}.png" for kind in ("good", "bent", "good", "chip", "good", "rust", "good", "scratch", "good")]
+    assert sum(name.startswith("more_good/nut/") for name in found) == 9
+    images = [content for name, content in found.items() if "ground_truth" not in name]
+    assert len(set(images)) == len(images) == 24
+
+
+def test_images_of_another_side_keep_their_masks(tmp_path):
+    made = write_demo(tmp_path / "mine", ["fabric"], Counts(1, 1, 1, 1), side=128)
+    assert read_image(tmp_path / "mine/new/fabric/000_good.png").shape == (128, 128, 3)
+    mask = read_mask(tmp_path / "mine/parts/fabric/ground_truth/hole/000_mask.png")
+    assert mask.shape == (128, 128)
+    assert mask.mean() == pytest.approx(demo.draw("fabric", "test", "hole", 0)[1].mean(), rel=0.2)
+    assert made["side"] == 128
+
+
+def test_an_existing_folder_and_an_unknown_category_are_refused(tmp_path):
+    with pytest.raises(DataError) as error:
+        write_demo(tmp_path, [], Counts(1, 1, 1, 1))
+    assert str(error.value) == f"--out {tmp_path}: exists already; name a new folder, or delete this one"
+    with pytest.raises(UsageError) as wrong:
+        write_demo(tmp_path, ["nt"], Counts(1, 1, 1, 1))
+    assert str(wrong.value) == "unknown category 'nt' of the generated parts; did you mean 'nut'?"
+    assert list(tmp_path.iterdir()) == []

@@ -62,6 +62,11 @@ def test_a_difference_beyond_chance() -> None:
     assert train == TRAIN
 
 
+def test_the_threshold_is_one_that_the_good_images_can_give() -> None:
+    few = [replace(r, details=r.details | {"good_images": 32}) for r in THREE]
+    assert told(few, 0.001)[1] == TRAIN.replace("--fpr 0.01", "--fpr 0.05 --cross-fit 5")
+
+
 def test_a_difference_that_can_be_chance_and_others_that_can() -> None:
     best, _ = told(THREE, 0.05)
     assert "that can be chance (p = 0." in best and best.endswith(PAIRS)
@@ -121,6 +126,9 @@ def test_each_evaluation_grid_has_its_best_row_and_a_mean_over_sizes_no_command(
         (["adbench sweep --preset quickstart"], "demo", "demo"),
         (["adbench sweep --preset quickstart --data '/x/my parts'"], "my parts", "/x/my parts"),
         (["adbench sweep --data=/x/a", "adbench sweep --set data=/y/b"], "b", "/y/b"),
+        (["adbench sweep --preset quickstart --data demo", "adbench sweep --data try/parts"], "mvtec", "try/parts"),
+        (["adbench sweep --data /x/a", "adbench sweep --data /x/b"], "mvtec", "DIR"),
+        (["adbench sweep --data /x/a"], "demo", "demo"),
         ([], "parts", "DIR"),
         ([], "here", None),
     ],

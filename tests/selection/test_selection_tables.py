@@ -55,6 +55,13 @@ def test_all_candidates_and_columns_are_there_where_no_terminal_limits_them() ->
     assert {"RRF", "AUROC", "AU-PRO", "ms", "MB"} <= set(table.headers)
 
 
+def test_a_best_candidate_without_ties_is_not_marked_as_one() -> None:
+    few = selection(3, ("a",))
+    assert [row[-1].text for row in selection_report(few).table.rows] == ["ties"] * 3
+    alone = replace(few, ranking=(few.ranking[0], *(replace(one, tied=False) for one in few.ranking[1:])))
+    assert [row[-1].text for row in selection_report(alone).table.rows] == [""] * 3
+
+
 def test_candidates_with_one_reason_share_a_line() -> None:
     jobs = [replace(JOB, image_size=size) for size in (64, 128, 192, 320)]
     excluded = [Excluded(job, "cut", f"forecast to take {k} s, too long for the budget") for k, job in enumerate(jobs)]
