@@ -71,7 +71,7 @@ def fitted(text: str, font: Font, width: float) -> str:
 
 
 def _drawable(text: str) -> str:
-    """Return a text with line breaks, control characters and undecodable bytes escaped, because the font's layout refuses them."""
+    """Return a text whose line breaks, control characters and undecodable bytes, which cannot be drawn, are escaped."""
     return "".join(repr(c)[1:-1] if category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 

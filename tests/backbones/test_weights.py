@@ -123,7 +123,9 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     assert str(error.value) == f"weights '{tmp_path}': is a folder; give the path of a checkpoint in it"
 
 
-@pytest.mark.parametrize(("keys", "named"), [(["bn1.bias"], "bn1.bias"), (["conv1.weight", "bn1.bias"], "2 tensors, e.g. conv1.weight")])
+@pytest.mark.parametrize(
+    ("keys", "named"), [(["bn1.bias"], "bn1.bias"), (["conv1.weight", "bn1.bias"], "2 tensors, e.g. conv1.weight")]
+)
 def test_values_that_are_not_finite_are_refused(
     state: dict[str, torch.Tensor], tmp_path: Path, keys: list[str], named: str
 ) -> None:

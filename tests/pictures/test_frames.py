@@ -31,7 +31,9 @@ def test_a_long_name_keeps_its_ends() -> None:
     assert fitted("a.png", font, 120) == "a.png"
 
 
-@pytest.mark.parametrize(("name", "drawn"), [("a\nb.png", r"a\nb.png"), ("a\udce9.png", r"a\udce9.png"), ("日本 é.png", "日本 é.png")])
+@pytest.mark.parametrize(
+    ("name", "drawn"), [("a\nb.png", r"a\nb.png"), ("a\udce9.png", r"a\udce9.png"), ("日本 é.png", "日本 é.png")]
+)
 def test_a_name_of_any_characters_is_drawn(name: str, drawn: str) -> None:
     assert fitted(name, sized_font(13), 500) == drawn
     framed([name], [(name, WHITE)])
