@@ -107,6 +107,13 @@ def test_position_tables_are_those_of_the_library_at_another_size() -> None:
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_remarks_on_the_code_of_the_library_reach_no_user() -> None:
+    network = timm.create_model("beit_base_patch16_224", depth=1, embed_dim=12, num_heads=1)
+    larger = timm.create_model("beit_base_patch16_224", depth=1, embed_dim=12, num_heads=1, img_size=64)
+    assert find("beit_base_patch16_224")[0].resized(network.state_dict(), larger).keys() == larger.state_dict().keys()
+
+
 def test_one_pass_serves_all_blocks_and_ends_behind_the_deepest() -> None:
     network = Network("vit_tiny_patch16_224", resolve("vit_tiny_patch16_224", "random"))
     ran: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
@@ -56,7 +57,9 @@ class TimmModels(Family):
 
     def resized(self, state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
         """Interpolate position tables with the filter that timm applies to checkpoints."""
-        return key_filter(module)(dict(state), module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's remarks on the code of the filters of BEiT and others
+            return key_filter(module)(dict(state), module)
 
     def convert(self, module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Apply timm's own filter to what belongs to the image encoder; refuse what it would bend to fit in silence."""
@@ -66,7 +69,8 @@ class TimmModels(Family):
         if any(key.startswith("visual.") for key in state):  # CLIP with its text encoder
             state = {key: value for key, value in state.items() if key.startswith("visual.")}
         try:
-            with redirect_stdout(StringIO()):  # a filter prints
+            with redirect_stdout(StringIO()), warnings.catch_warnings():  # a filter prints
+                warnings.simplefilter("ignore", UserWarning)
                 return key_filter(module)(dict(state), module)
         except KeyError as error:
             raise WeightsError(f"timm cannot convert the tensor {error}; choose the checkpoint of this network") from error
