@@ -94,7 +94,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown row": (("report", "results", "--rows", "lair"), USAGE, "unknown row key"),
     "row and column": (("report", "results", "--rows", "layer", "--columns", "layer"), USAGE, "both a row and a column"),
     "unknown study": (("report", "results", "--study", "colours"), USAGE, "unknown study"),
-    "preset and spec": (("sweep", "--preset", "quickstart", "--spec", "study.yaml"), USAGE, "give either"),
+    "preset and spec": (("sweep", "--preset", "quickstart", "--spec", "study.yaml"), USAGE, "not both"),
     "spec is missing": (("sweep", "--spec", "none.yaml", "--data", "parts"), DATA, "none.yaml"),
     "spec is a folder": (("sweep", "--spec", "parts", "--data", "parts"), DATA, "parts"),
     "limit 0": ((*SWEEP, "--limit", "0"), USAGE, "limit"),
