@@ -49,6 +49,11 @@ def make_category(root: Path, seed: int, train: int = 5, good: int = 3, bad: int
     return root
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest test first, or the other workers would wait for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of the categories `alpha` and `beta`; not to be changed."""

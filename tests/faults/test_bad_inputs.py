@@ -9,7 +9,7 @@ import pytest
 from bench import all_cases
 from cases import Case, cut, flip, nothing
 
-EVERY = 43
+EVERY = 86
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each case is a forked process, which this system lacks")
