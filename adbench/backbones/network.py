@@ -44,11 +44,26 @@ class Network:
         fixed = size and family.fixed_size(self.module)
         return self.module if fixed in (None, size) else _resized(self, cast(Size, size))
 
+    @cached_property
+    def _graphs(self) -> dict[Size | None, fx.GraphModule]:
+        return {}
+
     def whole(self, size: Size | None = None) -> fx.GraphModule:
-        """Return the graph that computes every node, by name."""
-        family, _ = find(self.backbone)
+        """Return the graph that computes every node, by name; traced once."""
         module = self.at(size)
-        return cast("fx.GraphModule", family.cut(module, {node: node for node in family.node_names(module)[1:]}))
+        built_for = None if module is self.module else size
+        if built_for not in self._graphs:
+            family, _ = find(self.backbone)
+            nodes = {node: node for node in family.node_names(module)[1:]}
+            self._graphs[built_for] = cast("fx.GraphModule", family.cut(module, nodes))
+        return self._graphs[built_for]
+
+    def has_stages(self, layers: Sequence[str]) -> bool:
+        """Return whether layers are names of blocks or stages, not of nodes of the graph."""
+        from adbench.backbones.stages import are_stages
+
+        family, _ = find(self.backbone)
+        return are_stages(family, self.module, layers)
 
     def cut(self, layers: Sequence[str], size: Size | None = None) -> nn.Module:
         """Return the frozen network up to the deepest of `layers`: (B, 3, H, W) of a size to {layer: (B, C, h, w)}.

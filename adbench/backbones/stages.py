@@ -12,15 +12,20 @@ from adbench.backbones.families import NORM, Family
 
 
 def cut(family: Family, module: nn.Module, layers: Sequence[str]) -> nn.Module:
-    """Return the part of a network up to the deepest of `layers`: a graph, or `Stages` if the layers are names of stages.
+    """Return the part of a network up to the deepest of `layers`: a graph, or `Stages` if the layers are names of stages."""
+    if are_stages(family, module, layers):
+        return Stages(family, module, layers)
+    return family.cut(module, {layer: layer for layer in layers})
+
+
+def are_stages(family: Family, module: nn.Module, layers: Sequence[str]) -> bool:
+    """Return whether layers are names of stages, without tracing the network.
 
     A stage that is a single operation is a node of the graph, so that its features do not depend on the layers beside it.
     """
     stages = family.stages(module)
     names = [layer.removesuffix(NORM) for layer in layers]
-    if names and all(name in stages and not _is_operation(module, stages[name]) for name in names):
-        return Stages(family, module, layers)
-    return family.cut(module, {layer: layer for layer in layers})
+    return bool(names) and all(name in stages and not _is_operation(module, stages[name]) for name in names)
 
 
 def _is_operation(module: nn.Module, name: str) -> bool:

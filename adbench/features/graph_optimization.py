@@ -90,9 +90,9 @@ def inference_module(network: Network, layers: Sequence[str], size: Size, device
 
     A graph is rewritten by `fast_graph`. The blocks of a transformer run as their library wrote them.
     """
-    part = network.cut(layers, size)
-    if isinstance(part, fx.GraphModule):
+    if not network.has_stages(layers):
         return fast_graph(network.whole(size), layers, device, dtype)
+    part = network.cut(layers, size)
     plain = device.type == "cpu" and dtype is torch.float32
     return part if plain else copy.deepcopy(part).to(device, dtype)
 

@@ -1,15 +1,18 @@
 """The fast graph against the plain one: the same layers, whatever is asked for beside them."""
 
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from adbench.backbones.families.torchvision_models import TorchvisionModels
 from adbench.backbones.weights import resolve
 from adbench.features import graph_optimization as fusing
 from adbench.features.extraction import Network
-from adbench.features.graph_optimization import FusedConvolution, fast_graph, is_plain_convolution
+from adbench.features.graph_optimization import FusedConvolution, fast_graph, inference_module, is_plain_convolution
+from adbench.features.latency import forward_times
 
 CPU = torch.device("cpu")
 BACKBONES = ["resnet18", "efficientnet_lite0", "mobilenet_v3_small", "timm/resnetv2_18"]
@@ -127,3 +130,19 @@ def test_a_convolution_that_changes_its_weights_is_left_alone() -> None:
     assert is_plain_convolution(nn.Conv2d(3, 3, 1))
     assert not is_plain_convolution(Standardised(3, 3, 1))
     assert not is_plain_convolution(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"))
+
+
+def test_the_graph_is_traced_once_for_extraction_and_latency(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    traced: list[int] = []
+    cut = TorchvisionModels.cut
+
+    def counted(self: TorchvisionModels, module: nn.Module, layers: dict[str, str]) -> nn.Module:
+        traced.append(len(layers))
+        return cut(self, module, layers)
+
+    monkeypatch.setattr(TorchvisionModels, "cut", counted)
+    made = Network("resnet18", resolve("resnet18", "random"))
+    for size in (32, 64):
+        inference_module(made, ["layer1.0.relu"], (size, size), CPU, torch.float32)
+    forward_times(made, ["layer1.0.relu"], 32, "float32", CPU, tmp_path)
+    assert len(traced) == 1
