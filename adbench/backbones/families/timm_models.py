@@ -161,12 +161,6 @@ class TimmModels(Family):
 
         return [model.partition(".")[2] for model in list_pretrained(f"{name}.*")]
 
-    def license(self, name: str) -> str | None:
-        from timm.models import get_pretrained_cfg
-
-        found = getattr(get_pretrained_cfg(name), "license", None)
-        return None if found in (None, "unknown") else str(found)
-
 
 def _input_size(module: nn.Module) -> Size:
     """Return height and width of the images that a network was made for."""
