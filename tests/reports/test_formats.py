@@ -209,3 +209,12 @@ def test_sections_follow_the_table(name: str) -> None:
     text = FORMATS.get(name)(with_section())
     positions = [text.index(word) for word in ("1 job failed", "Which layer?", "wins by layer", "layer3 wins in 7")]
     assert positions == sorted(positions)
+
+
+def test_what_a_note_or_a_caption_says_is_not_said_again() -> None:
+    headers, rows = ["backbone", "layer", "RRF"], [[Cell("resnet18"), Cell(name), Cell("0.5")] for name in ("a", "b")]
+    plain = Report(Table("means; all rows: seed 0", headers, rows, num_labels=2), ["ms: of one image. RRF: the field"])
+    text = FORMATS.get("table")(plain)
+    assert text.splitlines()[0] == "means; all rows: seed 0, backbone resnet18" and text.count("RRF: ") == 1
+    silent = Report(plain.table, ["at 256 px: RRF: nothing"])
+    assert "RRF: receptive field / image size" in FORMATS.get("table")(silent)

@@ -28,13 +28,16 @@ ABBREVIATIONS = {  # header: its short form, what it is
     "state MB": ("MB", "size of the fitted detector"),
 }
 _COMMAND = ": adbench "
+_SHARED = "all rows: "
 _GAP, _LEAST = 2, 8  # characters between columns; the least width to which a label is broken
 
 
 @register("table")
 def table(report: Report) -> str:
     """Return each table in columns of text; the best of a column is *marked*, or bold where the terminal supports it."""
-    explained: set[str] = set()  # each abbreviation is explained once
+    # each abbreviation is explained once, by a note or below a table
+    sentences = [sentence for note in report.notes for sentence in note.split(". ")]
+    explained = {short for short, _ in ABBREVIATIONS.values() if any(s.startswith(f"{short}: ") for s in sentences)}
     parts = [_table(report.table, report, explained), *_paragraphs(report.notes, report.width)]
     for section in report.sections:
         title = f"\033[1m{section.title}\033[0m" if report.bold else section.title
@@ -71,7 +74,8 @@ def _without_constant_labels(table: Table) -> Table:
     kept = [i for i in range(len(table.headers)) if i not in constant]
     shared = ", ".join(f"{table.headers[i]} {table.rows[0][i].text}" for i in constant)
     rows = [[row[i] for i in kept] for row in table.rows]
-    return Table(f"{table.caption}; all rows: {shared}", [table.headers[i] for i in kept], rows, len(labels) - len(constant))
+    joint = ", " if _SHARED in table.caption else f"; {_SHARED}"
+    return Table(f"{table.caption}{joint}{shared}", [table.headers[i] for i in kept], rows, len(labels) - len(constant))
 
 
 def _columns(headers: Sequence[str], rows: Sequence[Sequence[str]], sides: Sequence[str], chosen: dict[int, int]) -> str:
