@@ -21,6 +21,8 @@ Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
+Shots = int | Literal["all"]  # training images that a job is fitted to
+ALL: Literal["all"] = "all"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -112,6 +114,7 @@ class Job:
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
     extraction: int = later_axis(3)  # revision of the feature extraction
+    shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -133,7 +136,7 @@ class Job:
     def record(self) -> dict[str, Any]:
         """Return the fields by name; a later axis only where it is not at its default."""
         values = {name: getattr(self, name) for name in JOB_FIELDS}
-        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     @property
     def group(self) -> tuple[str | int, ...]:
@@ -143,7 +146,7 @@ class Job:
 
 
 JOB_FIELDS = tuple(f.name for f in fields(Job))
-_LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
+LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
 
 
 @dataclass(frozen=True)
