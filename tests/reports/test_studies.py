@@ -229,20 +229,18 @@ class TestSeeds:
 
 
 class TestShots:
-    GAIN = {1: 0.0, 8: 0.2, "all": 0.2}
-
     def curves(self, gain: dict[Any, float]) -> Section:
         """Seeds scatter by up to 0.01, more than an image gains from 8 on."""
         jobs = [job for job in SWEEPS["shots"] if job.detector == "padim"]
         return section("shots", found(jobs, lambda job: 0.5 + gain[job.shots] + int(job.key[:4], 16) / 2**16 / 100))
 
     def test_the_sentence_names_the_number_from_which_on_no_gain_is_significant(self) -> None:
-        made = self.curves(self.GAIN)
+        made = self.curves({1: 0, 8: 0.2, "all": 0.2})
         value = {row[0]: row for row in cells(made.tables[-2])}["layer2.3.relu_2"]
         assert value[1] == "8" and value[-1] == "15"
         assert made.notes[0] == (
-            f"image AUROC, layer2.3.relu_2: from 8 good images on, no significant gain: {value[2]} with 8 and {value[4]} with all "
-            f"({value[5]}, {value[6]} in {value[7]})"
+            f"image AUROC, layer2.3.relu_2: from 8 good images on, no significant gain: {value[2]} with 8 and {value[4]} with "
+            f"all ({value[5]}, {value[6]} in {value[7]})"
         )
 
     def test_a_gain_up_to_the_last_number_asks_for_more_images(self) -> None:

@@ -163,8 +163,8 @@ def answer(one: Curve) -> str:
     gap, category = one.largest
     where = f", {gap:+.3f} in {category}" if len(one.categories) > 1 else ""
     return (
-        f"{name}: {over}from {_images(first)} on, no significant gain: {means[one.enough]:.3f} with {first} and {means[-1]:.3f} with "
-        f"{last} ({means[-1] - means[one.enough]:+.3f}{where})"
+        f"{name}: {over}from {_images(first)} on, no significant gain: {means[one.enough]:.3f} with {first} and "
+        f"{means[-1]:.3f} with {last} ({means[-1] - means[one.enough]:+.3f}{where})"
     )
 
 
