@@ -37,7 +37,8 @@ KEY = "shots"
 _LINES = 6  # of a figure; with more, each detector or backbone has its own
 _SENTENCES = 4  # rows whose answers are sentences; with more, only the best row of a metric
 _COLUMNS = 3  # panels side by side
-_HEIGHT, _FRAME, _LEGEND = 0.95, 0.5, 0.15  # inches: a row of panels, names of axes, a line of the legend
+_SHORT = 20  # letters of labels of which two fit side by side
+_HEIGHT, _FRAME, _LEGEND = 1.05, 0.5, 0.15  # inches: a row of panels, names of axes, a line of the legend
 
 
 @dataclass(frozen=True)
@@ -183,12 +184,12 @@ def _texts(one: Curve) -> list[str]:
     count, share = one.share or str(len(one.cells)), f" ({one.share})" if one.share else ""
     if not one.testable:
         return [*([DASH] * 8), count]
-    means, (gap, category), last = one.means, one.largest, len(one.levels) - 1
-    p = one.p_values.get((one.enough, last))
-    return [
-        str(one.levels[one.enough]), fraction(means[one.enough], 3) + share, str(one.levels[-1]), fraction(means[-1], 3) + share,
-        f"{means[-1] - means[one.enough]:+.3f}", f"{gap:+.3f}", category, DASH if p is None else f"{p:.2g}", count,
-    ]  # fmt: skip
+    means, first, last = one.means, one.enough, len(one.levels) - 1
+    values = [text for i in (first, last) for text in (str(one.levels[i]), fraction(means[i], 3) + share)]
+    if first == last:
+        return [*values, *([DASH] * 4), count]
+    gap, category = one.largest
+    return [*values, f"{means[last] - means[first]:+.3f}", f"{gap:+.3f}", category, f"{one.p_values[first, last]:.2g}", count]
 
 
 def _figure_groups(jobs: Sequence[KeyedJob]) -> list[tuple[Group, list[Group]]]:
@@ -197,7 +198,7 @@ def _figure_groups(jobs: Sequence[KeyedJob]) -> list[tuple[Group, list[Group]]]:
     split = [key for key in rows if key in NEVER_MIXED]
     for key in ("detector", "params", "backbone", "weights"):
         found = [(group, groups_by(group.jobs, [key for key in rows if key not in split])) for group in groups_by(jobs, split)]
-        if max(len(lines) for _, lines in found) <= _LINES:
+        if max((len(lines) for _, lines in found), default=0) <= _LINES:
             break
         split += [key] if key in rows and key not in split else []
     return found
@@ -223,11 +224,12 @@ def _figure(group: tuple[Group, list[Group]], measure: str) -> Figure | None:
 
 
 def _draw(curves: Sequence[Curve]) -> Drawing:
-    names: list[str | None] = sorted({name for one in curves for name in one.categories}, key=natural)  # type: ignore[assignment]
+    names: list[str | None] = sorted({name for one in curves for name in one.categories}, key=natural)
     names = [None, *names] if len(names) > 1 else names
     labels = [one.label for one in curves if one.label]
     rows, columns = math.ceil(len(names) / _COLUMNS), min(_COLUMNS, len(names))
-    size = (COLUMN, _FRAME + _HEIGHT * rows + _LEGEND * len(labels))
+    abreast = 2 if max(map(len, labels), default=0) <= _SHORT else 1
+    size = (COLUMN, _FRAME + _HEIGHT * rows + _LEGEND * math.ceil(len(labels) / abreast))
     drawing, axes = panels(size, rows, columns, sharex=True, sharey=True)
     places = _places({level for one in curves for level in one.levels})
     for panel in axes.flat[len(names) :]:
@@ -243,7 +245,7 @@ def _draw(curves: Sequence[Curve]) -> Drawing:
     drawing.supxlabel("good images", fontsize="medium")
     drawing.supylabel(data.AXIS_NAMES[curves[0].measure], fontsize="medium")
     if labels:
-        drawing.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=1)
+        drawing.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=abreast)
     return drawing
 
 
