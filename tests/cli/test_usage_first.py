@@ -27,6 +27,10 @@ WRONG = {
         "patchcore: coreset_max=null must be a whole number, like its default 0"
     ),
     f"train patchcore {NETWORK} --model m.safetensors --eval-size big": "--eval-size 'big': write pixels",
+    f"train patchcore {NETWORK} --model m.safetensors --shots 0": (
+        "--shots '0': write a number of good images from 1 on, or 'all'"
+    ),
+    "select --shots 0": "select: shots: expected a number of good images from 1 on, or 'all', not the number 0",
     f"train patchcore {NETWORK} --model m.safetensors --holdout 2": "--holdout needs a false-positive rate",
     f"train patchcore {NETWORK} --model m.safetensors --seed 1{'0' * 60}": (
         f"Invalid value for '--seed': '1{'0' * 39}' is not a whole number from 0 to 2147483647. See 'adbench train --help'."
