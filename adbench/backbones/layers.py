@@ -69,6 +69,8 @@ class Description:
         if name not in exact and within:
             return within[-1]
         modules = {".".join(parts[:n]) for parts in (key.split(".") for key in exact) for n in range(1, len(parts) + 1)}
+        if name not in exact and (ends := _ends(name, [*modules, *dict(self.aliases)])):
+            raise UsageError(f"unknown layer '{name}' of {self.backbone}; the first is '{ends[0]}', the last '{ends[1]}'")
         if name not in exact and (near := nearest_by_number(name, sorted(modules))):
             raise UsageError(f"unknown layer '{name}' of {self.backbone}; did you mean '{near}'?")
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
@@ -315,6 +317,18 @@ def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
         with suppress(UsageError, *_FAILURES):  # a network of one size cannot run at that of the analysis
             return {name: field.size for name, field in analytic(graph, names[:count]).items()}  # type: ignore[arg-type]
     return {}
+
+
+def _ends(name: str, names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first and the last of the names with other numbers behind them, if that of `name` is outside their range."""
+    split = re.fullmatch(r"(.*?)(-?\d+)", name)
+    if not split:
+        return None
+    stem, number = split[1], int(split[2])
+    numbers = [int(other[len(stem) :]) for other in names if other.startswith(stem) and other[len(stem) :].isdecimal()]
+    if len(numbers) < 2 or min(numbers) <= number <= max(numbers):
+        return None
+    return f"{stem}{min(numbers)}", f"{stem}{max(numbers)}"
 
 
 def main_layers(layers: tuple[Layer, ...], stages: Sequence[str] | None = None) -> list[str]:

@@ -99,3 +99,11 @@ def test_a_damaged_memo_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "resnet18.json").write_text("{")
     describe.cache_clear()
     assert describe("resnet18", tmp_path) == first
+
+
+@pytest.mark.parametrize(("name", "last"), [("blocks.-1", "blocks.6"), ("blocks.7", "blocks.6"), ("blocks.1.9", "blocks.1.1")])
+def test_a_number_outside_the_range_is_answered_with_the_range(name: str, last: str) -> None:
+    with pytest.raises(UsageError) as error:
+        describe("efficientnet_lite0").layer(name)
+    first = f"{last.rpartition('.')[0]}.0"
+    assert str(error.value) == f"unknown layer '{name}' of efficientnet_lite0; the first is '{first}', the last '{last}'"
