@@ -369,6 +369,8 @@ def block_ends(layers: tuple[Layer, ...]) -> list[str]:
 
 
 def parse_layers(text: str, description: Description) -> tuple[str, ...]:
-    """Return the layers named by `A` or `A+B`, in the order of the graph; raise UsageError for an unknown one."""
-    names = {description.layer(part.strip()).name for part in text.split("+")}
+    """Return the layers named by `A` or `A+B`, in the order of the graph; raise UsageError for an unknown or repeated one."""
+    names = [description.layer(part.strip()).name for part in text.split("+")]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"layers '{text}': '{repeated}' is joined with itself; name each layer once")
     return tuple(layer.name for layer in description.layers if layer.name in names)
