@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another program made
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
@@ -128,6 +129,11 @@ class Job:
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
+
+    @property
+    def external(self) -> bool:
+        """Whether another program made the maps; the detector is its name."""
+        return self.backbone == EXTERNAL
 
     @cached_property
     def key(self) -> str:
