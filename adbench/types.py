@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
-ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
+ESTIMATED = "estimated"  # kind of a receptive field: from gradients, not from the graph
+SMOOTHING_GRID = 256  # the grid in whose pixels a detector states the sigma of its map's Gaussian
+USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
+_SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
@@ -112,6 +115,7 @@ class Job:
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
     extraction: int = later_axis(3)  # revision of the feature extraction
+    smoothing: float | None = later_axis(None)  # sigma of the map's Gaussian in input pixels; None: the detector's, on a 256 grid
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -125,6 +129,16 @@ class Job:
     @cached_property
     def key(self) -> str:
         return digest(self.record())
+
+    @property
+    def unusual_smoothing(self) -> float | None:
+        """The sigma in input pixels of a map's Gaussian if it is not the usual one, else None.
+
+        Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
+        """
+        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and self.image_size != SMOOTHING_GRID:
+            return USUAL_SMOOTHING * self.image_size / SMOOTHING_GRID
+        return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
 
     @cached_property
     def params_text(self) -> str:
@@ -165,9 +179,9 @@ class Result:
         return self.details.get("receptive_field_px")
 
     @cached_property
-    def field_is_estimated(self) -> bool:
-        """Whether the receptive field was estimated from gradients; that of earlier versions is analytic."""
-        return bool(self.details.get("receptive_field_kind") == ESTIMATED)
+    def field_is_analytic(self) -> bool:
+        """Whether the receptive field is the analytic one, as in records of earlier versions; others are estimated."""
+        return self.receptive_field is not None and self.details.get("receptive_field_kind") != ESTIMATED
 
     @property
     def relative_field(self) -> float | None:

@@ -12,6 +12,7 @@ _CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a pa
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
+_SMOOTHING = "Sigma, in input pixels, of the Gaussian on the map; 0 = none. Default: 4 for detectors that smooth."
 
 
 def train(
@@ -28,6 +29,7 @@ def train(
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
+    smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
@@ -43,7 +45,7 @@ def train(
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        choices = TrainingRequest(detector, backbone, layer, weights, image_size, grid, stored, seed=seed)
+        choices = TrainingRequest(detector, backbone, layer, weights, image_size, grid, stored, seed=seed, smoothing=smoothing)
         trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
     if json:
         return console.answer_json(trained)

@@ -11,7 +11,7 @@ from adbench.backbones.layers import check_size, describe, joined_field, parse_l
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
-from adbench.detectors import DETECTORS, make_detector
+from adbench.detectors import detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
 from adbench.metrics import check_pro_limit
@@ -42,6 +42,7 @@ class TrainingRequest:
     dtype: str = "float16"
     pro_limit: float = 0.3
     seed: int = 0
+    smoothing: float | None = None  # sigma in input pixels of the map's Gaussian; None = the detector's
 
 
 def train_model(
@@ -63,6 +64,7 @@ def train_model(
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
+    rest["sigma"] = choices.smoothing
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
@@ -82,7 +84,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
     maps, _ = job_features(runtime, network, inputs, "train", job)
 
     def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         check_supported(detector, rest)
         fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
         scores = score_in_parts(fitted, own, runtime.device, on_step)
@@ -90,8 +92,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         return scores
 
     digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
-    smoothing = DETECTORS.get(job.detector).smoothing
-    return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
+    return cross_calibrate(maps, digests, scored, detector_of(job).smoothing, wish, job.seed, runtime.on_step)
 
 
 def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None) -> Result:

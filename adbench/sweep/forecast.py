@@ -22,7 +22,7 @@ from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import read_pixels
-from adbench.detectors import Detector, make_detector
+from adbench.detectors import Detector, detector_of
 from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH
 from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.features.latency import BUDGET_S
@@ -182,7 +182,7 @@ class Forecaster:
 
     def _job(self, group: Group, job: Job) -> Cost:
         shapes = self._shapes(job, job.layers)
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
         return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")

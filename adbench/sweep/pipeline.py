@@ -25,7 +25,7 @@ from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import MEMORY
-from adbench.detectors import Detector, make_detector
+from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
 from adbench.features.cache import CacheEntry, CacheKey
 from adbench.features.extraction import extract, precision_of
@@ -65,22 +65,20 @@ def measure_scores(
 
 
 def _field_details(field: Field) -> dict[str, Any]:
-    """Return the details of a record; one without a kind, of an earlier version, has the analytic field."""
-    return {"receptive_field_px": field.px, "receptive_field_kind": ESTIMATED if field.estimated else "analytic"}
+    """Return the details of a record; one without a kind, of an earlier version, has the analytic field only."""
+    kind = ESTIMATED if field.estimated else "analytic"
+    details = {"receptive_field_px": field.estimated or field.analytic, "receptive_field_kind": kind}
+    return details | ({"analytic_field_px": field.analytic} if field.analytic else {})
 
 
 def estimated_fields(
     runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], image_size: int
 ) -> dict[str, int]:
-    """Return the estimated receptive field of each layer without an analytic one; measured once and kept in the cache."""
-    missing = [layer for layer in layers if layer not in analytic]
-    if not missing:
-        return {}
-    runtime.on_step(0, 1, f"receptive fields of {network.backbone} at {image_size} px")
+    """Return the estimated receptive field of each layer; measured once for a network and its weights, and kept in the cache."""
     try:
-        return remembered(network, missing, image_size, runtime.cache.folder / "receptive_fields")
-    except RuntimeError as error:  # an operation without a gradient, or too little memory; no metric depends on it
-        log.warning("receptive fields of %s at %d px cannot be estimated: %s", network.backbone, image_size, error)
+        return remembered(network, layers, analytic, image_size, runtime.cache.folder / "receptive_fields", runtime.on_step)
+    except (RuntimeError, UsageError) as error:  # no gradient, an unfit size, or too little memory; no metric depends on it
+        log.warning("receptive fields of %s cannot be estimated: %s", network.backbone, error)
         return {}
 
 
@@ -149,7 +147,7 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     Raises UnsupportedError if it cannot use features of these shapes.
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
-    detector = make_detector(job.detector, job.params, job.seed)
+    detector = detector_of(job)
     check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()

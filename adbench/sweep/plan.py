@@ -23,18 +23,22 @@ from adbench.features.cache import EXTRACTION_REVISION
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec
-from adbench.types import Job, OnStep, Result, digest, ignore_step
+from adbench.types import SMOOTHING_GRID, Job, OnStep, Result, digest, ignore_step
 
 if TYPE_CHECKING:
     from adbench.detectors import Detector
 
 
 def method_of(detector: Detector, name: str) -> dict[str, Any]:
-    """Return a Job's fields detector, params (all of them) and revision; `name` as a user writes it."""
+    """Return a Job's fields detector, params (all of them) and revision, and the detector's smoothing, as `job_for` takes them.
+
+    name: as a user writes it.
+    """
     from adbench.detectors import DETECTORS, detector_params
 
     return {
-        "detector": DETECTORS.canonical(name), "params": detector_params(detector), "revision": type(detector).revision
+        "detector": DETECTORS.canonical(name), "params": detector_params(detector), "revision": type(detector).revision,
+        "smoothing": type(detector).smoothing,
     }  # fmt: skip
 
 
@@ -171,6 +175,7 @@ def make_plan(
         misfits += sizes.values()
         for item, size in product(inputs, sizes):
             rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
+            rest["sigma"] = spec.smoothing
             cells = product(methods, spec.seeds, dict.fromkeys(layers))
             jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
             if why_not := sizes[size] or reason:
@@ -214,10 +219,19 @@ def _learn(spec: Spec, memo: Path) -> bool:
     return True
 
 
-def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, **rest: Any) -> Job:
-    """Return the Job of one cell under today's extraction; `rest`: a method, image_size, eval_size, dtype and pro_limit."""
+def job_for(
+    inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, *, image_size: int, smoothing: float,
+    sigma: float | None = None, **rest: Any,
+) -> Job:  # fmt: skip
+    """Return the Job of one cell under today's extraction; `rest`: the rest of a method, eval_size, dtype and pro_limit.
+
+    sigma: of the map's Gaussian in input pixels, None for as many as `smoothing`, the detector's; without effect on a detector
+    whose maps are not smoothed.
+    """
     category, weights = inputs.category, network.weights
+    sigma = smoothing if sigma is None else sigma
+    usual = not smoothing or sigma * SMOOTHING_GRID == smoothing * image_size  # as in the first versions, whose keys have no sigma
     return Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,
-        seed=seed, extraction=EXTRACTION_REVISION, **rest,
+        image_size=image_size, seed=seed, extraction=EXTRACTION_REVISION, smoothing=None if usual else float(sigma), **rest,
     )  # fmt: skip

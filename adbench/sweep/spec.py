@@ -39,7 +39,8 @@ class Choice:
 class Spec:
     """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
 
-    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`.
+    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`. `smoothing`: sigma, in input
+    pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none.
     """
 
     data: Name | None = None
@@ -53,10 +54,13 @@ class Spec:
     seeds: Annotated[tuple[Seed, ...], _FILLED] = (0,)
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
+    smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
         found = asdict(self)
+        if self.smoothing is None:
+            del found["smoothing"]
         for choice in (*found["backbones"], *found["detectors"]):
             if not choice["image_sizes"]:
                 del choice["image_sizes"]
@@ -68,7 +72,7 @@ class Spec:
         return tuple(dict.fromkeys(size for choice in self.backbones for size in choice.image_sizes or self.image_sizes))
 
 
-_SINGLE = ("data", "eval_size", "dtype", "pro_limit")  # the values of all other keys are lists
+_SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
 _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detectors": ("name", "params")}
 _EXPECTED = {
@@ -76,6 +80,7 @@ _EXPECTED = {
     "eval_size": "pixels from 32 to 4096 or 'native'",
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
+    "smoothing": "pixels from 0 to 64",
     "params": "a mapping of names to values",
     **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
 }  # of all other keys: a name

@@ -363,7 +363,7 @@ def test_results_of_planned_jobs_are_about_the_same_objects(store: ResultStore) 
 
 
 def test_details_of_all_results_are_read_when_they_are_looked_into(store: ResultStore) -> None:
-    assert not replace(DONE, details={"receptive_field_px": 67}).field_is_estimated  # of an earlier version
+    assert replace(DONE, details={"receptive_field_px": 67}).field_is_analytic  # of an earlier version
     store.write(replace(DONE, details={"bank": [3, 4], "receptive_field_px": 67}))
     first, second = store.all()[0], store.all()[0]
     assert first.details["bank"] == [3, 4] and first.record()["details"] == {"bank": [3, 4], "receptive_field_px": 67}
