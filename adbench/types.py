@@ -5,6 +5,7 @@ N images, H x W evaluation grid. Numpy only: importing this module loads no torc
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,6 +25,7 @@ USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
 _SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
+ImageSize = int | str  # pixels of a square
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -106,7 +108,7 @@ class Job:
     weights: str
     weights_sha256: str
     layers: tuple[str, ...]  # several are joined
-    image_size: int
+    image_size: ImageSize
     eval_size: Size
     detector: str
     params: dict[str, Any]  # every parameter; one that was added later only where it is not at its default
@@ -115,7 +117,10 @@ class Job:
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
     extraction: int = later_axis(3)  # revision of the feature extraction
-    smoothing: float | None = later_axis(None)  # sigma of the map's Gaussian in input pixels; None: the detector's, on a 256 grid
+    tile: int = later_axis(0)  # pixels; 0 = none
+    overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
+    rotations: int = later_axis(0)  # of each training image
+    smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -136,9 +141,16 @@ class Job:
 
         Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
         """
-        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and self.image_size != SMOOTHING_GRID:
-            return USUAL_SMOOTHING * self.image_size / SMOOTHING_GRID
+        side = self.input_side
+        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side and side != SMOOTHING_GRID:
+            return USUAL_SMOOTHING * side / SMOOTHING_GRID
         return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
+
+    @property
+    def input_side(self) -> float | None:
+        """The side in pixels of the square that has as many as the network's input; None if that depends on the images."""
+        height, _, width = str(self.tile or self.image_size).partition("x")
+        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else None
 
     @cached_property
     def params_text(self) -> str:
@@ -150,10 +162,15 @@ class Job:
         return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @property
-    def group(self) -> tuple[str | int, ...]:
-        """The values that jobs of one forward pass over a category share."""
+    def group(self) -> tuple[str | int | float, ...]:
+        """The values that jobs of one forward pass over a category share; later axes only if one is not at its default."""
         return (self.dataset, self.fingerprint, self.category, self.backbone, self.weights, self.weights_sha256,
-                self.image_size, self.dtype, self.extraction)  # fmt: skip
+                self.image_size, self.dtype, self.extraction, *self._later_view)  # fmt: skip
+
+    @property
+    def _later_view(self) -> tuple[str | int | float, ...]:
+        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
+        return tuple(values.values()) if any(value != _LATER[name] for name, value in values.items()) else ()
 
 
 JOB_FIELDS = tuple(f.name for f in fields(Job))
@@ -186,7 +203,7 @@ class Result:
     @property
     def relative_field(self) -> float | None:
         """The receptive field as a fraction of the image's side, if it is known."""
-        return self.receptive_field / self.job.image_size if self.receptive_field else None
+        return self.receptive_field / int(self.job.image_size) if self.receptive_field else None
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""

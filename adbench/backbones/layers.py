@@ -88,7 +88,7 @@ class Field:
 
 
 def joined_field(layers: Sequence[str], analytic: Mapping[str, int], estimated: Mapping[str, int]) -> Field | None:
-    """Return the receptive field of joined layers, given those of single ones: the largest; None if one of each kind is unknown."""
+    """Return the receptive field of joined layers, given those of single ones: the largest, None without any."""
     found = [max(kind[layer] for layer in layers) if all(map(kind.get, layers)) else None for kind in (estimated, analytic)]
     return Field(*found) if any(found) else None
 

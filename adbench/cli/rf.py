@@ -42,8 +42,9 @@ def rf(
 
     The estimate is the bounding box of the input pixels whose gradient norm is above the threshold. The gradient is that of the
     central cell, all channels with random signs, at a fixed image. The norm is over the color channels, divided by its maximum.
-    RRF is the estimated field divided by N. The measured image has the largest size up to --input-size that the network takes.
-    Reports show the same estimate, with the options at their defaults. Behind attention over the whole image the analytic field is "all": every pixel.
+    RRF is the estimated field divided by N. Reports show the same estimate, with the options at their defaults. The measured
+    image has the largest size up to --input-size that the network takes. Behind attention over the whole image the analytic
+    field is "all": every pixel.
 
     Examples:
       adbench rf resnet50 --weights random

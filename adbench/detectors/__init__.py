@@ -88,8 +88,8 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
 def detector_of(job: Job) -> Detector:
     """Return the job's detector, with its parameters, seed and smoothing."""
     made = make_detector(job.detector, job.params, job.seed)
-    if job.smoothing is not None:
-        vars(made)["smoothing"] = job.smoothing * SMOOTHING_GRID / job.image_size
+    if job.smoothing is not None and job.input_side:
+        vars(made)["smoothing"] = job.smoothing * SMOOTHING_GRID / job.input_side
     return made
 
 

@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.types import SMOOTHING_GRID as SIGMA_GRID  # in whose pixels a sigma is given
-from adbench.types import Maps, Size
+from adbench.types import SMOOTHING_GRID, Maps, Size
 
+SIGMA_GRID = SMOOTHING_GRID
 _ALONE = 1 << 18  # multiplications up to which numpy's BLAS uses one thread
 _FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than the whole product
 

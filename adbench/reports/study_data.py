@@ -127,7 +127,7 @@ def _fields(jobs: Sequence[KeyedJob]) -> list[tuple[bool, int]]:
 def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
     """Return receptive field / image size of jobs of one layer and one image size."""
     field = receptive_field(jobs)
-    return field / jobs[0].job.image_size if field else None
+    return field / int(jobs[0].job.image_size) if field else None
 
 
 def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:

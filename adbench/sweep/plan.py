@@ -174,7 +174,12 @@ def make_plan(
         sizes = {size: _misfit(description, size, memo) for size in choice.image_sizes or spec.image_sizes}
         misfits += sizes.values()
         for item, size in product(inputs, sizes):
-            rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
+            rest: dict[str, Any] = {
+                "image_size": size,
+                "eval_size": spec.eval_size,
+                "dtype": spec.dtype,
+                "pro_limit": spec.pro_limit,
+            }
             rest["sigma"] = spec.smoothing
             cells = product(methods, spec.seeds, dict.fromkeys(layers))
             jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
@@ -220,18 +225,20 @@ def _learn(spec: Spec, memo: Path) -> bool:
 
 
 def job_for(
-    inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, *, image_size: int, smoothing: float,
-    sigma: float | None = None, **rest: Any,
+    inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, *, smoothing: float, sigma: float | None = None,
+    **rest: Any,
 ) -> Job:  # fmt: skip
-    """Return the Job of one cell under today's extraction; `rest`: the rest of a method, eval_size, dtype and pro_limit.
+    """Return the Job of one cell under today's extraction; `rest`: the rest of a method, image_size, eval_size, dtype, ...
 
-    sigma: of the map's Gaussian in input pixels, None for as many as `smoothing`, the detector's; without effect on a detector
-    whose maps are not smoothed.
+    sigma: of the map's Gaussian in input pixels, None for as many as `smoothing`, the detector's. It has no effect on a detector
+    whose maps are not smoothed, and on images at their own size, for whose maps `smoothing` is in pixels of a 256 grid.
     """
     category, weights = inputs.category, network.weights
-    sigma = smoothing if sigma is None else sigma
-    usual = not smoothing or sigma * SMOOTHING_GRID == smoothing * image_size  # as in the first versions, whose keys have no sigma
-    return Job(
+    job = Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,
-        image_size=image_size, seed=seed, extraction=EXTRACTION_REVISION, smoothing=None if usual else float(sigma), **rest,
+        seed=seed, extraction=EXTRACTION_REVISION, **rest,
     )  # fmt: skip
+    side, sigma = job.input_side, smoothing if sigma is None else float(sigma)
+    if not smoothing or not side or sigma * SMOOTHING_GRID == smoothing * side:  # as in version 0.1.0, whose keys have no sigma
+        return job
+    return replace(job, smoothing=sigma)

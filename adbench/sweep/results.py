@@ -150,9 +150,7 @@ def _read_result(
         return Result(job, found.status, found.reason, metrics, cost, environment, found.details)
     result = Result(job, found.status, found.reason, metrics, cost, environment, Later(details, job.key))
     vars(result)["receptive_field"] = found.details.receptive_field_px
-    vars(result)["field_is_analytic"] = bool(
-        found.details.receptive_field_px and found.details.receptive_field_kind != ESTIMATED
-    )
+    vars(result)["field_is_analytic"] = bool(found.details.receptive_field_px and found.details.receptive_field_kind != ESTIMATED)
     return result
 
 
