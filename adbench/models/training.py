@@ -61,7 +61,7 @@ def train_model(
     layers = parse_layers(choices.layer, description)
     view = choices.view
     check_size(description, view.size[0], workspace.memo)
-    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
+    network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
     rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, **asdict(view)}
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):

@@ -63,9 +63,18 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
     names, keyed = [key for key in dict.fromkeys((*KEYS, *NEVER_MIXED)) if key != "params"], []
     for job, result in jobs:
         values = {key: getattr(job, key) for key in names}
-        values |= {"params": label(job), "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px"}
+        values |= {
+            "weights_sha256": _same_over_seeds(job),
+            "params": label(job),
+            "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px",
+        }
         keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
     return keyed
+
+
+def _same_over_seeds(job: Job) -> str:
+    """Return the digest of a job's weights; one value for the random weights that each job's own seed has drawn."""
+    return job.weights if job.weights_sha256 == f"{job.weights}-{job.seed}" else job.weights_sha256
 
 
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:

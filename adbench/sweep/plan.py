@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from adbench.backbones.layers import Description, Field, check_size, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
-from adbench.backbones.weights import Weights, expanded
+from adbench.backbones.weights import RANDOM, Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
+from adbench.core.registry import match
 from adbench.core.subprocess import in_subprocess
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
-from adbench.sweep.spec import Spec
+from adbench.sweep.spec import Choice, Spec
 from adbench.types import SMOOTHING_GRID, Job, OnStep, Result, digest, ignore_step
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def make_plan(
     for choice, label in ((c, expanded(label)) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
+        chosen = _chosen_methods(choice, methods)
         reason = None
         try:
             network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
@@ -174,25 +176,35 @@ def make_plan(
         sizes = {size: _misfit(description, size, memo) for size in choice.image_sizes or spec.image_sizes}
         misfits += sizes.values()
         for item, size in product(inputs, sizes):
-            rest: dict[str, Any] = {
-                "image_size": size,
-                "eval_size": spec.eval_size,
-                "dtype": spec.dtype,
-                "pro_limit": spec.pro_limit,
-            }
-            rest["sigma"] = spec.smoothing
-            cells = product(methods, spec.seeds, dict.fromkeys(layers))
-            jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
-            if why_not := sizes[size] or reason:
-                skipped += [Result(job, "skipped", why_not) for job in jobs]
-            else:
-                groups.append(Group(item, network, jobs, description.fields))
+            rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing}
+            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
+            for own, seeds in _by_seed(network, spec.seeds):
+                cells = product(chosen, seeds, dict.fromkeys(layers))
+                jobs = tuple(job_for(item, own, cell, seed, **method, **rest) for method, seed, cell in cells)
+                if why_not := sizes[size] or reason:
+                    skipped += [Result(job, "skipped", why_not) for job in jobs]
+                else:
+                    groups.append(Group(item, own, jobs, description.fields))
     if all(misfits):
         raise UsageError("; ".join(dict.fromkeys(map(str, misfits))))
     names = [item.category.name for item in inputs]
     # category by category, so that decoded files stay in the system's cache
     groups.sort(key=lambda group: (group.inputs.category.dataset, group.inputs.category.name))
     return Plan(digest([spec.record(), names]), tuple(groups), tuple(skipped))
+
+
+def _chosen_methods(backbone: Choice, methods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the methods of a backbone: those of the detectors that it names, else all."""
+    names = [method["detector"] for method in methods]
+    wanted = {match("detector", name, names, where=f" of {backbone.name} among the detectors") for name in backbone.detectors}
+    return [method for method in methods if not wanted or method["detector"] in wanted]
+
+
+def _by_seed(network: Network, seeds: Sequence[int]) -> list[tuple[Network, Sequence[int]]]:
+    """Return the seeds that share a network: all, but each seed draws random weights of its own."""
+    if network.weights.label != RANDOM or not seeds:
+        return [(network, seeds)]
+    return [(network.drawn_by(seed), [seed]) for seed in seeds]
 
 
 def check_names(spec: Spec, memo: Path) -> None:

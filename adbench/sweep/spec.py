@@ -26,12 +26,13 @@ _FILLED = Meta(min_length=1)
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone with its own layers, weights and image sizes, or a detector with its parameters."""
+    """A backbone with its own layers, weights, image sizes and detectors (by name), or a detector with its parameters."""
 
     name: Name
     layers: tuple[Name, ...] = ()
     weights: tuple[Name, ...] = ()
     image_sizes: tuple[Pixels, ...] = ()
+    detectors: tuple[Name, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -39,7 +40,8 @@ class Choice:
 class Spec:
     """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
 
-    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`. `smoothing`: sigma, in input
+    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`; its own detectors are those
+    of `detectors` that it takes part with. `smoothing`: sigma, in input
     pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none.
     """
 
@@ -62,8 +64,9 @@ class Spec:
         if self.smoothing is None:
             del found["smoothing"]
         for choice in (*found["backbones"], *found["detectors"]):
-            if not choice["image_sizes"]:
-                del choice["image_sizes"]
+            for later in ("image_sizes", "detectors"):
+                if not choice[later]:
+                    del choice[later]
         return found
 
     @property
@@ -74,7 +77,7 @@ class Spec:
 
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
-_CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detectors": ("name", "params")}
+_CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes", "detectors"), "detectors": ("name", "params")}
 _EXPECTED = {
     "image_sizes": "pixels from 32 to 4096",
     "eval_size": "pixels from 32 to 4096 or 'native'",
@@ -174,7 +177,7 @@ def _keep_as_written(node: yaml.Node | None) -> None:
             _keep_as_written(item)
     elif isinstance(node, yaml.MappingNode):
         for part, value in node.value:
-            if part.value in ("name", "layers", "weights"):
+            if part.value in ("name", "layers", "weights", "detectors"):
                 _keep_as_written(value)
     elif isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] in ("int", "float", "bool", "timestamp"):
         node.tag = "tag:yaml.org,2002:str"
