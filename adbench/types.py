@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another program made
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients, not from the graph
 SMOOTHING_GRID = 256  # the grid in whose pixels a detector states the sigma of its map's Gaussian
 USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
@@ -26,6 +27,8 @@ _SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 ImageSize = int | str  # pixels of a square
+Shots = int | Literal["all"]  # training images that a job is fitted to
+ALL: Literal["all"] = "all"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -120,6 +123,7 @@ class Job:
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
 
     @staticmethod
@@ -130,6 +134,11 @@ class Job:
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
+
+    @property
+    def external(self) -> bool:
+        """Whether another program made the maps; the detector is its name."""
+        return self.backbone == EXTERNAL
 
     @cached_property
     def key(self) -> str:
@@ -159,7 +168,7 @@ class Job:
     def record(self) -> dict[str, Any]:
         """Return the fields by name; a later axis only where it is not at its default."""
         values = {name: getattr(self, name) for name in JOB_FIELDS}
-        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     @property
     def group(self) -> tuple[str | int | float, ...]:
@@ -170,11 +179,11 @@ class Job:
     @property
     def _later_view(self) -> tuple[str | int | float, ...]:
         values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
-        return tuple(values.values()) if any(value != _LATER[name] for name, value in values.items()) else ()
+        return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 
 JOB_FIELDS = tuple(f.name for f in fields(Job))
-_LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
+LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep
 
     A label is "imagenet", "random", the name of a pretraining, a label of the library, or the path of a checkpoint. Images are
     normalized as in the training of published weights; for a path, see `Family.normalization`.
-    "random" is the library's own initialization with seed 0; `drawn_by` gives it the seed of a job. (Table 1 of the supplement of Heckler et al. prints
-    weights='DEFAULT' in its row "random", which would be the pretrained network.)
+    "random" is the library's own initialization with seed 0; `drawn_by` gives it the seed of a job. (Table 1 of the supplement
+    of Heckler et al. prints weights='DEFAULT' in its row "random", which would be the pretrained network.)
 
     Raises UsageError if the label is unknown or belongs to another backbone, WeightsError if the file is damaged, or is
     missing and cannot be downloaded.
@@ -127,7 +127,7 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
 
 def is_path(label: str) -> bool:
     """Return whether a user who writes this means a file."""
-    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES
+    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES or Path(label).is_file()
 
 
 def labels(backbone: str) -> list[str]:

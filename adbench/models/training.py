@@ -11,6 +11,7 @@ from adbench.backbones.layers import check_size, describe, joined_field, parse_l
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
+from adbench.data.shots import drawn
 from adbench.detectors import detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
@@ -22,10 +23,19 @@ from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import assess, check_finite, check_supported, estimated_fields, fit, job_features, score_in_parts
+from adbench.sweep.pipeline import (
+    assess,
+    check_finite,
+    check_supported,
+    drawn_images,
+    estimated_fields,
+    fit,
+    job_features,
+    score_in_parts,
+)
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, OnStep, Result, Sample, Scores, Size
+from adbench.types import ALL, Job, OnStep, Result, Sample, Scores, Shots, Size
 
 _LOG = logging.getLogger("adbench")
 
@@ -43,6 +53,7 @@ class TrainingRequest:
     dtype: str = "float16"
     pro_limit: float = 0.3
     seed: int = 0
+    shots: Shots = ALL
     smoothing: float | None = None  # sigma in input pixels of the map's Gaussian; None = the detector's
 
 
@@ -53,7 +64,8 @@ def train_model(
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
     With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
-    set by further fits, each without a part of the images, and the fit that is saved has all.
+    set by further fits, each without a part of the images, and the fit that is saved has all. Shots are drawn among the images
+    that are not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
@@ -62,11 +74,11 @@ def train_model(
     view = choices.view
     check_size(description, view.size[0], workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
-    rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, **asdict(view)}
+    rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
+    rest |= {"sigma": choices.smoothing, **asdict(view)}
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
-    rest["sigma"] = choices.smoothing
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
@@ -75,9 +87,10 @@ def train_model(
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
-    images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
+    images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
     save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
-    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    details = fitted.details() | drawn_images(inputs, job)
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
 
 
@@ -93,8 +106,9 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         check_finite(scores, job)
         return scores
 
-    digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
-    return cross_calibrate(maps, digests, scored, detector_of(job).smoothing, wish, job.seed, runtime.on_step)
+    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
+    smoothing = detector_of(job).smoothing
+    return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
 def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = None, pro_limit: float | None = None) -> Result:

@@ -15,7 +15,7 @@ from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
-from adbench.types import ImageSize
+from adbench.types import ALL, ImageSize
 
 _NAMED = 3  # candidates that a note names
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "detector": "detector",
-          "params": "params"}  # fmt: skip
+          "params": "params", "shots": "shots"}  # fmt: skip
 _HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
 _SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
 _LEGEND = {
@@ -88,7 +88,8 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
     yield from _exclusions(selection.excluded)
     yield ""
     yield advice(selection.ranking, selection.validation.sizes)
-    yield f"train it on all {selection.images} good images: {selection.command}"
+    shots = selection.best.job.shots
+    yield f"train it on {f'{shots} of the' if shots != ALL else 'all'} {selection.images} good images: {selection.command}"
 
 
 def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:
@@ -106,11 +107,14 @@ def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[lis
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:
     validation, job = selection.validation, selection.best.job
-    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in names and name != "params")
+    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots"))
+    fitted = f"{len(validation.inputs.category.train)} good images"
+    if any(one.job.shots != ALL for one in selection.ranking):
+        fitted = f"{'few' if 'shots' in names else job.shots} of {fitted}"
     count = len(selection.ranking)
     return (
-        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to "
-        f"{len(validation.inputs.category.train)} good images,\nscored on {validation.held_out} held-out good images and "
+        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to {fitted},\n"
+        f"scored on {validation.held_out} held-out good images and "
         f"{len(validation.sizes)} copies of these with a synthetic defect"
     )
 

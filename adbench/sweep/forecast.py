@@ -22,7 +22,7 @@ from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import read_pixels
-from adbench.detectors import Detector, detector_of
+from adbench.detectors import Detector, make_detector
 from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH
 from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.features.latency import BUDGET_S
@@ -32,7 +32,7 @@ from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
-from adbench.types import Job, Scores, Size
+from adbench.types import ALL, Job, Scores, Size
 
 _TRIAL_S = 0.7
 _FIRST_PHASE_S = 5.0  # the first phase of a fit, e.g. reading all features, is run to its end if it is this short
@@ -183,10 +183,11 @@ class Forecaster:
 
     def _job(self, group: Group, job: Job) -> Cost:
         shapes = self._shapes(job, job.layers)
-        detector = detector_of(job)
+        detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")
+        images = len(group.inputs.category.train) if job.shots == ALL else job.shots
+        return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
 
     def _shapes(self, job: Job, layers: Sequence[str]) -> list[Shape]:
         return map_shapes(describe(job.backbone, self.memo), layers, View.of(job).size[0], self.memo)

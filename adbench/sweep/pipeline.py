@@ -25,6 +25,7 @@ from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import MEMORY
+from adbench.data.shots import draw, drawn
 from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
 from adbench.features.cache import CacheEntry, CacheKey
@@ -42,7 +43,7 @@ from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
-from adbench.types import ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
+from adbench.types import ALL, ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
@@ -136,10 +137,16 @@ def write_features(
 def job_features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, job: Job
 ) -> tuple[FeatureMaps, list[CacheEntry]]:
-    """Return the feature maps of a job's layers over one split, and the cache entries that hold them."""
+    """Return the feature maps of a job's layers over one split, and the cache entries that hold them.
+
+    Of the training images only those that the job's shots draw. Raise UsageError if there are too few.
+    """
     found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
     entries = [found[layer][0] for layer in job.layers]
-    return FeatureMaps(tuple(entry.array for entry in entries)), entries
+    maps = FeatureMaps(tuple(entry.array for entry in entries))
+    if split == "train" and job.shots != ALL:
+        maps = maps.at(np.array(draw(inputs.category, job.shots, job.seed)))
+    return maps, entries
 
 
 def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
@@ -155,7 +162,8 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
     seconds = time.perf_counter() - started
     size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
-    return detector, {"extract_s": _extract_seconds(entries), "fit_s": seconds, "state_mb": size / 1e6}
+    extract_s = _extract_seconds(entries) * len(maps) / len(entries[0].array)
+    return detector, {"extract_s": extract_s, "fit_s": seconds, "state_mb": size / 1e6}
 
 
 def check_supported(detector: Detector, maps: FeatureMaps) -> None:
@@ -256,7 +264,15 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size).truth.masks
         keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
-    return replace(result, details={**result.details, "good_images": len(group.inputs.category.train)})
+    images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
+    return replace(result, details={**result.details, **images})
+
+
+def drawn_images(inputs: CategoryInputs, job: Job) -> dict[str, list[str]]:
+    """Return the names of the training images that were drawn, as details of a result; empty for a job with all of them."""
+    if job.shots == ALL:
+        return {}
+    return {"drawn_images": [sample.name for sample in drawn(inputs.category, job.shots, job.seed)]}
 
 
 Measure = Callable[[Runtime, Group, Job, Path], Result]

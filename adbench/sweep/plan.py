@@ -20,6 +20,7 @@ from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import match
 from adbench.core.subprocess import in_subprocess
+from adbench.data.shots import shortage
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
@@ -154,7 +155,8 @@ def make_plan(
 ) -> Plan:
     """Return all jobs of `spec` over the categories; `memo` is the folder that describes traced backbones.
 
-    Jobs with missing weights, and those of a size that their backbone cannot take, are skipped. Raises UsageError for unknown
+    Jobs with missing weights, those of a size that their backbone cannot take, and those of more shots than there are training
+    images are skipped. Raises UsageError for unknown
     backbones, layers, weights, detectors and parameters, and if no backbone takes any of its sizes.
     """
     groups: list[Group] = []
@@ -178,13 +180,13 @@ def make_plan(
         for item, size in product(inputs, sizes):
             rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing}
             rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
+            why_not = {shots: sizes[size] or reason or shortage(item.category, shots) for shots in spec.shots}
             for own, seeds in _by_seed(network, spec.seeds):
-                cells = product(chosen, seeds, dict.fromkeys(layers))
-                jobs = tuple(job_for(item, own, cell, seed, **method, **rest) for method, seed, cell in cells)
-                if why_not := sizes[size] or reason:
-                    skipped += [Result(job, "skipped", why_not) for job in jobs]
-                else:
-                    groups.append(Group(item, own, jobs, description.fields))
+                cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))
+                jobs = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+                skipped += [Result(job, "skipped", why) for job in jobs if (why := why_not[job.shots])]
+                if left := tuple(job for job in jobs if not why_not[job.shots]):
+                    groups.append(Group(item, own, left, description.fields))
     if all(misfits):
         raise UsageError("; ".join(dict.fromkeys(map(str, misfits))))
     names = [item.category.name for item in inputs]
