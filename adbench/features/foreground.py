@@ -35,11 +35,12 @@ def _of_one(maps: Tensor, threshold: float) -> Tensor:
 
 def first_component(points: Tensor) -> Tensor:
     """Return the first principal component (n,) of points (n, d); its sign is arbitrary."""
-    centered = (points - points.mean(0)).double()
+    centered: Tensor = (points - points.mean(0)).double()
     wide = centered.shape[1] > centered.shape[0]
     _, vectors = torch.linalg.eigh(centered @ centered.T if wide else centered.T @ centered)
     direction = centered.T @ vectors[:, -1] if wide else vectors[:, -1]
-    return centered @ (direction / direction.norm().clamp_min(torch.finfo(torch.float64).tiny))
+    component: Tensor = centered @ (direction / direction.norm().clamp_min(torch.finfo(torch.float64).tiny))
+    return component
 
 
 def _closed(mask: Tensor) -> Tensor:
