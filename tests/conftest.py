@@ -116,13 +116,14 @@ def opened_paths() -> Iterator[list[str]]:
 @pytest.fixture(scope="session")
 def models(parts: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of the category `alpha`: with.safetensors has a threshold, without.safetensors none; not to be changed."""
+    from adbench.features.view import View
     from adbench.models.calibration import HoldOut
     from adbench.models.training import TrainingRequest, train_model
     from adbench.sweep.workspace import Workspace
 
     folder = tmp_path_factory.mktemp("models")
     workspace = Workspace(str(parts), cache, ("alpha",), "cpu")
-    choices = TrainingRequest("patchcore", "efficientnet_lite0", "blocks.1.1.add", image_size=64)
+    choices = TrainingRequest("patchcore", "efficientnet_lite0", "blocks.1.1.add", view=View(64))
     train_model(workspace, choices, {}, folder / "with.safetensors", HoldOut(0.4, 0.4))
     train_model(workspace, choices, {}, folder / "without.safetensors")
     return folder

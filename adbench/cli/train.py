@@ -40,13 +40,14 @@ def train(
       adbench train patchcore efficientnet_lite0 blocks.2.1.add \\
           --data demo --category nut --fpr 0.2 --model nut.safetensors
     """
+    from adbench.features.view import View
     from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
         few = o.shot_count(shots)
-        choices = TrainingRequest(detector, backbone, layer, weights, image_size, grid, stored, seed=seed, shots=few)
+        choices = TrainingRequest(detector, backbone, layer, weights, View(image_size), grid, stored, seed=seed, shots=few)
         trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
     if json:
         return console.answer_json(trained)

@@ -292,7 +292,7 @@ class PatchCore(Detector):
 
 def _unit(patches: Tensor) -> Tensor:
     """Return patches (Q, C) divided by their lengths; raise DetectorError for one of zeros."""
-    lengths = patches.norm(dim=1, keepdim=True)
+    lengths: Tensor = patches.norm(dim=1, keepdim=True)
     if zeros := int((lengths == 0).sum()):
         raise DetectorError(
             f"patchcore: distance=cosine is undefined for patches of zeros, and {zeros:,} of {len(patches):,} are; take "

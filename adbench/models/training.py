@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from adbench.data.shots import drawn
 from adbench.detectors import DETECTORS, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
+from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
@@ -47,7 +48,7 @@ class TrainingRequest:
     backbone: str
     layer: str
     weights: str = "imagenet"
-    image_size: int = 256
+    view: View = View()  # noqa: RUF009  frozen
     eval_size: Size = 256
     dtype: str = "float16"
     pro_limit: float = 0.3
@@ -69,9 +70,10 @@ def train_model(
     detector = make_detector(choices.detector, params, choices.seed)
     description = describe(choices.backbone, workspace.memo)
     layers = parse_layers(choices.layer, description)
-    check_size(description, choices.image_size, workspace.memo)
-    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
-    rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit", "shots")}
+    view = choices.view
+    check_size(description, view.size[0], workspace.memo)
+    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
+    rest = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")} | asdict(view)
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
@@ -120,7 +122,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
-    inputs = workspace.single(sizes=[job.image_size])
+    inputs = workspace.single(views=[View.of(job)])
     category = inputs.category
     if heatmaps:
         check_folder("--heatmaps", heatmaps)
@@ -137,7 +139,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     )
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
-    estimated = estimated_fields(runtime, network, job.layers, analytic, job.image_size)
+    estimated = estimated_fields(runtime, network, job.layers, analytic, View.of(job))
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:

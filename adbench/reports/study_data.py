@@ -120,7 +120,7 @@ def receptive_field(jobs: Sequence[KeyedJob]) -> int | None:
 def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
     """Return receptive field / image size of jobs of one layer and one image size."""
     field = receptive_field(jobs)
-    return field / jobs[0].job.image_size if field else None
+    return field / int(jobs[0].job.image_size) if field else None
 
 
 def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:

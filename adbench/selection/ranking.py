@@ -19,7 +19,7 @@ from adbench.core.errors import DataError
 from adbench.metrics import ORDER
 from adbench.statistics.paired import interval
 from adbench.sweep.results import ResultStore
-from adbench.types import ALL, Job, Result, Shots
+from adbench.types import ALL, ImageSize, Job, Result, Shots
 
 Values = NDArray[np.float64]
 SCORED = ("image_auroc", "aupro")  # the metrics whose mean is the score
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
     backbone: str
     weights: str
     layer: str
-    image_size: int
+    image_size: ImageSize
     detector: str
     params: str
     shots: Shots = ALL

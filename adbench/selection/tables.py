@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from adbench.reports.comparison import APPROXIMATE, fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
-from adbench.reports.keys import keyed_jobs, varies
+from adbench.reports.keys import keyed_jobs, natural, varies
 from adbench.reports.plotting import PAGE, looks, panels
 from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
-from adbench.types import ALL
+from adbench.types import ALL, ImageSize
 
 _NAMED = 3  # candidates that a note names
 
@@ -94,8 +94,8 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
 
 def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the candidates to run: a column per image size, seconds in `words`."""
-    sizes = sorted({one.image_size for one in ready.estimates})
-    rows: dict[Candidate, dict[int, float]] = {}
+    sizes = sorted({one.image_size for one in ready.estimates}, key=natural)
+    rows: dict[Candidate, dict[ImageSize, float]] = {}
     for one, cost in ready.estimates.items():
         rows.setdefault(one._replace(image_size=0), {})[one.image_size] = cost.seconds()
     names = [name for name in Candidate._fields if name != "image_size" and len({getattr(one, name) for one in rows}) > 1]
