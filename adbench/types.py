@@ -75,10 +75,12 @@ class Scores:
     """What a detector says of N images; higher = more anomalous.
 
     image: (N,) float32. maps: (N, H, W) float32, or N maps of differing sizes when evaluated at native resolution.
+    foreground: (N, H, W), the cells that a detector has scored; None if it knows no background.
     """
 
     image: NDArray[np.float32]
     maps: Maps
+    foreground: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
     shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots"))
     fitted = f"{len(validation.inputs.category.train)} good images"
     if any(one.job.shots != ALL for one in selection.ranking):
-        fitted = f"{'few' if 'shots' in names else job.shots} of {fitted}"
+        fitted = f"{'some or all' if 'shots' in names else job.shots} of {fitted}"
     count = len(selection.ranking)
     return (
         f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to {fitted},\n"

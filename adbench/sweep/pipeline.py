@@ -208,7 +208,9 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
     maps = maps.watched(on_step, "scoring")
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
-    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
+    seen = [part.foreground for part in parts if part.foreground is not None]
+    image, whole = np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts])
+    return Scores(image, whole, np.concatenate(seen) if seen else None)
 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], view: View, dtype: str) -> dict[str, Forward]:
