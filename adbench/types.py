@@ -200,6 +200,7 @@ class Result:
     environment: dict[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # what a detector reports of its fit, intervals of the metrics
     replicates: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # a file beside the record
+    influence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # the same
 
     @cached_property
     def receptive_field(self) -> int | None:
@@ -229,4 +230,4 @@ class Result:
         return Result(Job.from_record(job), **{name: record[name] for name in OUTCOME_FIELDS})
 
 
-OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates"))
+OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates", "influence"))
