@@ -16,7 +16,7 @@ from adbench.metrics import components, evaluate
 from adbench.metrics.support import pimo
 from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.statistics.bootstrap import draw_replicates, replicates
+from adbench.statistics.bootstrap import draw_replicates, resample
 from adbench.types import Sample, Saturated, Scores, Truth
 
 LOW, HIGH = 0.04, 0.4  # as small images have no pixels to reach 1e-5
@@ -109,7 +109,7 @@ def test_replicates_of_aupimo_equal_images_drawn_again() -> None:
     scores, truth = large_case()
     metrics, regions = evaluate(scores, truth), components(truth.masks)  # type: ignore[arg-type]
     draws = draw_replicates("parts", truth.anomalous, 5)
-    found = dict(zip(metrics, replicates(scores, truth, regions, 0.3, draws, metrics), strict=True))
+    found = dict(zip(metrics, resample(scores, truth, regions, 0.3, draws, metrics)[0], strict=True))
     for number, times in enumerate(draws.times):
         chosen = np.repeat(np.arange(14), times.astype(int))
         again = Truth(truth.anomalous[chosen], np.asarray(truth.masks)[chosen])
@@ -170,7 +170,7 @@ def test_replicates_of_au_spro_equal_images_drawn_again() -> None:
     scores, truth = saturated_case(6, 60)
     metrics, regions = evaluate(scores, truth), components(truth.masks)  # type: ignore[arg-type]
     draws = draw_replicates("parts", truth.anomalous, 8)
-    found = dict(zip(metrics, replicates(scores, truth, regions, 0.3, draws, metrics), strict=True))["au_spro"]
+    found = dict(zip(metrics, resample(scores, truth, regions, 0.3, draws, metrics)[0], strict=True))["au_spro"]
     for number, times in enumerate(draws.times):
         i = np.repeat(np.arange(6), times.astype(int))
         defects, kinds = [(truth.defects or ())[k] for k in i], [(truth.kinds or ())[k] for k in i]
