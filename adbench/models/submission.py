@@ -148,7 +148,8 @@ def private_objects(workspace: Workspace) -> list[Category]:
 def private_sizes(workspace: Workspace, objects: Sequence[Category]) -> dict[PurePosixPath, tuple[int, int]]:
     """Return (height, width) of each private image by OBJECT/SPLIT/STEM; raise DataError that names every bad file."""
     samples = [Sample(path, str(path)) for category in objects for path in category.unlabeled]
-    facts = check_files([Category("", "", tuple(samples), ())], workspace.cache / "files.json", workspace.on_step)
+    memo, verify = workspace.cache / "files.json", workspace.verify_data
+    facts = check_files([Category("", "", tuple(samples), ())], memo, workspace.on_step, verify=verify)
     return {
         name_of(category, path): (facts[path].height, facts[path].width) for category in objects for path in category.unlabeled
     }
