@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another program made
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
+ImageSize = int | str  # pixels of a square
 Shots = int | Literal["all"]  # training images that a job is fitted to
 ALL: Literal["all"] = "all"
-ImageSize = int | str  # pixels of a square
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -117,10 +118,10 @@ class Job:
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
     extraction: int = later_axis(3)  # revision of the feature extraction
-    shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -130,6 +131,11 @@ class Job:
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
+
+    @property
+    def external(self) -> bool:
+        """Whether another program made the maps; the detector is its name."""
+        return self.backbone == EXTERNAL
 
     @cached_property
     def key(self) -> str:

@@ -15,6 +15,11 @@ Deviations from the paper and its official code, for the sake of a study of sing
   official code, depends on one cell. The choice was made on the test images of two real categories, out of seven
   scores. The official one is the option `image_score=patch`, the paper's reweighting of it (equation 7) is
   `image_score=reweighted`.
+
+For transformers, `distance=cosine` and `mask=pca` follow AnomalyDINO (Damm et al., "AnomalyDINO: Boosting Patch-based Few-shot
+Anomaly Detection with DINOv2", WACV 2025): patches of unit length, the score is half the squared distance, 1 - cosine, and
+masked patches score 0. Deviations: smoothing is that of PatchCore (official: 4 px of the original image), and those of the
+mask in features/foreground.py. The preset anomalydino has its settings. `normalize=layer` is not published.
 """
 
 import math

@@ -73,7 +73,8 @@ def train_model(
     view = choices.view
     check_size(description, view.size[0], workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
-    rest = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")} | asdict(view)
+    rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, "shots": choices.shots}
+    rest |= asdict(view)
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)

@@ -87,6 +87,8 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
 
 def _training(jobs: Sequence[KeyedJob], commands: Sequence[str], defaults: Defaults) -> str:
     """Return the command that trains the row of these jobs, for the first of its categories."""
+    if jobs[0].job.external:
+        return f"another program made the maps of {jobs[0].job.detector}: adbench cannot train it"
     category, *others = categories_of(jobs)
     first = min((j for j in jobs if j.job.category == category), key=lambda j: j.job.seed)
     job, images = first.job, first.result.details.get("good_images") if first.result else None

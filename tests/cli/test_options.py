@@ -212,6 +212,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--maps": Case("--maps nowhere", "nowhere"),
         "--eval-size": Case("--eval-size 32", ""),
         "--pro-limit": Case("--pro-limit 0.1", ""),
+        "--out": Case("--out recorded", "file recorded/"),
+        "--name": Case("--name patchcore", "choose a name", "--out recorded"),
     },
     "cache list": {"--cache": Case("--cache other", '"bytes": 0')},
     "weights check": {"--offline": Case("--offline", MISSING, "RESNET")},
