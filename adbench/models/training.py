@@ -16,7 +16,15 @@ from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
+from adbench.models.calibration import (
+    CrossFit,
+    HoldOut,
+    calibrate,
+    cross_calibrate,
+    distinct_images,
+    fresh_images,
+    hold_out_images,
+)
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
@@ -50,7 +58,8 @@ def train_model(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
+    With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, or those that took
+    no part in a selection. With a CrossFit, the threshold is
     set by further fits, each without a part of the images, and the fit that is saved has all.
     """
     check_name(model)
@@ -61,8 +70,12 @@ def train_model(
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
     rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
     held: tuple[Sample, ...] = ()
+    selected: frozenset[str] = frozenset()
     if isinstance(calibration, HoldOut):
-        inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
+        if calibration.selection:
+            inputs, held, selected = fresh_images(inputs, calibration.selection)
+        else:
+            inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
@@ -71,10 +84,11 @@ def train_model(
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
-    images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
+    images, others = distinct_images(inputs), sorted(inputs.facts[sample.path].sha256 for sample in held)
+    save_model(model, Model(job, fitted, cost, tuple(images), threshold, tuple(others), tuple(sorted(selected))))
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
-    return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
+    counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
+    return answer | counts | {"threshold": threshold.record() if threshold else None}
 
 
 def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, wish: CrossFit) -> Threshold:
