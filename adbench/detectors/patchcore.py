@@ -6,11 +6,14 @@ units of the features: features (N, C, h, w) of the joined layers become patches
 
 Deviations from the paper and its official code, for the sake of a study of single layers:
 - a patch is the 3 x 3 average of its neighborhood (zero padded) with the layer's own channels. The official adaptive
-  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere: distances differ there;
+  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere: distances differ there.
+  It is the option `embedding=adaptive`;
 - the coreset is the exact greedy one; its random start is part of the bank. The official approximation covers slightly worse;
+  it is the option `coreset=approximate`;
 - points are projected before the selection only where that shrinks them (paper: always, to 128). With fewer channels the
   selection is then that of the true distances;
-- distances are L2 (the official code reports squared L2): cells keep their order, but smoothing weighs large ones less;
+- distances are L2 (the official code reports squared L2, the option `squared=true`): cells keep their order, but smoothing
+  weighs large ones less;
 - the image score is the largest patch distance, as in the official code. The paper's reweighting of it (equation 7) is the
   option `image_score=reweighted`. `image_score=smoothed` is the maximum of the smoothed map on a 256 grid: it depends on more
   than one cell, but keeps 13, 37, 64 and 81 % of a peak of one cell at strides 4, 8, 16 and 32 (256 px), so it favors deep
@@ -36,12 +39,16 @@ from adbench.core.registry import match
 from adbench.core.threads import workers
 from adbench.detectors import Detector, added, register
 from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbors, greedy_coreset, project
+from adbench.detectors.search.approximate_coreset import approximate_coreset
+from adbench.detectors.search.patches import NUMBERS, adaptive_patches
 from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resizer
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("patch", "smoothed", "top1pct", "reweighted")
 SEARCHES = ("exact", "ivf")
+EMBEDDINGS, CORESETS = ("channels", "adaptive"), ("exact", "approximate")
+_STARTS = 10  # random points of the approximate coreset
 BOUND = 8192  # patches of the bank where many candidates are compared
 _TOP_SHARE = 0.01  # of an image's patches behind `top1pct`
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
@@ -59,6 +66,8 @@ class PatchCore(Detector):
     cells, odd. image_score: patch, smoothed, top1pct or reweighted; the last over the `neighbours` patches of the bank that are
     nearest to the winner (the paper leaves their number open). search: exact, or ivf for banks that are too large for it:
     faiss's inverted file, which finds the nearest patch of most. Its recall on training patches is in the result (ivf_recall).
+    embedding: channels, or adaptive for the official 1024 numbers. coreset: exact, or approximate for the official selection from
+    10 random points. squared: whether distances are squared. All of the official code's are in the preset patchcore-official.
     """
 
     revision: ClassVar[int] = 2
@@ -71,6 +80,9 @@ class PatchCore(Detector):
     image_score: str = "patch"
     neighbours: int = 9
     search: str = added("exact")
+    embedding: str = added("channels")
+    coreset: str = added("exact")
+    squared: bool = added(False)
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
     ivf_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # ivf_centers (lists, C), ivf_recall ()
     _index: tuple[torch.device, NearestNeighbors] | None = field(default=None, init=False, repr=False, compare=False)
@@ -82,6 +94,10 @@ class PatchCore(Detector):
             raise UsageError(f"patchcore: neighbourhood={self.neighbourhood} must be an odd number of cells, e.g. 3")
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of patchcore")
         self.search = match("search", self.search, SEARCHES, where=" of patchcore")
+        self.embedding = match("embedding", self.embedding, EMBEDDINGS, where=" of patchcore")
+        self.coreset = match("coreset", self.coreset, CORESETS, where=" of patchcore")
+        if self.squared and self.image_score == "reweighted":
+            raise UsageError("patchcore: squared=true and image_score=reweighted exclude each other; leave one out")
         for name in ("coreset_max", "projection", "neighbours"):
             if getattr(self, name) < (name == "neighbours"):
                 raise UsageError(f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)")
@@ -95,8 +111,8 @@ class PatchCore(Detector):
 
         Of many channels only the projected ones are held at once; the patches that are picked are then read again.
         """
-        channels = features.joined_shape[0]
-        count, dim, kept = self._sizes(len(features), features.joined_shape)
+        shape = self._patch_shape(features.shapes)
+        channels, (count, dim, kept) = shape[0], self._sizes(len(features), shape)
         needed, here = self.memory_bytes(len(features), features.shapes), memory_bytes()
         if needed > here:
             raise DetectorError(
@@ -106,15 +122,26 @@ class PatchCore(Detector):
         note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
         points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
-            start = int(np.random.default_rng(self.seed).integers(count))
-            listen = partial(_noted, on_step, f"coreset of {count:,} patches")
-            picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
+            picks = self._picks(points, kept, device, partial(_noted, on_step, f"coreset of {count:,} patches"))
             bank = features.watched(on_step, "reading the picked patches")
             points = points[picks] if dim == channels else self._patches_at(bank, picks, device)
         self.bank_, self.ivf_, self._index = points, {}, None
         if self.search == "ivf":
             self._measure_recall(features.watched(on_step, "measuring the recall of the search"), count, device)
         return self
+
+    def _picks(self, points: NDArray[np.float32], kept: int, device: torch.device, on_step: OnStep) -> NDArray[np.int64]:
+        """Return the indices (kept,) of the coreset of `points` (N, d)."""
+        rng = np.random.default_rng(self.seed)
+        if self.coreset == "approximate":
+            starts = rng.choice(len(points), min(_STARTS, len(points)), replace=False)
+            return approximate_coreset(points, kept, starts, device=device, on_step=on_step)
+        return greedy_coreset(points, kept, int(rng.integers(len(points))), device=device, on_step=on_step)
+
+    def _patch_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return the numbers of a patch, and the finest grid of layers of these shapes."""
+        channels, height, width = joined_shape(shapes)
+        return (NUMBERS if self.embedding == "adaptive" else channels), height, width
 
     def _measure_recall(self, features: FeatureMaps, count: int, device: torch.device) -> None:
         """Make the inverted file, and measure it on some of the `count` training patches, drawn by the seed."""
@@ -132,20 +159,20 @@ class PatchCore(Detector):
 
     def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
         """Return the bytes of the points, of what the selection holds beside them, and of the bank."""
-        joined = joined_shape(shapes)
+        joined = self._patch_shape(shapes)
         count, dim, kept = self._sizes(images, joined)
         bank = 4 * joined[0] * kept
         selection = (4 * dim + BYTES_PER_POINT) * count + bank if kept < count else bank
         return max(selection, 3 * bank) if self.search == "ivf" else selection
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
-        """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
+        """Return image scores (N,) and the patch distances as maps (N, h, w), L2 or its square."""
         nearest = self._nearest(device)
         _, height, width = features.joined_shape
         images, maps = [], []
         for _, patches in self._batches(features, device):
             distances, winners = nearest.find(patches)
-            grid = distances.view(-1, height, width)
+            grid = (distances.square() if self.squared else distances).view(-1, height, width)
             highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
             maps.append(grid.cpu().numpy())
             if highest is None:
@@ -200,7 +227,7 @@ class PatchCore(Detector):
 
     def _patches_at(self, features: FeatureMaps, picks: NDArray[np.int64], device: torch.device) -> NDArray[np.float32]:
         """Return the patches (K, C) with the given numbers (K,)."""
-        channels, height, width = features.joined_shape
+        channels, height, width = self._patch_shape(features.shapes)
         found, order = np.empty((len(picks), channels), np.float32), np.argsort(picks)
         for rows, patches in self._batches(features, device):
             first, stop = rows.start * height * width, rows.stop * height * width
@@ -210,11 +237,14 @@ class PatchCore(Detector):
 
     def _batches(self, features: FeatureMaps, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, patches (B h w, C)) of all images."""
-        size = max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
+        numbers = math.prod(features.joined_shape) * (self.neighbourhood**2 if self.embedding == "adaptive" else 1)
+        size = max(1, min(_BATCH, _BATCH_BYTES // (4 * numbers)))
         return ((rows, self._patches(layers)) for rows, layers in features.batches(size, device))
 
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
-        """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
+        """(B, C_l, h_l, w_l) of each layer to (B h w, C), or (B h w, 1024), of the joined finest grid."""
+        if self.embedding == "adaptive":
+            return adaptive_patches(layers, self.neighbourhood).permute(0, 2, 3, 1).flatten(0, 2)
         side, order = self.neighbourhood, torch.channels_last  # in which torch averages the same bits 5 times as fast
         small = sum(layer.numel() for layer in layers) < _SMALL
         with workers(layers[0].device, parallel=False) if small else nullcontext():
