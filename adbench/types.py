@@ -146,6 +146,7 @@ class Job:
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    crop: float = later_axis(1.0)  # side of the middle square that is seen, as a share of the shorter side; 1 = the whole image
     shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
 
@@ -201,7 +202,7 @@ class Job:
 
     @property
     def _later_view(self) -> tuple[str | int | float, ...]:
-        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
+        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations", "crop")}
         return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 

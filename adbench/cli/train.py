@@ -14,6 +14,7 @@ _SELECTION = "JSON of a selection: set the threshold for --fpr on the good image
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
+_CROP = "See only the middle square, with this share of the image's shorter side. Above 0, up to 1."
 _SMOOTHING = "Sigma, in input pixels, of the Gaussian on the map; 0 = none. Default: 4 for detectors that smooth."
 
 
@@ -32,6 +33,7 @@ def train(
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
+    crop: Annotated[float, o.option("SHARE", _CROP)] = 1.0,
     smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     from_selection: Annotated[Path | None, o.path_option("FILE", _SELECTION)] = None,
     seed: o.Seed = 0,
@@ -51,7 +53,7 @@ def train(
     wish = wanted_calibration(fpr, holdout, cross_fit, from_selection)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        view, few = View(image_size), o.shot_count(shots)
+        view, few = View(image_size, crop=crop), o.shot_count(shots)
         choices = TrainingRequest(
             detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
         )

@@ -151,5 +151,5 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
-        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
+        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step, job.crop)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

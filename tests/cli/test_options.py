@@ -89,6 +89,7 @@ CASES: dict[str, dict[str, Case]] = {
     | {
         "--model": Case("--model other.safetensors", "file other.safetensors"),
         "--smoothing": Case("--smoothing 2", '"smoothing": 2.0'),
+        "--crop": Case("--crop 0.5", '"crop": 0.5'),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
         "--image-size": Case("--image-size 96", '"image_size": 96'),
         "--eval-size": Case("--eval-size 64", '"eval_size": 64'),
