@@ -161,7 +161,8 @@ def test_features_are_prepared_batch_by_batch() -> None:
     data = TrainingSet(features(), lambda layers: layers[0] * 2, CPU)
     assert len(data) == 6
     expected = torch.from_numpy(features().layers[0][[4, 1]]).float() * 2
-    torch.testing.assert_close(data.batch(torch.tensor([4, 1])), expected)
+    (layers,) = data.read([torch.tensor([4, 1])])
+    torch.testing.assert_close(data.prepare(layers), expected)
 
 
 @pytest.mark.parametrize(("channels", "ratio"), [(6, 1.0), (1024, 0.25)])
