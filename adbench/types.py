@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another program made
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
+ImageSize = int | str  # pixels of a square
+Shots = int | Literal["all"]  # training images that a job is fitted to
+ALL: Literal["all"] = "all"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -103,7 +107,7 @@ class Job:
     weights: str
     weights_sha256: str
     layers: tuple[str, ...]  # several are joined
-    image_size: int
+    image_size: ImageSize
     eval_size: Size
     detector: str
     params: dict[str, Any]  # every parameter; one that was added later only where it is not at its default
@@ -112,6 +116,10 @@ class Job:
     dtype: str = "float16"  # of the cached features
     pro_limit: float = 0.3
     extraction: int = later_axis(3)  # revision of the feature extraction
+    tile: int = later_axis(0)  # pixels; 0 = none
+    overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
+    rotations: int = later_axis(0)  # of each training image
+    shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -121,6 +129,11 @@ class Job:
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
+
+    @property
+    def external(self) -> bool:
+        """Whether another program made the maps; the detector is its name."""
+        return self.backbone == EXTERNAL
 
     @cached_property
     def key(self) -> str:
@@ -133,17 +146,22 @@ class Job:
     def record(self) -> dict[str, Any]:
         """Return the fields by name; a later axis only where it is not at its default."""
         values = {name: getattr(self, name) for name in JOB_FIELDS}
-        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     @property
-    def group(self) -> tuple[str | int, ...]:
-        """The values that jobs of one forward pass over a category share."""
+    def group(self) -> tuple[str | int | float, ...]:
+        """The values that jobs of one forward pass over a category share; later axes only if one is not at its default."""
         return (self.dataset, self.fingerprint, self.category, self.backbone, self.weights, self.weights_sha256,
-                self.image_size, self.dtype, self.extraction)  # fmt: skip
+                self.image_size, self.dtype, self.extraction, *self._later_view)  # fmt: skip
+
+    @property
+    def _later_view(self) -> tuple[str | int | float, ...]:
+        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
+        return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 
 JOB_FIELDS = tuple(f.name for f in fields(Job))
-_LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
+LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,7 @@ class Result:
     @property
     def relative_field(self) -> float | None:
         """The receptive field as a fraction of the image's side, if it is known."""
-        return self.receptive_field / self.job.image_size if self.receptive_field else None
+        return self.receptive_field / int(self.job.image_size) if self.receptive_field else None
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""

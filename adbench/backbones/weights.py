@@ -112,7 +112,7 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
 
 def is_path(label: str) -> bool:
     """Return whether a user who writes this means a file."""
-    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES
+    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES or Path(label).is_file()
 
 
 def labels(backbone: str) -> list[str]:

@@ -1,5 +1,6 @@
 """`adbench eval-maps`: anomaly maps of another program measured."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,13 +9,19 @@ import typer
 
 from adbench.cli import console
 from adbench.cli import options as o
+from adbench.core.errors import UsageError
+
+_OUT = "Results folder: also write records that stand in one table with those of sweeps (at --eval-size 256 by default)."
+_NAME = "Name of the row in that table. Default: the name of the folder of maps."
 
 
 def eval_maps(
     maps: Annotated[Path, o.path_option("DIR", "Folder of maps: DIR/CATEGORY/test/KIND/NAME.npy, .tiff or .png.")],
     images: o.DataOptions,
-    eval_size: o.EvalSize = "native",
+    eval_size: o.EvalSize = "",
     pro_limit: Annotated[float, o.option("F", "Limit of AU-PRO's false-positive rate.")] = 0.3,
+    out: Annotated[Path | None, o.path_option("DIR", _OUT)] = None,
+    name: Annotated[str | None, o.option("NAME", _NAME)] = None,
     cache: o.Cache = None,
     json: o.Json = False,
 ) -> None:
@@ -24,14 +31,27 @@ def eval_maps(
 
     Examples:
       adbench eval-maps --maps my_maps --data demo
+      adbench eval-maps --maps my_maps --data demo --out results --name their_patchcore
     """
-    from adbench.metrics import check_pro_limit
-    from adbench.metrics.support.external_maps import evaluate_maps
+    from adbench.metrics import check_pro_limit, evaluate
+    from adbench.metrics.support.external_maps import Measure, evaluate_maps
 
-    size = o.evaluation_size(eval_size)
+    size = o.evaluation_size(eval_size or ("256" if out else "native"))
     check_pro_limit(pro_limit)
+    if name and not out:
+        raise UsageError("--name: it names the row of a record; give --out RESULTS with it")
     with o.RuntimeOptions(cache).open(images, memo_only=True) as workspace:
-        found = evaluate_maps(workspace.inputs(), maps, size, pro_limit)
+        measure: Measure = lambda item, scores, _: evaluate(  # noqa: E731
+            scores, item.labels(size).truth, pro_limit, item.labels(size).regions
+        )
+        if out:
+            from adbench.sweep.external import recorded
+            from adbench.sweep.results import ResultStore
+
+            measure = recorded(ResultStore(out), name or maps.resolve().name, size, pro_limit, workspace.on_step)
+        found = evaluate_maps(workspace.inputs(), maps, size, measure)
+    if out:
+        console.say(f"results in {out}; adbench report {shlex.quote(str(out))} shows them beside those of sweeps")
     failed = [item for item in found if item.pop("failed", False)]
     console.answer_json(found) if json else _print(found, [item for item in found if item not in failed])
     if failed:

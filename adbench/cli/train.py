@@ -11,6 +11,7 @@ from adbench.cli.predict import threshold_text
 _CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a part; the saved fit has all images."
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
+_SHOTS = "Number of good images to fit to, drawn by the seed, or all."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
 
 
@@ -28,6 +29,7 @@ def train(
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
+    shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
@@ -38,12 +40,14 @@ def train(
       adbench train patchcore efficientnet_lite0 blocks.2.1.add \\
           --data demo --category nut --fpr 0.2 --model nut.safetensors
     """
+    from adbench.features.view import View
     from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        choices = TrainingRequest(detector, backbone, layer, weights, image_size, grid, stored, seed=seed)
+        few = o.shot_count(shots)
+        choices = TrainingRequest(detector, backbone, layer, weights, View(image_size), grid, stored, seed=seed, shots=few)
         trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
     if json:
         return console.answer_json(trained)
@@ -51,7 +55,8 @@ def train(
     console.answer(f"{model}: {facts}; fitted in {trained['cost']['fit_s']:.1f} s, {trained['cost']['state_mb']:.1f} MB")
     if threshold := trained["threshold"]:
         console.answer(f"{model}: {threshold_text(threshold)}")
-        console.say(f"{model}: {_price(trained['fitted_images'], threshold)}")
+        if few == "all" or threshold["folds"]:  # otherwise the images held out are not missed
+            console.say(f"{model}: {_price(trained['fitted_images'], threshold)}")
 
 
 def _price(fitted: int, threshold: Mapping[str, Any]) -> str:

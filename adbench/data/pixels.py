@@ -18,23 +18,23 @@ from adbench.core.files import stamp
 from adbench.data.images import read_image
 
 STEPS = 128  # per gray level: white is 32,640
-Pixels = NDArray[np.int16]  # RGB in such steps: (size, size, 3) of one image, (B, size, size, 3) of several
+Pixels = NDArray[np.int16]  # RGB in such steps: (h, w, 3) of one image, (B, h, w, 3) of several
 _Key = tuple[Path | int, ...]  # with the file's stamp and the image's size
 
 
-def resize(image: NDArray[np.uint8], size: int) -> Pixels:
-    """Return `image` (H, W, 3) as (size, size, 3): bilinear with half-pixel centers, antialiased where it shrinks.
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> Pixels:
+    """Return `image` (H, W, 3) as (h, w, 3) for size = (h, w): bilinear with half-pixel centers, antialiased where it shrinks.
 
     The weights are those of Pillow and torchvision.
     """
     height, width, channels = image.shape
-    if (height, width) == (size, size):
+    if (height, width) == size:
         return image.astype(np.int16) * STEPS
     from adbench.data import kernels  # slow to import
 
-    pixels = np.empty((size, size, channels), np.int16)
+    pixels = np.empty((*size, channels), np.int16)
     lines = np.ascontiguousarray(image).reshape(height, width * channels)
-    kernels.resize(lines, *_taps(height, size), *_taps(width, size), STEPS, pixels)
+    kernels.resize(lines, *_taps(height, size[0]), *_taps(width, size[1]), STEPS, pixels)
     return pixels
 
 
@@ -51,9 +51,9 @@ def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def read_pixels(path: Path, image_size: int) -> Pixels:
-    """Return one image as the network sees it, before normalization: (image_size, image_size, 3) RGB."""
-    return resize(read_image(path), image_size)
+def read_pixels(path: Path, size: tuple[int, int]) -> Pixels:
+    """Return one image as the network sees it, before normalization: (h, w, 3) RGB for size = (h, w)."""
+    return resize(read_image(path), size)
 
 
 class PixelMemory:
@@ -63,22 +63,22 @@ class PixelMemory:
         self._left, self._lock = limit, threading.Lock()
         self._kept: dict[_Key, Pixels] = {}
 
-    def read(self, path: Path, image_size: int) -> Pixels:
+    def read(self, path: Path, size: tuple[int, int]) -> Pixels:
         """Return `read_pixels` of the file in its current state."""
-        key = _key(path, image_size)
+        key = _key(path, size)
         known = self._kept.get(key) if key else None
         if known is not None:
             return known
-        pixels = read_pixels(path, image_size)
+        pixels = read_pixels(path, size)
         self._keep(key, pixels)
         return pixels
 
-    def keeper(self, sizes: Sequence[int]) -> Callable[[Path, NDArray[np.uint8]], None]:
+    def keeper(self, sizes: Sequence[tuple[int, int]]) -> Callable[[Path, NDArray[np.uint8]], None]:
         """Return a function that takes a file's decoded image (H, W, 3) and keeps it at `sizes`, for `read`."""
 
         def keep(path: Path, image: NDArray[np.uint8]) -> None:
             for size in dict.fromkeys(sizes):
-                if self._left >= 6 * size**2:  # bytes: checked before the work of resizing
+                if self._left >= 6 * math.prod(size):  # bytes: checked before the work of resizing
                     self._keep(_key(path, size), resize(image, size))
 
         return keep
@@ -90,9 +90,9 @@ class PixelMemory:
                 self._kept[key] = pixels
 
 
-def _key(path: Path, image_size: int) -> _Key | None:
+def _key(path: Path, size: tuple[int, int]) -> _Key | None:
     try:
-        return (path, *stamp(path), image_size)
+        return (path, *stamp(path), *size)
     except OSError:  # reading the file will raise the error
         return None
 

@@ -6,9 +6,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from adbench.types import Job
+from adbench.types import ALL, Job
 
-DEFAULTS = {"weights": "imagenet", "image_size": 256, "seed": 0, "eval_size": 256, "dtype": "float16"}  # of `adbench train`
+DEFAULTS = {
+    "weights": "imagenet",
+    "image_size": 256,
+    "seed": 0,
+    "eval_size": 256,
+    "dtype": "float16",
+    "shots": ALL,
+}  # of `adbench train`
 FPR = 0.01  # one false alarm in a hundred good images
 _RATES = (FPR, 0.02, 0.05, 0.1, 0.2)
 _HELD_OUT = 0.25  # the default of --holdout
@@ -39,12 +46,19 @@ def train_command(
     return shlex.join([*words, "--model", f"{category}.safetensors"])
 
 
-def threshold_for(images: int) -> tuple[float, int | None]:
+def threshold_of(job: Job, images: int) -> tuple[float | None, int | None]:
+    """Return what `threshold_for` does for the images that a job is fitted to, of a category's `images`."""
+    return threshold_for(images if job.shots == ALL else job.shots)
+
+
+def threshold_for(images: int) -> tuple[float | None, int | None]:
     """Return the false-positive rate and the folds for so many good images: the lowest usual rate that they can attain.
 
     A quarter of them is held out if that is enough for `FPR`, because its promise is the stronger one; else cross-fitting
-    scores all of them.
+    scores all of them. A single image can set no threshold, so it has no rate.
     """
     if (1 + int(_HELD_OUT * images)) * FPR >= 1:
         return FPR, None
+    if images < 2:
+        return None, None
     return next((rate for rate in _RATES if (1 + images) * rate >= 1), _RATES[-1]), min(_FOLDS, images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from adbench.backbones.layers import check_size, describe, joined_field, parse_l
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
+from adbench.data.shots import drawn
 from adbench.detectors import DETECTORS, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
+from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
@@ -21,10 +23,19 @@ from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import assess, check_finite, check_supported, estimated_fields, fit, job_features, score_in_parts
+from adbench.sweep.pipeline import (
+    assess,
+    check_finite,
+    check_supported,
+    drawn_images,
+    estimated_fields,
+    fit,
+    job_features,
+    score_in_parts,
+)
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, OnStep, Result, Sample, Scores, Size
+from adbench.types import ALL, Job, OnStep, Result, Sample, Scores, Shots, Size
 
 _LOG = logging.getLogger("adbench")
 
@@ -37,11 +48,12 @@ class TrainingRequest:
     backbone: str
     layer: str
     weights: str = "imagenet"
-    image_size: int = 256
+    view: View = View()  # noqa: RUF009  frozen
     eval_size: Size = 256
     dtype: str = "float16"
     pro_limit: float = 0.3
     seed: int = 0
+    shots: Shots = ALL
 
 
 def train_model(
@@ -51,15 +63,18 @@ def train_model(
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
     With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
-    set by further fits, each without a part of the images, and the fit that is saved has all.
+    set by further fits, each without a part of the images, and the fit that is saved has all. Shots are drawn among the images
+    that are not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
     description = describe(choices.backbone, workspace.memo)
     layers = parse_layers(choices.layer, description)
-    check_size(description, choices.image_size, workspace.memo)
-    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
-    rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
+    view = choices.view
+    check_size(description, view.size[0], workspace.memo)
+    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
+    rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, "shots": choices.shots}
+    rest |= asdict(view)
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
@@ -71,9 +86,10 @@ def train_model(
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
-    images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
+    images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
     save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
-    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    details = fitted.details() | drawn_images(inputs, job)
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
 
 
@@ -89,7 +105,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         check_finite(scores, job)
         return scores
 
-    digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
+    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
     smoothing = DETECTORS.get(job.detector).smoothing
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
@@ -107,7 +123,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
-    inputs = workspace.single(sizes=[job.image_size])
+    inputs = workspace.single(views=[View.of(job)])
     category = inputs.category
     if heatmaps:
         check_folder("--heatmaps", heatmaps)
@@ -124,7 +140,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     )
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
-    estimated = estimated_fields(runtime, network, job.layers, analytic, job.image_size)
+    estimated = estimated_fields(runtime, network, job.layers, analytic, View.of(job))
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:

@@ -11,9 +11,9 @@ from typing import Any
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
-from adbench.types import Job, Result
+from adbench.types import EXTERNAL, Job, Result
 
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params")
+ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "shots")
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
@@ -58,6 +58,8 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
     names, keyed = dict.fromkeys((*KEYS, *NEVER_MIXED)), []
     for job, result in jobs:
         values = {key: label(job) if key == "params" else getattr(job, key) for key in names}
+        if job.external:
+            values["image_size"] = EXTERNAL
         keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
     return keyed
 
@@ -126,7 +128,7 @@ def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
     """Return the groups of `grouped`, labeled with the values of `keys`."""
     forms = ["{} px" if key == "image_size" else "{}" if key in SELF_EXPLAINING else f"{key} {{}}" for key in keys]
     return [
-        Group(", ".join(filter(None, map(str.format, forms, map(str, values)))), members)
+        Group(", ".join(f.format(value) for f, value in zip(forms, values, strict=True) if value not in ("", EXTERNAL)), members)
         for values, members in grouped(jobs, keys).items()
     ]
 

@@ -42,8 +42,8 @@ def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", 
 
 
 def figure_keys(jobs: Sequence[KeyedJob]) -> list[str]:
-    """Return the keys whose values have figures of their own: the detector, and all that cannot be compared."""
-    return ["detector", *varying(jobs, ("params", *NEVER_MIXED))]
+    """Return the keys whose values have figures of their own: the detector, the shots, and all that cannot be compared."""
+    return ["detector", *varying(jobs, ("params", "shots", *NEVER_MIXED))]
 
 
 def measured(jobs: Sequence[KeyedJob]) -> list[str]:
@@ -120,7 +120,7 @@ def receptive_field(jobs: Sequence[KeyedJob]) -> int | None:
 def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
     """Return receptive field / image size of jobs of one layer and one image size."""
     field = receptive_field(jobs)
-    return field / jobs[0].job.image_size if field else None
+    return field / int(jobs[0].job.image_size) if field else None
 
 
 def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:

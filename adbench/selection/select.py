@@ -30,7 +30,7 @@ from adbench.core.registry import match
 from adbench.detectors import detector_params, make_detector
 from adbench.features.runtime import Runtime
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.command import threshold_for, train_command
+from adbench.models.command import threshold_of, train_command
 from adbench.pictures.kept_maps import read_kept
 from adbench.selection.advice import advice
 from adbench.selection.budget import LEAST_LEFT, Countdown, Estimate, Estimates, cut_to, estimate, fewest_defects, total_seconds
@@ -42,7 +42,7 @@ from adbench.sweep.plan import Group, Plan, make_plan
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Choice, Spec
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, Result
+from adbench.types import ALL, Job, Result
 
 FOLDER = "selection"  # in the results folder: results on validation images
 GROWTH = 4  # of the training images from round to round
@@ -97,7 +97,8 @@ class Selection:
     def command(self) -> str:
         """The command that trains the best candidate on all good images and sets a threshold."""
         defaults = detector_params(make_detector(self.best.job.detector, {}, 0), every=True)
-        return train_command(self.best.job, self.data, self.category, defaults, *threshold_for(self.images))
+        job = self.best.job
+        return train_command(job, self.data, self.category, defaults, *threshold_of(job, self.images))
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -253,7 +254,8 @@ class Selecting:
 
     def _shares(self, candidates: int) -> list[float]:
         images = len(self.validation.inputs.category.train)
-        return round_shares(images, candidates) if self.request.halving else [1.0]
+        halving = self.request.halving and self.request.spec.shots == (ALL,)  # few shots are fitted fast
+        return round_shares(images, candidates) if halving else [1.0]
 
     def _rounds(self, on_result: OnResult) -> tuple[list[Ranked], list[Excluded]]:
         """Return the ranking of the last round, and the excluded candidates with their reasons.

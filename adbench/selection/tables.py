@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from adbench.reports.comparison import APPROXIMATE, fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
-from adbench.reports.keys import keyed_jobs, varies
+from adbench.reports.keys import keyed_jobs, natural, varies
 from adbench.reports.plotting import PAGE, looks, panels
 from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
+from adbench.types import ALL, ImageSize
 
 _NAMED = 3  # candidates that a note names
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "detector": "detector",
-          "params": "params"}  # fmt: skip
+          "params": "params", "shots": "shots"}  # fmt: skip
 _HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
 _SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
 _LEGEND = {
@@ -87,13 +88,14 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
     yield from _exclusions(selection.excluded)
     yield ""
     yield advice(selection.ranking, selection.validation.sizes)
-    yield f"train it on all {selection.images} good images: {selection.command}"
+    shots = selection.best.job.shots
+    yield f"train it on {f'{shots} of the' if shots != ALL else 'all'} {selection.images} good images: {selection.command}"
 
 
 def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the candidates to run: a column per image size, seconds in `words`."""
-    sizes = sorted({one.image_size for one in ready.estimates})
-    rows: dict[Candidate, dict[int, float]] = {}
+    sizes = sorted({one.image_size for one in ready.estimates}, key=natural)
+    rows: dict[Candidate, dict[ImageSize, float]] = {}
     for one, cost in ready.estimates.items():
         rows.setdefault(one._replace(image_size=0), {})[one.image_size] = cost.seconds()
     names = [name for name in Candidate._fields if name != "image_size" and len({getattr(one, name) for one in rows}) > 1]
@@ -105,11 +107,14 @@ def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[lis
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:
     validation, job = selection.validation, selection.best.job
-    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in names and name != "params")
+    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots"))
+    fitted = f"{len(validation.inputs.category.train)} good images"
+    if any(one.job.shots != ALL for one in selection.ranking):
+        fitted = f"{'few' if 'shots' in names else job.shots} of {fitted}"
     count = len(selection.ranking)
     return (
-        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to "
-        f"{len(validation.inputs.category.train)} good images,\nscored on {validation.held_out} held-out good images and "
+        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to {fitted},\n"
+        f"scored on {validation.held_out} held-out good images and "
         f"{len(validation.sizes)} copies of these with a synthetic defect"
     )
 

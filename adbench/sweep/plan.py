@@ -19,6 +19,7 @@ from adbench.backbones.weights import Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.subprocess import in_subprocess
+from adbench.data.shots import shortage
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
@@ -149,7 +150,8 @@ def make_plan(
 ) -> Plan:
     """Return all jobs of `spec` over the categories; `memo` is the folder that describes traced backbones.
 
-    Jobs with missing weights, and those of a size that their backbone cannot take, are skipped. Raises UsageError for unknown
+    Jobs with missing weights, those of a size that their backbone cannot take, and those of more shots than there are training
+    images are skipped. Raises UsageError for unknown
     backbones, layers, weights, detectors and parameters, and if no backbone takes any of its sizes.
     """
     groups: list[Group] = []
@@ -171,12 +173,12 @@ def make_plan(
         misfits += sizes.values()
         for item, size in product(inputs, sizes):
             rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
-            cells = product(methods, spec.seeds, dict.fromkeys(layers))
-            jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
-            if why_not := sizes[size] or reason:
-                skipped += [Result(job, "skipped", why_not) for job in jobs]
-            else:
-                groups.append(Group(item, network, jobs, description.fields))
+            cells = product(methods, dict.fromkeys(spec.shots), spec.seeds, dict.fromkeys(layers))
+            jobs = [job_for(item, network, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+            why_not = {shots: sizes[size] or reason or shortage(item.category, shots) for shots in spec.shots}
+            skipped += [Result(job, "skipped", why) for job in jobs if (why := why_not[job.shots])]
+            if left := tuple(job for job in jobs if not why_not[job.shots]):
+                groups.append(Group(item, network, left, description.fields))
     if all(misfits):
         raise UsageError("; ".join(dict.fromkeys(map(str, misfits))))
     names = [item.category.name for item in inputs]
@@ -215,7 +217,7 @@ def _learn(spec: Spec, memo: Path) -> bool:
 
 
 def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, **rest: Any) -> Job:
-    """Return the Job of one cell under today's extraction; `rest`: a method, image_size, eval_size, dtype and pro_limit."""
+    """Return the Job of one cell under today's extraction; `rest`: a method and the fields left."""
     category, weights = inputs.category, network.weights
     return Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,

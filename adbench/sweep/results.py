@@ -241,6 +241,11 @@ class ResultStore:
         with suppress(FileNotFoundError):
             (self._failed / f"{key}.json").unlink()
 
+    def delete(self, key: str) -> None:
+        """Delete the record of a finished job and its replicates; later ones first, so that none is left without its record."""
+        for path in (self._replicates / f"{key}.npy", self.folder / f"{key}.json"):
+            path.unlink(missing_ok=True)
+
     def read(self, key: str) -> Result | None:
         """Return the result of the finished job `key`, or None. A damaged file is reported, deleted and counts as missing."""
         return self._read(self.folder, key)

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
-from adbench.types import DTYPES
+from adbench.types import ALL, DTYPES
 
 _MAX_BYTES = 1 << 20
 _SHOWN = 40  # characters of a wrong value in its message
@@ -21,6 +21,7 @@ _PRESETS = files("adbench") / "presets"
 Name = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=32, le=4096)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Count = Annotated[int, Meta(ge=1)]
 _FILLED = Meta(min_length=1)
 
 
@@ -51,6 +52,7 @@ class Spec:
     eval_size: Pixels | Literal["native"] = 256
     detectors: Annotated[tuple[Choice, ...], _FILLED] = (Choice("patchcore"),)
     seeds: Annotated[tuple[Seed, ...], _FILLED] = (0,)
+    shots: Annotated[tuple[Count | Literal["all"], ...], _FILLED] = (ALL,)
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
 
@@ -60,6 +62,8 @@ class Spec:
         for choice in (*found["backbones"], *found["detectors"]):
             if not choice["image_sizes"]:
                 del choice["image_sizes"]
+        if self.shots == (ALL,):
+            del found["shots"]
         return found
 
     @property
@@ -74,6 +78,7 @@ _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detector
 _EXPECTED = {
     "image_sizes": "pixels from 32 to 4096",
     "eval_size": "pixels from 32 to 4096 or 'native'",
+    "shots": "a number of good images from 1 on, or 'all'",
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
     "params": "a mapping of names to values",

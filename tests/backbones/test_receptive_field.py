@@ -369,7 +369,7 @@ def test_a_small_field_is_enlarged_and_boxes_are_named(tmp_path: Path) -> None:
 
 
 def test_figures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"needs a layer and one of the suffixes \.png, \.svg, \.pdf"):
+    with pytest.raises(UsageError, match=r"its suffix must be one of \.png, \.svg, \.pdf"):
         figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "f.bmp", "")
     with pytest.raises(DataError, match=r"cannot be written \(No such file or directory\); choose another path"):
         figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "none" / "f.png", "")

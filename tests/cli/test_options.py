@@ -97,6 +97,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--cross-fit": Case("--cross-fit 2", "--cross-fit needs a false-positive rate"),
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
+        "--shots": Case("--shots 2", '"fitted_images": 2'),
         "--offline": Case("--offline", MISSING, "RESNET"),
     },
     "eval": DATA
@@ -164,6 +165,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--layers": Case("--layers nosuch", "unknown layer 'nosuch'"),
         "--image-sizes": Case("--image-sizes x", "select: image_sizes: expected pixels"),
         "--detectors": Case("--detectors nosuch", "unknown detector 'nosuch'"),
+        "--shots": Case("--shots 4", "--shots 4"),  # of the command that trains the best candidate
         "--preset": Case("--preset nosuch", "unknown preset 'nosuch'"),
         "--spec": Case("--spec nosuch.yaml", "spec nosuch.yaml: cannot be read"),
         "--set": Case("--set nosuch=1", "unknown key 'nosuch'"),
@@ -210,6 +212,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--maps": Case("--maps nowhere", "nowhere"),
         "--eval-size": Case("--eval-size 32", ""),
         "--pro-limit": Case("--pro-limit 0.1", ""),
+        "--out": Case("--out recorded", "file recorded/"),
+        "--name": Case("--name patchcore", "choose a name", "--out recorded"),
     },
     "cache list": {"--cache": Case("--cache other", '"bytes": 0')},
     "weights check": {"--offline": Case("--offline", MISSING, "RESNET")},

@@ -118,7 +118,7 @@ def written(store: ResultStore, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"tile": 512}, "Object contains unknown field `tile`"),
+        ({"lens": 512}, "Object contains unknown field `lens`"),
         ({"schema": 2}, "schema version 2, not 1"),
         ({"status": "half"}, "Invalid enum value 'half' - at `$.status`"),
     ],
@@ -135,7 +135,7 @@ def test_a_plan_of_a_newer_version_is_an_error_and_stays(store: ResultStore) -> 
     store.write_plan("study", [JOB])
     path = store.folder / "plans/study.jsonl"
     header, line = path.read_text().splitlines(keepends=True)
-    path.write_text(header + dump({name: value for name, value in json.loads(line).items() if name != "crc32"} | {"tile": 512}))
+    path.write_text(header + dump({name: value for name, value in json.loads(line).items() if name != "crc32"} | {"lens": 512}))
     with pytest.raises(DataError, match=r"study.jsonl was written by a newer version of adbench \(Object contains unknown field"):
         store.planned()
     assert path.exists()

@@ -104,4 +104,4 @@ def _draw_row(panel: Axes, scatter: data.SeedScatter, y: int) -> None:
         remark(panel, scatter.mean.share, (center, y + 0.15), (4, 0), va="center")
 
 
-register("seeds")(Study("seed", section))
+register("seeds")(Study("seed", section, unless=("shots",)))
