@@ -22,7 +22,7 @@ from adbench.detectors import Detector
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
-SCHEDULES = ("constant", "cosine", "onecycle")
+SCHEDULES = ("constant", "cosine", "onecycle", "steps")
 Input = TypeVar("Input")  # of a network: made of a batch of each layer's maps
 _EXPLODED = 100.0  # times the first batch's loss
 _BATCH = 16  # images scored, or whose moments are taken, at once
@@ -46,6 +46,16 @@ class Standardization:
         if made.alive < 2:
             raise DetectorError(f"{made.alive} of {len(mean)} channels vary, 2 are needed; take another layer")
         return made
+
+    @staticmethod
+    def by_layer(features: FeatureMaps) -> dict[str, "Standardization"]:
+        """Return each layer's by its suffix in a state: no shift, and one deviation for all channels, so that their ratios stay."""
+        scales = {}
+        for index, layer in enumerate(features.layers):
+            deviation = Standardization.of(FeatureMaps((layer,))).deviation
+            whole = deviation.square().mean().sqrt()
+            scales[f".{index}"] = Standardization(torch.zeros_like(deviation), whole.expand_as(deviation).clone())
+        return scales
 
     @property
     def alive(self) -> int:
@@ -73,8 +83,8 @@ def _mean(features: FeatureMaps, of: Callable[[Tensor], Tensor]) -> Tensor:
 class TrainedDetector(Detector):
     """Parameters of a detector that trains with Adam; the result is that of the last epoch, never of the best one.
 
-    schedule of the learning rate: constant (as published), cosine (falls to 0), onecycle (rises over the first 30 % of
-    the steps, then falls as cosine does: allows a higher rate in a short run). min_steps: if epochs, images and batch_size
+    schedule of the learning rate: constant, cosine (falls to 0), onecycle (rises over the first 30 % of the steps, then
+    falls as cosine does: allows a higher rate in a short run), steps (times 0.4 after 80 and 90 %). min_steps: if epochs, images and batch_size
     would give fewer steps in all, batches are smaller, down to two images. That makes a short run useful; a run of the
     published length is not affected. 0 = off.
     """
@@ -120,6 +130,15 @@ class TrainedDetector(Detector):
         """Train new networks, which are on `device`, by `train`, and record the curves."""
         raise NotImplementedError
 
+    def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of a network's parameters; groups may differ in the learning rate that the schedule scales."""
+        return torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+
+    def score_batch(self, layers: list[Tensor]) -> Scores:
+        """Return the scores of a batch (B, C_l, h_l, w_l) of each layer: by `score_maps` and `score_images`, if not overridden."""
+        maps = self.score_maps(layers).cpu().numpy()
+        return Scores(self.score_images(maps), maps)
+
     def score_maps(self, layers: list[Tensor]) -> Tensor:
         """Return the maps (B, h, w) of a batch (B, C_l, h_l, w_l) of each layer."""
         raise NotImplementedError
@@ -150,11 +169,11 @@ class TrainedDetector(Detector):
         try:
             if elsewhere:
                 networks.to(device)
-            maps = np.concatenate([self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)])
+            parts = [self.score_batch(layers) for _, layers in features.batches(_BATCH, device)]
         finally:
             if elsewhere:
                 networks.cpu()
-        return Scores(self.score_images(maps), maps)
+        return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
 
     def _fitted(self) -> nn.ModuleDict:
         if not self.networks_:
@@ -169,14 +188,16 @@ class TrainedDetector(Detector):
         The minimized loss is not divided: weight decay and Adam's epsilon would weigh more than published.
         """
         curve: list[float] = []
-        optimizer = torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = self.make_optimizer(network)
+        rates = [group["lr"] for group in optimizer.param_groups]
         order = torch.Generator().manual_seed(self.seed)
         start = math.inf
         for epoch in range(self.epochs):
             batches = self._batches(len(data), order)
             total, steps = torch.zeros((), device=data.device), self.epochs * len(batches)
             for index, rows in enumerate(batches, epoch * len(batches)):
-                optimizer.param_groups[0]["lr"] = self.learning_rate * rate(self.schedule, (index + 0.5) / steps)
+                for group, full in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = full * rate(self.schedule, (index + 0.5) / steps)
                 optimizer.zero_grad()
                 value = loss(data.batch(rows))
                 value.backward()  # type: ignore[no-untyped-call]
@@ -226,6 +247,8 @@ def rate(schedule: str, done: float) -> float:
     """Return the factor of the learning rate when a share `done` (0 to 1) of the steps is over."""
     if schedule == "constant":
         return 1.0
+    if schedule == "steps":
+        return 0.4 ** ((done >= 0.8) + (done >= 0.9))
     rise = 0.3 if schedule == "onecycle" else 0.0
     if done < rise:
         return 0.04 + 0.96 * done / rise
