@@ -5,8 +5,8 @@ A 1 x 1 convolution adapts the features x (C, h, w), each the 3 x 3 average of i
 says so, Gaussian noise is added to the adapted features of nominal images: these cells are the anomalies of the training, and
 an image with one of them is anomalous. A segmentation head gives a logit s for each cell, an image head one for the image.
 Minimized are mean max(0, s + 1/2) over the nominal cells, mean max(0, 1/2 - s) over the anomalous ones, and the focal losses
-(1 - p)^4 (-log p) of all cells and of all images, p = the probability of the true label. Each image is used twice in a batch, with
-another mask. The score of a cell is its logit, that of an image the logit of the image head. Features (N, C, h, w) become
+(1 - p)^4 (-log p) of all cells and of all images, p = the probability of the true label. Each image is in its batch twice, with
+two masks. The score of a cell is its logit, that of an image the logit of the image head. Features (N, C, h, w) become
 maps (N, h, w).
 
 The authors' code is followed where it says more than the paper: half of the masks are emptied, the image head's map
@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.detectors import register
-from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet
+from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, training_bytes
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, joined_shape
 from adbench.types import OnStep, Scores
@@ -108,10 +108,9 @@ class SuperSimpleNet(TrainedDetector):
     def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
         """Return the bytes of the networks with Adam's state, and of a batch's activations and their gradients."""
         channels, height, width = joined_shape(shapes)
+        x = (2 * min(images, self.batch_size), channels, self.upscale * height, self.upscale * width)
         with torch.device("meta"):
-            parameters = sum(p.numel() for p in self._networks(channels).parameters())
-        cells = 2 * min(images, self.batch_size) * height * width * self.upscale**2
-        return 16 * parameters + 4 * cells * (6 * channels + 4 * self.hidden + 4 * _HEAD)
+            return training_bytes(nn.Sequential(*self._networks(channels).values()), torch.empty(x))
 
     def make_scales(self, features: FeatureMaps) -> dict[str, Standardization]:
         """Return each layer's deviation, or 1 for absolute noise."""
@@ -148,7 +147,8 @@ class SuperSimpleNet(TrainedDetector):
             x = torch.cat([x, x])
             masks = perlin_masks(len(x), (x.shape[2], x.shape[3]), self.perlin_threshold, draw).to(device)
             sigmas = self.noise * torch.randn(x.shape, generator=noise, device=device)
-            return discriminator_loss(*networks["discriminator"](x + sigmas * masks), masks)
+            logits, images = networks["discriminator"](x + sigmas * masks)
+            return discriminator_loss(logits, images, masks)
 
         self.curves_["loss"] = self.train(networks, loss, TrainingSet(features, self._prepare, device), on_step)
 
@@ -159,7 +159,7 @@ class SuperSimpleNet(TrainedDetector):
         return Scores(images.cpu().numpy() if self.image_score == "head" else maxima(maps, self.smoothing), maps)
 
     def _prepare(self, layers: Sequence[Tensor]) -> Tensor:
-        """(B, C_l, h_l, w_l) of each layer to the scaled (B, C, h, w) of the enlarged finest grid, averaged over neighborhoods."""
+        """(B, C_l, h_l, w_l) of each layer to the scaled (B, C, h, w) of the enlarged finest grid, averaged locally."""
         height, width = max((layer.shape[2:] for layer in layers), key=math.prod)
         size = (self.upscale * height, self.upscale * width)
         scaled = (scale.apply(layer) for scale, layer in zip(self.scales_.values(), layers, strict=True))

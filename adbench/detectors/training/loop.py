@@ -49,7 +49,7 @@ class Standardization:
 
     @staticmethod
     def by_layer(features: FeatureMaps) -> dict[str, "Standardization"]:
-        """Return each layer's by its suffix in a state: no shift, and one deviation for all channels, so that their ratios stay."""
+        """Return each layer's, by its suffix in a state: no shift, and one deviation for all channels."""
         scales = {}
         for index, layer in enumerate(features.layers):
             deviation = Standardization.of(FeatureMaps((layer,))).deviation
@@ -84,9 +84,9 @@ class TrainedDetector(Detector):
     """Parameters of a detector that trains with Adam; the result is that of the last epoch, never of the best one.
 
     schedule of the learning rate: constant, cosine (falls to 0), onecycle (rises over the first 30 % of the steps, then
-    falls as cosine does: allows a higher rate in a short run), steps (times 0.4 after 80 and 90 %). min_steps: if epochs, images and batch_size
-    would give fewer steps in all, batches are smaller, down to two images. That makes a short run useful; a run of the
-    published length is not affected. 0 = off.
+    falls as cosine does: allows a higher rate in a short run), steps (times 0.4 after 80 and 90 %). min_steps: if epochs,
+    images and batch_size would give fewer steps in all, batches are smaller, down to two images. That makes a short run
+    useful; a run of the published length is not affected. 0 = off.
     """
 
     epochs: int = 1
@@ -135,7 +135,7 @@ class TrainedDetector(Detector):
         return torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
 
     def score_batch(self, layers: list[Tensor]) -> Scores:
-        """Return the scores of a batch (B, C_l, h_l, w_l) of each layer: by `score_maps` and `score_images`, if not overridden."""
+        """Return the scores of a batch (B, C_l, h_l, w_l) of each layer, by `score_maps` and `score_images`."""
         maps = self.score_maps(layers).cpu().numpy()
         return Scores(self.score_images(maps), maps)
 
@@ -241,6 +241,19 @@ class TrainedDetector(Detector):
         count = sum(parameter.numel() for parameter in self._fitted().parameters())
         curves = {name: [float(f"{v:.5g}") for v in curve.tolist()] for name, curve in self.curves_.items()}
         return {"trainable_parameters": count, "batches_per_epoch": self.batches_, **curves}
+
+
+def training_bytes(network: nn.Module, inputs: object) -> int:
+    """Return an upper bound of the memory of a training step, of a network and an input on the device "meta".
+
+    float32 parameters with their gradients and Adam's state, and three numbers for each number that a module puts out.
+    """
+    sizes = [4 * sum(parameter.numel() for parameter in network.parameters())]
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda _, __, output: sizes.append(3 * output.numel()))
+    network(inputs)
+    return 4 * sum(sizes)
 
 
 def rate(schedule: str, done: float) -> float:
