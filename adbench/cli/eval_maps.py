@@ -31,7 +31,7 @@ def eval_maps(
 
     Examples:
       adbench eval-maps --maps my_maps --data demo
-      adbench eval-maps --maps my_maps --data demo --out results --name their_patchcore
+      adbench eval-maps --maps my_maps --data demo --out results --name theirs
     """
     from adbench.metrics import check_pro_limit, evaluate
     from adbench.metrics.support.external_maps import Measure, evaluate_maps

@@ -11,10 +11,10 @@ Deviations from the paper and its official code, for the sake of a study of sing
 - points are projected before the selection only where that shrinks them (paper: always, to 128). With fewer channels the
   selection is then that of the true distances;
 - distances are L2 (the official code reports squared L2): cells keep their order, but smoothing weighs large ones less;
-- the image score is the maximum of the smoothed map, on a 256 grid; the largest patch distance alone, as in the
-  official code, depends on one cell. The choice was made on the test images of two real categories, out of seven
-  scores. The official one is the option `image_score=patch`, the paper's reweighting of it (equation 7) is
-  `image_score=reweighted`.
+- the image score is the largest patch distance, as in the official code. The paper's reweighting of it (equation 7) is the
+  option `image_score=reweighted`. `image_score=smoothed` is the maximum of the smoothed map on a 256 grid: it depends on more
+  than one cell, but keeps 13, 37, 64 and 81 % of a peak of one cell at strides 4, 8, 16 and 32 (256 px), so it favors deep
+  layers. `image_score=top1pct` is the mean of the highest 1 % of the patch distances (AnomalyDINO, Damm et al., WACV 2025).
 """
 
 import math
@@ -38,11 +38,13 @@ from adbench.detectors import Detector, added, register
 from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbors, greedy_coreset, project
 from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resizer
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
+from adbench.features.foreground import foreground
 from adbench.types import OnStep, Scores, ignore_step
 
-IMAGE_SCORES = ("smoothed", "patch", "reweighted")
-SEARCHES = ("exact", "ivf")
+IMAGE_SCORES = ("patch", "smoothed", "top1pct", "reweighted")
+CHOICES = {"search": ("exact", "ivf"), "distance": ("l2", "cosine"), "normalize": ("none", "layer"), "mask": ("none", "pca")}
 BOUND = 8192  # patches of the bank where many candidates are compared
+_TOP_SHARE = 0.01  # of an image's patches behind `top1pct`
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
 _SMALL = 1 << 18  # numbers that are averaged faster by one thread than by several
 _RECALL_QUERIES = 1024  # training patches on which an approximate search is measured
@@ -55,9 +57,12 @@ class PatchCore(Detector):
 
     coreset_fraction: share of the patches kept (1 = all, no selection). coreset_max: at most so many, 0 = no limit.
     projection: dimensions in which the selection measures distances, 0 = all. neighbourhood: side of the average, in
-    cells, odd. image_score: smoothed, patch or reweighted; the last over the `neighbours` patches of the bank that are
+    cells, odd. image_score: patch, smoothed, top1pct or reweighted; the last over the `neighbours` patches of the bank that are
     nearest to the winner (the paper leaves their number open). search: exact, or ivf for banks that are too large for it:
     faiss's inverted file, which finds the nearest patch of most. Its recall on training patches is in the result (ivf_recall).
+    distance: l2, or cosine: 1 - cosine of two patches. normalize: layer scales each of several joined layers to a total
+    variance of 1 over the training patches, so that all have the same weight; none leaves them as they are. mask: pca scores
+    only the part in test images (features/foreground.py), and its background is 0; mask_threshold: in units of the features.
     """
 
     revision: ClassVar[int] = 2
@@ -67,9 +72,14 @@ class PatchCore(Detector):
     coreset_max: int = 0
     projection: int = 128
     neighbourhood: int = 3
-    image_score: str = "smoothed"
+    image_score: str = "patch"
     neighbours: int = 9
     search: str = added("exact")
+    distance: str = added("l2")
+    normalize: str = added("none")
+    mask: str = added("none")
+    mask_threshold: float = added(10.0)
+    scales_: tuple[float, ...] = field(default=(), init=False, repr=False)  # of the joined layers; empty without normalize
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
     ivf_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # ivf_centers (lists, C), ivf_recall ()
     _index: tuple[torch.device, NearestNeighbors] | None = field(default=None, init=False, repr=False, compare=False)
@@ -80,7 +90,10 @@ class PatchCore(Detector):
         if self.neighbourhood < 1 or self.neighbourhood % 2 == 0:
             raise UsageError(f"patchcore: neighbourhood={self.neighbourhood} must be an odd number of cells, e.g. 3")
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of patchcore")
-        self.search = match("search", self.search, SEARCHES, where=" of patchcore")
+        for name, allowed in CHOICES.items():
+            setattr(self, name, match(name, getattr(self, name), allowed, where=" of patchcore"))
+        if not math.isfinite(self.mask_threshold):
+            raise UsageError(f"patchcore: mask_threshold={self.mask_threshold} must be a number, e.g. 10")
         for name in ("coreset_max", "projection", "neighbours"):
             if getattr(self, name) < (name == "neighbours"):
                 raise UsageError(f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)")
@@ -102,6 +115,7 @@ class PatchCore(Detector):
                 f"patchcore: {count:,} patches need {needed / 1e9:.1f} GB, this machine has {here / 1e9:.1f} GB; take a deeper "
                 "layer, a smaller image_size, fewer images, or a lower projection or coreset_fraction"
             )
+        self.scales_ = self._layer_scales(features.watched(on_step, "scaling the layers"))
         note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
         points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
@@ -138,12 +152,16 @@ class PatchCore(Detector):
         return max(selection, 3 * bank) if self.search == "ivf" else selection
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
-        """Return image scores (N,) and the patch distances as maps (N, h, w), L2."""
+        """Return image scores (N,), the patch distances as maps (N, h, w), and the foreground if there is a mask."""
         nearest = self._nearest(device)
         _, height, width = features.joined_shape
-        images, maps = [], []
-        for _, patches in self._batches(features, device):
-            distances, winners = nearest.find(patches)
+        images, maps, seen = [], [], []
+        for _, layers in features.batches(self._batch_size(features), device):
+            patches, part = self._patches(layers), None
+            if self.mask == "pca":
+                part = foreground(join(layers), self.mask_threshold)
+                seen.append(part.cpu().numpy())
+            distances, winners = self._distances(nearest, patches, part)
             grid = distances.view(-1, height, width)
             highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
             maps.append(grid.cpu().numpy())
@@ -151,7 +169,22 @@ class PatchCore(Detector):
                 images.append(self._worst(patches, maps[-1], winners[:, 0], nearest))
             else:
                 images.append(highest.cpu().numpy())
-        return Scores(np.concatenate(images), np.concatenate(maps))
+        return Scores(np.concatenate(images), np.concatenate(maps), np.concatenate(seen) if seen else None)
+
+    def _distances(self, nearest: NearestNeighbors, patches: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the distance of each patch (Q, 1) and its winner (Q, 1); both are 0 outside of `part`."""
+        if part is None:
+            distances, winners = nearest.find(patches)
+            return self._scaled(distances), winners
+        rows = torch.nonzero(part.flatten())[:, 0]
+        found, their = nearest.find(patches[rows])
+        distances = torch.zeros(len(patches), 1, device=found.device).index_copy(0, rows.to(found.device), self._scaled(found))
+        winners = torch.zeros(len(patches), 1, dtype=torch.int64, device=found.device)
+        return distances, winners.index_copy(0, rows.to(found.device), their)
+
+    def _scaled(self, distances: Any) -> Any:
+        """Return L2 distances, an array or a tensor, in the detector's own measure: of unit vectors, 1 - cosine = d^2 / 2."""
+        return distances * distances / 2 if self.distance == "cosine" else distances
 
     def _nearest(self, device: torch.device) -> NearestNeighbors:
         """Return the index of the bank; kept for the next call."""
@@ -167,11 +200,14 @@ class PatchCore(Detector):
     def _worst(
         self, patches: Tensor, maps: NDArray[np.float32], winners: Tensor, nearest: NearestNeighbors
     ) -> NDArray[np.float32]:
-        """Return the largest distance of each image, reweighted if `image_score` says so.
+        """Return the largest distance of each image, reweighted, or the mean of the largest, as `image_score` says.
 
         patches (B hw, C), their distances as maps (B, h, w), their nearest rows of the bank (B hw,).
         """
         distances = maps.reshape(len(maps), -1)
+        if self.image_score == "top1pct":
+            count = max(1, int(_TOP_SHARE * distances.shape[1]))
+            return np.asarray(np.sort(distances, axis=1)[:, -count:].mean(axis=1), dtype=np.float32)
         rows, worst = np.arange(len(distances)), distances.argmax(axis=1)
         top: NDArray[np.float32] = distances[rows, worst]
         if self.image_score != "reweighted":
@@ -180,7 +216,7 @@ class PatchCore(Detector):
         patch = torch.from_numpy(rows * distances.shape[1] + worst)
         _, around = nearest.query(nearest.bank[winners[patch]], count)  # m* and its neighbors in the bank
         tested = patches[patch].cpu().numpy()
-        to_around = np.linalg.norm(tested[:, None] - self.bank_[around], axis=2).astype(np.float64)
+        to_around = self._scaled(np.linalg.norm(tested[:, None] - self.bank_[around], axis=2).astype(np.float64))
         # exp(s*) / sum(exp(d)), written so that nothing overflows
         share = 1 / np.exp(to_around - top[:, None]).sum(axis=1)
         return np.asarray((1 - share) * top, dtype=np.float32)
@@ -206,28 +242,67 @@ class PatchCore(Detector):
 
     def _batches(self, features: FeatureMaps, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, patches (B h w, C)) of all images."""
-        size = max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
-        return ((rows, self._patches(layers)) for rows, layers in features.batches(size, device))
+        return ((rows, self._patches(layers)) for rows, layers in features.batches(self._batch_size(features), device))
+
+    @staticmethod
+    def _batch_size(features: FeatureMaps) -> int:
+        return max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
+
+    def _layer_scales(self, features: FeatureMaps) -> tuple[float, ...]:
+        """Return the factor of each layer that gives its patches a total variance of 1; a constant layer keeps its scale."""
+        if self.normalize == "none":
+            return ()
+        moments = [torch.zeros(2, shape[0], dtype=torch.float64) for shape in features.shapes]
+        for _, layers in features.batches(self._batch_size(features), torch.device("cpu")):
+            for sums, pooled in zip(moments, self._pooled(layers), strict=True):
+                values = pooled.double()
+                sums += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+        means = [sums / (len(features) * math.prod(shape[1:])) for sums, shape in zip(moments, features.shapes, strict=True)]
+        variances = [float((mean[1] - mean[0].square()).sum()) for mean in means]
+        return tuple(variance**-0.5 if variance > 0 else 1.0 for variance in variances)
 
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
-        """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid."""
-        side, order = self.neighbourhood, torch.channels_last  # in which torch averages the same bits 5 times as fast
+        """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid, of unit length for the cosine.
+
+        Raise DetectorError for a patch of zeros, which has no cosine.
+        """
         small = sum(layer.numel() for layer in layers) < _SMALL
         with workers(layers[0].device, parallel=False) if small else nullcontext():
-            pooled = [F.avg_pool2d(layer.contiguous(memory_format=order), side, 1, side // 2) for layer in layers]
-            return join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
+            pooled = self._pooled(layers)
+            if self.scales_:
+                pooled = [layer * scale for layer, scale in zip(pooled, self.scales_, strict=True)]
+            patches = join(pooled).permute(0, 2, 3, 1).flatten(0, 2)
+        return _unit(patches) if self.distance == "cosine" else patches
+
+    def _pooled(self, layers: Sequence[Tensor]) -> list[Tensor]:
+        """Return the mean of each cell's neighborhood."""
+        side, order = self.neighbourhood, torch.channels_last  # in which torch averages the same bits 5 times as fast
+        return [F.avg_pool2d(layer.contiguous(memory_format=order), side, 1, side // 2) for layer in layers]
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"bank": torch.from_numpy(self.bank_)} | self.ivf_
+        scales = {"layer_scales": torch.tensor(self.scales_, dtype=torch.float64)} if self.scales_ else {}
+        return {"bank": torch.from_numpy(self.bank_)} | self.ivf_ | scales
 
     def load_state_dict(self, state: dict[str, Tensor]) -> "PatchCore":
         self.bank_, self._index = state["bank"].numpy(), None
+        self.scales_ = tuple(state["layer_scales"].tolist()) if "layer_scales" in state else ()
         self.ivf_ = {name: value for name, value in state.items() if name.startswith("ivf_")}
         return self
 
     def details(self) -> dict[str, object]:
         sizes = {"bank_patches": len(self.bank_), "bank_channels": int(self.bank_.shape[1])}
         return sizes | ({"ivf_recall": round(float(self.ivf_["ivf_recall"]), 4)} if self.ivf_ else {})
+
+
+def _unit(patches: Tensor) -> Tensor:
+    """Return patches (Q, C) divided by their lengths; raise DetectorError for one of zeros."""
+    lengths: Tensor = patches.norm(dim=1, keepdim=True)
+    if zeros := int((lengths == 0).sum()):
+        raise DetectorError(
+            f"patchcore: distance=cosine is undefined for patches of zeros, and {zeros:,} of {len(patches):,} are; take "
+            "distance=l2 or another layer"
+        )
+    return patches / lengths
 
 
 def _highest(maps: Tensor, sigma: float) -> Tensor:

@@ -110,7 +110,7 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
     shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots"))
     fitted = f"{len(validation.inputs.category.train)} good images"
     if any(one.job.shots != ALL for one in selection.ranking):
-        fitted = f"{'few' if 'shots' in names else job.shots} of {fitted}"
+        fitted = f"{'some or all' if 'shots' in names else job.shots} of {fitted}"
     count = len(selection.ranking)
     return (
         f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to {fitted},\n"
@@ -122,7 +122,7 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
 def _values(one: Ranked, best: bool, alone: bool) -> list[Cell]:
     cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
-    mark = APPROXIMATE * one.result.field_is_estimated
+    mark = APPROXIMATE * one.result.field_is_analytic
     numbers = [mark + fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
     costs = [f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}"]
     texts = [*numbers, *metrics, *costs, "ties" if one.tied and not alone else ""]
