@@ -5,6 +5,7 @@ N images, H x W evaluation grid. Numpy only: importing this module loads no torc
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,7 +20,10 @@ Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another program made
-ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
+ESTIMATED = "estimated"  # kind of a receptive field: from gradients, not from the graph
+SMOOTHING_GRID = 256  # the grid in whose pixels a detector states the sigma of its map's Gaussian
+USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
+_SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 ImageSize = int | str  # pixels of a square
@@ -122,6 +126,7 @@ class Job:
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
     shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
+    smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -140,6 +145,23 @@ class Job:
     @cached_property
     def key(self) -> str:
         return digest(self.record())
+
+    @property
+    def unusual_smoothing(self) -> float | None:
+        """The sigma in input pixels of a map's Gaussian if it is not the usual one, else None.
+
+        Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
+        """
+        side = self.input_side
+        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side and side != SMOOTHING_GRID:
+            return USUAL_SMOOTHING * side / SMOOTHING_GRID
+        return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
+
+    @property
+    def input_side(self) -> float | None:
+        """The side in pixels of the square that has as many as the network's input; None if that depends on the images."""
+        height, _, width = str(self.tile or self.image_size).partition("x")
+        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else None
 
     @cached_property
     def params_text(self) -> str:
@@ -178,6 +200,7 @@ class Result:
     environment: dict[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # what a detector reports of its fit, intervals of the metrics
     replicates: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # a file beside the record
+    influence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # the same
 
     @cached_property
     def receptive_field(self) -> int | None:
@@ -185,9 +208,9 @@ class Result:
         return self.details.get("receptive_field_px")
 
     @cached_property
-    def field_is_estimated(self) -> bool:
-        """Whether the receptive field was estimated from gradients; that of earlier versions is analytic."""
-        return bool(self.details.get("receptive_field_kind") == ESTIMATED)
+    def field_is_analytic(self) -> bool:
+        """Whether the receptive field is the analytic one, as in records of earlier versions; others are estimated."""
+        return self.receptive_field is not None and self.details.get("receptive_field_kind") != ESTIMATED
 
     @property
     def relative_field(self) -> float | None:
@@ -207,4 +230,4 @@ class Result:
         return Result(Job.from_record(job), **{name: record[name] for name in OUTCOME_FIELDS})
 
 
-OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates"))
+OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates", "influence"))

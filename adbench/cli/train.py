@@ -13,6 +13,7 @@ _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'a
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
+_SMOOTHING = "Sigma, in input pixels, of the Gaussian on the map; 0 = none. Default: 4 for detectors that smooth."
 
 
 def train(
@@ -30,6 +31,7 @@ def train(
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
+    smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
@@ -46,8 +48,10 @@ def train(
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        few = o.shot_count(shots)
-        choices = TrainingRequest(detector, backbone, layer, weights, View(image_size), grid, stored, seed=seed, shots=few)
+        view, few = View(image_size), o.shot_count(shots)
+        choices = TrainingRequest(
+            detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
+        )
         trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
     if json:
         return console.answer_json(trained)

@@ -38,6 +38,7 @@ def train_command(
     for name, default in DEFAULTS.items():
         if (value := getattr(job, name)) != default:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--smoothing", f"{job.unusual_smoothing:g}"] if job.unusual_smoothing is not None else []
     for name, value in job.params.items():
         if value != (defaults or {}).get(name):
             words += ["--param", f"{name}={value}"]

@@ -12,7 +12,7 @@ from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
 from adbench.data.shots import drawn
-from adbench.detectors import DETECTORS, make_detector
+from adbench.detectors import detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
 from adbench.features.view import View
@@ -54,6 +54,7 @@ class TrainingRequest:
     pro_limit: float = 0.3
     seed: int = 0
     shots: Shots = ALL
+    smoothing: float | None = None  # sigma in input pixels of the map's Gaussian; None = the detector's
 
 
 def train_model(
@@ -72,9 +73,9 @@ def train_model(
     layers = parse_layers(choices.layer, description)
     view = choices.view
     check_size(description, view.size[0], workspace.memo)
-    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
-    rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, "shots": choices.shots}
-    rest |= asdict(view)
+    network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
+    rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
+    rest |= {"sigma": choices.smoothing, **asdict(view)}
     held: tuple[Sample, ...] = ()
     if isinstance(calibration, HoldOut):
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
@@ -98,7 +99,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
     maps, _ = job_features(runtime, network, inputs, "train", job)
 
     def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         check_supported(detector, rest)
         fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
         scores = score_in_parts(fitted, own, runtime.device, on_step)
@@ -106,7 +107,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         return scores
 
     digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
-    smoothing = DETECTORS.get(job.detector).smoothing
+    smoothing = detector_of(job).smoothing
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 

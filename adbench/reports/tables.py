@@ -33,10 +33,11 @@ def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None
     return list(dict.fromkeys(match("metric", name, known, see="metrics") for name in chosen))
 
 
-def estimate_note(jobs: Iterable[KeyedJob]) -> list[str]:
-    """Return what the mark of an estimated receptive field means, if any has it."""
-    marked = any(job.done and job.done.field_is_estimated for job in jobs)
-    return [f"{APPROXIMATE}: receptive field estimated from gradients at the image size; no analytic one is known"] * marked
+def analytic_note(jobs: Iterable[KeyedJob]) -> list[str]:
+    """Return what the mark of an analytic receptive field means, if any has it."""
+    marked = any(job.done and job.done.field_is_analytic for job in jobs)
+    text = "the analytic receptive field of a result without the estimated one (earlier versions): an upper bound, not comparable"
+    return [f"{APPROXIMATE}: {text}"] * marked
 
 
 def cost_column(name: str, header: str, digits: int = 1) -> Column:
@@ -88,7 +89,7 @@ def main_table(
     named = [*row_keys, column_key] if column_key else row_keys
     mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
     notes += partial_note(means)
-    notes += [] if column_key else estimate_note(jobs)
+    notes += [] if column_key else analytic_note(jobs)
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
     notes += _missing_notes(jobs, superseded)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
@@ -193,7 +194,7 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
     field = Column("RRF", lambda result: result.relative_field, digits=2, ranked=False, falling=True, fixed=True,
-                   is_estimate=lambda result: result.field_is_estimated)  # fmt: skip
+                   is_approximate=lambda result: result.field_is_analytic)  # fmt: skip
     return [*map(metric_column, metrics), *([field] if has_field else []), *costs]
 
 

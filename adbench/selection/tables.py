@@ -122,7 +122,7 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
 def _values(one: Ranked, best: bool, alone: bool) -> list[Cell]:
     cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
-    mark = APPROXIMATE * one.result.field_is_estimated
+    mark = APPROXIMATE * one.result.field_is_analytic
     numbers = [mark + fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
     costs = [f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}"]
     texts = [*numbers, *metrics, *costs, "ties" if one.tied and not alone else ""]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from adbench.metrics import ORDER, Case, Curves, Regions, in_order, measure, reasons
 from adbench.metrics.support.inputs import select
+from adbench.statistics.influence import Influence, Units, influence_values, make_units
 from adbench.types import Maps, Masks, OnStep, Scores, Truth, ignore_step
 
 Floats = NDArray[np.floating[Any]]
@@ -89,15 +90,18 @@ def _fine_counts(parts: Iterable[Floats], low: float) -> NDArray[np.int64]:
 
 
 REPLICATES = 1000
-LEVEL = 0.95
 BLOCK = 50  # replicates at a time: their curves fit a CPU's cache
 
 
 @dataclass(frozen=True)
 class Draws:
-    """How often each of N images is in each of R replicates: (R, N). `name` is a digest of all of it."""
+    """How often each of N images is in each of R replicates: (R, N), and the units that are left out in turn.
+
+    `name` is a digest of the replicates.
+    """
 
     times: ImageWeights
+    units: Units
 
     @property
     def name(self) -> str:
@@ -115,22 +119,39 @@ def draw_replicates(
     random = np.random.default_rng(int(hashlib.sha256(fingerprint.encode()).hexdigest(), 16))
     if sources is not None:
         number = max(sources) + 1
-        return Draws(random.multinomial(number, np.full(number, 1 / number), size=count)[:, sources].astype(float))
+        times = random.multinomial(number, np.full(number, 1 / number), size=count)[:, sources].astype(float)
+        return Draws(times, make_units(anomalous, sources, random))
     times = np.zeros((count, anomalous.size))
     for kind in (False, True):
         chosen = np.flatnonzero(anomalous == kind)
         if chosen.size:
             times[:, chosen] = random.multinomial(chosen.size, np.full(chosen.size, 1 / chosen.size), size=count)
-    return Draws(times)
+    return Draws(times, make_units(anomalous, None, random))
 
 
-def replicates(
+def resample(
     scores: Scores, truth: Truth, regions: Regions | None, pro_limit: float, draws: Draws,
     metrics: Mapping[str, float | None], on_step: OnStep = ignore_step,
-) -> NDArray[np.float32]:  # fmt: skip
-    """Return each of M metrics in each of R replicates, (M, R), in the order of `in_order(metrics)`; NaN where undefined.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    """Return each of M metrics in each of R replicates, (M, R), and its influence values, (M + 1, U).
 
-    `metrics` are the exact ones of all images. Image metrics are exact in every replicate; pixel metrics come from
+    Metrics are in the order of `in_order(metrics)`, NaN where undefined. The last row of the influence values is the stratum of
+    each of U units.
+    """
+    times = np.concatenate([draws.times, draws.units.kept])
+    found = _measured(scores, truth, regions, pro_limit, times, metrics, on_step)
+    replicates, left_out = found[:, : len(draws.times)], found[:, len(draws.times) :]
+    influence = np.concatenate([influence_values(left_out, draws.units.strata), draws.units.strata[None]])
+    return replicates.astype(np.float32), influence.astype(np.float32)
+
+
+def _measured(
+    scores: Scores, truth: Truth, regions: Regions | None, pro_limit: float, times: ImageWeights,
+    metrics: Mapping[str, float | None], on_step: OnStep,
+) -> ImageWeights:  # fmt: skip
+    """Return each of M metrics where image i counts `times`[r, i] times, (M, R); `metrics` are the exact ones of all images.
+
+    Image metrics are exact in every replicate; pixel metrics come from
     histograms and are shifted by the error that those make on all images: `metrics` minus their value from histograms.
     """
     undefined = reasons(truth)
@@ -139,18 +160,18 @@ def replicates(
         assert truth.masks is not None and regions is not None  # noqa: S101  otherwise `reasons` has said so
         pixel = pixel_histograms(scores.maps, truth.masks, regions.weights)
     others = [name for name in in_order(metrics) if name not in ORDER]
-    found = np.full((len(ORDER) + len(others), len(draws.times)), np.nan)
+    found = np.full((len(ORDER) + len(others), len(times)), np.nan)
     everything = np.ones((1, len(truth.anomalous)))
     if image:
-        found[:3] = curves_metrics(image, draws.times, pro_limit)[:3]
+        found[:3] = curves_metrics(image, times, pro_limit)[:3]
     if pixel:
         whole = curves_metrics(pixel, everything, pro_limit)
-        found[3:7] = curves_metrics(pixel, draws.times, pro_limit, on_step) + (_exact(metrics, ORDER[3:]) - whole)
+        found[3:7] = curves_metrics(pixel, times, pro_limit, on_step) + (_exact(metrics, ORDER[3:]) - whole)
     if others:
-        whole, drawn = (_other_metrics(Case(scores, truth, pro_limit, None, None), image, pixel, times, others)
-                        for times in (everything, draws.times))  # fmt: skip
+        whole, drawn = (_other_metrics(Case(scores, truth, pro_limit, None, None), image, pixel, weights, others)
+                        for weights in (everything, times))  # fmt: skip
         found[7:] = drawn + (_exact(metrics, others) - whole)
-    return np.asarray(np.clip(found, 0, 1), dtype=np.float32)
+    return np.asarray(np.clip(found, 0, 1))
 
 
 def _exact(metrics: Mapping[str, float | None], names: Sequence[str]) -> ImageWeights:
@@ -217,8 +238,16 @@ def _area(step: ImageWeights, rate: ImageWeights, rise: ImageWeights, height: Im
     return area
 
 
-def intervals(found: NDArray[np.float32], metrics: Iterable[str]) -> dict[str, list[float]]:
-    """Return {metric: [low, high]} of the `replicates` of `metrics`: the percentile interval that holds 95 % of them."""
-    defined = [(name, row[~np.isnan(row)]) for name, row in zip(in_order(metrics), found, strict=True)]
-    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    return {name: [round(float(v), 6) for v in np.quantile(row, ends)] for name, row in defined if row.size}
+def intervals(metrics: Mapping[str, float | None], influence: NDArray[np.float32]) -> dict[str, list[float]]:
+    """Return {metric: [low, high]}, 95 % intervals of the defined `metrics`, by the influence values that `resample` returns."""
+    found = {}
+    for name, row in zip(in_order(metrics), influence, strict=False):
+        if (value := metrics.get(name)) is not None:
+            (ends,) = stored_influence(row[None], influence[-1]).intervals(np.array([value]))
+            found[name] = [round(v, 6) for v in ends or ()]
+    return found
+
+
+def stored_influence(rows: NDArray[np.float32], strata: NDArray[np.float32]) -> Influence:
+    """Return the influence values of some of the rows of an array that `resample` made, with its last row."""
+    return Influence(rows.astype(np.float64), strata.astype(np.int64))

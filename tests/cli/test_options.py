@@ -88,6 +88,7 @@ CASES: dict[str, dict[str, Case]] = {
     "train": DATA
     | {
         "--model": Case("--model other.safetensors", "file other.safetensors"),
+        "--smoothing": Case("--smoothing 2", '"smoothing": 2.0'),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
         "--image-size": Case("--image-size 96", '"image_size": 96'),
         "--eval-size": Case("--eval-size 64", '"eval_size": 64'),
@@ -182,6 +183,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--image-size": Case("--image-size 64", '"64":'),
         "--input-size": Case("--input-size 192", '"input_size": 192'),
         "--threshold": Case("--threshold 0.5", '"threshold": 0.5'),
+        "--objective": Case("--objective mean", '"objective": "mean"'),
+        "--margin": Case("--margin 20", '"margin": 20'),
         "--normalize": Case("--normalize nosuch", "nosuch"),
         "--image": Case("--image nosuch", "nosuch"),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),

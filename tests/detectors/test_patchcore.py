@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from adbench.core.errors import DetectorError, UsageError
-from adbench.detectors import detector_params, make_detector, patchcore
+from adbench.detectors import detector_of, detector_params, make_detector, patchcore
 from adbench.detectors.patchcore import PatchCore
 from adbench.detectors.search import greedy_coreset, project
 from adbench.features.anomaly_maps import resize_maps
 from adbench.features.feature_maps import FeatureMaps, join
+from adbench.types import Job
 
 CPU = torch.device("cpu")
 
@@ -36,17 +37,33 @@ def test_distances_are_to_the_nearest_patch_in_l2() -> None:
     np.testing.assert_allclose(np.asarray(scores.maps)[0, 0], [3 * 2**0.5, 4 * 2**0.5], rtol=1e-6)
 
 
-def test_the_image_score_is_the_maximum_of_the_smoothed_map() -> None:
-    detector = PatchCore(coreset_fraction=1).fit(features(4, 0), device=CPU)
+def test_the_image_score_may_be_the_maximum_of_the_smoothed_map() -> None:
+    detector = PatchCore(coreset_fraction=1, image_score="smoothed").fit(features(4, 0), device=CPU)
     scores = detector.score(features(3, 1), device=CPU)
     smooth = resize_maps(np.asarray(scores.maps), (256, 256), 4.0)
     np.testing.assert_array_equal(scores.image, smooth.max((1, 2)))
 
 
-def test_the_image_score_may_be_the_largest_patch_distance() -> None:
-    detector = PatchCore(coreset_fraction=1, image_score="patch").fit(features(4, 0), device=CPU)
+def test_the_image_score_is_the_largest_patch_distance() -> None:
+    detector = PatchCore(coreset_fraction=1).fit(features(4, 0), device=CPU)
     scores = detector.score(features(3, 1), device=CPU)
     np.testing.assert_array_equal(scores.image, np.asarray(scores.maps).max((1, 2)))
+
+
+@pytest.mark.parametrize(("side", "count"), [(16, 2), (5, 1)])  # int(0.01 * 256) and at least 1
+def test_the_image_score_may_be_the_mean_of_the_highest_percent(side: int, count: int) -> None:
+    detector = PatchCore(coreset_fraction=1, image_score="top1pct").fit(features(4, 0, side=side), device=CPU)
+    scores = detector.score(features(3, 1, side=side), device=CPU)
+    highest = np.sort(np.asarray(scores.maps).reshape(3, -1))[:, -count:]
+    np.testing.assert_allclose(scores.image, highest.mean(1), rtol=1e-6)
+
+
+def test_the_smoothing_of_a_job_moves_the_smoothed_score() -> None:
+    job = Job("mvtec", "", "bolt", "resnet18", "random", "", ("layer1",), 512, 256, "patchcore",
+              {"coreset_fraction": 1.0, "image_score": "smoothed"}, 2, 0, smoothing=4.0)  # fmt: skip
+    detector = detector_of(job).fit(features(4, 0), device=CPU)
+    scores = detector.score(features(3, 1), device=CPU)
+    np.testing.assert_array_equal(scores.image, resize_maps(np.asarray(scores.maps), (256, 256), 2.0).max((1, 2)))
 
 
 def test_reweighting_is_equation_7() -> None:
@@ -224,7 +241,7 @@ def test_an_approximate_search_records_its_recall_and_is_saved(image_score: str)
 
 
 def test_a_parameter_that_came_later_is_in_the_key_only_when_it_is_set() -> None:
-    first = {"coreset_fraction": 0.1, "coreset_max": 0, "projection": 128, "neighbourhood": 3, "image_score": "smoothed",
+    first = {"coreset_fraction": 0.1, "coreset_max": 0, "projection": 128, "neighbourhood": 3, "image_score": "patch",
              "neighbours": 9}  # fmt: skip
     assert detector_params(PatchCore()) == first
     assert detector_params(PatchCore(), every=True) == first | {
