@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +62,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Category:
-    """The training and test images of one product. `test` may be empty: good images alone are enough to train."""
+    """The training and test images of one product. `test` may be empty: good images alone are enough to train.
+
+    validation: good images for thresholds, which are neither fitted to nor tested, if the dataset has them. unlabeled: test
+    images whose labels are not published, which nothing counts as good or anomalous. saturation: the file with the saturation
+    areas of the defects in the masks (MVTec LOCO AD).
+    """
 
     dataset: str
     name: str
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    validation: tuple[Sample, ...] = ()
+    unlabeled: tuple[Path, ...] = ()
+    saturation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,15 +91,28 @@ class Scores:
     foreground: NDArray[np.bool_] | None = None
 
 
+class Saturated(NamedTuple):
+    """An annotated defect of an image that counts as found once `area` of its pixels are (MVTec LOCO AD).
+
+    pixels: (A,) their indices in the flattened mask. area: 0 < area <= A.
+    """
+
+    pixels: NDArray[np.intp]
+    area: float
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of N images.
 
-    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled.
+    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled. defects: those of each image,
+    if the dataset has saturation areas; kinds: the kind of each image's defects, by which they are measured apart.
     """
 
     anomalous: NDArray[np.bool_]
     masks: Masks | None
+    defects: Sequence[Sequence[Saturated]] | None = None
+    kinds: Sequence[str] | None = None
 
 
 def later_axis(default: Any) -> Any:
@@ -125,6 +146,7 @@ class Job:
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    crop: float = later_axis(1.0)  # side of the middle square that is seen, as a share of the shorter side; 1 = the whole image
     shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
 
@@ -180,7 +202,7 @@ class Job:
 
     @property
     def _later_view(self) -> tuple[str | int | float, ...]:
-        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
+        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations", "crop")}
         return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 

@@ -14,7 +14,7 @@ from adbench.core.registry import match
 from adbench.types import EXTERNAL, Job, Result
 
 ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "shots")
-KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing")
+KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
 # Results that differ in one of these keys never share a cell. A key with a tuple is compared only among results that agree
@@ -25,6 +25,7 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "pro_limit": (),
     "dtype": (),
     "smoothing": ("detector",),
+    "crop": (),
     "revision": ("detector",),
     "weights_sha256": ("backbone", "weights"),
     "fingerprint": ("dataset", "category"),

@@ -235,8 +235,8 @@ def assess(
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
-        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
-        labels = inputs.labels(job.eval_size)
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.smoothing)
+        labels = inputs.labels(job.eval_size, job.crop)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
         result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
@@ -266,8 +266,8 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     detector, cost = fit(runtime, group.network, group.inputs, job)
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
-        masks = group.inputs.labels(job.eval_size).truth.masks
-        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+        masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps, job.crop)
     images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
     return replace(result, details={**result.details, **images})
 

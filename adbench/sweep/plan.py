@@ -179,7 +179,7 @@ def make_plan(
         misfits += sizes.values()
         for item, size in product(inputs, sizes):
             rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing}
-            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
+            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit", "crop")}
             why_not = {shots: sizes[size] or reason or shortage(item.category, shots) for shots in spec.shots}
             for own, seeds in _by_seed(network, spec.seeds):
                 cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))

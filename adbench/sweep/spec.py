@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
-from adbench.types import ALL, DTYPES
+from adbench.types import ALL, DTYPES, Job
 
 _MAX_BYTES = 1 << 20
 _SHOWN = 40  # characters of a wrong value in its message
@@ -43,7 +43,8 @@ class Spec:
 
     A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`; its own detectors are those
     of `detectors` that it takes part with. `smoothing`: sigma, in input
-    pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none.
+    pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none. `crop`: side of the
+    middle square that the network sees, as a share of the image's shorter side.
     """
 
     data: Name | None = None
@@ -59,12 +60,15 @@ class Spec:
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
     smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
+    crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
         found = asdict(self)
         if self.smoothing is None:
             del found["smoothing"]
+        if self.crop == Job.crop:
+            del found["crop"]
         for choice in (*found["backbones"], *found["detectors"]):
             for later in ("image_sizes", "detectors"):
                 if not choice[later]:
@@ -79,7 +83,7 @@ class Spec:
         return tuple(dict.fromkeys(size for choice in self.backbones for size in choice.image_sizes or self.image_sizes))
 
 
-_SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing")  # the values of all other keys are lists
+_SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing", "crop")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
 _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes", "detectors"), "detectors": ("name", "params")}
 _EXPECTED = {
@@ -89,6 +93,7 @@ _EXPECTED = {
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
     "smoothing": "pixels from 0 to 64",
+    "crop": "a number above 0 and at most 1",
     "params": "a mapping of names to values",
     **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
 }  # of all other keys: a name

@@ -55,7 +55,11 @@ class Workspace:
 
     def _checked(self, categories: Sequence[Category], views: Sequence[View], warn: bool = True) -> list[CategoryInputs]:
         facts = check_files(
-            categories, self.cache / "files.json", self.on_step, MEMORY.keeper([view.size for view in views]), self.verify_data
+            categories,
+            self.cache / "files.json",
+            self.on_step,
+            MEMORY.keeper([(view.size, view.crop) for view in views]),
+            self.verify_data,
         )
         for category in categories if warn else ():
             warn_of_remarks(category, facts)
