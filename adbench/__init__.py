@@ -86,15 +86,15 @@ def extract_features(
     from adbench.backbones.layers import check_size, describe, parse_layers
     from adbench.core.environment import choose_device
     from adbench.features.extraction import extract
+    from adbench.features.view import View
 
     workspace = _workspace("", cache, device, on_step)
     known = describe(backbone, workspace.memo)
     names = {layer: parse_layers(layer, known)[0] for layer in layers}
-    check_size(known, image_size, workspace.memo)
+    view = View(image_size)
+    check_size(known, view.size[0], workspace.memo)
     files, network = [Path(path).expanduser() for path in paths], workspace.network(backbone, weights)
-    batches = list(
-        extract(network, files, list(dict.fromkeys(names.values())), image_size, choose_device(device), workspace.on_step)
-    )
+    batches = list(extract(network, files, list(dict.fromkeys(names.values())), view, choose_device(device), workspace.on_step))
     return {layer: np.concatenate([batch[name] for batch in batches]).astype(np.float32) for layer, name in names.items()}
 
 

@@ -23,11 +23,12 @@ def extract(
     Examples:
       adbench extract efficientnet_lite0 blocks.2.1.add blocks.4.2.add --data demo
     """
+    from adbench.features.view import View
     from adbench.sweep.pipeline import extract_layers
 
     stored = o.feature_dtype(dtype)
     with runtime.open(images) as workspace:
-        found = extract_layers(workspace, backbone, layers, weights, image_size, stored)
+        found = extract_layers(workspace, backbone, layers, weights, View(image_size), stored)
     if json:
         return console.answer_json(found)
     rows = [

@@ -29,7 +29,7 @@ from adbench.core.files import unwritable
 if TYPE_CHECKING:
     from adbench.sweep.spec import Spec
     from adbench.sweep.workspace import Workspace
-    from adbench.types import Size
+    from adbench.types import Shots, Size
 
 _LARGE = 10**6  # a limit that nobody meets by accident
 
@@ -329,6 +329,15 @@ def evaluation_size(text: str) -> Size:
         return "native"
     if not text.isdigit() or not 32 <= int(text) <= 4096:
         raise UsageError(f"--eval-size '{text}': write pixels from 32 to 4096, or 'native'")
+    return int(text)
+
+
+def shot_count(text: str) -> Shots:
+    """Return `all` or a number of images."""
+    if text == "all":
+        return "all"
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--shots '{text[:_SHOWN]}': write a number of good images from 1 on, or 'all'")
     return int(text)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adbench.types import OnStep, Result
 
 _LAYERS = "Layers to rank; L+L joins two; all: the last of each block. Default: the last of each main stage."
+_SHOTS = "Numbers of good images to fit to, drawn by the seed. Default: those of the grid, else all."
 _VERIFY = "Also measure all candidates on the labeled test images of all categories, and compare."
 _RESERVE = "Share of good images that take no part, so that train can set a threshold on them. Default: 0.25, at most 99 images."
 _HALVING = "Drop the worse half of the candidates early where there are many images."
@@ -60,9 +61,11 @@ class CandidateOptions(o.SpecOptions):
         ),
     ] = None
 
+    shots: Annotated[str | None, o.option("N,..|all", _SHOTS, complete=completion.fixed("all"))] = None
+
     def study(self) -> Spec:
         """Return the specification; the lists replace its keys, --layers also those of a single backbone."""
-        keys = ("backbones", "weights", "layers", "image_sizes", "detectors")
+        keys = ("backbones", "weights", "layers", "image_sizes", "detectors", "shots")
         lists = {key: o.split([getattr(self, key) or ""]) for key in keys}
         overrides = [
             f"{key}={dumps([int(item) if item.isdigit() else item for item in items])}" for key, items in lists.items() if items

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from adbench.core.environment import CACHE_SETTINGS
 from adbench.core.errors import DataError
 from adbench.core.files import replacing, stamp, write_text
+from adbench.features.view import View
 from adbench.types import digest
 
 log = logging.getLogger("adbench")
@@ -84,14 +85,19 @@ class CacheKey:
     weights_sha256: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    image_size: int
+    view: View
     layer: str
     dtype: str
     revision: int = EXTRACTION_REVISION
 
     @property
     def name(self) -> str:
-        return digest(asdict(self))
+        return digest(self.record())
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields by name, those of the view among them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "view"}
+        return values | self.view.record()
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class FeatureCache:
         facts = facts | {"seconds": seconds, "layers_in_pass": len(keys)}
         for layer, key in keys.items():
             writer = writers.by_layer[layer]
-            made = {"key": asdict(key), "shape": list(writer.shape), "dtype": writer.dtype.name, "crc32": writer.crc}
+            made = {"key": key.record(), "shape": list(writer.shape), "dtype": writer.dtype.name, "crc32": writer.crc}
             if not self.sidecar(key).is_file():
                 write_text(self.sidecar(key), json.dumps(made | facts, indent=1))
                 self._verified.add(_stamp(self.path(key)))

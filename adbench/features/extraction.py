@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from adbench.backbones.families import Size
 from adbench.backbones.network import Network
 from adbench.core.environment import memory_bytes
 from adbench.core.memory import in_parts, out_of_memory
 from adbench.core.threads import Item, Outcome, in_background, ordered_map
 from adbench.data.pixels import Pixels, read_pixels
 from adbench.features.graph_optimization import inference_module
+from adbench.features.view import View
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
@@ -30,23 +32,23 @@ _AHEAD = 2  # batches decoded before the network asks for them
 
 
 def extract_for(
-    use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], image_size: int,
-    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, int], Pixels] = read_pixels,
+    use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], view: View,
+    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32, half: bool = False,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Yield the results of `use` on {layer: (B, C, h, w)} of each batch of images, in order.
 
-    One forward pass for all layers, computed in `precision`; a few batches are in memory at once. Images are resized to a square,
-    bilinear and antialiased, without a crop. If passes run in parallel, so does `use`, with one torch thread each: it must be
+    One forward pass for all layers, computed in `precision`; a few batches are in memory at once. Images are resized to the size
+    of the view, bilinear and antialiased. If passes run in parallel, so does `use`, with one torch thread each: it must be
     thread-safe. `read` replaces `read_pixels` for a caller who needs more of an image than its features; it runs in threads.
     half: a batch comes in float16 if all its values fit. Raise what `read` raises: DataError for an unreadable image.
     If memory runs out, a batch is halved, which may move the last bits of its features.
     """
-    module = _fast(network, tuple(layers), image_size, device, precision)
-    side_by_side = _side_by_side(len(paths), image_size, device)
-    size = batch_size(len(paths), image_size, device, side_by_side)
+    module = _fast(network, tuple(layers), view.size, device, precision)
+    side_by_side = _side_by_side(len(paths), view.size, device)
+    size = batch_size(len(paths), view.size, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
-    decoded = ordered_map(lambda path: read(path, image_size), paths, torch.get_num_threads(), _AHEAD * size)
+    decoded = ordered_map(lambda path: read(path, view.size, view.crop), paths, torch.get_num_threads(), _AHEAD * size)
     groups = iter(lambda: list(islice(decoded, size)), [])
     on_gpu = device.type == "cuda"
     batches = in_background(map(partial(stacked, pinned=True), groups)) if on_gpu else map(stacked, groups)
@@ -64,7 +66,7 @@ def extract_for(
     try:
         for count, outcome in passes:
             done += count
-            on_step(done, len(paths), f"{network.backbone} at {image_size} px")
+            on_step(done, len(paths), f"{network.backbone} at {view}")
             yield outcome
     finally:
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
@@ -90,27 +92,27 @@ def precision_of(dtype: str) -> torch.dtype:
 
 
 @lru_cache(maxsize=2)  # both splits of a group, in one precision or two
-def _fast(network: Network, layers: tuple[str, ...], image_size: int, device: torch.device, precision: torch.dtype) -> nn.Module:
-    """Return the network for one image size, for which the weights of a graph are laid out."""
-    return inference_module(network, layers, (image_size, image_size), device, precision)
+def _fast(network: Network, layers: tuple[str, ...], size: Size, device: torch.device, precision: torch.dtype) -> nn.Module:
+    """Return the network for one input size, for which the weights of a graph are laid out."""
+    return inference_module(network, layers, size, device, precision)
 
 
-def _side_by_side(images: int, image_size: int, device: torch.device) -> int:
+def _side_by_side(images: int, size: Size, device: torch.device) -> int:
     """Return how many passes run in parallel, each on one CPU thread; 1 = one after the other, on all threads.
 
     Parallel passes never wait for each other, and give the same bits on any number of threads.
     """
     threads = torch.get_num_threads()
-    needed = threads * max(HOST_BATCH, image_size**2) * BYTES_PER_PIXEL
+    needed = threads * max(HOST_BATCH, math.prod(size)) * BYTES_PER_PIXEL
     return threads if device.type == "cpu" and images >= threads and needed < memory_bytes() / 2 else 1
 
 
-def batch_size(images: int, image_size: int, device: torch.device, side_by_side: int = 1) -> int:
+def batch_size(images: int, size: Size, device: torch.device, side_by_side: int = 1) -> int:
     """Return the images per forward pass: the same on one machine for the same images, whatever its load."""
     pixels = HOST_BATCH
     if device.type == "cuda":
         pixels = min(DEVICE_BATCH, torch.cuda.get_device_properties(device).total_memory // (2 * BYTES_PER_PIXEL))
-    most = max(1, pixels // image_size**2)
+    most = max(1, pixels // math.prod(size))
     if side_by_side > 1:  # in the last round each thread has one, or some would idle
         rounds = math.ceil(images / (most * side_by_side))
         return max(1, math.ceil(images / (rounds * side_by_side)))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils.hooks import RemovableHandle
 
+from adbench.backbones.families import Size
 from adbench.backbones.network import Network
 from adbench.backbones.stages import Stages
 from adbench.core.environment import library_versions
@@ -29,6 +30,7 @@ from adbench.data.pixels import STEPS
 from adbench.features.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of, stacked
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.graph_optimization import inference_module
+from adbench.features.view import View
 from adbench.types import digest
 
 WARM_UP = 2
@@ -85,7 +87,7 @@ class _Clock(nn.Module):
 
 
 def forward_times(
-    network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device, memo: Path
+    network: Network, layers: Sequence[str], view: View, dtype: str, device: torch.device, memo: Path
 ) -> dict[str, Forward]:
     """Return the time to each layer; the folder `memo` keeps it for this machine, device and thread count.
 
@@ -93,20 +95,20 @@ def forward_times(
     """
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     machine = (platform.node(), where, torch.get_num_threads(), library_versions())
-    known = Memo(memo / f"{digest([network.backbone, image_size, dtype, machine])}.json")
+    known = Memo(memo / f"{digest([network.backbone, *view.record().values(), dtype, machine])}.json")
     missing = [layer for layer in layers if known.get(layer) is None]
     if missing:
-        for layer, times in _timed(network, missing, image_size, dtype, device).items():
+        for layer, times in _timed(network, missing, view.size, dtype, device).items():
             known.put(layer, asdict(times))
         known.write()
     return {layer: Forward(**known.get(layer)) for layer in layers}
 
 
-def _timed(network: Network, layers: Sequence[str], image_size: int, dtype: str, device: torch.device) -> dict[str, Forward]:
+def _timed(network: Network, layers: Sequence[str], size: Size, dtype: str, device: torch.device) -> dict[str, Forward]:
     clock, precision = _Clock(), precision_of(dtype)
-    module = _clocked(inference_module(network, layers, (image_size, image_size), device, precision), clock)
-    batch = batch_size(HOST_BATCH + DEVICE_BATCH, image_size, device)
-    images = np.random.default_rng(0).integers(0, 255 * STEPS, (batch, image_size, image_size, 3), np.int16)
+    module = _clocked(inference_module(network, layers, size, device, precision), clock)
+    batch = batch_size(HOST_BATCH + DEVICE_BATCH, size, device)
+    images = np.random.default_rng(0).integers(0, 255 * STEPS, (batch, *size, 3), np.int16)
 
     def once(count: int) -> dict[str, float]:
         clock.start()

@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adbench.types import Job
+from adbench.types import ALL, Job
 
-DEFAULTS = {"weights": "imagenet", "image_size": 256, "seed": 0, "eval_size": 256, "dtype": "float16"}  # of `adbench train`
+DEFAULTS = {
+    "weights": "imagenet",
+    "image_size": 256,
+    "seed": 0,
+    "eval_size": 256,
+    "dtype": "float16",
+    "shots": ALL,
+}  # of `adbench train`
 FPR = 0.01  # one false alarm in a hundred good images
 _RATES = (FPR, 0.02, 0.05, 0.1, 0.2, 0.5)
 _HELD_OUT = 0.25  # the default of --holdout
@@ -33,6 +40,8 @@ def train_command(
     for name, default in DEFAULTS.items():
         if (value := getattr(job, name)) != default:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--crop", f"{job.crop:g}"] if job.crop != 1 else []
+    words += ["--smoothing", f"{job.unusual_smoothing:g}"] if job.unusual_smoothing is not None else []
     for name, value in job.params.items():
         if value != (defaults or {}).get(name):
             words += ["--param", f"{name}={value}"]
@@ -42,14 +51,21 @@ def train_command(
     return shlex.join([*words, "--model", f"{category}.safetensors"])
 
 
-def threshold_for(images: int) -> tuple[float, int | None]:
+def threshold_of(job: Job, images: int) -> tuple[float | None, int | None]:
+    """Return what `threshold_for` does for the images that a job is fitted to, of a category's `images`."""
+    return threshold_for(images if job.shots == ALL else job.shots)
+
+
+def threshold_for(images: int) -> tuple[float | None, int | None]:
     """Return the false-positive rate and the folds for so many good images: the lowest usual rate that they can attain.
 
     A quarter of them is held out if that is enough for `FPR`, because its promise is the stronger one; else cross-fitting
-    scores all of them.
+    scores all of them. A single image can set no threshold, so it has no rate.
     """
     if (1 + int(_HELD_OUT * images)) * FPR >= 1:
         return FPR, None
+    if images < 2:
+        return None, None
     return attainable_rate(images), min(_FOLDS, images)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import check_folder, replacing
-from adbench.detectors import Detector, make_detector
+from adbench.detectors import Detector, detector_of
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.models.thresholds import Threshold
 from adbench.types import Job
@@ -79,7 +79,7 @@ def load_model(path: Path) -> Model:
         if metadata.get("crc32", found) != found:  # the first versions wrote no checksum
             raise ValueError("the checksum does not fit")
         job = Job.from_record(header["job"])
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         revisions = {job.detector: (job.revision, detector.revision), "the extraction": (job.extraction, EXTRACTION_REVISION)}
         for name, (fitted, current) in revisions.items():
             if fitted != current:  # this version would give the model other scores than those that set its threshold

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,31 @@ from adbench.backbones.layers import check_size, describe, joined_field, parse_l
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
-from adbench.detectors import DETECTORS, make_detector
+from adbench.data.shots import drawn
+from adbench.detectors import detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
+from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import (
-    CrossFit,
-    HoldOut,
-    calibrate,
-    cross_calibrate,
-    distinct_images,
-    fresh_images,
-    hold_out_images,
-)
+from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, hold_out_images
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import assess, check_finite, check_supported, estimated_fields, fit, job_features, score_in_parts
+from adbench.sweep.pipeline import (
+    assess,
+    check_finite,
+    check_supported,
+    drawn_images,
+    estimated_fields,
+    fit,
+    job_features,
+    score_in_parts,
+)
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, OnStep, Result, Sample, Scores, Size
+from adbench.types import ALL, Job, OnStep, Result, Sample, Scores, Shots, Size
 
 _LOG = logging.getLogger("adbench")
 
@@ -45,11 +48,13 @@ class TrainingRequest:
     backbone: str
     layer: str
     weights: str = "imagenet"
-    image_size: int = 256
+    view: View = View()  # noqa: RUF009  frozen
     eval_size: Size = 256
     dtype: str = "float16"
     pro_limit: float = 0.3
     seed: int = 0
+    shots: Shots = ALL
+    smoothing: float | None = None  # sigma in input pixels of the map's Gaussian; None = the detector's
 
 
 def train_model(
@@ -59,16 +64,18 @@ def train_model(
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
     With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, or those that took
-    no part in a selection. With a CrossFit, the threshold is
-    set by further fits, each without a part of the images, and the fit that is saved has all.
+    no part in a selection. With a CrossFit, the threshold is set by further fits, each without a part of the images, and the fit
+    that is saved has all. Shots are drawn among the images that are not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
     description = describe(choices.backbone, workspace.memo)
     layers = parse_layers(choices.layer, description)
-    check_size(description, choices.image_size, workspace.memo)
-    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(sizes=[choices.image_size])
-    rest = {name: getattr(choices, name) for name in ("image_size", "eval_size", "dtype", "pro_limit")}
+    view = choices.view
+    check_size(description, view.size[0], workspace.memo)
+    network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
+    rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
+    rest |= {"sigma": choices.smoothing, **asdict(view)}
     held: tuple[Sample, ...] = ()
     selected: frozenset[str] = frozenset()
     if isinstance(calibration, HoldOut):
@@ -84,9 +91,11 @@ def train_model(
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
-    images, others = distinct_images(inputs), sorted(inputs.facts[sample.path].sha256 for sample in held)
-    save_model(model, Model(job, fitted, cost, tuple(images), threshold, tuple(others), tuple(sorted(selected))))
-    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
+    images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
+    others = sorted(inputs.facts[sample.path].sha256 for sample in held)
+    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, tuple(others), tuple(sorted(selected))))
+    details = fitted.details() | drawn_images(inputs, job)
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
     return answer | counts | {"threshold": threshold.record() if threshold else None}
 
@@ -96,15 +105,15 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
     maps, _ = job_features(runtime, network, inputs, "train", job)
 
     def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         check_supported(detector, rest)
         fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
         scores = score_in_parts(fitted, own, runtime.device, on_step)
         check_finite(scores, job)
         return scores
 
-    digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
-    smoothing = DETECTORS.get(job.detector).smoothing
+    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
+    smoothing = detector_of(job).smoothing
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
@@ -121,7 +130,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
-    inputs = workspace.single(sizes=[job.image_size])
+    inputs = workspace.single(views=[View.of(job)])
     category = inputs.category
     if heatmaps:
         check_folder("--heatmaps", heatmaps)
@@ -138,9 +147,9 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     )
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
-    estimated = estimated_fields(runtime, network, job.layers, analytic, job.image_size)
+    estimated = estimated_fields(runtime, network, job.layers, analytic, View.of(job))
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
-        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
+        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step, job.crop)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

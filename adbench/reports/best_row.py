@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adbench.models.command import FPR, threshold_for, train_command
+from adbench.models.command import FPR, threshold_of, train_command
 from adbench.reports.analyses import Question
 from adbench.reports.comparison import fraction
 from adbench.reports.configurations import (
@@ -88,10 +88,12 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
 
 def _training(jobs: Sequence[KeyedJob], commands: Sequence[str], defaults: Defaults) -> str:
     """Return the command that trains the row of these jobs, for the first of its categories."""
+    if jobs[0].job.external:
+        return f"another program made the maps of {jobs[0].job.detector}: adbench cannot train it"
     category, *others = categories_of(jobs)
     first = min((j for j in jobs if j.job.category == category), key=lambda j: j.job.seed)
     job, images = first.job, first.result.details.get("good_images") if first.result else None
-    threshold = threshold_for(images) if images else (FPR, None)  # records of earlier versions do not know
+    threshold = threshold_of(job, images) if images else (FPR, None)  # records of earlier versions do not know
     command = train_command(job, data_option(job, commands), category, defaults(job.detector), *threshold)
     return f"train it{f' (one model per category, here {category})' if others else ''}: {command}"
 

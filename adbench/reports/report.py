@@ -177,6 +177,7 @@ def render(report: Report, name: str, bold: bool = False, width: int | None = No
 
 
 def _studies(jobs: Sequence[KeyedJob], name: str) -> list[Section]:
+    jobs = [job for job in jobs if not job.job.external]
     if name == NONE:
         return []
     if name == AUTO:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from statistics import fmean, stdev
 
 import numpy as np
@@ -44,8 +45,8 @@ def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", 
 
 
 def figure_keys(jobs: Sequence[KeyedJob]) -> list[str]:
-    """Return the keys whose values have figures of their own: the detector, and all that cannot be compared."""
-    return ["detector", *varying(jobs, ("params", *NEVER_MIXED))]
+    """Return the keys whose values have figures of their own: the detector, the shots, and all that cannot be compared."""
+    return ["detector", *varying(jobs, ("params", "shots", *NEVER_MIXED))]
 
 
 def measured(jobs: Sequence[KeyedJob]) -> list[str]:
@@ -115,19 +116,25 @@ def by_layer(jobs: Sequence[KeyedJob]) -> dict[str, list[KeyedJob]]:
 
 
 def receptive_field(jobs: Sequence[KeyedJob]) -> int | None:
-    """Return the receptive field (px) of the one layer of these jobs, if a result has it."""
-    return next((field for job in jobs if job.done and (field := job.done.receptive_field)), None)
+    """Return the receptive field (px) of the one layer of these jobs, if a result has it: an estimated one if there is one."""
+    return next((field for _, field in _fields(jobs)), None)
+
+
+def _fields(jobs: Sequence[KeyedJob]) -> list[tuple[bool, int]]:
+    """Return whether it is analytic, and the receptive field (px) of each result that has one, the estimated ones first."""
+    known = ((job.done.field_is_analytic, job.done.receptive_field) for job in jobs if job.done)
+    return sorted([(analytic, field) for analytic, field in known if field], key=itemgetter(0))
 
 
 def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
     """Return receptive field / image size of jobs of one layer and one image size."""
     field = receptive_field(jobs)
-    return field / jobs[0].job.image_size if field else None
+    return field / int(jobs[0].job.image_size) if field else None
 
 
 def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:
     """Return the receptive field (px) of the one layer of these jobs and its share of the image, as printed."""
-    mark = APPROXIMATE * any(job.done and job.done.field_is_estimated for job in jobs)
+    mark = APPROXIMATE * all(analytic for analytic, _ in _fields(jobs))
     px, share = fraction(receptive_field(jobs), 0), fraction(relative_field(jobs))
     return (px, share) if px == DASH else (mark + px, mark + share)
 

@@ -22,7 +22,7 @@ from adbench.statistics.influence import Influence
 from adbench.statistics.paired import compare_with_best
 from adbench.statistics.ranks import ALPHA
 from adbench.sweep.results import ResultStore
-from adbench.types import Job, Result
+from adbench.types import ALL, ImageSize, Job, Result, Shots
 
 Values = NDArray[np.float64]
 SCORED = ("image_auroc", "aupro")  # the metrics whose mean is the score
@@ -40,19 +40,21 @@ class Candidate(NamedTuple):
     backbone: str
     weights: str
     layer: str
-    image_size: int
+    image_size: ImageSize
     detector: str
     params: str
+    shots: Shots = ALL
 
     @staticmethod
     def of(job: Job) -> Candidate:
         """Return the candidate that a job measures."""
         params = json.dumps(job.params, sort_keys=True)
-        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, job.shots)
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return self._asdict() | {"params": json.loads(self.params)}
+        """Return the JSON form; shots only where they are limited."""
+        found = self._asdict() | {"params": json.loads(self.params)}
+        return {name: value for name, value in found.items() if (name, value) != ("shots", ALL)}
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from adbench.sweep.plan import Group, Plan, make_plan
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Choice, Spec
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, Result
+from adbench.types import ALL, Job, Result
 
 FOLDER = "selection"  # in the results folder: results on validation images
 GROWTH = 4  # of the training images from round to round
@@ -264,7 +264,8 @@ class Selecting:
 
     def _shares(self, candidates: int) -> list[float]:
         images = len(self.validation.inputs.category.train)
-        return round_shares(images, candidates) if self.request.halving else [1.0]
+        halving = self.request.halving and self.request.spec.shots == (ALL,)  # few shots are fitted fast
+        return round_shares(images, candidates) if halving else [1.0]
 
     def _rounds(self, on_result: OnResult) -> tuple[list[Ranked], list[Excluded]]:
         """Return the ranking of the last round, and the excluded candidates with their reasons.

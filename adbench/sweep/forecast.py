@@ -27,11 +27,12 @@ from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATC
 from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.features.latency import BUDGET_S
 from adbench.features.runtime import Runtime
+from adbench.features.view import View
 from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
-from adbench.types import Job, Scores, Size
+from adbench.types import ALL, Job, Scores, Size
 
 _TRIAL_S = 0.7
 _FIRST_PHASE_S = 5.0  # the first phase of a fit, e.g. reading all features, is run to its end if it is this short
@@ -159,7 +160,7 @@ class Forecaster:
             seconds += passes * self._pass_s(group)
         pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
         maps = pixels * 4 * MAPS
-        on_host, on_device = self._pass_bytes(group.jobs[0].image_size) if passes else (0, 0)
+        on_host, on_device = self._pass_bytes(View.of(group.jobs[0]).size) if passes else (0, 0)
         return GroupForecast(
             group.title, len(group.jobs), passes, written, seconds,
             int(1e6 * self._loaded_mb) + max([on_host, *(c.memory_bytes + maps for c in costs)]),
@@ -182,24 +183,26 @@ class Forecaster:
 
     def _job(self, group: Group, job: Job) -> Cost:
         shapes = self._shapes(job, job.layers)
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")
+        images = len(group.inputs.category.train) if job.shots == ALL else job.shots
+        return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
 
     def _shapes(self, job: Job, layers: Sequence[str]) -> list[Shape]:
-        return map_shapes(describe(job.backbone, self.memo), layers, job.image_size, self.memo)
+        return map_shapes(describe(job.backbone, self.memo), layers, View.of(job).size[0], self.memo)
 
     def _pass_s(self, group: Group) -> float:
         """Return an image's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
         first, few = group.jobs[0], group.inputs.category.train[:DECODED]
-        times = layer_times(self.runtime, group.network, group.layers, first.image_size, first.dtype)
+        view = View.of(first)
+        times = layer_times(self.runtime, group.network, group.layers, view, first.dtype)
         forward = max(t.batched_ms for t in times.values()) / 1000
-        key = ("decode", first.category, first.image_size)
+        key = ("decode", first.category, view.size)
         if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read_pixels(sample.path, first.image_size)
+                read_pixels(sample.path, view.size)
             self.trials[key] = (time.perf_counter() - started) / len(few)
         decode = self.trials[key] / torch.get_num_threads()
         return forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)
@@ -209,22 +212,22 @@ class Forecaster:
         key = ("metrics", job.category, job.eval_size)
         test = group.inputs.category.test
         if test and key not in self.trials:
-            labels = group.inputs.labels(job.eval_size)
+            labels = group.inputs.labels(job.eval_size, job.crop)
             rng = np.random.default_rng(0)
             maps: Any = [rng.random(size, np.float32) for size in _map_sizes(group, job.eval_size)]
             scores = Scores(rng.random(len(test), np.float32), maps if job.eval_size == "native" else np.stack(maps))
             images = split_fingerprint(test, group.inputs.facts)
             draws = draw_replicates(images, labels.truth.anomalous, sources=group.inputs.sources)
             started = time.perf_counter()
-            measure_scores(scores, labels, test, draws, job, group.receptive_field(job) or Field(job.image_size))
+            measure_scores(scores, labels, test, draws, job, group.receptive_field(job) or Field(View.of(job).size[0]))
             self.trials[key] = (time.perf_counter() - started) / len(test)
         return self.trials.get(key, 0.0)
 
-    def _pass_bytes(self, image_size: int) -> tuple[int, int]:
+    def _pass_bytes(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the most memory of a forward pass, on the host and on an accelerator."""
         if self.runtime.device.type == "cpu":
-            return torch.get_num_threads() * max(HOST_BATCH, image_size**2) * BYTES_PER_PIXEL, 0
-        return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, image_size**2) * BYTES_PER_PIXEL
+            return torch.get_num_threads() * max(HOST_BATCH, math.prod(size)) * BYTES_PER_PIXEL, 0
+        return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, math.prod(size)) * BYTES_PER_PIXEL
 
 
 def forecast(
@@ -286,4 +289,4 @@ def _gb(count: float) -> str:
 
 def _map_sizes(group: Group, size: Size) -> Sequence[tuple[int, int]]:
     """Return (height, width) of each test map on the evaluation grid."""
-    return group.inputs.native_sizes() if size == "native" else [(size, size)] * len(group.inputs.category.test)
+    return group.inputs.native_sizes(group.jobs[0].crop) if size == "native" else [(size, size)] * len(group.inputs.category.test)

@@ -25,13 +25,15 @@ from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import MEMORY
-from adbench.detectors import Detector, make_detector
+from adbench.data.shots import draw, drawn
+from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
 from adbench.features.cache import CacheEntry, CacheKey
 from adbench.features.extraction import extract, precision_of
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.latency import Forward, forward_times, score_times
 from adbench.features.runtime import Runtime
+from adbench.features.view import View
 from adbench.metrics import names
 from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.labels import CategoryInputs, Labels
@@ -42,7 +44,7 @@ from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
-from adbench.types import ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
+from adbench.types import ALL, ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
@@ -67,38 +69,36 @@ def measure_scores(
 
 
 def _field_details(field: Field) -> dict[str, Any]:
-    """Return the details of a record; one without a kind, of an earlier version, has the analytic field."""
-    return {"receptive_field_px": field.px, "receptive_field_kind": ESTIMATED if field.estimated else "analytic"}
+    """Return the details of a record; one without a kind, of an earlier version, has the analytic field only."""
+    kind = ESTIMATED if field.estimated else "analytic"
+    details = {"receptive_field_px": field.estimated or field.analytic, "receptive_field_kind": kind}
+    return details | ({"analytic_field_px": field.analytic} if field.analytic else {})
 
 
 def estimated_fields(
-    runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], image_size: int
+    runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], view: View
 ) -> dict[str, int]:
-    """Return the estimated receptive field of each layer without an analytic one; measured once and kept in the cache."""
-    missing = [layer for layer in layers if layer not in analytic]
-    if not missing:
-        return {}
-    runtime.on_step(0, 1, f"receptive fields of {network.backbone} at {image_size} px")
+    """Return the estimated receptive field of each layer; measured once for a network and its weights, and kept in the cache."""
     try:
-        return remembered(network, missing, image_size, runtime.cache.folder / "receptive_fields")
-    except RuntimeError as error:  # an operation without a gradient, or too little memory; no metric depends on it
-        log.warning("receptive fields of %s at %d px cannot be estimated: %s", network.backbone, image_size, error)
+        return remembered(network, layers, analytic, view.size[0], runtime.cache.folder / "receptive_fields", runtime.on_step)
+    except (RuntimeError, UsageError) as error:  # no gradient, an unfit size, or too little memory; no metric depends on it
+        log.warning("receptive fields of %s cannot be estimated: %s", network.backbone, error)
         return {}
 
 
-def entry_key(network: Network, images: str, layer: str, image_size: int, dtype: str) -> CacheKey:
+def entry_key(network: Network, images: str, layer: str, view: View, dtype: str) -> CacheKey:
     """Return the cache key of one layer's features; `images` is the fingerprint of a split."""
     weights = network.weights
-    return CacheKey(images, network.backbone, weights.sha256, weights.mean, weights.std, image_size, layer, dtype)
+    return CacheKey(images, network.backbone, weights.sha256, weights.mean, weights.std, view, layer, dtype)
 
 
 def features(
-    runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], image_size: int, dtype: str
+    runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], view: View, dtype: str
 ) -> dict[str, tuple[CacheEntry, bool]]:
     """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries."""
     samples = inputs.split(split)
     images = split_fingerprint(samples, inputs.facts)
-    keys = {layer: entry_key(network, images, layer, image_size, dtype) for layer in dict.fromkeys(layers)}
+    keys = {layer: entry_key(network, images, layer, view, dtype) for layer in dict.fromkeys(layers)}
     found = {layer: runtime.cache.read(key) for layer, key in keys.items()}
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
@@ -122,14 +122,14 @@ def device_name(device: torch.device) -> str:
 def write_features(
     runtime: Runtime, network: Network, keys: dict[str, CacheKey], paths: Sequence[Path], facts: dict[str, Any]
 ) -> None:
-    """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one size and dtype.
+    """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one view and dtype.
 
     A batch is written while the next ones are computed.
     """
     key = next(iter(keys.values()))
     with runtime.cache.writing(keys, len(paths), facts) as writers:
         batches = extract(
-            network, paths, list(keys), key.image_size, runtime.device, runtime.on_step, MEMORY.read, precision_of(key.dtype),
+            network, paths, list(keys), key.view, runtime.device, runtime.on_step, MEMORY.read, precision_of(key.dtype),
             half=key.dtype != "float32",
         )  # fmt: skip
         for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
@@ -139,10 +139,16 @@ def write_features(
 def job_features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, job: Job
 ) -> tuple[FeatureMaps, list[CacheEntry]]:
-    """Return the feature maps of a job's layers over one split, and the cache entries that hold them."""
-    found = features(runtime, network, inputs, split, job.layers, job.image_size, job.dtype)
+    """Return the feature maps of a job's layers over one split, and the cache entries that hold them.
+
+    Of the training images only those that the job's shots draw. Raise UsageError if there are too few.
+    """
+    found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
     entries = [found[layer][0] for layer in job.layers]
-    return FeatureMaps(tuple(entry.array for entry in entries)), entries
+    maps = FeatureMaps(tuple(entry.array for entry in entries))
+    if split == "train" and job.shots != ALL:
+        maps = maps.at(np.array(draw(inputs.category, job.shots, job.seed)))
+    return maps, entries
 
 
 def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
@@ -151,14 +157,15 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     Raises UnsupportedError if it cannot use features of these shapes.
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
-    detector = make_detector(job.detector, job.params, job.seed)
+    detector = detector_of(job)
     check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()
     detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
     seconds = time.perf_counter() - started
     size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
-    return detector, {"extract_s": _extract_seconds(entries), "fit_s": seconds, "state_mb": size / 1e6}
+    extract_s = _extract_seconds(entries) * len(maps) / len(entries[0].array)
+    return detector, {"extract_s": extract_s, "fit_s": seconds, "state_mb": size / 1e6}
 
 
 def check_supported(detector: Detector, maps: FeatureMaps) -> None:
@@ -179,7 +186,7 @@ def score(
     scores = score_in_parts(detector, maps, runtime.device, runtime.on_step)
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
-    layers = layer_times(runtime, network, job.layers, job.image_size, job.dtype)
+    layers = layer_times(runtime, network, job.layers, View.of(job), job.dtype)
     forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
     p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
     batched_ms = forward.batched_ms + 1000 * seconds / len(maps)
@@ -203,12 +210,14 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
     maps = maps.watched(on_step, "scoring")
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
-    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
+    seen = [part.foreground for part in parts if part.foreground is not None]
+    image, whole = np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts])
+    return Scores(image, whole, np.concatenate(seen) if seen else None)
 
 
-def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], image_size: int, dtype: str) -> dict[str, Forward]:
+def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], view: View, dtype: str) -> dict[str, Forward]:
     """Return the time from an image to each layer on this device. Unknown ones are measured together and kept in the cache."""
-    return forward_times(network, layers, image_size, dtype, runtime.device, runtime.cache.folder / "latency")
+    return forward_times(network, layers, view, dtype, runtime.device, runtime.cache.folder / "latency")
 
 
 def assess(
@@ -226,8 +235,8 @@ def assess(
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
-        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
-        labels = inputs.labels(job.eval_size)
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.smoothing)
+        labels = inputs.labels(job.eval_size, job.crop)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
         result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
@@ -257,9 +266,17 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     detector, cost = fit(runtime, group.network, group.inputs, job)
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
-        masks = group.inputs.labels(job.eval_size).truth.masks
-        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
-    return replace(result, details={**result.details, "good_images": len(group.inputs.category.train)})
+        masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps, job.crop)
+    images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
+    return replace(result, details={**result.details, **images})
+
+
+def drawn_images(inputs: CategoryInputs, job: Job) -> dict[str, list[str]]:
+    """Return the names of the training images that were drawn, as details of a result; empty for a job with all of them."""
+    if job.shots == ALL:
+        return {}
+    return {"drawn_images": [sample.name for sample in drawn(inputs.category, job.shots, job.seed)]}
 
 
 Measure = Callable[[Runtime, Group, Job, Path], Result]
@@ -280,14 +297,14 @@ def run_group(runtime: Runtime, group: Group, results: ResultStore, run: Measure
 def _run_rest(
     runtime: Runtime, group: Group, results: ResultStore, run: Measure, show_job: Callable[[str], None]
 ) -> Iterator[Result]:
-    first = group.jobs[0]
+    view, dtype = View.of(group.jobs[0]), group.jobs[0].dtype
     try:
         for split in ("train", "test"):
             if group.inputs.split(split):
-                features(runtime, group.network, group.inputs, split, group.layers, first.image_size, first.dtype)
+                features(runtime, group.network, group.inputs, split, group.layers, view, dtype)
         runtime.on_step(0, 0, "timing the network")
-        layer_times(runtime, group.network, group.layers, first.image_size, first.dtype)
-        found = estimated_fields(runtime, group.network, group.layers, group.fields, first.image_size)
+        layer_times(runtime, group.network, group.layers, view, dtype)
+        found = estimated_fields(runtime, group.network, group.layers, group.fields, view)
         group = replace(group, estimated=found)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
@@ -309,7 +326,7 @@ def _run_rest(
 def entry_keys(group: Group, split: str) -> dict[str, CacheKey]:
     """Return {layer: cache key} of all features that a group needs over a split."""
     images, job = split_fingerprint(group.inputs.split(split), group.inputs.facts), group.jobs[0]
-    return {layer: entry_key(group.network, images, layer, job.image_size, job.dtype) for layer in group.layers}
+    return {layer: entry_key(group.network, images, layer, View.of(job), job.dtype) for layer in group.layers}
 
 
 def _attempt(runtime: Runtime, group: Group, job: Job, maps: Path, run: Measure) -> Result:
@@ -338,19 +355,19 @@ def fail(jobs: Iterable[Job], error: Exception, results: ResultStore) -> Iterato
 
 
 def extract_layers(
-    workspace: Workspace, backbone: str, layers: Sequence[str], weights: str, image_size: int, dtype: str
+    workspace: Workspace, backbone: str, layers: Sequence[str], weights: str, view: View, dtype: str
 ) -> dict[str, Any]:
     """Extract layers of all images of the categories into the cache; return the entries, and images per second of new ones."""
     description = describe(backbone, workspace.memo)
     names = [name for text in layers for name in parse_layers(text, description)]
-    check_size(description, image_size, workspace.memo)
-    network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([image_size])
+    check_size(description, view.size[0], workspace.memo)
+    network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([view])
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
     for item, split in product(inputs, ("train", "test")):
         if not item.split(split):
             continue
-        found = features(runtime, network, item, split, names, image_size, dtype)
+        found = features(runtime, network, item, split, names, view, dtype)
         images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
         for layer, (entry, cached) in found.items():
             facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}

@@ -150,7 +150,7 @@ def _read_result(
         return Result(job, found.status, found.reason, metrics, cost, environment, found.details)
     result = Result(job, found.status, found.reason, metrics, cost, environment, Later(details, job.key))
     vars(result)["receptive_field"] = found.details.receptive_field_px
-    vars(result)["field_is_estimated"] = found.details.receptive_field_kind == ESTIMATED
+    vars(result)["field_is_analytic"] = bool(found.details.receptive_field_px and found.details.receptive_field_kind != ESTIMATED)
     return result
 
 
@@ -238,6 +238,11 @@ class ResultStore:
                 return
         with suppress(FileNotFoundError):
             (self._failed / f"{key}.json").unlink()
+
+    def delete(self, key: str) -> None:
+        """Delete the record of a finished job and its replicates; later ones first, so that none is left without its record."""
+        for path in (self._replicates / f"{key}.npy", self.folder / f"{key}.json"):
+            path.unlink(missing_ok=True)
 
     def read(self, key: str) -> Result | None:
         """Return the result of the finished job `key`, or None. A damaged file is reported, deleted and counts as missing."""

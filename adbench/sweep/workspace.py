@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adbench.backbones.layers import describe
 from adbench.backbones.network import Network
-from adbench.backbones.weights import resolve
+from adbench.backbones.weights import random_seed, resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.check import check_files, warn_of_remarks
@@ -17,6 +17,7 @@ from adbench.data.datasets import open_dataset, open_training
 from adbench.data.pixels import MEMORY
 from adbench.features.cache import FeatureCache
 from adbench.features.runtime import Runtime
+from adbench.features.view import View
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.types import Category, Job, OnStep, ignore_step
 
@@ -44,21 +45,27 @@ class Workspace:
         """Return the feature cache and the device as a Runtime."""
         return Runtime(FeatureCache(self.cache / "features"), choose_device(self.device), self.on_step)
 
-    def inputs(self, sizes: Sequence[int] = (), warn: bool = True) -> list[CategoryInputs]:
+    def inputs(self, views: Sequence[View] = (), warn: bool = True) -> list[CategoryInputs]:
         """Return the categories with all of their files decoded once and hashed; raise DataError that names every bad file.
 
-        sizes: input sizes that follow; pixels are kept in memory for them, so that images are not decoded twice.
+        views: those that follow; pixels are kept in memory for them, so that images are not decoded twice.
         warn: log what a user should know of how files were read.
         """
-        return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), sizes, warn)
+        return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), views, warn)
 
-    def _checked(self, categories: Sequence[Category], sizes: Sequence[int], warn: bool = True) -> list[CategoryInputs]:
-        facts = check_files(categories, self.cache / "files.json", self.on_step, MEMORY.keeper(sizes), self.verify_data)
+    def _checked(self, categories: Sequence[Category], views: Sequence[View], warn: bool = True) -> list[CategoryInputs]:
+        facts = check_files(
+            categories,
+            self.cache / "files.json",
+            self.on_step,
+            MEMORY.keeper([(view.size, view.crop) for view in views]),
+            self.verify_data,
+        )
         for category in categories if warn else ():
             warn_of_remarks(category, facts)
         return [CategoryInputs(category, facts) for category in categories]
 
-    def single(self, training_only: bool = False, sizes: Sequence[int] = ()) -> CategoryInputs:
+    def single(self, training_only: bool = False, views: Sequence[View] = ()) -> CategoryInputs:
         """Return the only category, checked as in `inputs`; raise UsageError if there are several.
 
         training_only: list and read its training images only.
@@ -70,7 +77,7 @@ class Workspace:
         if len(categories) > 1:
             names = ", ".join(category.name for category in categories)
             raise UsageError(f"--category is missing: '{self.data}' has {names}")
-        return self._checked(categories, sizes)[0]
+        return self._checked(categories, views)[0]
 
     def network(self, backbone: str, weights: str) -> Network:
         """Return a backbone with its weights, which are downloaded if necessary."""
@@ -79,7 +86,7 @@ class Workspace:
 
     def network_of(self, model: Path, job: Job) -> Network:
         """Return the network that the model in this file was fitted on; raise DataError if its weights have changed."""
-        network = self.network(job.backbone, job.weights)
+        network = self.network(job.backbone, job.weights).drawn_by(random_seed(job.weights_sha256))
         if network.weights.sha256 != job.weights_sha256:
             raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
         return network

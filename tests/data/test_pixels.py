@@ -29,30 +29,30 @@ def test_a_resized_image_is_rounded_once_to_a_fraction_of_a_gray_level(size: tup
     image = np.random.default_rng(side).integers(0, 256, (*size, 3), np.uint8)
     planes = [Image.fromarray(image[..., k].astype(np.float32)) for k in range(3)]
     exact = np.stack([plane.resize((side, side), Image.Resampling.BILINEAR) for plane in planes], axis=2)
-    assert np.abs(resize(image, side) / STEPS - exact).max() < 0.5 / STEPS + 1e-4
+    assert np.abs(resize(image, (side, side)) / STEPS - exact).max() < 0.5 / STEPS + 1e-4
 
 
 def test_stripes_average_out_where_an_image_shrinks() -> None:
     stripes = np.repeat(np.tile(np.uint8([0, 255]), 64)[None, :, None], 96, axis=0).repeat(3, axis=2)
-    small = resize(stripes, 16)
+    small = resize(stripes, (16, 16))
     assert small.shape == (16, 16, 3) and small.flags.writeable
     assert np.abs(small / STEPS - 127).max() <= 12
 
 
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_one_gray_level_stays_exact(level: int) -> None:
-    assert (resize(np.full((50, 41, 3), level, np.uint8), 32) == level * STEPS).all()
+    assert (resize(np.full((50, 41, 3), level, np.uint8), (32, 32)) == level * STEPS).all()
 
 
 def test_an_image_of_the_size_stays_as_it_is() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    assert (resize(image, 32) == image.astype(int) * STEPS).all()
-    assert (resize(image[::-1, :, ::-1], 32) == image[::-1, :, ::-1].astype(int) * STEPS).all()
+    assert (resize(image, (32, 32)) == image.astype(int) * STEPS).all()
+    assert (resize(image[::-1, :, ::-1], (32, 32)) == image[::-1, :, ::-1].astype(int) * STEPS).all()
 
 
 def test_an_image_may_be_a_view_of_another() -> None:
     strided = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)[::2, ::-1]
-    assert (resize(strided, 32) == resize(strided.copy(), 32)).all()
+    assert (resize(strided, (32, 32)) == resize(strided.copy(), (32, 32))).all()
 
 
 def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path) -
 
 def test_kept_pixels_equal_those_read(image: Path) -> None:
     memory = PixelMemory(1 << 20)
-    memory.keeper([32, 16])(image, read_image(image))
+    memory.keeper([(32, 32), (16, 16)])(image, read_image(image))
     with opened_paths() as opened:
-        kept = {size: memory.read(image, size) for size in (32, 16)}
+        kept = {size: memory.read(image, size) for size in ((32, 32), (16, 16))}
     assert images_in(opened) == []
     for size, pixels in kept.items():
         np.testing.assert_array_equal(pixels, read_pixels(image, size))
@@ -78,30 +78,30 @@ def test_kept_pixels_equal_those_read(image: Path) -> None:
 
 def test_a_changed_file_is_read_again(image: Path) -> None:
     memory = PixelMemory(1 << 20)
-    memory.read(image, 16)
+    memory.read(image, (16, 16))
     Image.new("RGB", (40, 48), "white").save(image)
-    assert (memory.read(image, 16) == 255 * STEPS).all()
+    assert (memory.read(image, (16, 16)) == 255 * STEPS).all()
 
 
 def test_a_file_replaced_in_disguise_is_read_again(image: Path) -> None:
     memory, old = PixelMemory(1 << 20), image.read_bytes()
-    memory.read(image, 16)
+    memory.read(image, (16, 16))
     Image.new("RGB", (40, 48), "white").save(image)
     new = image.read_bytes().ljust(len(old), b"\0")
     image.write_bytes(old)
-    memory.read(image, 16)
+    memory.read(image, (16, 16))
     replace_in_disguise(image, new)
-    assert (memory.read(image, 16) == 255 * STEPS).all()
+    assert (memory.read(image, (16, 16)) == 255 * STEPS).all()
 
 
 def test_no_more_is_kept_than_fits(image: Path) -> None:
     memory = PixelMemory(6 * 16**2)
     with opened_paths() as opened:
-        for size in (16, 16, 8, 8):
+        for size in ((16, 16), (16, 16), (8, 8), (8, 8)):
             memory.read(image, size)
     assert len(images_in(opened)) == 3
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^cannot read image .*gone\.png: No such file or directory; replace or remove it$"):
-        PixelMemory(1 << 20).read(tmp_path / "gone.png", 16)
+        PixelMemory(1 << 20).read(tmp_path / "gone.png", (16, 16))

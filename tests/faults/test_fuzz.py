@@ -20,6 +20,7 @@ from adbench.data.images import read_image, read_mask
 from adbench.data.layouts.visa import VisA
 from adbench.detectors.patchcore import PatchCore
 from adbench.features.cache import CacheKey, FeatureCache
+from adbench.features.view import View
 from adbench.models.files import Model, load_model, save_model
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec, parse, preset_text
@@ -122,7 +123,7 @@ def store_record(content: bytes, folder: Path) -> dict[str, Any]:
 @FEW
 @given(steps=DAMAGE, sidecar=st.booleans())
 def test_a_damaged_cache_entry_is_what_was_written_or_made_again(tmp_path: Path, steps: list[Damage], sidecar: bool) -> None:
-    key = CacheKey("f", "resnet18", "random-0", (0.5,), (0.5,), 64, "layer1", "float16")
+    key = CacheKey("f", "resnet18", "random-0", (0.5,), (0.5,), View(64), "layer1", "float16")
     maps = np.random.default_rng(0).normal(size=(3, 4, 5, 5)).astype(np.float32)
     store = FeatureCache(tmp_path)
     if store.read(key) is None:

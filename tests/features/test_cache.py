@@ -9,8 +9,9 @@ from conftest import Run, replace_in_disguise
 
 from adbench.core.errors import DataError
 from adbench.features.cache import CacheKey, FeatureCache
+from adbench.features.view import View
 
-KEY = CacheKey("images", "net", "sha", (0.5,), (0.5,), 64, "layer", "float16")
+KEY = CacheKey("images", "net", "sha", (0.5,), (0.5,), View(64), "layer", "float16")
 MAPS = np.random.default_rng(0).normal(size=(3, 2, 4, 4)).astype(np.float32)
 
 
@@ -56,7 +57,7 @@ def test_an_entry_replaced_in_disguise_is_verified_again(tmp_path: Path) -> None
 
 def test_another_key_is_another_entry(tmp_path: Path) -> None:
     fill(FeatureCache(tmp_path))
-    assert FeatureCache(tmp_path).read(replace(KEY, image_size=128)) is None
+    assert FeatureCache(tmp_path).read(replace(KEY, view=View(128))) is None
 
 
 def test_float16_that_overflows_is_widened(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from adbench.backbones.weights import resolve
 from adbench.core.threads import in_background, ordered_map
 from adbench.features import extraction
 from adbench.features.extraction import BYTES_PER_PIXEL, Network, _to_host, batch_size, extract, one_late
+from adbench.features.view import View
 
 CPU = torch.device("cpu")
 LAYERS = ["layer1.1.bn2", "layer2.1.relu_1"]
@@ -35,7 +36,7 @@ def features(network: Network, images: list[Path], threads: int) -> dict[str, np
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        batches = list(extract(network, images, LAYERS, 64, CPU))
+        batches = list(extract(network, images, LAYERS, View(64), CPU))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -57,7 +58,7 @@ def test_an_image_alone_has_the_features_that_it_has_among_others(network: Netwo
 
 def test_progress_counts_images(network: Network, images: list[Path]) -> None:
     steps: list[int] = []
-    list(extract(network, images, LAYERS, 64, CPU, lambda done, total, note: steps.append(done)))
+    list(extract(network, images, LAYERS, View(64), CPU, lambda done, total, note: steps.append(done)))
     assert steps == sorted(steps)
     assert steps[-1] == len(images)
 
@@ -67,15 +68,15 @@ def test_progress_counts_images(network: Network, images: list[Path]) -> None:
     [(100, 256, 2, 4), (12, 256, 2, 3), (100, 1024, 2, 1), (100, 64, 1, 64), (3, 256, 3, 1), (1, 256, 1, 1)],
 )
 def test_images_per_pass(images: int, size: int, side_by_side: int, expected: int) -> None:
-    assert batch_size(images, size, CPU, side_by_side) == expected
+    assert batch_size(images, (size, size), CPU, side_by_side) == expected
 
 
 def test_passes_that_do_not_fit_into_memory_side_by_side_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(extraction, "memory_bytes", lambda: 16 << 30)
-    assert extraction._side_by_side(100, 256, CPU) == 4
-    assert extraction._side_by_side(100, 1024, CPU) == 1
-    assert extraction._side_by_side(3, 256, CPU) == 1
+    assert extraction._side_by_side(100, (256, 256), CPU) == 4
+    assert extraction._side_by_side(100, (1024, 1024), CPU) == 1
+    assert extraction._side_by_side(3, (256, 256), CPU) == 1
 
 
 def test_outcomes_come_in_order_and_a_few_ahead() -> None:
@@ -125,8 +126,8 @@ def test_an_outcome_is_asked_for_after_the_next_launch() -> None:
 
 
 def test_features_come_in_float16_where_a_batch_fits(network: Network, images: list[Path]) -> None:
-    exact = next(iter(extract(network, images, LAYERS, 64, CPU)))
-    half = next(iter(extract(network, images, LAYERS, 64, CPU, half=True)))
+    exact = next(iter(extract(network, images, LAYERS, View(64), CPU)))
+    half = next(iter(extract(network, images, LAYERS, View(64), CPU, half=True)))
     for layer in LAYERS:
         assert half[layer].dtype == np.float16
         np.testing.assert_array_equal(half[layer], exact[layer].astype(np.float16))
@@ -158,7 +159,7 @@ def test_a_transformer_in_bfloat16_has_nearly_the_features_of_float32(images: li
     network = Network("test_vit", resolve("test_vit", "random"))
     exact, coarse = (
         np.concatenate(
-            [batch["blocks.3.norm"] for batch in extract(network, images, ["blocks.3.norm"], 64, CPU, precision=dtype)]
+            [batch["blocks.3.norm"] for batch in extract(network, images, ["blocks.3.norm"], View(64), CPU, precision=dtype)]
         )
         for dtype in (torch.float32, torch.bfloat16)
     )

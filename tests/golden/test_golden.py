@@ -20,6 +20,7 @@ from adbench.cli import main
 from adbench.data.layouts.demo import CATEGORIES, draw
 from adbench.detectors import DETECTORS
 from adbench.features.cache import CacheKey
+from adbench.features.view import View
 from adbench.metrics import METRICS, evaluate
 from adbench.types import Job, Scores, Truth
 
@@ -130,7 +131,7 @@ def name_keys() -> dict[str, str]:
     imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     entry = CacheKey(
         images="0123456789abcdef0123", backbone="wide_resnet50_2", weights_sha256="ab" * 32, **imagenet,
-        image_size=256, layer="layer2", dtype="float16",
+        view=View(256), layer="layer2", dtype="float16",
     )  # fmt: skip
     return {"job": usual.key, "job with other values": unusual.key, "cache entry": entry.name}
 

@@ -30,12 +30,12 @@ def test_a_caller_may_decode_images_its_own_way(scorer: Scorer, parts: Path) -> 
     paths = sorted((parts / "alpha/test").rglob("*.png"))[:3]
     seen = {}
 
-    def read(path: Path, size: int) -> np.ndarray:
+    def read(path: Path, size: tuple[int, int]) -> np.ndarray:
         seen[path] = size
         return read_pixels(paths[0], size)
 
     maps = np.concatenate([scores.maps for scores in scorer.score(paths, read=read)])
-    assert seen == dict.fromkeys(paths, 64)
+    assert seen == dict.fromkeys(paths, (64, 64))
     assert maps.shape == (3, 16, 16)
     assert np.array_equal(maps[0], maps[2])
 

@@ -118,7 +118,7 @@ def written(store: ResultStore, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"tile": 512}, "Object contains unknown field `tile`"),
+        ({"lens": 512}, "Object contains unknown field `lens`"),
         ({"schema": 2}, "schema version 2, not 1"),
         ({"status": "half"}, "Invalid enum value 'half' - at `$.status`"),
     ],
@@ -135,7 +135,7 @@ def test_a_plan_of_a_newer_version_is_an_error_and_stays(store: ResultStore) -> 
     store.write_plan("study", [JOB])
     path = store.folder / "plans/study.jsonl"
     header, line = path.read_text().splitlines(keepends=True)
-    path.write_text(header + dump({name: value for name, value in json.loads(line).items() if name != "crc32"} | {"tile": 512}))
+    path.write_text(header + dump({name: value for name, value in json.loads(line).items() if name != "crc32"} | {"lens": 512}))
     with pytest.raises(DataError, match=r"study.jsonl was written by a newer version of adbench \(Object contains unknown field"):
         store.planned()
     assert path.exists()
@@ -363,7 +363,7 @@ def test_results_of_planned_jobs_are_about_the_same_objects(store: ResultStore) 
 
 
 def test_details_of_all_results_are_read_when_they_are_looked_into(store: ResultStore) -> None:
-    assert not replace(DONE, details={"receptive_field_px": 67}).field_is_estimated  # of an earlier version
+    assert replace(DONE, details={"receptive_field_px": 67}).field_is_analytic  # of an earlier version
     store.write(replace(DONE, details={"bank": [3, 4], "receptive_field_px": 67}))
     first, second = store.all()[0], store.all()[0]
     assert first.details["bank"] == [3, 4] and first.record()["details"] == {"bank": [3, 4], "receptive_field_px": 67}

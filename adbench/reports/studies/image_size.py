@@ -16,7 +16,8 @@ from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import estimate_note
+from adbench.reports.tables import analytic_note
+from adbench.types import ImageSize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,20 +40,24 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
         notes=[
             *notes,
-            f"all sizes are scored at one grid, eval_size {grids}; RRF: analytic receptive field / image size",
-            *estimate_note(jobs),
+            f"all sizes are scored at one grid, eval_size {grids}; RRF: estimated receptive field / image size",
+            *analytic_note(jobs),
         ],
     )
 
 
 def _relative_fields(jobs: Sequence[KeyedJob]) -> Table:
-    sizes = sorted({job.job.image_size for job in jobs})
+    sizes = _sizes(jobs)
     rows = [
         [group.label, layer, *(data.field_texts([j for j in members if j.job.image_size == size])[1] for size in sizes)]
         for group in groups_by(jobs, ["backbone"])
         for layer, members in data.by_layer(group.jobs).items()
     ]
     return Table.of_texts("Relative receptive field (RRF) by image size", ["backbone", "layer", *map(str, sizes)], rows, 2)
+
+
+def _sizes(jobs: Sequence[KeyedJob]) -> list[ImageSize]:
+    return sorted({job.job.image_size for job in jobs}, key=natural)
 
 
 def _figure(detector: Group, measures: Sequence[str]) -> Figure:
@@ -64,11 +69,11 @@ def _figure(detector: Group, measures: Sequence[str]) -> Figure:
         name=f"image-size-{data.slug(detector.label)}",
         caption=f"{detector.label}: metrics by layer and image size, and below them the relative receptive field (RRF)",
         description=f"Lines, one per image size. {'. '.join(words)}.",
-        draw=lambda: _draw(comparison, groups_by(jobs, keys), sorted({job.job.image_size for job in jobs}), measures),
+        draw=lambda: _draw(comparison, groups_by(jobs, keys), _sizes(jobs), measures),
     )
 
 
-def _draw(comparison: Comparison, groups: Sequence[Group], sizes: Sequence[int], measures: Sequence[str]) -> Drawing:
+def _draw(comparison: Comparison, groups: Sequence[Group], sizes: Sequence[ImageSize], measures: Sequence[str]) -> Drawing:
     rows = [*measures, RRF]
     most_layers = max(len(data.by_layer(group.jobs)) for group in groups)
     size = (max(COLUMN, max(_WIDTH, _STEP * most_layers) * len(groups)), _FRAME + _HEIGHT * len(rows))
@@ -84,7 +89,11 @@ def _draw(comparison: Comparison, groups: Sequence[Group], sizes: Sequence[int],
 
 
 def _draw_column(
-    comparison: Comparison, column: Sequence[Axes], jobs: Sequence[KeyedJob], measures: Sequence[str], tones: dict[int, Look]
+    comparison: Comparison,
+    column: Sequence[Axes],
+    jobs: Sequence[KeyedJob],
+    measures: Sequence[str],
+    tones: dict[ImageSize, Look],
 ) -> None:
     """Draw the panels of one backbone: metrics over its layers, then their relative receptive fields."""
     from matplotlib.ticker import LogLocator
@@ -108,7 +117,7 @@ def _draw_column(
 
 
 def _draw_metric(
-    comparison: Comparison, panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[int, Look]
+    comparison: Comparison, panel: Axes, cells: Cells, names: Sequence[str], measure: str, tones: dict[ImageSize, Look]
 ) -> None:
     """Draw a line per size, broken where there is no value; partial means have hollow markers and dotted lines."""
     shares = set()
