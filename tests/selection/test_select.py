@@ -318,4 +318,6 @@ def test_the_advice_gives_its_reasons() -> None:
     assert advice([ranking[0], worse], (0.1,)).endswith(" All other candidates are significantly worse.")
     even = replace(ranking[1], result=done)
     assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate is not significantly worse, but not much faster.")
-    assert advice([ranking[0], even, even], (0.1,)).endswith(" 2 other candidates are not significantly worse, none of them much faster.")
+    assert advice([ranking[0], even, even], (0.1,)).endswith(
+        " 2 other candidates are not significantly worse, none of them much faster."
+    )
