@@ -52,7 +52,7 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 MISTAKES = {
     "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not the number 7",
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ..., detectors: ...},"
         " not the mapping {'layers': ['a']}"
     ),
     "backbones: [{name: x, weights: [null]}]": (
@@ -67,6 +67,8 @@ MISTAKES = {
     "shots: [1, 0]": "spec: shots: expected a number of good images from 1 on, or 'all', not the number 0",
     "shots: few": "spec: shots: expected a number of good images from 1 on, or 'all', not the text 'few'",
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
+    "smoothing: -1": "spec: smoothing: expected pixels from 0 to 64, not the number -1",
+    "crop: 0": "spec: crop: expected a number above 0 and at most 1, not the number 0",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
     "layers: [[3]]": "spec: layers: expected a name, not the list ['3']",
     "seeds: [0]\nlayers: [a]\nseeds: [1]": "spec line 3: key 'seeds' is given twice, first in line 1; keep one",
