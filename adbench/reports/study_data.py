@@ -19,6 +19,8 @@ from adbench.reports.formats import Table
 from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, groups_by, natural, varying
 from adbench.reports.plotting import letters_of_names
 from adbench.reports.tables import partial_note, table_of_means
+from adbench.statistics.bootstrap import stored_influence
+from adbench.statistics.influence import Influence
 from adbench.types import Result
 
 MEASURES = {"image_auroc": "classification", "aupro": "localization"}  # the two that the paper shows, side by side
@@ -186,12 +188,31 @@ def seed_scatter(comparison: Comparison, jobs: Sequence[KeyedJob], metric: str) 
     return SeedScatter(comparison.mean(jobs, metric), complete)
 
 
-def replicates_of(
-    metric: str, result: Result, read: Callable[[Result], NDArray[np.float32] | None]
-) -> NDArray[np.float32] | None:
+Read = Callable[[Result], NDArray[np.float32] | None]
+
+
+def replicates_of(metric: str, result: Result, read: Read) -> NDArray[np.float32] | None:
     """Return a metric's bootstrap replicates (R,) of a result, or None; `read` returns those of all metrics, (metrics, R).
 
     Rows are the package's own metrics, then those of plug-ins that the result has, by name.
     """
     found, row = read(result), in_order([*ORDER, *result.metrics]).index(metric)
     return found[row] if found is not None and row < len(found) else None
+
+
+def influence_of(metrics: Sequence[str], results: Sequence[Result], read: Read) -> Influence | None:
+    """Return the influence values, one row, on the mean of some metrics over results of the same test images.
+
+    None if one of them has none, or the images are not the same. `read` returns those of all metrics, (metrics + 1, U).
+    """
+    rows, strata = [], None
+    for result in results:
+        found = read(result)
+        if found is None or not (strata is None or np.array_equal(found[-1], strata)):
+            return None
+        strata, names = found[-1], in_order([*ORDER, *result.metrics])
+        indices = [names.index(metric) for metric in metrics]
+        if max(indices) >= len(found) - 1 or np.isnan(found[indices]).any():
+            return None
+        rows.append(found[indices].mean(axis=0))
+    return None if strata is None else stored_influence(np.mean(rows, axis=0)[None], strata)

@@ -38,7 +38,8 @@ from adbench.metrics import names
 from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.labels import CategoryInputs, Labels
 from adbench.pictures.kept_maps import keep_maps
-from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, replicates
+from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, resample
+from adbench.statistics.influence import METHOD
 from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
@@ -54,16 +55,17 @@ def measure_scores(
 ) -> Result:  # fmt: skip
     """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid.
 
-    Its replicates have the shape (metrics, R).
+    Its replicates have the shape (metrics, R), its influence values (metrics + 1, U).
     """
     truth, regions = labels.truth, labels.regions
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
-    found = replicates(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
-    details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
+    replicates, influence = resample(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
+    details = {"resamples": draws.name, "intervals": intervals(metrics, influence), "interval_method": METHOD}
     known = _field_details(receptive_field) if receptive_field else {}
     known |= {"image_px": labels.image_px} if labels.image_px else {}
     reason = "; ".join(labels.remarks) or None
-    return Result(job, "done", reason, metrics, details=known | details | parts, replicates=found)
+    details = known | details | parts
+    return Result(job, "done", reason, metrics, details=details, replicates=replicates, influence=influence)
 
 
 def _field_details(field: Field) -> dict[str, Any]:
@@ -208,7 +210,9 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
     maps = maps.watched(on_step, "scoring")
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
-    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
+    seen = [part.foreground for part in parts if part.foreground is not None]
+    image, whole = np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts])
+    return Scores(image, whole, np.concatenate(seen) if seen else None)
 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], view: View, dtype: str) -> dict[str, Forward]:
@@ -313,7 +317,7 @@ def _run_rest(
         if result is None:
             result = _attempt(runtime, group, job, results.maps(job.key), run)
             results.write(result)
-        yield replace(result, replicates=None)
+        yield replace(result, replicates=None, influence=None)
     if group.cache_limit is not None:
         keys = (key for split in ("train", "test") for key in entry_keys(group, split).values())
         runtime.cache.evict(keys, group.cache_limit)

@@ -117,4 +117,4 @@ if __name__ == "__main__":
             with tempfile.TemporaryDirectory() as made:
                 root = Path(made)
                 nominal, others = write(root, 3, side), write(root / "new", 3, side, seed=1)
-                print(side, kind, differences("wide_resnet50_2", root, nominal, others, kind))
+                print(side, kind, differences("wide_resnet50_2", root, nominal, others, kind))  # noqa: T201

@@ -1,5 +1,8 @@
 """PatchCore against hand-worked and naive forms."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,74 @@ def test_the_bank_has_the_wished_size(params: dict[str, float], size: int) -> No
     assert detector.details() == {"bank_patches": size, "bank_channels": 3}
 
 
+def test_the_cosine_is_that_of_brute_force() -> None:
+    detector = PatchCore(coreset_fraction=1, neighbourhood=1, distance="cosine").fit(features(4, 0, 6), device=CPU)
+    bank, queries = (
+        maps.layers[0].astype(float).transpose(0, 2, 3, 1).reshape(-1, 6) for maps in (features(4, 0, 6), features(3, 1, 6))
+    )
+    cosines = queries @ bank.T / np.linalg.norm(queries, axis=1)[:, None] / np.linalg.norm(bank, axis=1)
+    found = np.asarray(detector.score(features(3, 1, 6), device=CPU).maps).ravel()
+    np.testing.assert_allclose(found, (1 - cosines).min(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("projection", [0, 4])
+def test_the_coreset_of_the_cosine_is_chosen_among_unit_vectors(projection: int) -> None:
+    detector = PatchCore(coreset_fraction=0.2, neighbourhood=1, projection=projection, distance="cosine")
+    maps = features(6, 0, 8).layers[0]
+    points = maps.transpose(0, 2, 3, 1).reshape(-1, 8)
+    units = torch.from_numpy(points / np.linalg.norm(points, axis=1, keepdims=True))
+    start = int(np.random.default_rng(0).integers(len(units)))
+    picks = greedy_coreset(project(units, projection or 8, 0), int(0.2 * len(units)), start)
+    np.testing.assert_allclose(detector.fit(FeatureMaps((maps,)), device=CPU).bank_, units[picks], atol=1e-6)
+    lengths = np.random.default_rng(1).uniform(0.1, 50, (6, 1, 4, 4)).astype(np.float32)  # they do not matter
+    np.testing.assert_allclose(detector.fit(FeatureMaps((maps * lengths,)), device=CPU).bank_, units[picks], atol=1e-6)
+
+
+def test_a_patch_of_zeros_has_no_cosine() -> None:
+    maps = features(2, 0).layers[0]
+    maps[1, :, 2, 3] = 0
+    with pytest.raises(DetectorError) as error:
+        PatchCore(neighbourhood=1, distance="cosine").fit(FeatureMaps((maps,)), device=CPU)
+    assert str(error.value) == (
+        "patchcore: distance=cosine is undefined for patches of zeros, and 1 of 32 are; take distance=l2 or another layer"
+    )
+
+
+def test_normalized_layers_weigh_the_same_whatever_their_scale() -> None:
+    layers, others = (tuple(features(5, seed + k, 3 + k, 4 + 4 * k).layers[0] for k in range(2)) for seed in (0, 7))
+
+    def fitted(scale: float) -> tuple[PatchCore, Any]:
+        detector = PatchCore(coreset_fraction=0.3, normalize="layer").fit(FeatureMaps((layers[0] * scale, layers[1])), device=CPU)
+        return detector, np.asarray(detector.score(FeatureMaps((others[0] * scale, others[1])), device=CPU).maps)
+
+    (detector, maps), (_, scaled) = fitted(1), fitted(1000)
+    np.testing.assert_allclose(scaled, maps, rtol=1e-4)
+    whole = PatchCore(coreset_fraction=1, neighbourhood=1, normalize="layer").fit(FeatureMaps(layers), device=CPU)
+    assert whole.bank_[:, 3:].var(0).sum() == pytest.approx(1, abs=1e-4)  # the finer layer; the other one is interpolated
+    again = PatchCore(coreset_fraction=0.3, normalize="layer").load_state_dict(detector.state_dict())
+    np.testing.assert_array_equal(again.score(FeatureMaps(others), device=CPU).maps, maps)
+
+
+def in_front_of_a_background(sign: float) -> FeatureMaps:
+    """An image whose part, 6 x 6 cells in the middle of 14 x 14, lies far off in one direction; and one of noise."""
+    maps = features(2, 3, 5, 14).layers[0] * 0.1
+    maps[0, 2] += sign * 40 * np.pad(np.ones((6, 6), np.float32), 4)
+    return FeatureMaps((maps,))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("params", [{"neighbourhood": 1}, {"distance": "cosine", "image_score": "reweighted"}])
+def test_the_background_of_a_part_scores_zero(sign: float, params: dict[str, Any]) -> None:
+    good, test = features(2, 0, 5, 14), in_front_of_a_background(sign)
+    detector = PatchCore(coreset_fraction=1, mask="pca", **params).fit(good, device=CPU)
+    scores = detector.score(test, device=CPU)
+    part = np.pad(np.ones((8, 8), bool), 3)  # dilated by one cell; closing leaves it as it is
+    np.testing.assert_array_equal(scores.foreground, [part, np.ones_like(part)])
+    unmasked = np.asarray(PatchCore(coreset_fraction=1, **params).fit(good, device=CPU).score(test, device=CPU).maps)
+    np.testing.assert_allclose(scores.maps, np.where(scores.foreground, unmasked, 0), rtol=1e-5)
+    assert len(detector.bank_) == 392  # training images have no mask
+
+
 def test_joined_layers_take_the_finest_grid_whatever_the_order() -> None:
     fine, coarse = torch.rand(1, 2, 8, 8), torch.rand(1, 3, 4, 4)
     joined = join([coarse, fine])
@@ -104,6 +175,8 @@ def test_joined_layers_take_the_finest_grid_whatever_the_order() -> None:
     [({"coreset_fraction": 2.0}, "patchcore: coreset_fraction=2 must be above 0 and at most 1"),
      ({"neighbourhood": 2}, "patchcore: neighbourhood=2 must be an odd number of cells, e.g. 3"),
      ({"neighbours": 0}, "patchcore: neighbours=0 must not be negative (neighbours: at least 1)"),
+     ({"distance": "cosin"}, "unknown distance 'cosin' of patchcore; did you mean 'cosine'?"),
+     ({"mask_threshold": math.nan}, "patchcore: mask_threshold=nan must be a number, e.g. 10"),
      ({"search": "hnsw"}, "unknown search 'hnsw' of patchcore; choose from: exact, ivf"),
      ({"image_score": "pach"}, "unknown image_score 'pach' of patchcore; did you mean 'patch'?")],
 )  # fmt: skip
@@ -173,11 +246,9 @@ def test_a_parameter_that_came_later_is_in_the_key_only_when_it_is_set() -> None
              "neighbours": 9}  # fmt: skip
     assert detector_params(PatchCore()) == first
     assert detector_params(PatchCore(), every=True) == first | {
-        "search": "exact",
-        "embedding": "channels",
-        "coreset": "exact",
-        "squared": False,
-    }
+        "search": "exact", "distance": "l2", "normalize": "none", "mask": "none", "mask_threshold": 10.0,
+        "embedding": "channels", "coreset": "exact", "squared": False,
+    }  # fmt: skip
     assert detector_params(make_detector("patchcore", {"search": "ivf"}, 0)) == first | {"search": "ivf"}
     assert detector_params(make_detector("patchcore", {"search": "exact"}, 0)) == first
 

@@ -214,7 +214,7 @@ def test_replicates_need_a_row_for_each_metric(store: ResultStore, caplog) -> No
         job = replace(JOB, seed=rows)
         store.write(replace(DONE, job=job, replicates=np.zeros((rows, 5), np.float32)))
         assert (store.replicates(job.key) is not None) == found
-    assert "float32 of shape (1, 5), not float32 of 2 metrics" in caplog.text
+    assert "float32 of shape (1, 5), not float32 of 2 rows" in caplog.text
 
 
 def test_names_that_are_not_utf8_and_odd_numbers_are_read(store: ResultStore) -> None:
