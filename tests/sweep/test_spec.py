@@ -1,4 +1,5 @@
 import re
+from operator import mul
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 MISTAKES = {
     "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not the number 7",
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ..., detectors: ...},"
         " not the mapping {'layers': ['a']}"
     ),
     "backbones: [{name: x, weights: [null]}]": (
@@ -66,6 +67,8 @@ MISTAKES = {
     "shots: [1, 0]": "spec: shots: expected a number of good images from 1 on, or 'all', not the number 0",
     "shots: few": "spec: shots: expected a number of good images from 1 on, or 'all', not the text 'few'",
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
+    "smoothing: -1": "spec: smoothing: expected pixels from 0 to 64, not the number -1",
+    "crop: 0": "spec: crop: expected a number above 0 and at most 1, not the number 0",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
     "layers: [[3]]": "spec: layers: expected a name, not the list ['3']",
     "seeds: [0]\nlayers: [a]\nseeds: [1]": "spec line 3: key 'seeds' is given twice, first in line 1; keep one",
@@ -146,8 +149,8 @@ def count(spec: Spec) -> tuple[int, int]:
     """Jobs of one category, and forward passes per image."""
     networks = [choice for choice in spec.backbones for _ in choice.weights or spec.weights]
     sizes = [len(choice.image_sizes or spec.image_sizes) for choice in networks]
-    layers = sum(len(choice.layers or spec.layers) * count for choice, count in zip(networks, sizes, strict=True))
-    return layers * len(spec.detectors) * len(spec.seeds) * len(spec.shots), sum(sizes)
+    cells = [len(choice.layers or spec.layers) * len(choice.detectors or spec.detectors) for choice in networks]
+    return sum(map(mul, cells, sizes)) * len(spec.seeds) * len(spec.shots), sum(sizes)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -161,7 +164,7 @@ DEMO_IMAGES = TRAIN + GOOD + 4 * EACH  # of each category
 MVTEC_AD = (15, 5354)  # categories, images
 
 
-@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds", *OF_TIMM])
+@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds", "patchcore-official", *OF_TIMM])
 def test_the_cost_in_the_head_of_a_preset_is_that_of_its_grid(name: str) -> None:
     jobs, passes = count(parse(preset_text(name)))
     assert f"{jobs * MVTEC_AD[0]} jobs, {passes * MVTEC_AD[1]:,} forward passes" in head(name)
