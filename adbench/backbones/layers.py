@@ -83,16 +83,16 @@ class Description:
 
 @dataclass(frozen=True)
 class Field:
-    """The receptive field of a job's layers in input pixels: analytic, or estimated from gradients at the job's image size."""
+    """The receptive field of a job's layers in input pixels: estimated from gradients, and analytic; None where it is unknown."""
 
-    px: int
-    estimated: bool = False
+    estimated: int | None = None
+    analytic: int | None = None
 
 
 def joined_field(layers: Sequence[str], analytic: Mapping[str, int], estimated: Mapping[str, int]) -> Field | None:
-    """Return the receptive field of joined layers, given those of single ones: the largest, or None if one is unknown."""
-    found = [analytic.get(layer) or estimated.get(layer, 0) for layer in layers]
-    return Field(max(found), any(layer not in analytic for layer in layers)) if all(found) else None
+    """Return the receptive field of joined layers, given those of single ones: the largest, None without any."""
+    found = [max(kind[layer] for layer in layers) if all(map(kind.get, layers)) else None for kind in (estimated, analytic)]
+    return Field(*found) if any(found) else None
 
 
 @lru_cache(maxsize=64)

@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.types import Maps, Size
+from adbench.types import SMOOTHING_GRID, Maps, Size
 
-SIGMA_GRID = 256  # the grid in whose pixels a sigma is given
+SIGMA_GRID = SMOOTHING_GRID
 _ALONE = 1 << 18  # multiplications up to which numpy's BLAS uses one thread
 _FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than the whole product
 
@@ -38,8 +38,8 @@ def resizer(inputs: int, outputs: int, sigma: float) -> NDArray[np.float32]:
 def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) -> NDArray[np.float32]:
     """Return (N, h, w) maps bilinearly resized to `size` = (H, W), then smoothed by a Gaussian, as (N, H, W) float32.
 
-    `sigma` is in pixels of a 256 grid and grows with the evaluation grid: sigma * H / 256 down, sigma * W / 256 across
-    (PatchCore's sigma of 4 was chosen near that size); 0 = no smoothing. Both steps are linear and separable, so
+    `sigma` is in pixels of a 256 grid and grows with the evaluation grid: sigma * H / 256 down, sigma * W / 256 across;
+    0 = no smoothing. Both steps are linear and separable, so
     together they are one small matrix per axis. An image's result does not depend on the others.
     """
     height, width = size

@@ -33,7 +33,7 @@ _AHEAD = 2  # batches decoded before the network asks for them
 
 def extract_for(
     use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], view: View,
-    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, Size], Pixels] = read_pixels,
+    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels,
     precision: torch.dtype = torch.float32, half: bool = False,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Yield the results of `use` on {layer: (B, C, h, w)} of each batch of images, in order.
@@ -48,7 +48,7 @@ def extract_for(
     side_by_side = _side_by_side(len(paths), view.size, device)
     size = batch_size(len(paths), view.size, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
-    decoded = ordered_map(lambda path: read(path, view.size), paths, torch.get_num_threads(), _AHEAD * size)
+    decoded = ordered_map(lambda path: read(path, view.size, view.crop), paths, torch.get_num_threads(), _AHEAD * size)
     groups = iter(lambda: list(islice(decoded, size)), [])
     on_gpu = device.type == "cuda"
     batches = in_background(map(partial(stacked, pinned=True), groups)) if on_gpu else map(stacked, groups)

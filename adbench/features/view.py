@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from adbench.backbones.families import Size
+from adbench.core.errors import UsageError
 from adbench.types import ImageSize, Job
 
 
@@ -14,13 +15,20 @@ class View:
     """How an image file becomes network inputs; part of the cache key, and the same fields as in a Job.
 
     image_size: the side of a square. tile: side of the tiles in pixels, 0 = the image is one input. overlap: the share of a tile
-    that its neighbor also covers. rotations: number of turned copies of each training image.
+    that its neighbor also covers. rotations: number of turned copies of each training image. crop: side of the middle
+    square that is resized, as a share of the image's shorter side; 1 = the whole image, whatever its shape. Resizing the shorter
+    side to 256 px and cropping the middle 224 px is crop 0.875 with image_size 224.
     """
 
     image_size: ImageSize = 256
     tile: int = Job.tile
     overlap: float = Job.overlap
     rotations: int = Job.rotations
+    crop: float = Job.crop
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise UsageError(f"crop {self.crop:g} must be above 0 and at most 1, e.g. 0.875")
 
     @staticmethod
     def of(job: Job) -> View:

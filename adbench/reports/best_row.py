@@ -18,7 +18,7 @@ from adbench.reports.configurations import (
     Configurations,
     comparisons,
     listed,
-    with_replicates,
+    with_influence,
 )  # fmt: skip
 from adbench.reports.formats import ANSWER, Section
 from adbench.reports.keys import ROW_KEYS, KeyedJob, groups_by, several, varying
@@ -27,7 +27,7 @@ from adbench.reports.tables import counted
 from adbench.statistics.ranks import ALPHA
 from adbench.types import Job
 
-MOST_RESULTS = 2000  # whose replicates are read without being asked: a second
+MOST_RESULTS = 2000  # whose influence values are read without being asked: a second
 Defaults = Callable[[str], dict[str, Any]]
 
 
@@ -75,11 +75,12 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
     results = sum(len(seeds) for cells in compared.cells for seeds in cells)
     if len(compared.rows) > MOST or results > MOST_RESULTS:
         return "--show significance tells whether that can be chance"
-    p = with_replicates(compared, question).by_images
-    if p is None:
-        return "whether that can be chance is unknown: not every result has bootstrap replicates of the same test images"
+    tests = with_influence(compared, question).by_images
+    if tests is None:
+        return "whether that can be chance is unknown: not every result has influence values of the same test images"
+    p = tests.p
     close = listed([compared.names[j] for j in compared.others if p[j] >= ALPHA and j != second])
-    tested = f"(p = {p[second]:.2g}, paired bootstrap over test images, all pairs of rows)"
+    tested = f"(p = {p[second]:.2g}, sign flips over test images, all pairs of rows)"
     if p[second] >= ALPHA:
         return f"that can be chance {tested}" + (f"; so can its distance to {close}" if close else "")
     return f"that is more than chance explains {tested}" + (f"; its distance to {close} can be chance" if close else "")

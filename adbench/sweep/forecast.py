@@ -212,7 +212,7 @@ class Forecaster:
         key = ("metrics", job.category, job.eval_size)
         test = group.inputs.category.test
         if test and key not in self.trials:
-            labels = group.inputs.labels(job.eval_size)
+            labels = group.inputs.labels(job.eval_size, job.crop)
             rng = np.random.default_rng(0)
             maps: Any = [rng.random(size, np.float32) for size in _map_sizes(group, job.eval_size)]
             scores = Scores(rng.random(len(test), np.float32), maps if job.eval_size == "native" else np.stack(maps))
@@ -289,4 +289,4 @@ def _gb(count: float) -> str:
 
 def _map_sizes(group: Group, size: Size) -> Sequence[tuple[int, int]]:
     """Return (height, width) of each test map on the evaluation grid."""
-    return group.inputs.native_sizes() if size == "native" else [(size, size)] * len(group.inputs.category.test)
+    return group.inputs.native_sizes(group.jobs[0].crop) if size == "native" else [(size, size)] * len(group.inputs.category.test)

@@ -26,7 +26,7 @@ from adbench.core.threads import ordered_map
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import MEMORY
 from adbench.data.shots import draw, drawn
-from adbench.detectors import Detector, make_detector
+from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
 from adbench.features.cache import CacheEntry, CacheKey
 from adbench.features.extraction import extract, precision_of
@@ -38,7 +38,8 @@ from adbench.metrics import names
 from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.labels import CategoryInputs, Labels
 from adbench.pictures.kept_maps import keep_maps
-from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, replicates
+from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, resample
+from adbench.statistics.influence import METHOD
 from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
@@ -54,35 +55,34 @@ def measure_scores(
 ) -> Result:  # fmt: skip
     """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid.
 
-    Its replicates have the shape (metrics, R).
+    Its replicates have the shape (metrics, R), its influence values (metrics + 1, U).
     """
     truth, regions = labels.truth, labels.regions
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
-    found = replicates(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
-    details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
+    replicates, influence = resample(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
+    details = {"resamples": draws.name, "intervals": intervals(metrics, influence), "interval_method": METHOD}
     known = _field_details(receptive_field) if receptive_field else {}
     known |= {"image_px": labels.image_px} if labels.image_px else {}
     reason = "; ".join(labels.remarks) or None
-    return Result(job, "done", reason, metrics, details=known | details | parts, replicates=found)
+    details = known | details | parts
+    return Result(job, "done", reason, metrics, details=details, replicates=replicates, influence=influence)
 
 
 def _field_details(field: Field) -> dict[str, Any]:
-    """Return the details of a record; one without a kind, of an earlier version, has the analytic field."""
-    return {"receptive_field_px": field.px, "receptive_field_kind": ESTIMATED if field.estimated else "analytic"}
+    """Return the details of a record; one without a kind, of an earlier version, has the analytic field only."""
+    kind = ESTIMATED if field.estimated else "analytic"
+    details = {"receptive_field_px": field.estimated or field.analytic, "receptive_field_kind": kind}
+    return details | ({"analytic_field_px": field.analytic} if field.analytic else {})
 
 
 def estimated_fields(
     runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], view: View
 ) -> dict[str, int]:
-    """Return the estimated receptive field of each layer without an analytic one; measured once and kept in the cache."""
-    missing = [layer for layer in layers if layer not in analytic]
-    if not missing:
-        return {}
-    runtime.on_step(0, 1, f"receptive fields of {network.backbone} at {view}")
+    """Return the estimated receptive field of each layer; measured once for a network and its weights, and kept in the cache."""
     try:
-        return remembered(network, missing, view.size[0], runtime.cache.folder / "receptive_fields")
-    except RuntimeError as error:  # an operation without a gradient, or too little memory; no metric depends on it
-        log.warning("receptive fields of %s at %s cannot be estimated: %s", network.backbone, view, error)
+        return remembered(network, layers, analytic, view.size[0], runtime.cache.folder / "receptive_fields", runtime.on_step)
+    except (RuntimeError, UsageError) as error:  # no gradient, an unfit size, or too little memory; no metric depends on it
+        log.warning("receptive fields of %s cannot be estimated: %s", network.backbone, error)
         return {}
 
 
@@ -157,7 +157,7 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     Raises UnsupportedError if it cannot use features of these shapes.
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
-    detector = make_detector(job.detector, job.params, job.seed)
+    detector = detector_of(job)
     check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()
@@ -210,7 +210,9 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
     maps = maps.watched(on_step, "scoring")
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
-    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
+    seen = [part.foreground for part in parts if part.foreground is not None]
+    image, whole = np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts])
+    return Scores(image, whole, np.concatenate(seen) if seen else None)
 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], view: View, dtype: str) -> dict[str, Forward]:
@@ -233,8 +235,8 @@ def assess(
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
-        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), detector.smoothing)
-        labels = inputs.labels(job.eval_size)
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.smoothing)
+        labels = inputs.labels(job.eval_size, job.crop)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
         result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
@@ -264,8 +266,8 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     detector, cost = fit(runtime, group.network, group.inputs, job)
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
-        masks = group.inputs.labels(job.eval_size).truth.masks
-        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps)
+        masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps, job.crop)
     images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
     return replace(result, details={**result.details, **images})
 
@@ -315,7 +317,7 @@ def _run_rest(
         if result is None:
             result = _attempt(runtime, group, job, results.maps(job.key), run)
             results.write(result)
-        yield replace(result, replicates=None)
+        yield replace(result, replicates=None, influence=None)
     if group.cache_limit is not None:
         keys = (key for split in ("train", "test") for key in entry_keys(group, split).values())
         runtime.cache.evict(keys, group.cache_limit)

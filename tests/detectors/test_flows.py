@@ -16,6 +16,7 @@ from adbench.detectors.training import precision
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
 from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, _Step, rate, repeatable
 from adbench.detectors.training.precision import set_precision
+from adbench.features.anomaly_maps import resize_maps
 from adbench.features.feature_maps import FeatureMaps
 
 CPU = torch.device("cpu")
@@ -391,3 +392,14 @@ def test_asymst_refuses_what_it_cannot_train_on() -> None:
             detector.fit(still, device=CPU)
     with pytest.raises(DetectorError, match="training diverged in epoch"):
         quick_asymst(learning_rate=1e6, epochs=20).fit(features(), device=CPU)
+
+
+def test_the_published_map_and_image_score() -> None:
+    train, test = features(), features(count=3, seed=1)
+    usual = FastFlow(epochs=1, steps=2, min_steps=1).fit(train, device=CPU)
+    published = FastFlow(epochs=1, steps=2, min_steps=1, anomaly_map="probability", image_score="map").fit(train, device=CPU)
+    energy, scores = np.asarray(usual.score(test, device=CPU).maps), published.score(test, device=CPU)
+    np.testing.assert_allclose(scores.maps, -np.exp(-energy), rtol=1e-4, atol=1e-7)  # one layer
+    enlarged = resize_maps(np.asarray(scores.maps), (256, 256), 0).max(axis=(1, 2))
+    np.testing.assert_array_equal(scores.image, enlarged)
+    assert (enlarged <= np.asarray(scores.maps).max(axis=(1, 2))).all()

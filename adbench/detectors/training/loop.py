@@ -27,7 +27,7 @@ from adbench.detectors.training.precision import PRECISIONS, chosen_precision, s
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
-SCHEDULES = ("constant", "cosine", "onecycle")
+SCHEDULES = ("constant", "cosine", "onecycle", "steps")
 Input = TypeVar("Input")  # of a network: made of a batch of each layer's maps
 _EXPLODED = 100.0  # times the first batch's loss
 _BATCH = 16  # images scored, or whose moments are taken, at once
@@ -52,6 +52,16 @@ class Standardization:
         if made.alive < 2:
             raise DetectorError(f"{made.alive} of {len(mean)} channels vary, 2 are needed; take another layer")
         return made
+
+    @staticmethod
+    def by_layer(features: FeatureMaps) -> dict[str, "Standardization"]:
+        """Return each layer's, by its suffix in a state: no shift, and one deviation for all channels."""
+        scales = {}
+        for index, layer in enumerate(features.layers):
+            deviation = Standardization.of(FeatureMaps((layer,))).deviation
+            whole = deviation.square().mean().sqrt()
+            scales[f".{index}"] = Standardization(torch.zeros_like(deviation), whole.expand_as(deviation).clone())
+        return scales
 
     @property
     def alive(self) -> int:
@@ -82,11 +92,11 @@ def _mean(features: FeatureMaps, of: Callable[[Tensor], Tensor]) -> Tensor:
 class TrainedDetector(Detector):
     """Parameters of a detector that trains with Adam; the result is that of the last epoch, never of the best one.
 
-    schedule of the learning rate: constant (as published), cosine (falls to 0), onecycle (rises over the first 30 % of
-    the steps, then falls as cosine does: allows a higher rate in a short run). min_steps: if epochs, images and batch_size
-    would give fewer steps in all, batches are smaller, down to two images. That makes a short run useful; a run of the
-    published length is not affected. 0 = off. precision: float32, bfloat16 (of convolutions), or auto: bfloat16 where the
-    hardware has units for it.
+    schedule of the learning rate: constant, cosine (falls to 0), onecycle (rises over the first 30 % of the steps, then
+    falls as cosine does: allows a higher rate in a short run), steps (times 0.4 after 80 and 90 %). min_steps: if epochs,
+    images and batch_size would give fewer steps in all, batches are smaller, down to two images. That makes a short run
+    useful; a run of the published length is not affected. 0 = off. precision: float32, bfloat16 (of
+    convolutions), or auto: bfloat16 where the hardware has units for it.
     """
 
     epochs: int = 1
@@ -133,6 +143,19 @@ class TrainedDetector(Detector):
         """Train new networks, which are on `device`, by `train`, and record the curves."""
         raise NotImplementedError
 
+    def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of a network's parameters; groups may differ in the learning rate that the schedule scales.
+
+        Adam is fused, i.e. in one pass, beside bfloat16; in float32 that would move the last bits of earlier results.
+        """
+        fused = self.compute_ != torch.float32 or None
+        return torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+
+    def score_batch(self, layers: list[Tensor]) -> Scores:
+        """Return the scores of a batch (B, C_l, h_l, w_l) of each layer, by `score_maps` and `score_images`."""
+        maps = self.score_maps(layers).cpu().numpy()
+        return Scores(self.score_images(maps), maps)
+
     def score_maps(self, layers: list[Tensor]) -> Tensor:
         """Return the maps (B, h, w) of a batch (B, C_l, h_l, w_l) of each layer."""
         raise NotImplementedError
@@ -165,11 +188,11 @@ class TrainedDetector(Detector):
         try:
             if elsewhere:
                 networks.to(device)
-            maps = np.concatenate([self.score_maps(layers).cpu().numpy() for _, layers in features.batches(_BATCH, device)])
+            parts = [self.score_batch(layers) for _, layers in features.batches(_BATCH, device)]
         finally:
             if elsewhere:
                 networks.cpu()
-        return Scores(self.score_images(maps), maps)
+        return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
 
     def _fitted(self) -> nn.ModuleDict:
         if not self.networks_:
@@ -184,14 +207,14 @@ class TrainedDetector(Detector):
         The minimized loss is not divided: weight decay and Adam's epsilon would weigh more than published.
         """
         curve: list[float] = []
-        step = _Step(network, loss, self._optimizer(network))
+        step = _Step(network, loss, self.make_optimizer(network))
         order = torch.Generator().manual_seed(self.seed)
         start = math.inf
         for epoch in range(self.epochs):
             batches = self._batches(len(data), order)
             total, steps = torch.zeros((), device=data.device), self.epochs * len(batches)
             for index, layers in enumerate(data.read(batches), epoch * len(batches)):
-                value = step(data, layers, self.learning_rate * rate(self.schedule, (index + 0.5) / steps)) / size
+                value = step(data, layers, rate(self.schedule, (index + 0.5) / steps)) / size
                 start = start if index else float(value)
                 total += value * (len(layers[0]) / len(data))
                 on_step(index + 1, steps, f"epoch {epoch + 1}/{self.epochs}, loss {curve[-1] if curve else start:.4g}")
@@ -202,11 +225,6 @@ class TrainedDetector(Detector):
                     f"lower learning_rate={self.learning_rate:g}"
                 )
         return torch.tensor(curve)
-
-    def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
-        """Return Adam: fused, i.e. in one pass, beside bfloat16; in float32 that would move the last bits of earlier results."""
-        fused = self.compute_ != torch.float32 or None
-        return torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=fused)
 
     def _batches(self, count: int, order: torch.Generator) -> tuple[Tensor, ...]:
         """Return all images in random order, in batches of nearly equal sizes, `batch_size` at most."""
@@ -241,10 +259,25 @@ class TrainedDetector(Detector):
         return {"trainable_parameters": count, "batches_per_epoch": self.batches_, "precision": used, **curves}
 
 
+def training_bytes(network: nn.Module, inputs: object) -> int:
+    """Return an upper bound of the memory of a training step, of a network and an input on the device "meta".
+
+    float32 parameters with their gradients and Adam's state, and three numbers for each number that a module puts out.
+    """
+    sizes = [4 * sum(parameter.numel() for parameter in network.parameters())]
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda _, __, output: sizes.append(3 * output.numel()))
+    network(inputs)
+    return 4 * sum(sizes)
+
+
 def rate(schedule: str, done: float) -> float:
     """Return the factor of the learning rate when a share `done` (0 to 1) of the steps is over."""
     if schedule == "constant":
         return 1.0
+    if schedule == "steps":
+        return 0.4 ** ((done >= 0.8) + (done >= 0.9))
     rise = 0.3 if schedule == "onecycle" else 0.0
     if done < rise:
         return 0.04 + 0.96 * done / rise
@@ -280,11 +313,13 @@ class _Step(Generic[Input]):
 
     def __init__(self, network: nn.Module, loss: Callable[[Input], Tensor], optimizer: torch.optim.Optimizer) -> None:
         self.loss, self.optimizer, self.parts = loss, optimizer, 1
+        self.rates = [group["lr"] for group in optimizer.param_groups]
         self.divisible = not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
-    def __call__(self, data: TrainingSet[Input], layers: list[Tensor], learning_rate: float) -> Tensor:
-        """Take a step with a batch, and return its loss before the step."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+    def __call__(self, data: TrainingSet[Input], layers: list[Tensor], factor: float) -> Tensor:
+        """Take a step with a batch at `factor` times the learning rates, and return its loss before the step."""
+        for group, full in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = full * factor
         value = self._gradients(data, layers)
         while value is None:  # outside an except block, whose traceback would keep the failed try's tensors alive
             if torch.cuda.is_available():
