@@ -5,6 +5,7 @@ N images, H x W evaluation grid. Numpy only: importing this module loads no torc
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,7 +22,7 @@ Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
-ImageSize = int | str  # pixels of a square
+ImageSize = int | str  # side of a square in pixels, "HxW", "native", or a part of it such as "native/2"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -85,6 +86,13 @@ class Truth:
     masks: Masks | None
 
 
+def view_words(image_size: ImageSize, tile: int, overlap: float) -> str:
+    """Return a view in words, e.g. "256 px" or "native in tiles of 256 px"; the overlap if it is not the usual one."""
+    size = str(image_size) if str(image_size).startswith("native") else f"{image_size} px"
+    more = "" if overlap == Job.overlap else f", overlap {overlap:g}"
+    return f"{size} in tiles of {tile} px{more}" if tile else size
+
+
 def later_axis(default: Any) -> Any:
     """Return a field for an axis added after version 0.1.0: keys and records leave it out where it has its default.
 
@@ -125,6 +133,11 @@ class Job:
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
+
+    @property
+    def view(self) -> str:
+        """How the network sees the images, in words: its size, and tiles if there are any."""
+        return view_words(self.image_size, self.tile, self.overlap)
 
     @cached_property
     def key(self) -> str:
@@ -181,7 +194,13 @@ class Result:
     @property
     def relative_field(self) -> float | None:
         """The receptive field as a fraction of the image's side, if it is known."""
-        return self.receptive_field / int(self.job.image_size) if self.receptive_field else None
+        return self.receptive_field / self._side if self.receptive_field and self._side else None
+
+    @property
+    def _side(self) -> float | None:
+        """The side of the resized image in pixels, sqrt(height x width) if it is no square; None if it is unknown."""
+        size = self.details.get("input_px") or str(self.job.image_size).split("x")
+        return math.prod(map(int, size)) ** (1 / len(size)) if all(str(part).isdigit() for part in size) else None
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""

@@ -22,7 +22,9 @@ def train(
     images: o.OneCategoryOptions,
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
-    image_size: o.ImageSize = 256,
+    image_size: o.ImageSize = "256",
+    tile: o.Tile = None,
+    overlap: o.Overlap = None,
     eval_size: o.EvalSize = "256",
     param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
@@ -38,13 +40,12 @@ def train(
       adbench train patchcore efficientnet_lite0 blocks.2.1.add \\
           --data demo --category nut --fpr 0.2 --model nut.safetensors
     """
-    from adbench.features.view import View
     from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        choices = TrainingRequest(detector, backbone, layer, weights, View(image_size), grid, stored, seed=seed)
+        choices = TrainingRequest(detector, backbone, layer, weights, o.view(image_size, tile, overlap), grid, stored, seed=seed)
         trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
     if json:
         return console.answer_json(trained)

@@ -31,6 +31,8 @@ def train_command(
     for name, default in DEFAULTS.items():
         if (value := getattr(job, name)) != default:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--tile", str(job.tile)] if job.tile else []
+    words += ["--overlap", f"{job.overlap:g}"] if job.overlap != Job.overlap else []
     for name, value in job.params.items():
         if value != (defaults or {}).get(name):
             words += ["--param", f"{name}={value}"]

@@ -25,6 +25,7 @@ class Model:
     """A fitted detector, its job, and its cost.
 
     fitted: SHA-256 of each image that it was fitted to; empty in files of older versions. threshold: None until one is set.
+    size: (height, width) of these images, to which a native view resizes all others; None for other views.
     """
 
     job: Job
@@ -32,6 +33,7 @@ class Model:
     cost: dict[str, Any]
     fitted: tuple[str, ...] = ()
     threshold: Threshold | None = None
+    size: tuple[int, int] | None = None
 
 
 def check_name(path: Path) -> None:
@@ -45,6 +47,7 @@ def save_model(path: Path, model: Model) -> None:
     """Write a model atomically: the detector's state as tensors, the rest in the header. Raise DataError if that fails."""
     header = {"schema": 1, "job": model.job.record(), "cost": model.cost, "fitted": model.fitted}
     header |= {"threshold": model.threshold.stored() if model.threshold else None}
+    header |= {"size": model.size} if model.size else {}
     with replacing(path) as temporary:
         state = {key: value.contiguous() for key, value in model.detector.state_dict().items()}
         text = json.dumps(header)
@@ -81,7 +84,9 @@ def load_model(path: Path) -> Model:
                     f"model {path}: fitted by revision {fitted} of {name}, this version has revision {current}; train it again"
                 )
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
-        return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold)
+        native = (int(header["size"][0]), int(header["size"][1])) if "size" in header else None
+        loaded = detector.load_state_dict(state)
+        return Model(job, loaded, header["cost"], tuple(header.get("fitted", ())), threshold, native)
     except FileNotFoundError:
         raise DataError(f"model {path}: no such file; make it with 'adbench train'") from None
     except UsageError as error:  # of the detector's plug-in: the checksum has shown that the file is whole

@@ -32,12 +32,14 @@ from adbench.data.images import read_image
 from adbench.data.pixels import Pixels, read_pixels, resize
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.detectors import Detector
+from adbench.features.anomaly_maps import Smoothing, searched
 from adbench.features.extraction import Features, extract_for, precision_of
 from adbench.features.feature_maps import FeatureMaps
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 from adbench.models.files import Model, load_model
 from adbench.models.thresholds import Threshold
-from adbench.pictures.overlays import draw_overlay, smoothed
+from adbench.pictures.overlays import draw_overlay
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, OnStep, Scores, ignore_step
 
@@ -57,12 +59,19 @@ class Scorer:
     job: Job
     detector: Detector
     device: torch.device
+    tiling: Tiling
 
     @staticmethod
     def of(model: Model, file: Path, workspace: Workspace) -> Scorer:
         """Return the scorer of a model that was read from `file`; raise DataError if its network's weights have changed."""
         network = workspace.network_of(file, model.job)
-        return Scorer(network, model.job, model.detector, choose_device(workspace.device))
+        tiling = workspace.runtime().tiling(View.of(model.job), model.size or (0, 0), network)
+        return Scorer(network, model.job, model.detector, choose_device(workspace.device), tiling)
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """The smoothing of the maps."""
+        return Smoothing(self.detector.smoothing, self.tiling.view.spread)
 
     def score(
         self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, Size], Pixels] = read_pixels
@@ -73,12 +82,12 @@ class Scorer:
         ahead, in threads. Where forward passes run side by side, each thread also scores its own batch. Raise DataError for
         a score that is not finite.
         """
-        layers, view = self.job.layers, View.of(self.job)
         precision, score_batch = precision_of(self.job.dtype), first_call_alone(self._score)
-        return extract_for(score_batch, self.network, paths, layers, view, self.device, on_step, read, precision)
+        layers, tiling = self.job.layers, self.tiling
+        return extract_for(score_batch, self.network, paths, layers, tiling, self.device, on_step, read, precision)
 
     def _score(self, batch: Features) -> Scores:
-        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers))
+        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers), self.tiling.view.spread)
         scores = self.detector.score(maps, device=self.device)
         if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
             raise DataError(f"{self.job.detector} gave scores that are not finite; train the model again")
@@ -180,7 +189,7 @@ class Predictor:
             caption, colors = f"{decision}: {image.score:.4g}, threshold {limit.image:.4g}", (limit.typical, limit.pixel)
         if self.overlays in ("all", decision):
             target = self.folder / image.name
-            fine = smoothed(image.anomaly_map[None], self.scorer.detector.smoothing)[0]
+            fine = searched(image.anomaly_map[None], self.scorer.smoothing)[0]
             # read again: kept until its score is known, a large image would fill the memory with those decoded ahead
             overlay = draw_overlay(read_image(image.path), fine, [image.path.name, caption], colors)
             save_picture(overlay, target, "JPEG", durable=False, quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp

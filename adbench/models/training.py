@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.backbones.layers import check_size, describe, joined_field, parse_layers
+from adbench.backbones.layers import describe, joined_field, parse_layers
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
 from adbench.detectors import DETECTORS, make_detector
+from adbench.features.anomaly_maps import Smoothing
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
+from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
@@ -22,7 +24,16 @@ from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import assess, check_finite, check_supported, estimated_fields, fit, job_features, score_in_parts
+from adbench.sweep.pipeline import (
+    assess,
+    check_finite,
+    check_supported,
+    estimated_fields,
+    fit,
+    job_features,
+    score_in_parts,
+    tiling_of,
+)
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, OnStep, Result, Sample, Scores, Size
@@ -59,7 +70,7 @@ def train_model(
     description = describe(choices.backbone, workspace.memo)
     layers = parse_layers(choices.layer, description)
     view = choices.view
-    check_size(description, view.size[0], workspace.memo)
+    check_view(description, view, workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
     rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, **asdict(view)}
     held: tuple[Sample, ...] = ()
@@ -67,14 +78,17 @@ def train_model(
         inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
+    tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, workspace.memo)
+    tiling.check_layers(description, layers, workspace.memo)
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
         threshold = _cross_threshold(runtime, network, inputs, job, calibration)
     fitted, cost = fit(runtime, network, inputs, job)
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
-        threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
+        threshold = calibrate(Scorer(network, job, fitted, runtime.device, tiling), paths, calibration.fpr, runtime.on_step)
     images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
+    size = inputs.native_size if view.is_native else None
+    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, size))
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
     return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
 
@@ -92,7 +106,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         return scores
 
     digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
-    smoothing = DETECTORS.get(job.detector).smoothing
+    smoothing = Smoothing(DETECTORS.get(job.detector).smoothing, maps.spread)
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
@@ -109,7 +123,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
-    inputs = workspace.single(views=[View.of(job)])
+    inputs = replace(workspace.single(views=[View.of(job)]), fitted_size=saved.size)
     category = inputs.category
     if heatmaps:
         check_folder("--heatmaps", heatmaps)
@@ -126,9 +140,11 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     )
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
-    estimated = estimated_fields(runtime, network, job.layers, analytic, View.of(job))
+    tiling = tiling_of(runtime, network, inputs, View.of(job))
+    estimated = estimated_fields(runtime, network, job.layers, analytic, tiling)
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
-        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step)
+        smoothing = Smoothing(detector.smoothing, tiling.view.spread)
+        draw_heatmaps(heatmaps, category.test, scores, smoothing, workspace.on_step)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
 from adbench.data.writing import check_no_image_is_replaced, save_picture
-from adbench.features.anomaly_maps import resize_maps
+from adbench.features.anomaly_maps import Smoothing, resize_maps
 from adbench.metrics.support.labels import read_union
 from adbench.pictures.frames import INK, PAPER, ColorBar, Size, framed, heat_colors
 from adbench.types import OnStep, Sample, Scores, ignore_step
@@ -25,7 +25,7 @@ _OUTLINE = (255, 32, 160)
 
 
 def draw_heatmaps(
-    folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
+    folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, on_step: OnStep = ignore_step
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
@@ -46,14 +46,16 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
     return targets
 
 
-def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Callable[[int], Image.Image]:
+def panels(samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing) -> Callable[[int], Image.Image]:
     """Return what draws one image by its index.
 
     Colors run from the median of all smoothed maps to the maximum of the image's own, so that the highest places of every
     image are seen. The color bar runs to the maximum of all maps: a good image fills little of it. It also marks the
     maximum of the good images.
     """
-    maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
+    maps = np.asarray(scores.maps)
+    grid = Smoothing.of(smoothing).grid(maps.shape[1:])
+    maps = resize_maps(maps, (max(_SIDE, grid[0]), max(_SIDE, grid[1])), smoothing)
     highest = maps.max(axis=(1, 2))
     low, end = float(np.median(maps)), float(highest.max())
     good = [float(value) for value, sample in zip(highest, samples, strict=True) if not sample.anomalous]

@@ -13,7 +13,9 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.types import Job, Result
 
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params")
+VIEW_KEYS = ("image_size", "tile", "overlap")  # which "view" names together
+ROW_KEYS = ("dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params")
+LATER = {"tile": Job.tile, "overlap": Job.overlap}  # keys that are named only where they are used
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
@@ -57,9 +59,15 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
     label = _params_label([job for job, _ in jobs])
     names, keyed = dict.fromkeys((*KEYS, *NEVER_MIXED)), []
     for job, result in jobs:
-        values = {key: label(job) if key == "params" else getattr(job, key) for key in names}
+        values = {key: label(job) if key == "params" else getattr(job, key) for key in names} | {"view": _view(job)}
         keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
     return keyed
+
+
+def _view(job: Job) -> int | str:
+    """Return the image size, with the tile and an unusual overlap behind it."""
+    more = "" if job.overlap == Job.overlap else f", overlap {job.overlap:g}"
+    return f"{job.image_size}, tile {job.tile}{more}" if job.tile else job.image_size
 
 
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
@@ -101,7 +109,8 @@ def choose_rows(jobs: Sequence[KeyedJob], rows: Sequence[str] = (), columns: str
     named = [match("row key", name.strip(), KEYS) for item in rows for name in item.split(",") if name.strip()]
     if columns in named:
         raise UsageError(f"'{columns}' cannot be both a row and a column; take it out of one of them")
-    named = named or [key for key in ROW_KEYS if key != columns and varies(jobs, key)]
+    hidden = VIEW_KEYS if columns == "view" else (columns,)
+    named = named or [key for key in ROW_KEYS if key not in hidden and varies(jobs, key)]
     named = named or ["backbone" if columns == "layer" else "layer"]
     forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(jobs, key, within)]
     return list(dict.fromkeys([*named, *forced]))
@@ -124,11 +133,19 @@ def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ..
 
 def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
     """Return the groups of `grouped`, labeled with the values of `keys`."""
-    forms = ["{} px" if key == "image_size" else "{}" if key in SELF_EXPLAINING else f"{key} {{}}" for key in keys]
     return [
-        Group(", ".join(filter(None, map(str.format, forms, map(str, values)))), members)
-        for values, members in grouped(jobs, keys).items()
+        Group(", ".join(filter(None, map(value_words, keys, values))), members) for values, members in grouped(jobs, keys).items()
     ]
+
+
+def value_words(key: str, value: object) -> str:
+    """Return the value of a key in words, with the key unless it explains itself."""
+    if key in ("image_size", "view"):
+        size, *rest = str(value).split(",")
+        return ",".join([f"{size} px" if size[:1].isdigit() else size, *rest])
+    if key == "tile":
+        return f"tiles of {value} px" if value else "no tiles"
+    return str(value) if key in SELF_EXPLAINING else f"{key} {value}"
 
 
 def natural(value: object, key: str = "") -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from adbench.core.registry import match, squeeze
 from adbench.metrics import ORDER, in_order
 from adbench.reports.comparison import APPROXIMATE, DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
-from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
+from adbench.reports.keys import KEYS, LATER, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
 from adbench.types import Job, Result
 
 COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
@@ -202,7 +202,8 @@ def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None,
     over = "categories" if not categories else counted(int(categories), "category")
     numbers = f"{metrics[0]} by {columns}" if columns else f"Mean over {over}"
     numbers += f", {over}" if columns and categories else ""
-    keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, "params") and not varies(jobs, key)]
+    hidden = (*rows, columns, "params", *(key for key, default in LATER.items() if jobs[0].values[key] == default))
+    keys = [key for key in (*ROW_KEYS, "category") if key not in hidden and not varies(jobs, key)]
     shared = ", ".join(f"{key} {jobs[0].values[key]}" for key in keys)
     return f"{numbers}; all rows: {shared}" if shared else numbers
 
@@ -223,7 +224,7 @@ def current(results: Sequence[Result], planned: Sequence[Job]) -> tuple[list[Key
 def choices(job: Job, without: Sequence[str] = ()) -> tuple[Any, ...]:
     """Return what a user chose of a job, except some keys; not what follows from the files and the program's version."""
     state = ("fingerprint", "weights_sha256", "revision", "extraction", "params", *without)
-    return (job.params_text, *(value for key, value in job.record().items() if key not in state))
+    return (job.params_text, *(item for item in job.record().items() if item[0] not in state))
 
 
 def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
@@ -291,5 +292,5 @@ def counted(number: int, noun: str) -> str:
 
 def _example(jobs: Sequence[Job]) -> str:
     job = jobs[0]
-    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.image_size, job.detector)
+    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.view.removesuffix(" px"), job.detector)
     return f"{'e.g. ' if len(jobs) > 1 else ''}{' '.join(map(str, words))}, seed {job.seed}"

@@ -37,7 +37,7 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
 def named(job: Job) -> str:
     """Return the job's candidate in words."""
     weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
-    return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}"
+    return f"{job.layer} of {job.backbone}{weights} at {job.view} with {job.detector}"
 
 
 def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:

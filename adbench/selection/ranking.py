@@ -19,7 +19,7 @@ from adbench.core.errors import DataError
 from adbench.metrics import ORDER
 from adbench.statistics.paired import interval
 from adbench.sweep.results import ResultStore
-from adbench.types import ImageSize, Job, Result
+from adbench.types import ImageSize, Job, Result, view_words
 
 Values = NDArray[np.float64]
 SCORED = ("image_auroc", "aupro")  # the metrics whose mean is the score
@@ -40,16 +40,30 @@ class Candidate(NamedTuple):
     image_size: ImageSize
     detector: str
     params: str
+    tile: int = Job.tile
+    overlap: float = Job.overlap
 
     @staticmethod
     def of(job: Job) -> Candidate:
         """Return the candidate that a job measures."""
         params = json.dumps(job.params, sort_keys=True)
-        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, job.tile, job.overlap)
+
+    @property
+    def view(self) -> str:
+        """How the network sees the images, in words."""
+        return view_words(self.image_size, self.tile, self.overlap)
+
+    @property
+    def without_view(self) -> Candidate:
+        """The candidate with the same view as all others."""
+        return self._replace(image_size=0, tile=Job.tile, overlap=Job.overlap)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return self._asdict() | {"params": json.loads(self.params)}
+        later = {name: value for name, value in (("tile", self.tile), ("overlap", self.overlap)) if value != getattr(Job, name)}
+        usual = {name: value for name, value in self._asdict().items() if name not in ("tile", "overlap")}
+        return usual | {"params": json.loads(self.params)} | later
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,7 @@ def rank(results: Sequence[Result], store: ResultStore) -> list[Ranked]:
     results = sorted(results, key=lambda result: (result.cost["memory_mb"] or 0, result.job.key))
     candidates = [Candidate.of(result.job) for result in results]
     measured = np.array([score_of(result.metrics) for result in results], dtype=np.float64)
-    rows, columns = [one._replace(image_size=0) for one in candidates], [one.image_size for one in candidates]
+    rows, columns = [one.without_view for one in candidates], [one.view for one in candidates]
     scores, values = shrunk(rows, columns, measured, np.stack([_replicates(result, store) for result in results]))
     best = values[scores.argmax()]
     ranked = [

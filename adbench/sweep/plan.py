@@ -9,17 +9,19 @@ import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import count, product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import Description, Field, check_size, describe, joined_field, parse_layers
+from adbench.backbones.layers import Description, Field, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.subprocess import in_subprocess
 from adbench.features.cache import EXTRACTION_REVISION
+from adbench.features.tiling import Tiling, check_view
+from adbench.features.view import View
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec
@@ -90,7 +92,7 @@ class Group:
     @property
     def title(self) -> str:
         job = self.jobs[0]
-        return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
+        return f"{job.category} {job.backbone} {job.weights} {View.of(job)}"
 
     def receptive_field(self, job: Job) -> Field | None:
         """Return the receptive field of a job's layers, None if it is unknown."""
@@ -167,13 +169,14 @@ def make_plan(
             network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
         except WeightsError as error:
             network, reason = Network(description.backbone, Weights(label, "missing", (), (), None)), str(error)
-        sizes = {size: _misfit(description, size, memo) for size in choice.image_sizes or spec.image_sizes}
-        misfits += sizes.values()
-        for item, size in product(inputs, sizes):
-            rest = {"image_size": size, "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
+        views, misfit_of = spec.views(choice), partial(_misfit, description, set(chain.from_iterable(layers)), memo)
+        misfits += [misfit_of(view, None) for view in views if not inputs]
+        for item, view in product(inputs, views):
+            rest = {**asdict(view), "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
             cells = product(methods, spec.seeds, dict.fromkeys(layers))
             jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
-            if why_not := sizes[size] or reason:
+            misfits.append(misfit := misfit_of(view, item))
+            if why_not := misfit or reason:
                 skipped += [Result(job, "skipped", why_not) for job in jobs]
             else:
                 groups.append(Group(item, network, jobs, description.fields))
@@ -190,10 +193,14 @@ def check_names(spec: Spec, memo: Path) -> None:
     make_plan(spec, [], memo, offline=True)
 
 
-def _misfit(description: Description, size: int, memo: Path) -> str | None:
-    """Return why a backbone cannot take images of a size, None if it can."""
+def _misfit(description: Description, layers: Iterable[str], memo: Path, view: View, inputs: CategoryInputs | None) -> str | None:
+    """Return why a backbone cannot take a view of a category (None: of any), or not for these layers; None if it can."""
     try:
-        check_size(description, size, memo)
+        if inputs is None:
+            check_view(description, view, memo)
+        else:
+            tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, memo)
+            tiling.check_layers(description, layers, memo)
     except UsageError as error:
         return str(error)
     return None
@@ -215,7 +222,7 @@ def _learn(spec: Spec, memo: Path) -> bool:
 
 
 def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, **rest: Any) -> Job:
-    """Return the Job of one cell under today's extraction; `rest`: a method, image_size, eval_size, dtype and pro_limit."""
+    """Return the Job of one cell under today's extraction; `rest`: a method, a view, eval_size, dtype and pro_limit."""
     category, weights = inputs.category, network.weights
     return Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from adbench.backbones.families import Size
 from adbench.backbones.layers import Description, Layer, parse_layers, size_within
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
@@ -35,16 +36,16 @@ _TINY = np.finfo(np.float64).tiny
 class Measure:
     """The options of `estimated`. Raises UsageError for a value out of range."""
 
-    input_size: int = 1024
+    input_size: int | Size = 1024  # of a square, or (height, width)
     threshold: float = 1e-2
     normalize: str = "max"
     image: str = "noise"
     margin: int = 16
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.input_size <= 2 * self.margin:
+        if self.margin < 0 or min(self.size) <= 2 * self.margin:
             raise UsageError(
-                f"input size {self.input_size} leaves nothing between two margins of {self.margin} px; choose a larger one"
+                f"input size {min(self.size)} leaves nothing between two margins of {self.margin} px; choose a larger one"
             )
         if not self.threshold > 0:
             raise UsageError(f"threshold {self.threshold} keeps every pixel; choose one above 0")
@@ -52,6 +53,11 @@ class Measure:
             raise unknown("normalization", self.normalize, ["max", "none"])
         if self.image not in ("noise", "zeros"):
             raise unknown("image", self.image, ["noise", "zeros"])
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the input."""
+        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size, self.input_size)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def estimated(module: nn.Module, layer: str, measure: Measure) -> EstimatedField
 
 def _estimates(module: nn.Module, layers: Sequence[str], measure: Measure) -> Iterator[EstimatedField]:
     """Yield what `estimated` returns for each layer, after one forward pass for all of them."""
-    shape = (1, 3, measure.input_size, measure.input_size)
+    shape = (1, 3, *measure.size)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
     pixels = (torch.zeros(shape) if measure.image == "zeros" else noise).requires_grad_()
     with LeanNorms(), _recomputed(module):
@@ -191,7 +197,7 @@ def receptive_fields(
     Raises UsageError for an unknown layer.
     """
     names = [name for text in layers for name in parse_layers(text, description)] or list(description.stages)
-    measure = replace(measure, input_size=size_within(description, measure.input_size, memo))
+    measure = replace(measure, input_size=size_within(description, measure.size[0], memo))
     fields: list[tuple[EstimatedField, AnalyticField | None]] = []
     for done, (found, module) in enumerate(_each(network, names, measure), 1):
         fields.append((found, _exact(module, found.layer)))
@@ -210,7 +216,7 @@ def _each(network: Network, layers: Sequence[str], measure: Measure) -> Iterator
 
     The layers of a graph are cut and measured alone: an operation in place would change another layer's map.
     """
-    size = (measure.input_size, measure.input_size)
+    size = measure.size
     module = network.cut(layers, size)
     if isinstance(module, Stages):
         yield from ((found, module) for found in _estimates(module, layers, measure))
@@ -227,21 +233,21 @@ def _exact(module: nn.Module, layer: str) -> AnalyticField | None:
     return None
 
 
-def remembered(network: Network, layers: Sequence[str], image_size: int, folder: Path) -> dict[str, int]:
-    """Return the estimated receptive field of each layer at an image size; `folder` keeps it for later processes.
+def remembered(network: Network, layers: Sequence[str], size: Size, folder: Path) -> dict[str, int]:
+    """Return the estimated receptive field of each layer for inputs of a size; `folder` keeps it for later processes.
 
     It is that of `estimated` without a margin, at the size of the job: behind attention over the whole image a field grows with
     the image, and at 1024 px one layer of ViT-B would take minutes. All layers take as long as about ten images in extraction.
     One thread, so that the same bits come out in every process of a machine.
     """
-    question = digest([network.backbone, network.weights.sha256, image_size])
+    question = digest([network.backbone, network.weights.sha256, size[0] if size[0] == size[1] else list(size)])
     known = Memo(folder / f"{question}.json", code_and_libraries())
     missing = [layer for layer in layers if known.get(layer) is None]
     if missing:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            for found, _ in _each(network, missing, Measure(image_size, margin=0)):
+            for found, _ in _each(network, missing, Measure(size, margin=0)):
                 known.put(found.layer, found.px)
         finally:
             torch.set_num_threads(threads)
