@@ -69,16 +69,22 @@ class Axis:
 def check_view(description: Description, view: View, memo: Path | None = None) -> None:
     """Raise UsageError for a view that no images can have with this backbone."""
     if view.is_native:
-        check_tile(description, view.tile)
+        check_tile(description, view)
     else:
         Tiling.of(view, (0, 0), description, memo)
 
 
-def check_tile(description: Description, tile: int) -> None:
-    """Raise UsageError unless tiles of so many pixels begin where cells of all layers do."""
-    if over := tile % description.step:
-        near = " or ".join(str(n) for n in (tile - over, tile - over + description.step) if n)
+def check_tile(description: Description, view: View) -> None:
+    """Raise UsageError unless the tiles of a view can begin where cells of all layers do."""
+    tile, step = view.tile, description.step
+    if over := tile % step:
+        near = " or ".join(str(n) for n in (tile - over, tile - over + step) if n)
         raise UsageError(f"tile {tile} does not fit {description.backbone}; take {near}")
+    if view.overlap and 0 < tile * (1 - view.overlap) < step:
+        raise UsageError(
+            f"overlap {view.overlap:g} of tiles of {tile} px: those of {description.backbone} begin at multiples of {step} px; "
+            f"take an overlap up to {1 - step / tile:.3g}, or a larger tile"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Tiling:
         if not found.tile and not (view.is_native and not fits(description, found.size, memo)):
             check_size(description, found.size, memo)
             return Tiling.whole(found)
-        check_tile(description, found.tile)
+        check_tile(description, found)
         step = description.step
         rows, columns = (Axis.of(side, found.tile or side + step, found.overlap, step) for side in found.size)
         check_size(description, (rows.tile, columns.tile), memo)
