@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,16 @@ from numpy.typing import NDArray
 Status = Literal["done", "skipped", "failed"]
 Maps = NDArray[np.float32] | Sequence[NDArray[np.float32]]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
-ESTIMATED = "estimated"  # kind of a receptive field: from gradients at the job's image size, not from the graph
+EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another program made
+ESTIMATED = "estimated"  # kind of a receptive field: from gradients, not from the graph
+SMOOTHING_GRID = 256  # the grid in whose pixels a detector states the sigma of its map's Gaussian
+USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
+_SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 ImageSize = int | str  # side of a square in pixels, "HxW", "native", or a part of it such as "native/2"
+Shots = int | Literal["all"]  # training images that a job is fitted to
+ALL: Literal["all"] = "all"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
 
 
@@ -56,12 +62,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Category:
-    """The training and test images of one product. `test` may be empty: good images alone are enough to train."""
+    """The training and test images of one product. `test` may be empty: good images alone are enough to train.
+
+    validation: good images for thresholds, which are neither fitted to nor tested, if the dataset has them. unlabeled: test
+    images whose labels are not published, which nothing counts as good or anomalous. saturation: the file with the saturation
+    areas of the defects in the masks (MVTec LOCO AD).
+    """
 
     dataset: str
     name: str
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    validation: tuple[Sample, ...] = ()
+    unlabeled: tuple[Path, ...] = ()
+    saturation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,21 +83,36 @@ class Scores:
     """What a detector says of N images; higher = more anomalous.
 
     image: (N,) float32. maps: (N, H, W) float32, or N maps of differing sizes when evaluated at native resolution.
+    foreground: (N, H, W), the cells that a detector has scored; None if it knows no background.
     """
 
     image: NDArray[np.float32]
     maps: Maps
+    foreground: NDArray[np.bool_] | None = None
+
+
+class Saturated(NamedTuple):
+    """An annotated defect of an image that counts as found once `area` of its pixels are (MVTec LOCO AD).
+
+    pixels: (A,) their indices in the flattened mask. area: 0 < area <= A.
+    """
+
+    pixels: NDArray[np.intp]
+    area: float
 
 
 @dataclass(frozen=True)
 class Truth:
     """What is known of N images.
 
-    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled.
+    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled. defects: those of each image,
+    if the dataset has saturation areas; kinds: the kind of each image's defects, by which they are measured apart.
     """
 
     anomalous: NDArray[np.bool_]
     masks: Masks | None
+    defects: Sequence[Sequence[Saturated]] | None = None
+    kinds: Sequence[str] | None = None
 
 
 def view_words(image_size: ImageSize, tile: int, overlap: float) -> str:
@@ -124,6 +153,9 @@ class Job:
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    crop: float = later_axis(1.0)  # side of the middle square that is seen, as a share of the shorter side; 1 = the whole image
+    shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
+    smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
@@ -139,9 +171,35 @@ class Job:
         """How the network sees the images, in words: its size, and tiles if there are any."""
         return view_words(self.image_size, self.tile, self.overlap)
 
+    @property
+    def external(self) -> bool:
+        """Whether another program made the maps; the detector is its name."""
+        return self.backbone == EXTERNAL
+
     @cached_property
     def key(self) -> str:
         return digest(self.record())
+
+    @property
+    def unusual_smoothing(self) -> float | None:
+        """The sigma in input pixels of a map's Gaussian if it is not the usual one, else None.
+
+        Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
+        """
+        side = self.input_side
+        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side != SMOOTHING_GRID:
+            return USUAL_SMOOTHING * side / SMOOTHING_GRID
+        return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
+
+    @property
+    def input_side(self) -> float:
+        """The side in pixels of the square that has as many as the network's input: a tile, or an image of the job's size.
+
+        Of images of native size, whose number of pixels differs, it is the side of the smoothing grid: their maps are smoothed
+        by as many input pixels as those of any other size.
+        """
+        height, _, width = str(self.tile or self.image_size).partition("x")
+        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else float(SMOOTHING_GRID)
 
     @cached_property
     def params_text(self) -> str:
@@ -150,7 +208,7 @@ class Job:
     def record(self) -> dict[str, Any]:
         """Return the fields by name; a later axis only where it is not at its default."""
         values = {name: getattr(self, name) for name in JOB_FIELDS}
-        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     @property
     def group(self) -> tuple[str | int | float, ...]:
@@ -160,12 +218,12 @@ class Job:
 
     @property
     def _later_view(self) -> tuple[str | int | float, ...]:
-        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
-        return tuple(values.values()) if any(value != _LATER[name] for name, value in values.items()) else ()
+        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations", "crop")}
+        return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 
 JOB_FIELDS = tuple(f.name for f in fields(Job))
-_LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
+LATER = {f.name: f.default for f in fields(Job) if f.metadata.get("later")}
 
 
 @dataclass(frozen=True)
@@ -180,6 +238,7 @@ class Result:
     environment: dict[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # what a detector reports of its fit, intervals of the metrics
     replicates: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # a file beside the record
+    influence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)  # the same
 
     @cached_property
     def receptive_field(self) -> int | None:
@@ -187,9 +246,9 @@ class Result:
         return self.details.get("receptive_field_px")
 
     @cached_property
-    def field_is_estimated(self) -> bool:
-        """Whether the receptive field was estimated from gradients; that of earlier versions is analytic."""
-        return bool(self.details.get("receptive_field_kind") == ESTIMATED)
+    def field_is_analytic(self) -> bool:
+        """Whether the receptive field is the analytic one, as in records of earlier versions; others are estimated."""
+        return self.receptive_field is not None and self.details.get("receptive_field_kind") != ESTIMATED
 
     @property
     def relative_field(self) -> float | None:
@@ -215,4 +274,4 @@ class Result:
         return Result(Job.from_record(job), **{name: record[name] for name in OUTCOME_FIELDS})
 
 
-OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates"))
+OUTCOME_FIELDS = tuple(f.name for f in fields(Result) if f.name not in ("job", "replicates", "influence"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,6 +53,16 @@ def make_category(root: Path, seed: int, train: int = 5, good: int = 3, bad: int
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest test first, or the other workers would wait for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once() -> Iterator[None]:
+    """A process traces a network once, although many tests begin with an empty cache, where a user's command traces it."""
+    from adbench.backbones import layers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "_trace", lru_cache(maxsize=None)(layers._trace))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,8 @@ class Description:
         if name not in exact and within:
             return within[-1]
         modules = {".".join(parts[:n]) for parts in (key.split(".") for key in exact) for n in range(1, len(parts) + 1)}
+        if name not in exact and (ends := _ends(name, [*modules, *dict(self.aliases)])):
+            raise UsageError(f"unknown layer '{name}' of {self.backbone}; the first is '{ends[0]}', the last '{ends[1]}'")
         if name not in exact and (near := nearest_by_number(name, sorted(modules))):
             raise UsageError(f"unknown layer '{name}' of {self.backbone}; did you mean '{near}'?")
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
@@ -86,16 +88,16 @@ class Description:
 
 @dataclass(frozen=True)
 class Field:
-    """The receptive field of a job's layers in input pixels: analytic, or estimated from gradients at the job's image size."""
+    """The receptive field of a job's layers in input pixels: estimated from gradients, and analytic; None where it is unknown."""
 
-    px: int
-    estimated: bool = False
+    estimated: int | None = None
+    analytic: int | None = None
 
 
 def joined_field(layers: Sequence[str], analytic: Mapping[str, int], estimated: Mapping[str, int]) -> Field | None:
-    """Return the receptive field of joined layers, given those of single ones: the largest, or None if one is unknown."""
-    found = [analytic.get(layer) or estimated.get(layer, 0) for layer in layers]
-    return Field(max(found), any(layer not in analytic for layer in layers)) if all(found) else None
+    """Return the receptive field of joined layers, given those of single ones: the largest, None without any."""
+    found = [max(kind[layer] for layer in layers) if all(map(kind.get, layers)) else None for kind in (estimated, analytic)]
+    return Field(*found) if any(found) else None
 
 
 @lru_cache(maxsize=64)
@@ -338,6 +340,18 @@ def _fields(graph: nn.Module, names: list[str]) -> dict[str, int]:
     return {}
 
 
+def _ends(name: str, names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first and the last of the names with other numbers behind them, if that of `name` is outside their range."""
+    split = re.fullmatch(r"(.*?)(-?\d+)", name)
+    if not split:
+        return None
+    stem, number = split[1], int(split[2])
+    numbers = [int(other[len(stem) :]) for other in names if other.startswith(stem) and other[len(stem) :].isdecimal()]
+    if len(numbers) < 2 or min(numbers) <= number <= max(numbers):
+        return None
+    return f"{stem}{min(numbers)}", f"{stem}{max(numbers)}"
+
+
 def main_layers(layers: tuple[Layer, ...], stages: Sequence[str] | None = None) -> list[str]:
     """Return the last layer of the last stage at each stride from 4 on; with one stride, the blocks at each quarter of the depth.
 
@@ -376,6 +390,8 @@ def block_ends(layers: tuple[Layer, ...]) -> list[str]:
 
 
 def parse_layers(text: str, description: Description) -> tuple[str, ...]:
-    """Return the layers named by `A` or `A+B`, in the order of the graph; raise UsageError for an unknown one."""
-    names = {description.layer(part.strip()).name for part in text.split("+")}
+    """Return the layers named by `A` or `A+B`, in the order of the graph; raise UsageError for an unknown or repeated one."""
+    names = [description.layer(part.strip()).name for part in text.split("+")]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"layers '{text}': '{repeated}' is joined with itself; name each layer once")
     return tuple(layer.name for layer in description.layers if layer.name in names)

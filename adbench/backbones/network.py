@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +34,10 @@ class Network:
     @cached_property
     def module(self) -> nn.Module:
         return load(self.backbone, self.weights)
+
+    def drawn_by(self, seed: int) -> Network:
+        """Return the network with random weights drawn by a seed; other weights stay."""
+        return replace(self, weights=self.weights.drawn_by(seed))
 
     def at(self, size: Size | None) -> nn.Module:
         """Return the network for inputs of a size (height, width): the same one, unless it is built for one size.

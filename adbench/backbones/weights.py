@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger("adbench")
-RANDOM_SEED = 0
+RANDOM = "random"  # label
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".tar", ".bin")  # of checkpoints
 _DENIED, _MISSING = (401, 403), 404  # answers of a server
 _TIMEOUT_S, _BLOCK = 15, 1 << 20
@@ -38,13 +38,22 @@ _silent_hosts: dict[str, str] = {}  # hosts that were slow to fail, with the rea
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a job: label, SHA-256 of the file ("random-0" for random weights), preprocessing, file."""
+    """The weights of a job: label, SHA-256 of the file ("random-SEED" for random weights), preprocessing, file."""
 
     label: str
     sha256: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     path: Path | None
+
+    @property
+    def seed(self) -> int:
+        """The seed that draws random weights."""
+        return random_seed(self.sha256)
+
+    def drawn_by(self, seed: int) -> Weights:
+        """Return random weights with another seed, and others as they are."""
+        return replace(self, sha256=f"{RANDOM}-{seed}") if self.label == RANDOM else self
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form; its path is absolute."""
@@ -57,21 +66,27 @@ class Weights:
         return Weights(record["label"], record["sha256"], tuple(record["mean"]), tuple(record["std"]), path)
 
 
+def random_seed(sha256: str) -> int:
+    """Return the seed of random weights, given what stands for their SHA-256; 0 for that of a file."""
+    label, _, seed = sha256.partition("-")
+    return int(seed) if label == RANDOM and seed.isdigit() else 0
+
+
 def resolve(backbone: str, label: str, *, offline: bool = False, on_step: OnStep = ignore_step) -> Weights:
     """Return the weights called `label`; download them if they are missing.
 
     A label is "imagenet", "random", the name of a pretraining, a label of the library, or the path of a checkpoint. Images are
     normalized as in the training of published weights; for a path, see `Family.normalization`.
-    "random" is the library's own initialization with a fixed seed. (Table 1 of the supplement of Heckler et al. prints
-    weights='DEFAULT' in its row "random", which would be the pretrained network.)
+    "random" is the library's own initialization with seed 0; `drawn_by` gives it the seed of a job. (Table 1 of the supplement
+    of Heckler et al. prints weights='DEFAULT' in its row "random", which would be the pretrained network.)
 
     Raises UsageError if the label is unknown or belongs to another backbone, WeightsError if the file is damaged, or is
     missing and cannot be downloaded.
     """
     family, name = find(backbone)
     label = expanded(label)
-    if label == "random":
-        return Weights(label, f"random-{RANDOM_SEED}", IMAGENET_MEAN, IMAGENET_STD, None)
+    if label == RANDOM:
+        return Weights(label, f"{RANDOM}-0", IMAGENET_MEAN, IMAGENET_STD, None)
     label, file = _file(family, name, label)
     if file.refusal:
         raise UsageError(f"weights '{label}' do not belong to {name}: {file.refusal}")
@@ -112,7 +127,7 @@ def _file(family: Family, name: str, label: str) -> tuple[str, WeightsFile]:
 
 def is_path(label: str) -> bool:
     """Return whether a user who writes this means a file."""
-    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES
+    return "/" in label or "\\" in label or Path(label).suffix in SUFFIXES or Path(label).is_file()
 
 
 def labels(backbone: str) -> list[str]:
@@ -253,7 +268,7 @@ def _loaded(backbone: str, weights: Weights) -> tuple[nn.Module, Reading]:
 
     family, name = find(backbone)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
+        torch.manual_seed(weights.seed)
         module = family.build(bare(name))
     reading = Reading({}, (), {})
     if weights.path is not None:

@@ -6,9 +6,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from inspect import getdoc
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -121,6 +121,12 @@ def make_app() -> typer.Typer:
 app = make_app()
 
 
+@lru_cache(maxsize=1)
+def _command() -> Any:
+    """Return the parser of the whole command line; a process that runs several commands makes it once."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; a user's mistake is one line on stderr."""
     # read when torch is imported: threads that spin while they wait make a busy machine up to ten times slower
@@ -132,7 +138,7 @@ def run(arguments: list[str] | None = None) -> None:
         with stoppable(typed):
             # the options of every command come first, where the parser expects them
             arguments = sorted(given, key=lambda one: one not in ("--quiet", "-q", "--verbose", "-v"))
-            code = typer.main.get_command(app)(args=arguments, prog_name="adbench", standalone_mode=False, obj=typed)
+            code = _command()(args=arguments, prog_name="adbench", standalone_mode=False, obj=typed)
     except AdbenchError as error:
         console.error(str(error))
         code = error.exit_code

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from adbench.features.view import View
     from adbench.sweep.spec import Spec
     from adbench.sweep.workspace import Workspace
-    from adbench.types import Size
+    from adbench.types import Shots, Size
 
 _LARGE = 10**6  # a limit that nobody meets by accident
 
@@ -338,7 +338,7 @@ def evaluation_size(text: str) -> Size:
     return int(text)
 
 
-def view(image_size: str, tile: int | None, overlap: float | None) -> View:
+def view(image_size: str, tile: int | None, overlap: float | None, crop: float = 1.0) -> View:
     """Return how a network sees images; raise UsageError for values that no image can have."""
     from adbench.features.view import SIZES, View, parse_image_size
 
@@ -350,7 +350,16 @@ def view(image_size: str, tile: int | None, overlap: float | None) -> View:
         raise UsageError(f"--overlap {overlap:g} needs tiles; add e.g. --tile 256")
     if overlap is not None and not 0 <= overlap < 1:
         raise UsageError(f"--overlap {overlap:g}: the share of a tile that overlaps must be 0 or more and below 1, e.g. 0.25")
-    return View(size, tile or 0, View.overlap if overlap is None else overlap).simplest()
+    return View(size, tile or 0, View.overlap if overlap is None else overlap, crop=crop).simplest()
+
+
+def shot_count(text: str) -> Shots:
+    """Return `all` or a number of images."""
+    if text == "all":
+        return "all"
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--shots '{text[:_SHOWN]}': write a number of good images from 1 on, or 'all'")
+    return int(text)
 
 
 def feature_dtype(text: str) -> str:

@@ -16,7 +16,7 @@ _ROWS = "Keys of a job that make the rows, e.g. layer,image_size; may be repeate
 _METRIC = "The only metric to show and to compare by, e.g. aupro; see 'adbench list metrics'."
 _METRICS = "Metrics to show, or all. Default: image_auroc and aupro."
 _COLUMNS = "Key of a job whose values make the columns, e.g. category."
-_STUDY = "Question to answer: layers, image-size, pretraining, seeds, none, or auto: all that the results were made for."
+_STUDY = "Question to answer: layers, image-size, pretraining, seeds, shots, none, or auto: all that the results were made for."
 _SHOW = (
     "More to print: cost (metrics beside time and memory), defects (metrics by kind and size of defect), significance (are the "
     "differences larger than chance?), or all; may be repeated."

@@ -8,6 +8,7 @@ from adbench.cli import completion, console
 from adbench.cli import options as o
 
 _NORMALIZE = "max: divide the gradient norms by their maximum; none: compare them as they are."
+_OBJECTIVE = "Of the central cell: channels with random signs, which cannot cancel; or their sum or mean."
 _WEIGHTS = "imagenet, random, or as for extract. Default: imagenet if it is already downloaded, else random."
 
 _LAYERS = "Names from 'adbench list layers BACKBONE --all'. Default: the last layer of each main stage."
@@ -21,6 +22,10 @@ def rf(
     input_size: Annotated[int, o.option("N", "Side of the image that is measured, in pixels.", low=64, high=4096)] = 1024,
     threshold: Annotated[float, o.option("T", "Gradient norms up to this count as zero.")] = 1e-2,
     normalize: Annotated[str, o.option("max|none", _NORMALIZE, complete=completion.fixed("max", "none"))] = "max",
+    objective: Annotated[
+        str, o.option("signs|sum|mean", _OBJECTIVE, complete=completion.fixed("signs", "sum", "mean"))
+    ] = "signs",
+    margin: Annotated[int, o.option("N", "Pixels along each border to ignore.", low=0)] = 16,
     image: Annotated[
         str, o.option("noise|zeros", "Content of the image that is measured.", complete=completion.fixed("noise", "zeros"))
     ] = "noise",
@@ -37,8 +42,9 @@ def rf(
 
     The estimate is the bounding box of the input pixels whose gradient norm is above the threshold. The gradient is that of the
     central cell, all channels with random signs, at a fixed image. The norm is over the color channels, divided by its maximum.
-    A margin of 16 px is ignored. RRF is the estimated field divided by N. The measured image has the largest size up to
-    --input-size that the network takes. Behind attention over the whole image the analytic field is "all": every pixel.
+    RRF is the estimated field divided by N. Reports show the same estimate, with the options at their defaults. The measured
+    image has the largest size up to --input-size that the network takes. Behind attention over the whole image the analytic
+    field is "all": every pixel.
 
     Examples:
       adbench rf resnet50 --weights random
@@ -49,7 +55,7 @@ def rf(
 
     with o.RuntimeOptions(cache, "cpu", offline).open() as workspace:
         description = describe(backbone, workspace.memo)
-        measure = Measure(input_size, threshold, normalize, image)
+        measure = Measure(input_size, threshold, normalize, image, margin, objective)
         network = workspace.network(backbone, weights) if weights else workspace.network_at_hand(backbone)
         found = receptive_fields(
             network, description, layers or (), image_size or (), measure, figure, workspace.memo, workspace.on_step

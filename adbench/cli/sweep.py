@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _MOST_GROUPS = 30  # rows of --status
 _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
-_CHOICES = ("category", "backbone", "weights", "layer", "view", "detector", "seed")
-_FORMS = {"seed": "seed {}"}
+_CHOICES = ("category", "backbone", "weights", "layer", "view", "detector", "shots", "seed")
+_FORMS = {"shots": "shots {}", "seed": "seed {}"}
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
 _DRY_RUN = "Print the groups of jobs, their cost (forward passes, cache, time, memory) and why jobs cannot run; then stop."
@@ -147,7 +147,14 @@ def varying_choices(jobs: Sequence[Job]) -> list[str]:
 
 def shared_choices(job: Job, varying: Sequence[str]) -> str:
     """Return the choices of a job, but those that vary, in words."""
-    return ", ".join(_words(job, [name for name in _CHOICES if name not in varying]))
+    return ", ".join(_words(job, [name for name in _named(job) if name not in varying]))
+
+
+def _named(job: Job) -> list[str]:
+    """Return the choices of a job that a line names; a later axis only where it is not at its default."""
+    from adbench.types import LATER
+
+    return [name for name in _CHOICES if name not in LATER or getattr(job, name) != LATER[name]]
 
 
 def _words(job: Job, choices: Sequence[str]) -> list[str]:
@@ -156,7 +163,7 @@ def _words(job: Job, choices: Sequence[str]) -> list[str]:
 
 def result_line(result: Result, prefix: str, choices: Sequence[str] | None = None) -> str:
     """Return a job, by some of its choices, and its main metrics, or why it has none, in one line."""
-    cell = " ".join([prefix, *_words(result.job, _CHOICES[:-1] if choices is None else choices)])
+    cell = " ".join([prefix, *_words(result.job, _named(result.job)[:-1] if choices is None else choices)])
     if result.status != "done":
         return f"{cell}: {result.status}: {result.reason}"
     return f"{cell}: " + ", ".join(f"{name} {console.number(result.metrics[key], 3)}" for name, key in _METRICS.items())

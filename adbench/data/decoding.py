@@ -61,7 +61,7 @@ def decode(data: bytes) -> Raster:
             values, alpha = _values(upright)
     except UnidentifiedImageError:
         if not data.startswith(_TIFF_HEADS):
-            raise ValueError("no PNG, JPEG, BMP, TIFF or WEBP content") from None
+            raise ValueError("no PNG, JPEG, BMP, TIFF, WEBP or PPM content") from None
         return _decode_tiff(data)
     return Raster(values, alpha, _white(values), deep, lossy, unread)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from adbench.core.errors import UsageError
 from adbench.core.registry import Registry, match
 from adbench.features.feature_maps import FeatureMaps, Shape
-from adbench.types import OnStep, Scores, ignore_step
+from adbench.types import SMOOTHING_GRID, Job, OnStep, Scores, ignore_step
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Detector:
 
     `fit` and `score` take the maps of N images, of one or several layers. `revision` grows with every change of the method that
     moves a number. `smoothing` is the sigma, in pixels of a 256 grid, of the Gaussian that the evaluation applies to the map.
+    The class states it for inputs of 256 px; `detector_of` sets it on the instance for those of a job.
     """
 
     revision: ClassVar[int] = 2
@@ -82,6 +83,14 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
             shown = "null" if value is None else value
             raise UsageError(f"{name}: {key}={shown} must be {_KINDS[wanted]}, like its default {default}")
     return kind(seed=seed, **values)
+
+
+def detector_of(job: Job) -> Detector:
+    """Return the job's detector, with its parameters, seed and smoothing."""
+    made = make_detector(job.detector, job.params, job.seed)
+    if job.smoothing is not None:
+        vars(made)["smoothing"] = job.smoothing * SMOOTHING_GRID / job.input_side
+    return made
 
 
 def detector_params(detector: Detector, every: bool = False) -> dict[str, Any]:

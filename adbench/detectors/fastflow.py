@@ -12,7 +12,11 @@ offset per channel after each coupling). Deviations from them:
   Theirs is a LayerNorm over (C, h, w) of an image with two parameters per element, which bakes the input size into the
   detector, counts as capacity, and shrinks x without paying in log |det J|. `normalise=layer` is that without parameters;
 - scores stay in the log domain: exp(-e) is 0 far from the nominal features, so distant anomalies would tie; layers are resized
-  in that domain;
+  in that domain. `anomaly_map=probability` is the published map, -mean_layers exp(-e). It has the same order before layers are
+  resized; its interpolation, and so its pixel metrics, differ. (Theirs resizes each layer to the input's size at once, here
+  layers meet on the finest grid);
+- the image score is the largest of the cells. `image_score=map` is the published one, the largest value of the map enlarged to
+  the input's size, taken on a 256 grid as for their inputs of 256 px: bilinear enlargement lowers peaks of single cells;
 - `logdet=true` (not published) takes the negative log-likelihood per channel itself, e - log |det J| / C of the cell;
 - an epoch takes all images, in batches of nearly equal size (theirs drop the last, incomplete one): it has no fewer steps;
 - the permutation is an index, not a C x C matrix: the same numbers.
@@ -23,19 +27,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
-from adbench.detectors import register
+from adbench.detectors import added, register
 from adbench.detectors.training.flows import Flow, OneSidedStep, negative_log_likelihood
 from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep
 
 NORMALIZATIONS = ("channel", "layer")
+MAPS, IMAGE_SCORES = ("log", "probability"), ("cell", "map")
 _WIDE = 1024  # channels from which hidden_ratio=0 means _NARROW_RATIO
 _NARROW_RATIO = 0.25
 
@@ -48,7 +56,8 @@ class FastFlow(TrainedDetector):
     hidden_ratio: the subnets' hidden channels over their input channels; 0 = 1.0 (published) below 1024 channels, else
     0.25. A flow has about 30 ratio C^2 parameters: a quarter gives 1024 channels what 512 have, and 2048 channels 32
     million (0.5 GB with Adam's state) in place of 126. clamp: bound of a coupling's log scale. normalise: channel or layer.
-    logdet: whether a cell's score includes the flow's log-determinant.
+    logdet: whether a cell's score includes the flow's log-determinant. anomaly_map: log, e itself, or probability, -exp(-e) and
+    its mean over layers (published). image_score: the largest cell, or the largest value of the enlarged map (published).
     """
 
     revision: ClassVar[int] = 3
@@ -60,10 +69,14 @@ class FastFlow(TrainedDetector):
     clamp: float = 2.0
     normalise: str = "channel"
     logdet: bool = False
+    anomaly_map: str = added("log")
+    image_score: str = added("cell")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.normalise = match("normalise", self.normalise, NORMALIZATIONS, where=" of fastflow")
+        self.anomaly_map = match("anomaly_map", self.anomaly_map, MAPS, where=" of fastflow")
+        self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of fastflow")
         self.require_positive("steps", "clamp")
         if self.hidden_ratio < 0:
             raise UsageError(f"fastflow: hidden_ratio={self.hidden_ratio:g} must not be negative (0 = automatic)")
@@ -100,7 +113,12 @@ class FastFlow(TrainedDetector):
             z, logdet = flow(x)
             energy = 0.5 * z.square().mean(dim=1, keepdim=True)
             parts.append(energy - logdet[:, None] / z.shape[1] if self.logdet else energy)
+        if self.anomaly_map == "probability":
+            return -join([(-part).exp() for part in parts]).mean(dim=1)
         return math.log(len(parts)) - (-join(parts)).logsumexp(dim=1)
+
+    def score_images(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        return maxima(maps, 0) if self.image_score == "map" else super().score_images(maps)
 
     def _ratio(self, channels: int) -> float:
         return self.hidden_ratio or (1.0 if channels < _WIDE else _NARROW_RATIO)

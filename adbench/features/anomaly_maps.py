@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.types import Maps, Size
+from adbench.types import SMOOTHING_GRID, Maps, Size
 
-SIGMA_GRID = 256  # the grid in whose pixels a sigma is given
+SIGMA_GRID = SMOOTHING_GRID
 _PER_CELL = 2  # pixels of a finer grid per cell
 _ALONE = 1 << 18  # multiplications up to which numpy's BLAS uses one thread
 _FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than the whole product
@@ -70,8 +70,7 @@ def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float |
     """Return (N, h, w) maps bilinearly resized to `size` = (H, W), then smoothed by a Gaussian, as (N, H, W) float32.
 
     `sigma` is in pixels of a 256 grid and grows with the evaluation grid: sigma * H / 256 down, sigma * W / 256 across;
-    a `Smoothing` scales it further
-    (PatchCore's sigma of 4 was chosen near that size); 0 = no smoothing. Both steps are linear and separable, so
+    a `Smoothing` scales it further. 0 = no smoothing. Both steps are linear and separable, so
     together they are one small matrix per axis. An image's result does not depend on the others.
     """
     sigma_down, sigma_across = Smoothing.of(sigma).pixels(size)

@@ -25,6 +25,7 @@ from adbench.features.tiling import Tiling
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
+Read = Callable[[Path, Size, float], Pixels]  # of a file, at a size, cropped to a share
 Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; the returned function waits for its features
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
@@ -34,7 +35,7 @@ _DECODED_BYTES, _BYTES_DECODING = 1 << 29, 16  # bytes of large images that are 
 
 def extract_for(
     use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], tiling: Tiling,
-    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, Size], Pixels] = read_pixels,
+    device: torch.device, on_step: OnStep = ignore_step, read: Read = read_pixels,
     precision: torch.dtype = torch.float32, half: bool = False,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Yield the results of `use` on {layer: (B, C, h, w)} of each batch of images, in order.
@@ -52,14 +53,15 @@ def extract_for(
 
 def _passes(
     use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: tuple[str, ...], tiling: Tiling,
-    device: torch.device, on_step: OnStep, read: Callable[[Path, Size], Pixels], precision: torch.dtype, half: bool,
+    device: torch.device, on_step: OnStep, read: Read, precision: torch.dtype, half: bool,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Yield the results of `use` on the maps of each batch of inputs; arguments as in `extract_for`."""
     module, total = _fast(network, layers, tiling.inputs, device, precision), len(paths) * tiling.count
     side_by_side = _side_by_side(total, tiling.inputs, device)
     size = batch_size(total, tiling.inputs, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
-    decoded = ordered_map(lambda path: read(path, tiling.view.size), paths, *_readers(tiling, size))
+    crop = tiling.view.crop
+    decoded = ordered_map(lambda path: read(path, tiling.view.size, crop), paths, *_readers(tiling, size))
     inputs = decoded if tiling.is_whole else chain.from_iterable(map(tiling.cut, decoded))
     groups = iter(lambda: list(islice(inputs, size)), [])
     on_gpu = device.type == "cuda"

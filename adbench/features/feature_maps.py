@@ -61,7 +61,11 @@ class FeatureMaps:
 
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""
-        return [_copied(layer[rows], device.type == "cuda").to(device, non_blocking=True).float() for layer in self.layers]
+        return [layer.float() for layer in self.stored(rows, device)]
+
+    def stored(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
+        """Return the maps of some images in the type in which they are stored, one (B, C_l, h_l, w_l) tensor per layer."""
+        return [_copied(layer[rows], device.type == "cuda").to(device, non_blocking=True) for layer in self.layers]
 
     def batches(self, size: int, device: torch.device) -> Iterator[tuple[slice, list[Tensor]]]:
         """Yield (rows, maps) of all images in order, `size` images at a time, fewer where they are large."""

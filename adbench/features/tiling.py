@@ -89,17 +89,26 @@ def check_tile(description: Description, view: View) -> None:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Where a network sees an image of a view with its size in pixels: in one input, or in tiles."""
+    """Where a network sees an image of a view with its size in pixels: in one input, or in tiles.
+
+    spread: the side that the smoothing of maps is given for, as shares of the image's height and width, see `Smoothing`.
+    """
 
     view: View
     rows: Axis
     columns: Axis
+    spread: tuple[float, float]
 
     @staticmethod
-    def whole(view: View) -> Tiling:
-        """Return the image as one input."""
+    def whole(view: View, side: float | None = None) -> Tiling:
+        """Return the image as one input; side: see `View.side`, that of the view itself by default."""
         height, width = view.size
-        return Tiling(view, Axis(height, height), Axis(width, width))
+        return Tiling.made(view, Axis(height, height), Axis(width, width), side or view.side)
+
+    @staticmethod
+    def made(view: View, rows: Axis, columns: Axis, side: float) -> Tiling:
+        """Return the tiling whose smoothing is given for inputs of a side in pixels."""
+        return Tiling(view, rows, columns, (side / rows.length, side / columns.length))
 
     @staticmethod
     def of(view: View, native: Size, description: Description, memo: Path | None = None) -> Tiling:
@@ -110,12 +119,12 @@ class Tiling:
         found = view.at(native)
         if not found.tile and not (view.is_native and not fits(description, found.size, memo)):
             check_size(description, found.size, memo)
-            return Tiling.whole(found)
+            return Tiling.whole(found, view.side)
         check_tile(description, found)
         step = description.step
         rows, columns = (Axis.of(side, found.tile or side + step, found.overlap, step) for side in found.size)
         check_size(description, (rows.tile, columns.tile), memo)
-        return Tiling(found, rows, columns)
+        return Tiling.made(found, rows, columns, view.side)
 
     @property
     def inputs(self) -> Size:

@@ -9,7 +9,7 @@ from typing import Any
 
 from adbench.backbones.families import Size
 from adbench.core.errors import UsageError
-from adbench.types import ImageSize, Job, view_words
+from adbench.types import SMOOTHING_GRID, ImageSize, Job, view_words
 
 LEAST, MOST = 32, 4096  # px of a square's side, and of a tile's
 _LONGEST = 1 << 15  # px of a side of another size
@@ -21,13 +21,20 @@ class View:
     """How an image file becomes network inputs; part of the cache key, and the same fields as in a Job.
 
     image_size: see `parse_image_size`. tile: side of the tiles in pixels, 0 = the image is one input. overlap: the share of a
-    tile that its neighbor also covers, at least. rotations: number of turned copies of each training image.
+    tile that its neighbor also covers, at least. rotations: number of turned copies of each training image. crop: side of the
+    middle square that is resized, as a share of the image's shorter side; 1 = the whole image, whatever its shape. Resizing the
+    shorter side to 256 px and cropping the middle 224 px is crop 0.875 with image_size 224.
     """
 
     image_size: ImageSize = 256
     tile: int = Job.tile
     overlap: float = Job.overlap
     rotations: int = Job.rotations
+    crop: float = Job.crop
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= 1:
+            raise UsageError(f"crop {self.crop:g} must be above 0 and at most 1, e.g. 0.875")
 
     @staticmethod
     def of(job: Job) -> View:
@@ -52,6 +59,7 @@ class View:
         """
         view = self
         if self.is_native:
+            native = native if self.crop == 1 else (round(self.crop * min(native)),) * 2
             scale = float(str(self.image_size).partition("/")[2] or 1)
             height, width = (round(side / scale) for side in native)
             if min(height, width) < LEAST:
@@ -74,14 +82,11 @@ class View:
         return {f.name: values[f.name] for f in fields(self) if f.name == "image_size" or values[f.name] != f.default}
 
     @property
-    def spread(self) -> tuple[float, float]:
-        """The side of a tile, or of a square as large as the image, as a share of the image's height and of its width.
-
-        It scales the smoothing of maps (`anomaly_maps.Smoothing`). (1, 1) for a square without tiles.
-        """
-        height, width = self.size
-        side = self.tile or math.sqrt(height * width)
-        return side / height, side / width
+    def side(self) -> float:
+        """The side in pixels of the input that a detector's smoothing is given for, as `Job.input_side`."""
+        if self.tile or self.is_native:
+            return self.tile or SMOOTHING_GRID
+        return math.sqrt(math.prod(self.size))
 
     def __str__(self) -> str:
         return view_words(self.image_size, self.tile, self.overlap)

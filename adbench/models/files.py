@@ -12,20 +12,22 @@ from torch import Tensor
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import check_folder, replacing
-from adbench.detectors import Detector, make_detector
+from adbench.detectors import Detector, detector_of
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.models.thresholds import Threshold
 from adbench.types import Job
 
 SUFFIX = ".safetensors"
+_SPLITS = ("held_out", "selected_on")
 
 
 @dataclass(frozen=True)
 class Model:
     """A fitted detector, its job, and its cost.
 
-    fitted: SHA-256 of each image that it was fitted to; empty in files of older versions. threshold: None until one is set.
-    size: (height, width) of these images, to which a native view resizes all others; None for other views.
+    fitted: SHA-256 of each image that it was fitted to; held_out: of each that set the threshold; selected_on: of each that took
+    part in the selection of the detector. All are empty where they are unknown, as in files of older versions. threshold: None
+    until one is set. size: (height, width) of the fitted images, to which a native view resizes all others; None: no such view.
     """
 
     job: Job
@@ -33,6 +35,8 @@ class Model:
     cost: dict[str, Any]
     fitted: tuple[str, ...] = ()
     threshold: Threshold | None = None
+    held_out: tuple[str, ...] = ()
+    selected_on: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
 
 
@@ -46,6 +50,7 @@ def check_name(path: Path) -> None:
 def save_model(path: Path, model: Model) -> None:
     """Write a model atomically: the detector's state as tensors, the rest in the header. Raise DataError if that fails."""
     header = {"schema": 1, "job": model.job.record(), "cost": model.cost, "fitted": model.fitted}
+    header |= {name: split for name in _SPLITS if (split := getattr(model, name))}
     header |= {"threshold": model.threshold.stored() if model.threshold else None}
     header |= {"size": model.size} if model.size else {}
     with replacing(path) as temporary:
@@ -76,7 +81,7 @@ def load_model(path: Path) -> Model:
         if metadata.get("crc32", found) != found:  # the first versions wrote no checksum
             raise ValueError("the checksum does not fit")
         job = Job.from_record(header["job"])
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         revisions = {job.detector: (job.revision, detector.revision), "the extraction": (job.extraction, EXTRACTION_REVISION)}
         for name, (fitted, current) in revisions.items():
             if fitted != current:  # this version would give the model other scores than those that set its threshold
@@ -85,8 +90,8 @@ def load_model(path: Path) -> Model:
                 )
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
         native = (int(header["size"][0]), int(header["size"][1])) if "size" in header else None
-        loaded = detector.load_state_dict(state)
-        return Model(job, loaded, header["cost"], tuple(header.get("fitted", ())), threshold, native)
+        own = {name: tuple(header.get(name, ())) for name in ("fitted", *_SPLITS)}
+        return Model(job, detector.load_state_dict(state), header["cost"], threshold=threshold, size=native, **own)
     except FileNotFoundError:
         raise DataError(f"model {path}: no such file; make it with 'adbench train'") from None
     except UsageError as error:  # of the detector's plug-in: the checksum has shown that the file is whole

@@ -29,7 +29,7 @@ from adbench.core.registry import match
 from adbench.core.threads import Item, Outcome, ordered_map
 from adbench.data.image_lists import NewImage, find_images, picture_names
 from adbench.data.images import read_image
-from adbench.data.pixels import Pixels, read_pixels, resize
+from adbench.data.pixels import Pixels, middle, read_pixels, resize
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.detectors import Detector
 from adbench.features.anomaly_maps import Smoothing, searched
@@ -71,10 +71,10 @@ class Scorer:
     @property
     def smoothing(self) -> Smoothing:
         """The smoothing of the maps."""
-        return Smoothing(self.detector.smoothing, self.tiling.view.spread)
+        return Smoothing(self.detector.smoothing, self.tiling.spread)
 
     def score(
-        self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, Size], Pixels] = read_pixels
+        self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels
     ) -> Iterator[Scores]:
         """Yield the scores of images in order, a batch at a time, maps (B, h, w) on the feature grid.
 
@@ -87,7 +87,7 @@ class Scorer:
         return extract_for(score_batch, self.network, paths, layers, tiling, self.device, on_step, read, precision)
 
     def _score(self, batch: Features) -> Scores:
-        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers), self.tiling.view.spread)
+        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers), self.tiling.spread)
         scores = self.detector.score(maps, device=self.device)
         if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
             raise DataError(f"{self.job.detector} gave scores that are not finite; train the model again")
@@ -152,13 +152,13 @@ class Reader:
 
     errors: dict[Path, str] = field(default_factory=dict)
 
-    def __call__(self, path: Path, size: Size) -> Pixels:
+    def __call__(self, path: Path, size: Size, crop: float) -> Pixels:
         try:
             image = read_image(path)
         except DataError as error:
             self.errors[path] = str(error)
             return np.zeros((*size, 3), np.int16)
-        return resize(image, size)
+        return resize(image[middle(image.shape, crop)], size)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,8 @@ class Predictor:
             target = self.folder / image.name
             fine = searched(image.anomaly_map[None], self.scorer.smoothing)[0]
             # read again: kept until its score is known, a large image would fill the memory with those decoded ahead
-            overlay = draw_overlay(read_image(image.path), fine, [image.path.name, caption], colors)
+            whole = read_image(image.path)
+            overlay = draw_overlay(whole[middle(whole.shape, self.scorer.job.crop)], fine, [image.path.name, caption], colors)
             save_picture(overlay, target, "JPEG", durable=False, quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
         return Prediction(str(image.path), image.score, limit.image if limit else None, decision, str(target) if target else None)
 

@@ -11,7 +11,8 @@ from adbench.backbones.layers import describe, joined_field, parse_layers
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
-from adbench.detectors import DETECTORS, make_detector
+from adbench.data.shots import drawn
+from adbench.detectors import detector_of, make_detector
 from adbench.features.anomaly_maps import Smoothing
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
@@ -19,7 +20,7 @@ from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
+from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, hold_out_images
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
@@ -28,6 +29,7 @@ from adbench.sweep.pipeline import (
     assess,
     check_finite,
     check_supported,
+    drawn_images,
     estimated_fields,
     fit,
     job_features,
@@ -36,7 +38,7 @@ from adbench.sweep.pipeline import (
 )
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job, OnStep, Result, Sample, Scores, Size
+from adbench.types import ALL, Job, OnStep, Result, Sample, Scores, Shots, Size
 
 _LOG = logging.getLogger("adbench")
 
@@ -54,6 +56,8 @@ class TrainingRequest:
     dtype: str = "float16"
     pro_limit: float = 0.3
     seed: int = 0
+    shots: Shots = ALL
+    smoothing: float | None = None  # sigma in input pixels of the map's Gaussian; None = the detector's
 
 
 def train_model(
@@ -62,8 +66,9 @@ def train_model(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
-    set by further fits, each without a part of the images, and the fit that is saved has all.
+    With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, or those that took
+    no part in a selection. With a CrossFit, the threshold is set by further fits, each without a part of the images, and the fit
+    that is saved has all. Shots are drawn among the images that are not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
@@ -71,11 +76,16 @@ def train_model(
     layers = parse_layers(choices.layer, description)
     view = choices.view
     check_view(description, view, workspace.memo)
-    network, inputs = workspace.network(choices.backbone, choices.weights), workspace.single(views=[view])
-    rest = {"eval_size": choices.eval_size, "dtype": choices.dtype, "pro_limit": choices.pro_limit, **asdict(view)}
+    network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
+    rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
+    rest |= {"sigma": choices.smoothing, **asdict(view)}
     held: tuple[Sample, ...] = ()
+    selected: frozenset[str] = frozenset()
     if isinstance(calibration, HoldOut):
-        inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
+        if calibration.selection:
+            inputs, held, selected = fresh_images(inputs, calibration.selection)
+        else:
+            inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, workspace.memo)
@@ -86,11 +96,14 @@ def train_model(
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device, tiling), paths, calibration.fpr, runtime.on_step)
-    images = {inputs.facts[sample.path].sha256 for sample in inputs.category.train}
+    images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
+    others = sorted(inputs.facts[sample.path].sha256 for sample in held)
     size = inputs.native_size if view.is_native else None
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, size))
-    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": fitted.details()}
-    return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
+    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, tuple(others), tuple(sorted(selected)), size))
+    details = fitted.details() | drawn_images(inputs, job)
+    answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
+    counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
+    return answer | counts | {"threshold": threshold.record() if threshold else None}
 
 
 def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, wish: CrossFit) -> Threshold:
@@ -98,15 +111,15 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
     maps, _ = job_features(runtime, network, inputs, "train", job)
 
     def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = detector_of(job)
         check_supported(detector, rest)
         fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
         scores = score_in_parts(fitted, own, runtime.device, on_step)
         check_finite(scores, job)
         return scores
 
-    digests = [inputs.facts[sample.path].sha256 for sample in inputs.category.train]
-    smoothing = Smoothing(DETECTORS.get(job.detector).smoothing, maps.spread)
+    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
+    smoothing = Smoothing(detector_of(job).smoothing, maps.spread)
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
@@ -145,6 +158,6 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
-        smoothing = Smoothing(detector.smoothing, tiling.view.spread)
-        draw_heatmaps(heatmaps, category.test, scores, smoothing, workspace.on_step)
+        smoothing = Smoothing(detector.smoothing, tiling.spread)
+        draw_heatmaps(heatmaps, category.test, scores, smoothing, workspace.on_step, job.crop)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

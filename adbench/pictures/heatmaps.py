@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
+from adbench.data.pixels import middle
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.features.anomaly_maps import Smoothing, resize_maps
 from adbench.metrics.support.labels import read_union
@@ -21,18 +22,24 @@ _SIDE = 320  # px of a panel's longer side
 _ZOOM = 5  # of the highest place
 _NEAR = 0.03  # of a panel's side: so near to a defect the highest place still belongs to it, as maps are smooth
 _OPACITY = 0.8
+_DIMMED = 0.35  # of the brightness of a background
 _OUTLINE = (255, 32, 160)
 
 
 def draw_heatmaps(
-    folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, on_step: OnStep = ignore_step
+    folder: Path,
+    samples: Sequence[Sample],
+    scores: Scores,
+    smoothing: float | Smoothing,
+    on_step: OnStep = ignore_step,
+    crop: float = 1.0,
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
     A name that is taken is numbered.
     """
     targets = heatmap_files(folder, samples)
-    drawn = panels(samples, scores, smoothing)
+    drawn = panels(samples, scores, smoothing, crop)
     for index, target in enumerate(targets):
         save_picture(drawn(index), target, "PNG")
         on_step(index + 1, len(samples), "drawing heatmaps")
@@ -46,12 +53,14 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
     return targets
 
 
-def panels(samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing) -> Callable[[int], Image.Image]:
-    """Return what draws one image by its index.
+def panels(
+    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0
+) -> Callable[[int], Image.Image]:
+    """Return what draws one image by its index, or its middle square (see `data.pixels.middle`).
 
     Colors run from the median of all smoothed maps to the maximum of the image's own, so that the highest places of every
     image are seen. The color bar runs to the maximum of all maps: a good image fills little of it. It also marks the
-    maximum of the good images.
+    maximum of the good images. Where the detector knows the background, the map shows it dimmed.
     """
     maps = np.asarray(scores.maps)
     grid = Smoothing.of(smoothing).grid(maps.shape[1:])
@@ -64,26 +73,45 @@ def panels(samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothi
     def draw(index: int) -> Image.Image:
         own = float(highest[index])
         bar = ColorBar(low, own, end, [*shared, ("highest here", own)])
-        return _draw(samples[index], maps[index], float(scores.image[index]), bar)
+        part = None if scores.foreground is None else scores.foreground[index]
+        return _draw(samples[index], maps[index], float(scores.image[index]), bar, crop, part)
 
     return draw
 
 
-def _draw(sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar) -> Image.Image:
+def _draw(
+    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, crop: float,
+    part: NDArray[np.bool_] | None = None,
+) -> Image.Image:  # fmt: skip
     full = read_image(sample.path)
-    mask = read_union(sample, full.shape[:2])
+    within = middle(full.shape, crop)
+    mask, full = read_union(sample, full.shape[:2])[within], full[within]
     size = scaled(full.shape, _SIDE / max(full.shape[:2]))
     image, small = _resized(full, size), resized_mask(mask, size)
     heat = np.clip((values - bar.low) / max(bar.high - bar.low, 1e-12), 0, 1)
     peak = np.unravel_index(int(values.argmax()), values.shape)
     center = (peak[0] + 0.5) / values.shape[0], (peak[1] + 0.5) / values.shape[1]
+    under = image if part is None else dimmed(image, part)
     shown = [
         ("image", image),
         (_defect(sample, mask), outlined(image, small)),
-        ("anomaly map", _ringed(outlined(laid_over(image, heat), small, width=1), center)),
+        (_map_name(part), _ringed(outlined(laid_over(under, heat), small, width=1), center)),
         (f"highest, {_ZOOM}x{_where(sample, small, center)}", _enlarged(full, mask, center, size)),
     ]
     return framed([sample.name, f"anomaly score {score:.4g}"], shown, 2, bar)
+
+
+def _map_name(part: NDArray[np.bool_] | None) -> str:
+    if part is None or part.all():
+        return "anomaly map"
+    return f"anomaly map, {100 * (1 - part.mean()):.0f}% background"
+
+
+def dimmed(image: NDArray[np.uint8], part: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3) with all that is not in the cells `part` (h, w) dark and gray."""
+    cells = Image.fromarray(part).resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST)
+    gray = image.mean(axis=2, keepdims=True) * _DIMMED
+    return np.where(np.asarray(cells)[..., None], image, gray).astype(np.uint8)
 
 
 def _defect(sample: Sample, mask: NDArray[np.bool_]) -> str:

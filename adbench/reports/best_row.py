@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adbench.models.command import FPR, threshold_for, train_command
+from adbench.models.command import FPR, threshold_of, train_command
 from adbench.reports.analyses import Question
 from adbench.reports.comparison import fraction
 from adbench.reports.configurations import (
@@ -18,7 +18,7 @@ from adbench.reports.configurations import (
     Configurations,
     comparisons,
     listed,
-    with_replicates,
+    with_influence,
 )  # fmt: skip
 from adbench.reports.formats import ANSWER, Section
 from adbench.reports.keys import ROW_KEYS, KeyedJob, groups_by, several, varying
@@ -27,7 +27,7 @@ from adbench.reports.tables import counted
 from adbench.statistics.ranks import ALPHA
 from adbench.types import Job
 
-MOST_RESULTS = 2000  # whose replicates are read without being asked: a second
+MOST_RESULTS = 2000  # whose influence values are read without being asked: a second
 Defaults = Callable[[str], dict[str, Any]]
 
 
@@ -75,11 +75,12 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
     results = sum(len(seeds) for cells in compared.cells for seeds in cells)
     if len(compared.rows) > MOST or results > MOST_RESULTS:
         return "--show significance tells whether that can be chance"
-    p = with_replicates(compared, question).by_images
-    if p is None:
-        return "whether that can be chance is unknown: not every result has bootstrap replicates of the same test images"
+    tests = with_influence(compared, question).by_images
+    if tests is None:
+        return "whether that can be chance is unknown: not every result has influence values of the same test images"
+    p = tests.p
     close = listed([compared.names[j] for j in compared.others if p[j] >= ALPHA and j != second])
-    tested = f"(p = {p[second]:.2g}, paired bootstrap over test images, all pairs of rows)"
+    tested = f"(p = {p[second]:.2g}, sign flips over test images, all pairs of rows)"
     if p[second] >= ALPHA:
         return f"that can be chance {tested}" + (f"; so can its distance to {close}" if close else "")
     return f"that is more than chance explains {tested}" + (f"; its distance to {close} can be chance" if close else "")
@@ -87,10 +88,12 @@ def _chance(compared: Configurations, question: Question, second: int) -> str:
 
 def _training(jobs: Sequence[KeyedJob], commands: Sequence[str], defaults: Defaults) -> str:
     """Return the command that trains the row of these jobs, for the first of its categories."""
+    if jobs[0].job.external:
+        return f"another program made the maps of {jobs[0].job.detector}: adbench cannot train it"
     category, *others = categories_of(jobs)
     first = min((j for j in jobs if j.job.category == category), key=lambda j: j.job.seed)
     job, images = first.job, first.result.details.get("good_images") if first.result else None
-    threshold = threshold_for(images) if images else (FPR, None)  # records of earlier versions do not know
+    threshold = threshold_of(job, images) if images else (FPR, None)  # records of earlier versions do not know
     command = train_command(job, data_option(job, commands), category, defaults(job.detector), *threshold)
     return f"train it{f' (one model per category, here {category})' if others else ''}: {command}"
 

@@ -12,7 +12,7 @@ from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, VIEW_KEYS, KeyedJo
 from adbench.types import Result
 
 DASH = "-"
-APPROXIMATE = "~"  # in front of an estimated receptive field
+APPROXIMATE = "~"  # in front of an analytic receptive field where the estimated one is not known
 ENTRY_KEYS = (*ROW_KEYS, *NEVER_MIXED)  # all that names a configuration: its means run over categories and seeds
 _APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")
 _IMPLIED = {"layer": "backbone", "backbone": "layer", "params": "detector"}  # by a key that names a mean, if each has only one
@@ -35,7 +35,7 @@ class Column:
     ranked: bool = True
     falling: bool = False  # whether less is better
     fixed: bool = False  # whether it is the same in every cell, so that no cell can be missing
-    is_estimate: Callable[[Result], bool] = lambda result: False
+    is_approximate: Callable[[Result], bool] = lambda result: False
 
 
 def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
@@ -142,7 +142,7 @@ def _mean(found: Sequence[tuple[Key, Result]], column: Column, scope: Key, expec
             values.setdefault(cell[0], []).append(value)
             covered.add(cell)
     number = fraction(fmean([fmean(of) for of in values.values()]), column.digits) if values else DASH
-    mark = APPROXIMATE * bool(values) * any(column.is_estimate(result) for _, result in found)
+    mark = APPROXIMATE * bool(values) * any(column.is_approximate(result) for _, result in found)
     return Mean(number, "" if column.fixed and values else _share(covered, expected), scope, mark)
 
 

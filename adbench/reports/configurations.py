@@ -1,6 +1,6 @@
 """Configurations compared over the same cells: their values, ranks and replicates, and tests of their differences.
 
-Over test images: every result has bootstrap replicates; all configurations are measured on the same ones, so their
+Over test images: every result has the influence of each image; all configurations are measured on the same images, so their
 differences are tested pairwise (`statistics.paired`). Over categories: rank tests (`statistics.ranks`).
 """
 
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from adbench.reports.analyses import Question
 from adbench.reports.comparison import Comparison
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varying
-from adbench.reports.study_data import replicates_of
-from adbench.statistics.paired import p_values_against_best
-from adbench.statistics.ranks import holm, least_categories, mean_ranks, wilcoxon
+from adbench.reports.study_data import influence_of, replicates_of
+from adbench.statistics.influence import Influence
+from adbench.statistics.paired import Findings, compare_with_best
+from adbench.statistics.ranks import all_pairs, least_categories, mean_ranks
 from adbench.types import Result
 
 MOST = 50  # configurations for which a sentence under the main table or a diagram is still readable
@@ -37,8 +38,8 @@ class Configurations:
     metrics: one, or several of which the mean counts. title: the metrics, and where results have several, the evaluation grid
     and the like. cells[j][i]: the results of configuration j in category i, one per seed, of the same seeds for all. planned:
     the number of all categories. left_out: rows that are not compared, since they lack results that the others have.
-    replicates: (k, n, R) bootstrap replicates of the values over common draws of test images, if they were read and every result
-    has them.
+    influence: of the test images on the means; by_category: on the values in each category; None unless they were read and every
+    result has them, of the same images.
     """
 
     metrics: Sequence[str]
@@ -48,7 +49,8 @@ class Configurations:
     cells: Sequence[Sequence[Sequence[Result]]]
     planned: int
     left_out: int = 0
-    replicates: NDArray[np.float64] | None = None
+    influence: Influence | None = None
+    by_category: Sequence[Influence] = ()
 
     @property
     def names(self) -> list[str]:
@@ -83,22 +85,22 @@ class Configurations:
     @property
     def testable(self) -> bool:
         """Whether there are enough categories for a test over them to be significant."""
-        return len(self.categories) >= least_categories(len(self.rows) - 1)
+        return len(self.categories) >= least_categories(self.pairs)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of configurations there are."""
+        return len(self.rows) * (len(self.rows) - 1) // 2
 
     @cached_property
     def by_categories(self) -> NDArray[np.float64]:
-        """(k,): p-values of Wilcoxon's test against the best over categories, with Holm's correction; 1 for the best."""
-        found = np.ones(len(self.rows))
-        tests = [wilcoxon(self.values[:, self.best], self.values[:, j]) for j in self.others]
-        found[self.others] = holm(np.array(tests))
-        return found
+        """(k,): p-values of the difference to the best over categories, 1 for the best."""
+        return all_pairs(self.values, self.best)
 
     @cached_property
-    def by_images(self) -> NDArray[np.float64] | None:
-        """(k,): p-values of the difference to the best mean over test images, 1 for the best; None without replicates."""
-        if self.replicates is None:
-            return None
-        return np.asarray(p_values_against_best(self.best, self.means, self.replicates.mean(axis=1)), dtype=np.float64)
+    def by_images(self) -> Findings | None:
+        """The tests of the differences to the best mean over test images; None without influence values."""
+        return compare_with_best(self.best, self.means, self.influence) if self.influence else None
 
 
 def configurations(jobs: Sequence[KeyedJob], question: Question) -> list[Configurations]:
@@ -158,20 +160,46 @@ def _configurations_of(
     )
 
 
-def with_replicates(compared: Configurations, question: Question) -> Configurations:
-    """Return the configurations with their replicates, means over seeds, if all were drawn from the same test images."""
+def with_influence(compared: Configurations, question: Question) -> Configurations:
+    """Return the configurations with the influence of the test images, if all were measured on the same ones.
+
+    Where a result has no influence values, as those of earlier versions, bootstrap replicates take their place if all have them.
+    """
     for cells in zip(*compared.cells, strict=True):
         if len({result.details.get("resamples") for seeds in cells for result in seeds}) > 1:
             return compared
+    parts = [
+        _influence([cells[i] for cells in compared.cells], compared.metrics, question) for i in range(len(compared.categories))
+    ]
+    known = [part for part in parts if part]
+    if len(known) == len(parts):
+        return replace(compared, influence=Influence.mean(known), by_category=known)
+    replicates = _replicates(compared, question)
+    if replicates is None:
+        return compared
+    by_category = [Influence.of_replicates(replicates[:, i]) for i in range(len(compared.categories))]
+    return replace(compared, influence=Influence.of_replicates(replicates.mean(axis=1)), by_category=by_category)
+
+
+def _influence(cells: Sequence[Sequence[Result]], metrics: Sequence[str], question: Question) -> Influence | None:
+    """Return the influence of the test images of a category on the values of k configurations, if it is known of all."""
+    found = [influence_of(metrics, seeds, question.influence) for seeds in cells]
+    known = [one for one in found if one and np.array_equal(one.strata, found[0].strata if found[0] else ())]
+    return (
+        Influence(np.concatenate([one.values for one in known]), known[0].strata) if known and len(known) == len(cells) else None
+    )
+
+
+def _replicates(compared: Configurations, question: Question) -> NDArray[np.float64] | None:
+    """Return the replicates (k, n, R), means over seeds, if every result has them."""
     means = []
     for seeds in (seeds for cells in compared.cells for seeds in cells):
         wanted = [(metric, result) for result in seeds for metric in compared.metrics]
         known = [found for metric, r in wanted if (found := replicates_of(metric, r, question.replicates)) is not None]
         if len(known) < len(wanted):
-            return compared
+            return None
         means.append(np.mean(known, axis=0))
-    shape = len(compared.rows), len(compared.categories), -1
-    return replace(compared, replicates=np.array(means, dtype=float).reshape(shape))
+    return np.array(means, dtype=float).reshape(len(compared.rows), len(compared.categories), -1)
 
 
 def listed(names: Sequence[str]) -> str:

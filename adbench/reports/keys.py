@@ -11,12 +11,11 @@ from typing import Any
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
-from adbench.types import Job, Result
+from adbench.types import EXTERNAL, Job, Result
 
 VIEW_KEYS = ("image_size", "tile", "overlap")  # which "view" names together
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params")
-LATER = {"tile": Job.tile, "overlap": Job.overlap}  # keys that are named only where they are used
-KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit")
+ROW_KEYS = ("dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots")
+KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
 # Results that differ in one of these keys never share a cell. A key with a tuple is compared only among results that agree
@@ -26,11 +25,14 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "eval_size": (),
     "pro_limit": (),
     "dtype": (),
+    "smoothing": ("detector",),
+    "crop": (),
     "revision": ("detector",),
     "weights_sha256": ("backbone", "weights"),
     "fingerprint": ("dataset", "category"),
 }
 COMPARED_WITHIN = NEVER_MIXED | {"params": ("detector",)}
+_NO_FIELD, _USUAL = (False, math.inf), "usual"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,22 @@ class Group:
 
 
 def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
-    """Return the jobs with their keys; `params` names the parameters in which jobs of one detector differ."""
+    """Return the jobs with their keys.
+
+    `params` names the parameters in which jobs of one detector differ, `smoothing` a sigma that is not the usual one.
+    """
     label = _params_label([job for job, _ in jobs])
-    names, keyed = dict.fromkeys((*KEYS, *NEVER_MIXED)), []
+    names, keyed = [key for key in dict.fromkeys((*KEYS, *NEVER_MIXED)) if key != "params"], []
     for job, result in jobs:
-        values = {key: label(job) if key == "params" else getattr(job, key) for key in names} | {"view": _view(job)}
+        values = {key: getattr(job, key) for key in names}
+        values |= {
+            "weights_sha256": _same_over_seeds(job),
+            "params": label(job),
+            "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px",
+            "view": _view(job),
+        }
+        if job.external:
+            values["image_size"] = values["view"] = EXTERNAL
         keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
     return keyed
 
@@ -68,6 +81,11 @@ def _view(job: Job) -> int | str:
     """Return the image size, with the tile and an unusual overlap behind it."""
     more = "" if job.overlap == Job.overlap else f", overlap {job.overlap:g}"
     return f"{job.image_size}, tile {job.tile}{more}" if job.tile else job.image_size
+
+
+def _same_over_seeds(job: Job) -> str:
+    """Return the digest of a job's weights; one value for the random weights that each job's own seed has drawn."""
+    return job.weights if job.weights_sha256 == f"{job.weights}-{job.seed}" else job.weights_sha256
 
 
 def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
@@ -119,13 +137,14 @@ def choose_rows(jobs: Sequence[KeyedJob], rows: Sequence[str] = (), columns: str
 def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ...], list[KeyedJob]]:
     """Return the jobs by their values of `keys`, sorted; layers by receptive field, small to large, as in the paper."""
     groups: dict[tuple[Any, ...], list[KeyedJob]] = defaultdict(list)
-    fields: dict[str, int] = {}
+    fields: dict[str, tuple[bool, int]] = {}  # an estimated one, if any result has it; the largest of all image sizes
     for job in jobs:
         groups[tuple(job.values[key] for key in keys)].append(job)
         if job.done and job.done.receptive_field:
-            fields[job.values["layer"]] = max(job.done.receptive_field, fields.get(job.values["layer"], 0))  # of image sizes
+            field = not job.done.field_is_analytic, job.done.receptive_field
+            fields[job.values["layer"]] = max(field, fields.get(job.values["layer"], field))
     order = {
-        values: [(fields.get(v, math.inf) if k == "layer" else 0, natural(v, k)) for k, v in zip(keys, values, strict=True)]
+        values: [(fields.get(v, _NO_FIELD)[1] if k == "layer" else 0, natural(v, k)) for k, v in zip(keys, values, strict=True)]
         for values in groups
     }
     return {values: groups[values] for values in sorted(groups, key=order.__getitem__)}
@@ -134,7 +153,8 @@ def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ..
 def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
     """Return the groups of `grouped`, labeled with the values of `keys`."""
     return [
-        Group(", ".join(filter(None, map(value_words, keys, values))), members) for values, members in grouped(jobs, keys).items()
+        Group(", ".join(value_words(*pair) for pair in zip(keys, values, strict=True) if pair[1] not in ("", EXTERNAL)), members)
+        for values, members in grouped(jobs, keys).items()
     ]
 
 

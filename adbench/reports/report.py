@@ -154,7 +154,8 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     report, jobs, keys = main_table(results, planned, view.rows, view.columns, asked, folder, view.sort, view.top)
     rows = choose_rows(jobs, view.rows) if view.columns else keys
     metrics = shown_metrics(results, [view.metric]) if view.metric else list(MEASURES)
-    question = Question(rows, metrics, lambda result: store.replicates(result.job.key), view.mm_per_px)
+    question = Question(rows, metrics, lambda result: store.replicates(result.job.key), view.mm_per_px,
+                        lambda result: store.influence(result.job.key))  # fmt: skip
     every = ALL in view.show or (view.complete and not view.show)
     names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
     sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
@@ -176,6 +177,7 @@ def render(report: Report, name: str, bold: bool = False, width: int | None = No
 
 
 def _studies(jobs: Sequence[KeyedJob], name: str) -> list[Section]:
+    jobs = [job for job in jobs if not job.job.external]
     if name == NONE:
         return []
     if name == AUTO:

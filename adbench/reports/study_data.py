@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from statistics import fmean, stdev
 
 import numpy as np
@@ -18,6 +19,8 @@ from adbench.reports.formats import Table
 from adbench.reports.keys import NEVER_MIXED, VIEW_KEYS, KeyedJob, choose_rows, grouped, groups_by, natural, varying
 from adbench.reports.plotting import letters_of_names
 from adbench.reports.tables import partial_note, table_of_means
+from adbench.statistics.bootstrap import stored_influence
+from adbench.statistics.influence import Influence
 from adbench.types import Result
 
 MEASURES = {"image_auroc": "classification", "aupro": "localization"}  # the two that the paper shows, side by side
@@ -42,8 +45,8 @@ def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", 
 
 
 def figure_keys(jobs: Sequence[KeyedJob]) -> list[str]:
-    """Return the keys whose values have figures of their own: the detector, and all that cannot be compared."""
-    return ["detector", *varying(jobs, ("params", *NEVER_MIXED))]
+    """Return the keys whose values have figures of their own: the detector, the shots, and all that cannot be compared."""
+    return ["detector", *varying(jobs, ("params", "shots", *NEVER_MIXED))]
 
 
 def measured(jobs: Sequence[KeyedJob]) -> list[str]:
@@ -113,8 +116,14 @@ def by_layer(jobs: Sequence[KeyedJob]) -> dict[str, list[KeyedJob]]:
 
 
 def receptive_field(jobs: Sequence[KeyedJob]) -> int | None:
-    """Return the receptive field (px) of the one layer of these jobs, if a result has it."""
-    return next((field for job in jobs if job.done and (field := job.done.receptive_field)), None)
+    """Return the receptive field (px) of the one layer of these jobs, if a result has it: an estimated one if there is one."""
+    return next((field for _, field in _fields(jobs)), None)
+
+
+def _fields(jobs: Sequence[KeyedJob]) -> list[tuple[bool, int]]:
+    """Return whether it is analytic, and the receptive field (px) of each result that has one, the estimated ones first."""
+    known = ((job.done.field_is_analytic, job.done.receptive_field) for job in jobs if job.done)
+    return sorted([(analytic, field) for analytic, field in known if field], key=itemgetter(0))
 
 
 def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
@@ -124,7 +133,7 @@ def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
 
 def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:
     """Return the receptive field (px) of the one layer of these jobs and its share of the image, as printed."""
-    mark = APPROXIMATE * any(job.done and job.done.field_is_estimated for job in jobs)
+    mark = APPROXIMATE * all(analytic for analytic, _ in _fields(jobs))
     px, share = fraction(receptive_field(jobs), 0), fraction(relative_field(jobs))
     return (px, share) if px == DASH else (mark + px, mark + share)
 
@@ -178,12 +187,31 @@ def seed_scatter(comparison: Comparison, jobs: Sequence[KeyedJob], metric: str) 
     return SeedScatter(comparison.mean(jobs, metric), complete)
 
 
-def replicates_of(
-    metric: str, result: Result, read: Callable[[Result], NDArray[np.float32] | None]
-) -> NDArray[np.float32] | None:
+Read = Callable[[Result], NDArray[np.float32] | None]
+
+
+def replicates_of(metric: str, result: Result, read: Read) -> NDArray[np.float32] | None:
     """Return a metric's bootstrap replicates (R,) of a result, or None; `read` returns those of all metrics, (metrics, R).
 
     Rows are the package's own metrics, then those of plug-ins that the result has, by name.
     """
     found, row = read(result), in_order([*ORDER, *result.metrics]).index(metric)
     return found[row] if found is not None and row < len(found) else None
+
+
+def influence_of(metrics: Sequence[str], results: Sequence[Result], read: Read) -> Influence | None:
+    """Return the influence values, one row, on the mean of some metrics over results of the same test images.
+
+    None if one of them has none, or the images are not the same. `read` returns those of all metrics, (metrics + 1, U).
+    """
+    rows, strata = [], None
+    for result in results:
+        found = read(result)
+        if found is None or not (strata is None or np.array_equal(found[-1], strata)):
+            return None
+        strata, names = found[-1], in_order([*ORDER, *result.metrics])
+        indices = [names.index(metric) for metric in metrics]
+        if max(indices) >= len(found) - 1 or np.isnan(found[indices]).any():
+            return None
+        rows.append(found[indices].mean(axis=0))
+    return None if strata is None else stored_influence(np.mean(rows, axis=0)[None], strata)

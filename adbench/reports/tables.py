@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
-from adbench.metrics import ORDER, in_order
+from adbench.metrics import METRICS, ON_REQUEST, ORDER, in_order
 from adbench.reports.comparison import APPROXIMATE, DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
-from adbench.reports.keys import KEYS, LATER, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
-from adbench.types import Job, Result
+from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
+from adbench.types import LATER, Job, Result
 
 COSTS = {"images_per_second": "images/s", "state_mb": "state MB"}
 PIVOT_METRIC = "image_auroc"
@@ -23,20 +23,25 @@ ALL = "all"
 def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to show: those asked for, "all" for all that any result has, by default few of them.
 
-    Metrics of plug-ins, which need not be installed, are shown by default, too.
+    Metrics of plug-ins, which need not be installed, are shown by default, too. Those on request that no result has a value of
+    are shown only if they are named.
     """
+    results = list(results)
     known = in_order({name for result in results for name in result.metrics} or ORDER)
     if not chosen:
-        return [name for name in known if name in SHOWN or name not in ORDER]
+        return [name for name in known if name in SHOWN or name not in (*ORDER, *ON_REQUEST)]
     if ALL in chosen:
-        return known
+        valued = {name for name in ON_REQUEST if any(result.metrics.get(name) is not None for result in results)}
+        return [name for name in known if name not in ON_REQUEST or name in valued]
+    known = in_order({*known, *ON_REQUEST})
     return list(dict.fromkeys(match("metric", name, known, see="metrics") for name in chosen))
 
 
-def estimate_note(jobs: Iterable[KeyedJob]) -> list[str]:
-    """Return what the mark of an estimated receptive field means, if any has it."""
-    marked = any(job.done and job.done.field_is_estimated for job in jobs)
-    return [f"{APPROXIMATE}: receptive field estimated from gradients at the image size; no analytic one is known"] * marked
+def analytic_note(jobs: Iterable[KeyedJob]) -> list[str]:
+    """Return what the mark of an analytic receptive field means, if any has it."""
+    marked = any(job.done and job.done.field_is_analytic for job in jobs)
+    text = "the analytic receptive field of a result without the estimated one (earlier versions): an upper bound, not comparable"
+    return [f"{APPROXIMATE}: {text}"] * marked
 
 
 def cost_column(name: str, header: str, digits: int = 1) -> Column:
@@ -88,9 +93,9 @@ def main_table(
     named = [*row_keys, column_key] if column_key else row_keys
     mixed = [key for key in ROW_KEYS if key not in named and varies(jobs, key, named)]
     notes += partial_note(means)
-    notes += [] if column_key else estimate_note(jobs)
+    notes += [] if column_key else analytic_note(jobs)
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
-    notes += _missing_notes(jobs, superseded)
+    notes += _missing_notes(jobs, superseded) + _on_request_notes([job.done for job in jobs if job.done], shown)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
     return Report(table, notes, results=results), jobs, row_keys
 
@@ -193,7 +198,7 @@ def _metric_columns(jobs: Sequence[KeyedJob], metrics: Iterable[str]) -> list[Co
     costs = [cost_column(name, header) for name, header in COSTS.items() if name in known]
     has_field = any(job.done and job.done.receptive_field for job in jobs)
     field = Column("RRF", lambda result: result.relative_field, digits=2, ranked=False, falling=True, fixed=True,
-                   is_estimate=lambda result: result.field_is_estimated)  # fmt: skip
+                   is_approximate=lambda result: result.field_is_analytic)  # fmt: skip
     return [*map(metric_column, metrics), *([field] if has_field else []), *costs]
 
 
@@ -202,8 +207,8 @@ def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None,
     over = "categories" if not categories else counted(int(categories), "category")
     numbers = f"{metrics[0]} by {columns}" if columns else f"Mean over {over}"
     numbers += f", {over}" if columns and categories else ""
-    hidden = (*rows, columns, "params", *(key for key, default in LATER.items() if jobs[0].values[key] == default))
-    keys = [key for key in (*ROW_KEYS, "category") if key not in hidden and not varies(jobs, key)]
+    usual = {"params", *(name for name, default in LATER.items() if jobs[0].values.get(name) == default)}
+    keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, *usual) and not varies(jobs, key)]
     shared = ", ".join(f"{key} {jobs[0].values[key]}" for key in keys)
     return f"{numbers}; all rows: {shared}" if shared else numbers
 
@@ -235,7 +240,7 @@ def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
 
 
 def mixed_environment_note(results: Iterable[Result]) -> list[str]:
-    """Return one line if done results were made with different versions of a library, or on different kinds of device."""
+    """Return one line if done results differ in library versions, the kind of device, or what precision=auto meant there."""
     known = [result for result in results if result.environment]
     versions: dict[str, set[str]] = defaultdict(set)
     for environment in {id(result.environment): result.environment for result in known}.values():  # most results share one
@@ -244,6 +249,8 @@ def mixed_environment_note(results: Iterable[Result]) -> list[str]:
     devices = {_device_kind(result) for result in known}
     mixed = ", ".join(f"{name} {_joined(versions[name])}" for name in sorted(versions) if len(versions[name]) > 1)
     parts = [mixed, f"device kinds {_joined(devices)}" if len(devices) > 1 else ""]
+    automatic = {str(result.details.get("precision")) for result in known if result.job.params.get("precision") == "auto"}
+    parts.append(f"training precisions {_joined(automatic)}" if len(automatic) > 1 else "")
     return [f"the results mix {'; '.join(filter(None, parts))}: last digits and times may differ"] if any(parts) else []
 
 
@@ -270,10 +277,29 @@ def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
     if waiting := len(jobs) - len(results):
         notes.append(f"{waiting} of {len(jobs)} planned jobs not run yet")
     done = [result for result in results if result.status == "done"]
-    undefined = _by_reason((", ".join(sorted(name for name, value in r.metrics.items() if value is None)), r) for r in done)
+    undefined = _by_reason((", ".join(_undefined(r)), r) for r in done)
     notes += [f"{n} undefined in {counted(len(jobs), 'job')}: {why} ({_example(jobs)})" for (n, why), jobs in undefined if n]
     if superseded:
         notes.append(f"{counted(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
+    return notes
+
+
+def _undefined(result: Result) -> list[str]:
+    return sorted(name for name, value in result.metrics.items() if value is None and name not in ON_REQUEST)
+
+
+def _on_request_notes(done: Sequence[Result], shown: Sequence[str]) -> list[str]:
+    """Return why results lack a metric that is shown because it was asked for."""
+    notes = []
+    for name in (name for name in shown if name in ON_REQUEST):
+        if earlier := sum(name not in result.metrics for result in done):
+            notes.append(
+                f"{name}: missing in {earlier} of {counted(len(done), 'result')}, which an earlier version of adbench made; run "
+                "their sweep with a new --out (features stay in the cache)"
+            )
+        if undefined := sum(result.metrics.get(name, 0) is None for result in done):
+            needs = METRICS.get(name).__dict__["needs"]
+            notes.append(f"{name}: undefined in {undefined} of {counted(len(done), 'result')}; it needs {needs}")
     return notes
 
 

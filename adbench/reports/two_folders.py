@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,10 @@ from adbench.reports.comparison import DASH
 from adbench.reports.formats import Figure, Report, Section, Table
 from adbench.reports.keys import ROW_KEYS, KeyedJob, grouped, keyed_jobs, varies
 from adbench.reports.plotting import COLUMN, INK, looks, panels
-from adbench.reports.study_data import AXIS_NAMES, MEASURES, replicates_of
+from adbench.reports.study_data import AXIS_NAMES, MEASURES, Read, influence_of, replicates_of
 from adbench.reports.tables import choices, counted, current, mixed_environment_note, shown_metrics
-from adbench.statistics.paired import interval, p_values
+from adbench.statistics.influence import Influence
+from adbench.statistics.paired import Sample, compare_all
 from adbench.statistics.ranks import ALPHA, least_categories, wilcoxon
 from adbench.sweep.results import ResultStore
 from adbench.types import JOB_FIELDS, Result
@@ -28,7 +29,6 @@ from adbench.types import JOB_FIELDS, Result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-FindReplicates = Callable[[Result], NDArray[np.float32] | None]
 STATE = {
     "fingerprint": "the data differ",
     "weights_sha256": "the weights' bytes differ",
@@ -46,6 +46,23 @@ class Match:
     keyed: KeyedJob
     first: Result
     second: Result
+
+    @property
+    def results(self) -> tuple[Result, Result]:
+        return self.first, self.second
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Functions that read the replicates and the influence values of a result of one folder."""
+
+    replicates: Read
+    influence: Read
+
+    @staticmethod
+    def of(store: ResultStore) -> Readers:
+        """Return those of a results folder."""
+        return Readers(lambda result: store.replicates(result.job.key), lambda result: store.influence(result.job.key))
 
 
 def match_jobs(first: Path, second: Path) -> tuple[list[Match], list[str]]:
@@ -110,14 +127,15 @@ def _closest(ours: Sequence[Result], theirs: Sequence[Result]) -> tuple[Result, 
 class Differences:
     """A metric of the m jobs that have it in both folders: second folder minus first.
 
-    first, second: (m,). replicates: (R,) of the difference, by index of the job, where both results have them.
+    first, second: (m,). influence: of the test images on the difference, one row, by index of the job, where both results have
+    it of the same images.
     """
 
     metric: str
     matches: Sequence[Match]
     first: NDArray[np.float64]
     second: NDArray[np.float64]
-    replicates: dict[int, NDArray[np.float64]]
+    influence: dict[int, Influence]
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
@@ -125,42 +143,48 @@ class Differences:
         return _rounded(self.second - self.first)
 
     @cached_property
-    def intervals(self) -> dict[int, tuple[float, float]]:
-        """95 % intervals over test images, by index of the job."""
-        return {i: interval(replicates) for i, replicates in self.replicates.items()}
-
-    @cached_property
-    def p_values(self) -> dict[int, float]:
-        """P-values over test images, corrected for all jobs, by index of the job."""
-        if not self.replicates:
+    def tests(self) -> dict[int, tuple[float, float, float]]:
+        """Over test images, corrected for all jobs: the p-value and both ends of the 95 % interval, by index of the job."""
+        groups: dict[Any, list[int]] = defaultdict(list)  # of jobs with the same test images
+        for i, one in self.influence.items():
+            groups[self.matches[i].first.details["resamples"], one.counted, one.strata.size].append(i)
+        if not groups:
             return {}
-        indices = list(self.replicates)
-        found = p_values(self.values[indices], np.array(list(self.replicates.values())))
-        return dict(zip(indices, found.tolist(), strict=True))
+        samples = []
+        for indices in groups.values():
+            rows = [self.influence[i] for i in indices]
+            joined = Influence(np.concatenate([one.values for one in rows]), rows[0].strata, rows[0].counted)
+            samples.append(Sample(self.values[indices], joined))
+        found = compare_all(samples)
+        ends = zip(found.p.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
+        return dict(zip((i for indices in groups.values() for i in indices), ends, strict=True))
 
     @property
     def significant(self) -> list[int]:
-        return [i for i, p in self.p_values.items() if p < ALPHA]
+        return [i for i, (p, *_) in self.tests.items() if p < ALPHA]
 
 
-def differences(matches: Sequence[Match], metric: str, find: tuple[FindReplicates, FindReplicates]) -> Differences:
-    """Return the differences of a metric; `find` returns the replicates (metrics, R) of a result of either folder."""
+def differences(matches: Sequence[Match], metric: str, find: tuple[Readers, Readers]) -> Differences:
+    """Return the differences of a metric; `find` reads the arrays of either folder."""
     known = [m for m in matches if m.first.metrics.get(metric) is not None and m.second.metrics.get(metric) is not None]
     first, second = (np.array([result.metrics[metric] for result in side], dtype=float)
                      for side in ([m.first for m in known], [m.second for m in known]))  # fmt: skip
-    found = {i: _difference_replicates(match, metric, find) for i, match in enumerate(known)}
-    return Differences(metric, known, first, second, {i: values for i, values in found.items() if values is not None})
+    found = {i: _influence(match, metric, find) for i, match in enumerate(known)}
+    return Differences(metric, known, first, second, {i: values for i, values in found.items() if values})
 
 
-def _difference_replicates(match: Match, metric: str, find: tuple[FindReplicates, FindReplicates]) -> NDArray[np.float64] | None:
-    """Return the replicates of a difference, if both were drawn from the same test images."""
-    names = [result.details.get("resamples") for result in (match.first, match.second)]
+def _influence(match: Match, metric: str, find: tuple[Readers, Readers]) -> Influence | None:
+    """Return the influence of the test images on a difference if both results have it, or replicates, of the same images."""
+    names = [result.details.get("resamples") for result in match.results]
     if None in names or names[0] != names[1]:
         return None
-    first, second = replicates_of(metric, match.first, find[0]), replicates_of(metric, match.second, find[1])
+    a, b = (influence_of([metric], [result], read.influence) for result, read in zip(match.results, find, strict=True))
+    if a and b and np.array_equal(a.strata, b.strata):
+        return Influence(b.values - a.values, a.strata)
+    first, second = (replicates_of(metric, result, read.replicates) for result, read in zip(match.results, find, strict=True))
     if first is None or second is None or first.shape != second.shape:
         return None
-    return np.array(second - first, dtype=float)
+    return Influence.of_replicates(np.array(second - first, dtype=float)[None])
 
 
 def verdicts(found: Differences) -> list[str]:
@@ -178,9 +202,9 @@ def verdicts(found: Differences) -> list[str]:
     if len(by_category) < jobs:
         sentences[0] += "; jobs of one category share their test images, which makes that p too small"
         sentences.append(f"{metric}: means of each category: {_wilcoxon(by_category, 'categories')}")
-    if found.p_values:
-        number, of = len(found.significant), counted(len(found.p_values), "job")
-        sentences.append(f"{metric}: {number} of {of} with common replicates differ significantly over their test images")
+    if found.tests:
+        number, of = len(found.significant), counted(len(found.tests), "job")
+        sentences.append(f"{metric}: {number} of {of} on the same test images differ significantly over their test images")
     return sentences
 
 
@@ -200,10 +224,10 @@ def compare(first: Path, second: Path, metric: str | None = None) -> Report:
     Raises DataError if a folder has no results or the folders have no job in common, UsageError for an unknown metric.
     """
     matches, uncompared = match_jobs(first, second)
-    results = [result for match in matches for result in (match.first, match.second)]
+    results = [result for match in matches for result in match.results]
     metrics = shown_metrics(results, [metric]) if metric else [m for m in MEASURES if m in shown_metrics(results)]
     a, b = ResultStore(first), ResultStore(second)
-    find = (lambda result: a.replicates(result.job.key)), (lambda result: b.replicates(result.job.key))
+    find = Readers.of(a), Readers.of(b)
     found = [one for name in metrics if (one := differences(matches, name, find)).matches]
     if not found:
         raise DataError(f"no job that '{first}' and '{second}' have in common has a value of {' or '.join(metrics)} in both")
@@ -237,9 +261,10 @@ def _table(found: Differences, folders: str) -> Table:
 
 def _texts(found: Differences, i: int) -> list[str]:
     values = [f"{found.first[i]:.3f}", f"{found.second[i]:.3f}", _signed(found.values[i])]
-    if i not in found.intervals:
+    if i not in found.tests:
         return [*values, DASH, DASH]
-    return [*values, " to ".join(map(_signed, found.intervals[i])), f"{found.p_values[i]:.2g}"]
+    p, *ends = found.tests[i]
+    return [*values, " to ".join(map(_signed, ends)), f"{p:.2g}"]
 
 
 def _signed(value: float) -> str:
@@ -249,12 +274,12 @@ def _signed(value: float) -> str:
 
 def _legend(found: Sequence[Differences], total: int) -> list[str]:
     notes = []
-    if any(one.p_values for one in found):
+    if any(one.tests for one in found):
         notes.append(
-            f"interval and p: paired bootstrap over the test images, p corrected for all jobs (max T), significant below {ALPHA}"
+            f"interval and p: random signs for each test image, both corrected for all jobs (max T), significant below {ALPHA}"
         )
-    if lacking := max(len(one.matches) - len(one.replicates) for one in found):
-        notes.append(f"{lacking} of {total} jobs have no replicates of the same test images: no interval, no p")
+    if lacking := max(len(one.matches) - len(one.influence) for one in found):
+        notes.append(f"{lacking} of {total} jobs have no influence values of the same test images: no interval, no p")
     return notes
 
 
@@ -268,7 +293,8 @@ def _documents(matches: Sequence[Match], found: Sequence[Differences]) -> list[d
     for one in found:
         for i, match in enumerate(one.matches):
             numbers = float(one.first[i]), float(one.second[i]), float(one.values[i])
-            chance = list(one.intervals[i]) if i in one.intervals else None, one.p_values.get(i)
+            p, *ends = one.tests.get(i, (None, None))
+            chance = ends if i in one.tests else None, p
             for part, value in zip(PARTS, (*numbers, *chance), strict=True):
                 documents[id(match)][part][one.metric] = value
     return list(documents.values())

@@ -8,7 +8,7 @@ from statistics import median
 from adbench.backbones.licenses import is_noncommercial, terms
 from adbench.backbones.weights import license_of
 from adbench.selection.ranking import Ranked
-from adbench.types import Job
+from adbench.types import ALL, Job
 
 _CHEAPER = 1.25  # times faster; a tied candidate that gains less is not named
 
@@ -37,7 +37,8 @@ def advice(ranking: Sequence[Ranked], sizes: Sequence[float]) -> str:
 def named(job: Job) -> str:
     """Return the job's candidate in words."""
     weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
-    return f"{job.layer} of {job.backbone}{weights} at {job.view} with {job.detector}"
+    shots = "" if job.shots == ALL else f", fitted to {job.shots} good image{'s' * (job.shots != 1)}"
+    return f"{job.layer} of {job.backbone}{weights} at {job.view} with {job.detector}{shots}"
 
 
 def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:

@@ -1,15 +1,15 @@
 """The ranking of candidates: scores, shrinkage, intervals, ties; and the candidates excluded from it.
 
 The score of a candidate is the mean of image AUROC and AU-PRO, shrunk toward what the same layer reaches at other image
-sizes (`shrunk`). Its interval and those of differences come from bootstrap replicates over the held-out images, the same
-for all candidates. A held-out image is drawn together with the synthetic images made of it.
+sizes (`shrunk`). Its interval and the tests of differences come from the influence of the held-out images, the same for all
+candidates. A held-out image is left out together with the synthetic images made of it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
 from adbench.metrics import ORDER
-from adbench.statistics.paired import interval
+from adbench.statistics.bootstrap import stored_influence
+from adbench.statistics.influence import Influence
+from adbench.statistics.paired import compare_with_best
+from adbench.statistics.ranks import ALPHA
 from adbench.sweep.results import ResultStore
-from adbench.types import ImageSize, Job, Result, view_words
+from adbench.types import ALL, LATER, ImageSize, Job, Result, Shots, view_words
 
 Values = NDArray[np.float64]
 SCORED = ("image_auroc", "aupro")  # the metrics whose mean is the score
@@ -40,6 +43,7 @@ class Candidate(NamedTuple):
     image_size: ImageSize
     detector: str
     params: str
+    shots: Shots = ALL
     tile: int = Job.tile
     overlap: float = Job.overlap
 
@@ -47,7 +51,8 @@ class Candidate(NamedTuple):
     def of(job: Job) -> Candidate:
         """Return the candidate that a job measures."""
         params = json.dumps(job.params, sort_keys=True)
-        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, job.tile, job.overlap)
+        more = (job.shots, job.tile, job.overlap)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, *more)
 
     @property
     def view(self) -> str:
@@ -60,10 +65,9 @@ class Candidate(NamedTuple):
         return self._replace(image_size=0, tile=Job.tile, overlap=Job.overlap)
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        later = {name: value for name, value in (("tile", self.tile), ("overlap", self.overlap)) if value != getattr(Job, name)}
-        usual = {name: value for name, value in self._asdict().items() if name not in ("tile", "overlap")}
-        return usual | {"params": json.loads(self.params)} | later
+        """Return the JSON form; later axes only where they are not at their default."""
+        found = self._asdict() | {"params": json.loads(self.params)}
+        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Limits:
 class Ranked:
     """A candidate with its shrunk score and the score's 95 % interval; `result` has the metrics as measured.
 
-    tied: the interval of its difference from the best candidate includes 0; true of the best itself.
+    tied: not significantly worse than the best candidate, corrected for all pairs since the best was picked; true of the best.
     """
 
     result: Result
@@ -143,7 +147,8 @@ def split_excluded(results: Iterable[Result], limits: Limits) -> tuple[list[Resu
 def rank(results: Sequence[Result], store: ResultStore) -> list[Ranked]:
     """Return candidates from the best to the worst, those with equal scores from the smallest to the largest.
 
-    `results` have scores, `store` has their replicates. Raise DataError if a candidate's replicates are missing.
+    `results` have scores, `store` has their influence values, or their replicates if an earlier version made one of them. Raise
+    DataError if a candidate has neither.
     """
     if not results:
         return []
@@ -151,31 +156,41 @@ def rank(results: Sequence[Result], store: ResultStore) -> list[Ranked]:
     candidates = [Candidate.of(result.job) for result in results]
     measured = np.array([score_of(result.metrics) for result in results], dtype=np.float64)
     rows, columns = [one.without_view for one in candidates], [one.view for one in candidates]
-    scores, values = shrunk(rows, columns, measured, np.stack([_replicates(result, store) for result in results]))
-    best = values[scores.argmax()]
+    known = _influence(results, store)
+    scores, values = shrunk(rows, columns, measured, np.asarray(known.values, dtype=np.float64))
+    influence = replace(known, values=values)
+    tied = compare_with_best(int(scores.argmax()), scores, influence).p >= ALPHA
     ranked = [
-        Ranked(result, float(score), interval(value), tied=interval(best - value)[0] <= 0)
-        for result, score, value in zip(results, scores, values, strict=True)
+        Ranked(result, float(score), ends or (float(score),) * 2, tied=bool(tie))
+        for result, score, ends, tie in zip(results, scores, influence.intervals(scores), tied, strict=True)
     ]
     return sorted(ranked, key=lambda one: -one.score)
 
 
-def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values, replicates: Values) -> tuple[Values, Values]:
-    """Return scores (K,) and their replicates (K, R), shrunk toward an additive model of rows and columns; at most 1.
+def shrunk(rows: Sequence[Hashable], columns: Sequence[Hashable], scores: Values, influence: Values) -> tuple[Values, Values]:
+    """Return scores (K,), at most 1, and their influence values (K, U), shrunk toward an additive model of rows and columns.
 
-    Each residual from the model shrinks by the share of the residuals' sum of squares that the replicates explain as noise
-    (empirical Bayes: Efron and Morris, JASA 70, 1975).
+    Each residual from the model shrinks by the share of the residuals' sum of squares that the influence values explain as
+    noise (empirical Bayes: Efron and Morris, JASA 70, 1975).
     """
     indicators = [[name == one for name in names] for names in (rows, columns) for one in dict.fromkeys(names)]
     design = np.array([*zip(*indicators, strict=True)], dtype=np.float64)  # (K, distinct rows + distinct columns)
     model = design @ np.linalg.pinv(design)  # (K, K), the projection onto the additive model
     residuals = scores - model @ scores
     if len(scores) == round(float(np.trace(model))) or not residuals.any():  # no degrees of freedom are left
-        return scores, replicates
-    deviations = replicates - replicates.mean(axis=1, keepdims=True)
-    noise = float(np.square(deviations - model @ deviations).sum(axis=0).mean())
+        return scores, influence
+    noise = float(np.square(influence - model @ influence).sum())
     share = min(1.0, noise / float(np.square(residuals).sum()))
-    return np.minimum(scores - share * residuals, 1), np.minimum(replicates - share * (replicates - model @ replicates), 1)
+    return np.minimum(scores - share * residuals, 1), influence - share * (influence - model @ influence)
+
+
+def _influence(results: Sequence[Result], store: ResultStore) -> Influence:
+    """Return the influence of the held-out images on the scores."""
+    rows = [ORDER.index(name) for name in SCORED]
+    found = [values for result in results if (values := store.influence(result.job.key)) is not None]
+    if len(found) == len(results) and not any(np.isnan(values[rows]).any() for values in found):
+        return stored_influence(np.stack([values[rows].mean(axis=0) for values in found]), found[0][-1])
+    return Influence.of_replicates(np.stack([_replicates(result, store) for result in results]))
 
 
 def _replicates(result: Result, store: ResultStore) -> Values:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from adbench.models.command import FPR, attainable_rate
 from adbench.reports.comparison import APPROXIMATE, fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, natural, varies
@@ -15,7 +16,7 @@ from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
-from adbench.types import Job
+from adbench.types import ALL, Job
 
 _NAMED = 3  # candidates that a note names
 
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "tile": "tile",
-          "overlap": "overlap", "detector": "detector",
-          "params": "params"}  # fmt: skip
+          "overlap": "overlap", "detector": "detector", "params": "params", "shots": "shots"}  # fmt: skip
 _UNUSED = {"tile": Job.tile, "overlap": Job.overlap}  # named only where they are used
 _HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
 _SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
@@ -90,7 +90,20 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
     yield from _exclusions(selection.excluded)
     yield ""
     yield advice(selection.ranking, selection.validation.sizes)
-    yield f"train it on all {selection.images} good images: {selection.command}"
+    yield f"{_training(selection)}: {selection.command}"
+
+
+def _training(selection: Selection) -> str:
+    """Return which images the command fits to and which set its threshold, in words."""
+    images = selection.validation.images
+    fitted, fresh = len(images["fit"]) + len(images["validation"]), len(images["reserved"])
+    shots = selection.best.job.shots
+    few = "" if shots == ALL else f"{shots} of "
+    if not fresh:
+        return f"train it on {few or 'all '}{fitted} good images; all took part in the selection, so a threshold needs new ones"
+    rate = attainable_rate(fresh)
+    least = "" if rate == FPR else f"; a rate of {FPR:g} would need {round(1 / FPR) - 1}"
+    return f"train it on {few}{fitted} good images; the other {fresh} took no part in the selection and set its threshold{least}"
 
 
 def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:
@@ -108,12 +121,16 @@ def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[lis
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:
     validation, job = selection.validation, selection.best.job
-    constant = [name for name in _NAMES if name not in names and name != "params" and getattr(job, name) != _UNUSED.get(name)]
+    usual = {"params", "shots", *(name for name, default in _UNUSED.items() if getattr(job, name) == default)}
+    constant = [name for name in _NAMES if name not in (*names, *usual)]
     shared = ", ".join(f"{name} {getattr(job, name)}" if name in _UNUSED else str(getattr(job, name)) for name in constant)
+    fitted = f"{len(validation.inputs.category.train)} good images"
+    if any(one.job.shots != ALL for one in selection.ranking):
+        fitted = f"{'some or all' if 'shots' in names else job.shots} of {fitted}"
     count = len(selection.ranking)
     return (
-        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to "
-        f"{len(validation.inputs.category.train)} good images,\nscored on {validation.held_out} held-out good images and "
+        f"{selection.category}: {count} candidate{'s' * (count != 1)} ({shared}), fitted to {fitted},\n"
+        f"scored on {validation.held_out} held-out good images and "
         f"{len(validation.sizes)} copies of these with a synthetic defect"
     )
 
@@ -121,7 +138,7 @@ def _caption(selection: Selection, names: Sequence[str]) -> str:
 def _values(one: Ranked, best: bool, alone: bool) -> list[Cell]:
     cost = one.result.cost
     metrics = [f"{one.result.metrics[name]:.3f}" for name in SCORED]
-    mark = APPROXIMATE * one.result.field_is_estimated
+    mark = APPROXIMATE * one.result.field_is_analytic
     numbers = [mark + fraction(one.result.relative_field), f"{one.score:.3f}", "{:.3f} to {:.3f}".format(*one.interval)]
     costs = [f"{cost['latency_ms']:.1f}", f"{cost['memory_mb']:.1f}"]
     texts = [*numbers, *metrics, *costs, "ties" if one.tied and not alone else ""]

@@ -1,70 +1,121 @@
-"""Differences between configurations over the same bootstrap replicates of the test images."""
+"""Differences between configurations over the same test images, tested together.
+
+The test flips signs: under the hypothesis that two configurations are equal, an image's contribution to their difference is as
+likely to have either sign, for all configurations at once. A difference D has the contributions d_i = c_i + D a_i, where c_i
+are influence values (`statistics.influence`) and the a_i >= 0 sum to 1: D is put back, since the values are centered on it, and
+they would make the test liberal with few images. A stratum of n images gets a share of D in proportion to 1 / sqrt(n), its
+standard error at equal spread. The statistic is D / sqrt(sum of d_i^2), which all flips leave in the denominator as it is, so
+that it is studentized in each of them. The largest one of all comparisons corrects for their number: the single-step "max T" of
+Westfall and Young (Resampling-Based Multiple Testing, 1993), which needs no independence. For two rows
+and one sample it is Fisher's randomization test, slightly conservative because influence values have n - 1 for n.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from adbench.statistics.bootstrap import LEVEL
+from adbench.statistics.influence import LEVEL, Influence, Values
 
-Values = NDArray[np.floating[Any]]
-
-
-def interval(replicates: Values) -> tuple[float, float]:
-    """Return the percentile interval that holds 95 % of replicates (R,), those that are defined."""
-    low, high = np.nanquantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+FLIPS = 999
+_NOTHING = 1e-9  # standard errors below it are rounding
 
 
-def p_values(estimates: Values, replicates: Values) -> Values:
-    """Return p-values (m,) of the hypotheses that each of m differences is zero, corrected for all m at once.
+@dataclass(frozen=True)
+class Findings:
+    """What is known of m differences: p-values (m,), and simultaneous 95 % intervals, (m,) each; NaN where nothing is known."""
 
-    estimates: (m,), replicates: (m, R), centered on them. A difference counts as large if in few replicates any of the m
-    deviates as much from its own center, in standard errors: the single-step "max T" of Westfall and Young
-    (Resampling-Based Multiple Testing, 1993), which needs no independence. None is below 1 / (R + 1). A difference that
-    is zero in every replicate has p = 1.
+    p: Values
+    low: Values
+    high: Values
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Differences (m,) with their influence values on common units."""
+
+    estimates: Values
+    influence: Influence
+
+
+def compare_all(samples: Sequence[Sample]) -> Findings:
+    """Return the tests of all differences of all samples, one after the other, corrected for all of them.
+
+    Samples have no units in common. None of the p-values is below 1 / (FLIPS + 1).
     """
-    errors, largest = _standard_errors(replicates), _largest_deviations(replicates)
-    return _shares(_sizes(estimates, errors), largest)
+    flipped = [_Flipped.of(sample.influence, number) for number, sample in enumerate(samples)]
+    found = [one.statistics(sample.estimates, one.values, one.sums) for one, sample in zip(flipped, samples, strict=True)]
+    largest = np.max([chance.max(axis=0, initial=0) for _, chance in found], axis=0)
+    tests = [one.tests(sample.estimates, one.values, size, largest)
+             for one, sample, (size, _) in zip(flipped, samples, found, strict=True)]  # fmt: skip
+    return Findings(*(np.concatenate([getattr(test, name) for test in tests]) for name in ("p", "low", "high")))
 
 
-def p_values_against_best(best: int, estimates: Values, replicates: Values) -> Values:
-    """Return p-values (k,) of the differences between one of k configurations and each other; its own is 1.
+def compare_with_best(best: int, estimates: Values, influence: Influence) -> Findings:
+    """Return the tests of the differences of k configurations to one of them, k - best; its own p is 1.
 
-    estimates: (k,), replicates: (k, R). Corrected as in `p_values`, but for all k (k - 1) / 2 pairs: the best configuration was
-    picked by its estimate, so any pair could have become the one that is looked at.
+    Corrected for all k (k - 1) / 2 pairs: the best was picked by its estimate, so any pair could have become the one that is
+    looked at.
     """
-    largest = np.zeros(replicates.shape[1])
-    for i in range(len(estimates) - 1):
-        largest = np.maximum(largest, _largest_deviations(replicates[i + 1 :] - replicates[i]))
-    errors = _standard_errors(replicates - replicates[best])
-    found = _shares(_sizes(estimates - estimates[best], errors), largest)
-    found[best] = 1
+    flipped, largest = _Flipped.of(influence, 0), np.zeros(FLIPS)
+    for differences, values, sums in _pairs(estimates, flipped):
+        largest = np.maximum(largest, flipped.statistics(differences, values, sums)[1].max(axis=0))
+    own = flipped.against(best)
+    differences = estimates - estimates[best]
+    size, _ = flipped.statistics(differences, *own)
+    found = flipped.tests(differences, own[0], size, largest)
+    for values, value in ((found.p, 1), (found.low, 0), (found.high, 0)):
+        values[best] = value
     return found
 
 
-def _standard_errors(replicates: Values) -> Values:
-    """Return the standard deviation (m,) of replicates (m, R), 0 where only the rounding of float32 makes them differ."""
-    errors = np.nanstd(replicates, axis=1)
-    return np.where(errors <= 1e-9, 0, errors)
+def _pairs(estimates: Values, flipped: _Flipped) -> Iterator[tuple[Values, Values, Values]]:
+    for i in range(len(estimates) - 1):
+        values, sums = flipped.against(i)
+        yield (estimates - estimates[i])[i + 1 :], values[i + 1 :], sums[i + 1 :]
 
 
-def _sizes(estimates: Values, errors: Values) -> Values:
-    """Return the absolute estimates (m,) in standard errors; infinite where an estimate without error is not zero."""
-    fixed = errors == 0
-    return np.where(fixed & (np.abs(estimates) > 1e-6), np.inf, np.abs(estimates) / np.where(fixed, 1, errors))
+@dataclass(frozen=True)
+class _Flipped:
+    """Influence values (m, U), their sums (m, FLIPS) under random signs, the shares (U,) of a difference, and their sums."""
 
+    values: Values
+    sums: Values
+    shares: Values
+    share_sums: Values
 
-def _largest_deviations(replicates: Values) -> Values:
-    """Return the largest deviation (R,) of m rows of replicates (m, R) from their centers, in standard errors."""
-    errors = _standard_errors(replicates)[:, None]
-    deviations = np.abs(replicates - np.nanmean(replicates, axis=1, keepdims=True)) / np.where(errors == 0, 1, errors)
-    return np.asarray(np.nanmax(np.where(errors == 0, 0, deviations), axis=0))
+    @staticmethod
+    def of(influence: Influence, seed: int) -> _Flipped:
+        units = influence.strata.size
+        signs = np.random.default_rng(seed).integers(0, 2, (units, FLIPS), dtype=np.int8) * 2.0 - 1
+        shares = influence.sizes**-1.5
+        shares /= shares.sum()
+        values = np.asarray(influence.values, dtype=np.float64)
+        return _Flipped(values, values @ signs, shares, shares @ signs)
 
+    def against(self, index: int) -> tuple[Values, Values]:
+        """Return the values and the sums of the differences to a row."""
+        return self.values - self.values[index], self.sums - self.sums[index]
 
-def _shares(sizes: Values, largest: Values) -> Values:
-    """Return the share of replicates, the observed one included, whose largest deviation reaches each of m sizes."""
-    reached = (largest[None] >= sizes[:, None] - 1e-12).sum(axis=1)
-    return np.asarray((reached + 1) / (len(largest) + 1))
+    def statistics(self, estimates: Values, values: Values, sums: Values) -> tuple[Values, Values]:
+        """Return the statistic of each difference, (m,), and under each flip, (m, FLIPS); 0 where there is no error."""
+        errors = np.sqrt(np.square(values).sum(axis=1) + np.square(estimates) * np.square(self.shares).sum())
+        scale = np.where(errors <= _NOTHING, 0, 1 / np.maximum(errors, _NOTHING))  # NaN where nothing is known
+        chance = np.abs(sums + estimates[:, None] * self.share_sums) * scale[:, None]
+        return np.abs(estimates) * scale, np.nan_to_num(chance)
+
+    def tests(self, estimates: Values, values: Values, sizes: Values, largest: Values) -> Findings:
+        """Return the tests of differences with these statistics, given the largest statistic under each flip.
+
+        The interval has the differences that the test would not reject: |D - x| <= q sqrt(V + (D - x)^2 A), where V is the
+        variance and A the sum of the squared shares.
+        """
+        unknown = np.isnan(sizes)
+        p = ((largest >= sizes[:, None] - 1e-9).sum(axis=1) + 1) / (len(largest) + 1)
+        quantile = np.quantile(largest, LEVEL, method="higher")
+        room = 1 - quantile**2 * np.square(self.shares).sum()
+        half = quantile * np.sqrt(np.square(values).sum(axis=1) / room) if room > 0 else np.full(len(sizes), 2.0)
+        low, high = np.maximum(estimates - half, -1), np.minimum(estimates + half, 1)
+        return Findings(*(np.where(unknown, np.nan, found) for found in (p, low, high)))

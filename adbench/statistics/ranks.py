@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 ALPHA = 0.05
 Values = NDArray[np.float64]
+_F_FROM = 8  # categories
 
 
 def least_categories(comparisons: int, alpha: float = ALPHA) -> int:
@@ -31,12 +32,21 @@ def mean_ranks(values: Values) -> Values:
 
 
 def friedman(values: Values) -> float:
-    """Return the p-value of Friedman's test (chi-squared, corrected for ties) that k >= 3 configurations do not differ."""
-    from scipy.stats import friedmanchisquare
+    """Return the p-value of Friedman's test (corrected for ties) that k >= 3 configurations do not differ.
+
+    From 8 categories on in the form of Iman and Davenport (Communications in Statistics A9, 1980), by an F distribution, since
+    chi-squared is conservative; over fewer, F itself is liberal.
+    """
+    from scipy.stats import f, friedmanchisquare
 
     if (values == values[:, :1]).all():
         return 1.0
-    return float(friedmanchisquare(*values.T).pvalue)
+    found, (n, k) = friedmanchisquare(*values.T), values.shape
+    if n < _F_FROM:
+        return float(found.pvalue)
+    rest = n * (k - 1) - found.statistic
+    statistic = (n - 1) * found.statistic / rest if rest > 0 else math.inf  # infinite where all categories agree
+    return float(f.sf(statistic, k - 1, (k - 1) * (n - 1)))
 
 
 def critical_difference(categories: int, configurations: int, alpha: float = ALPHA) -> float:
@@ -53,13 +63,33 @@ def wilcoxon(first: Values, second: Values) -> float:
     Exact up to 50 differences of distinct sizes, else by the normal approximation. (Left alone, scipy would permute ties of
     up to 13, which takes over a second.)
     """
+    return float(_signed_rank((first - second)[:, None])[0])
+
+
+def _signed_rank(differences: Values) -> Values:
+    """Return the p-value (m,) of each column of differences (n, m)."""
     from scipy import stats
 
-    sizes = np.abs(first - second)
-    if not sizes.any():
-        return 1.0
-    tied = not sizes.all() or np.unique(sizes).size < sizes.size
-    return float(stats.wilcoxon(first, second, zero_method="zsplit", method="approx" if tied else "auto").pvalue)
+    sizes, found = np.sort(np.abs(differences), axis=0), np.ones(differences.shape[1])
+    tied = (sizes[0] == 0) | (np.diff(sizes, axis=0) == 0).any(axis=0)
+    for columns, method in ((tied & (sizes[-1] > 0), "approx"), (~tied, "auto")):
+        if columns.any():
+            found[columns] = stats.wilcoxon(differences[:, columns], zero_method="zsplit", method=method, axis=0).pvalue
+    return found
+
+
+def all_pairs(values: Values, best: int) -> Values:
+    """Return p-values (k,) of the differences between one of k configurations and each other; its own is 1.
+
+    Wilcoxon's, corrected by Holm's method for all pairs, since the best was picked, and not below Friedman's (Demsar 2006).
+    """
+    first, second = np.triu_indices(values.shape[1], 1)
+    corrected = holm(_signed_rank(values[:, first] - values[:, second]))
+    if values.shape[1] > 2:
+        corrected = np.maximum(corrected, friedman(values))
+    own, found = (first == best) | (second == best), np.ones(values.shape[1])
+    found[np.where(first == best, second, first)[own]] = corrected[own]
+    return found
 
 
 def holm(p_values: NDArray[Any]) -> Values:

@@ -33,7 +33,7 @@ from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
-from adbench.types import Job, Scores, Size
+from adbench.types import ALL, Job, Scores, Size
 
 _TRIAL_S = 0.7
 _FIRST_PHASE_S = 5.0  # the first phase of a fit, e.g. reading all features, is run to its end if it is this short
@@ -185,10 +185,11 @@ class Forecaster:
 
     def _job(self, group: Group, job: Job) -> Cost:
         shapes = self._shapes(group, job, job.layers)
-        detector = make_detector(job.detector, job.params, job.seed)
+        detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        return probe(detector, shapes, len(group.inputs.category.train), self.runtime.device, self.memo.parent / "probes")
+        images = len(group.inputs.category.train) if job.shots == ALL else job.shots
+        return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
 
     def _tiling(self, group: Group) -> Tiling:
         return tiling_of(self.runtime, group.network, group.inputs, View.of(group.jobs[0]))
@@ -218,7 +219,7 @@ class Forecaster:
         key = ("metrics", job.category, job.eval_size)
         test = group.inputs.category.test
         if test and key not in self.trials:
-            labels = group.inputs.labels(job.eval_size)
+            labels = group.inputs.labels(job.eval_size, job.crop)
             rng = np.random.default_rng(0)
             maps: Any = [rng.random(size, np.float32) for size in _map_sizes(group, job.eval_size)]
             scores = Scores(rng.random(len(test), np.float32), maps if job.eval_size == "native" else np.stack(maps))
@@ -296,4 +297,4 @@ def _gb(count: float) -> str:
 
 def _map_sizes(group: Group, size: Size) -> Sequence[tuple[int, int]]:
     """Return (height, width) of each test map on the evaluation grid."""
-    return group.inputs.native_sizes() if size == "native" else [(size, size)] * len(group.inputs.category.test)
+    return group.inputs.native_sizes(group.jobs[0].crop) if size == "native" else [(size, size)] * len(group.inputs.category.test)

@@ -25,7 +25,8 @@ from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import MEMORY
-from adbench.detectors import Detector, make_detector
+from adbench.data.shots import draw, drawn
+from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import Smoothing, upsample
 from adbench.features.cache import CacheEntry, CacheKey
 from adbench.features.extraction import extract, precision_of
@@ -38,12 +39,13 @@ from adbench.metrics import names
 from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.labels import CategoryInputs, Labels
 from adbench.pictures.kept_maps import keep_maps
-from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, replicates
+from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, resample
+from adbench.statistics.influence import METHOD
 from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
-from adbench.types import ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
+from adbench.types import ALL, ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
@@ -54,35 +56,34 @@ def measure_scores(
 ) -> Result:  # fmt: skip
     """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid.
 
-    Its replicates have the shape (metrics, R).
+    Its replicates have the shape (metrics, R), its influence values (metrics + 1, U).
     """
     truth, regions = labels.truth, labels.regions
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
-    found = replicates(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
-    details = {"resamples": draws.name, "intervals": intervals(found, metrics)}
+    replicates, influence = resample(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
+    details = {"resamples": draws.name, "intervals": intervals(metrics, influence), "interval_method": METHOD}
     known = _field_details(receptive_field) if receptive_field else {}
     known |= {"image_px": labels.image_px} if labels.image_px else {}
     reason = "; ".join(labels.remarks) or None
-    return Result(job, "done", reason, metrics, details=known | details | parts, replicates=found)
+    details = known | details | parts
+    return Result(job, "done", reason, metrics, details=details, replicates=replicates, influence=influence)
 
 
 def _field_details(field: Field) -> dict[str, Any]:
-    """Return the details of a record; one without a kind, of an earlier version, has the analytic field."""
-    return {"receptive_field_px": field.px, "receptive_field_kind": ESTIMATED if field.estimated else "analytic"}
+    """Return the details of a record; one without a kind, of an earlier version, has the analytic field only."""
+    kind = ESTIMATED if field.estimated else "analytic"
+    details = {"receptive_field_px": field.estimated or field.analytic, "receptive_field_kind": kind}
+    return details | ({"analytic_field_px": field.analytic} if field.analytic else {})
 
 
 def estimated_fields(
     runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], tiling: Tiling
 ) -> dict[str, int]:
-    """Return the estimated receptive field of each layer without an analytic one; measured once and kept in the cache."""
-    missing = [layer for layer in layers if layer not in analytic]
-    if not missing:
-        return {}
-    runtime.on_step(0, 1, f"receptive fields of {network.backbone} at {tiling.view}")
+    """Return the estimated receptive field of each layer; measured once for a network and its weights, and kept in the cache."""
     try:
-        return remembered(network, missing, tiling.inputs, runtime.cache.folder / "receptive_fields")
-    except RuntimeError as error:  # an operation without a gradient, or too little memory; no metric depends on it
-        log.warning("receptive fields of %s at %s cannot be estimated: %s", network.backbone, tiling.view, error)
+        return remembered(network, layers, analytic, tiling.inputs, runtime.cache.folder / "receptive_fields", runtime.on_step)
+    except (RuntimeError, UsageError) as error:  # no gradient, an unfit size, or too little memory; no metric depends on it
+        log.warning("receptive fields of %s cannot be estimated: %s", network.backbone, error)
         return {}
 
 
@@ -144,11 +145,16 @@ def write_features(
 def job_features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, job: Job
 ) -> tuple[FeatureMaps, list[CacheEntry]]:
-    """Return the feature maps of a job's layers over one split, and the cache entries that hold them."""
+    """Return the feature maps of a job's layers over one split, and the cache entries that hold them.
+
+    Of the training images only those that the job's shots draw. Raise UsageError if there are too few.
+    """
     found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
     entries = [found[layer][0] for layer in job.layers]
-    spread = tiling_of(runtime, network, inputs, View.of(job)).view.spread
-    return FeatureMaps(tuple(entry.array for entry in entries), spread), entries
+    maps = FeatureMaps(tuple(entry.array for entry in entries), tiling_of(runtime, network, inputs, View.of(job)).spread)
+    if split == "train" and job.shots != ALL:
+        maps = maps.at(np.array(draw(inputs.category, job.shots, job.seed)))
+    return maps, entries
 
 
 def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
@@ -157,14 +163,15 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     Raises UnsupportedError if it cannot use features of these shapes.
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
-    detector = make_detector(job.detector, job.params, job.seed)
+    detector = detector_of(job)
     check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()
     detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
     seconds = time.perf_counter() - started
     size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
-    return detector, {"extract_s": _extract_seconds(entries), "fit_s": seconds, "state_mb": size / 1e6}
+    extract_s = _extract_seconds(entries) * len(maps) / len(entries[0].array)
+    return detector, {"extract_s": extract_s, "fit_s": seconds, "state_mb": size / 1e6}
 
 
 def check_supported(detector: Detector, maps: FeatureMaps) -> None:
@@ -210,7 +217,9 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     """Return the scores of all images. If memory runs out, halves are scored in turn: an image's score depends on no other."""
     maps = maps.watched(on_step, "scoring")
     parts = in_parts(lambda rows: detector.score(maps.part(rows), device=device), slice(0, len(maps)))
-    return Scores(np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts]))
+    seen = [part.foreground for part in parts if part.foreground is not None]
+    image, whole = np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts])
+    return Scores(image, whole, np.concatenate(seen) if seen else None)
 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], tiling: Tiling, dtype: str) -> dict[str, Forward]:
@@ -234,9 +243,9 @@ def assess(
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
         tiling = tiling_of(runtime, network, inputs, View.of(job))
-        smoothing = Smoothing(detector.smoothing, tiling.view.spread)
-        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(), smoothing)
-        labels = inputs.labels(job.eval_size)
+        smoothing = Smoothing(detector.smoothing, tiling.spread)
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), smoothing)
+        labels = inputs.labels(job.eval_size, job.crop)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
         result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
         if isinstance(job.image_size, str):
@@ -268,11 +277,19 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     detector, cost = fit(runtime, group.network, group.inputs, job)
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
-        masks = group.inputs.labels(job.eval_size).truth.masks
-        spread = tiling_of(runtime, group.network, group.inputs, View.of(job)).view.spread
+        masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
+        spread = tiling_of(runtime, group.network, group.inputs, View.of(job)).spread
         smoothing = Smoothing(detector.smoothing, spread)
-        keep_maps(maps, group.inputs.category.test, scores, masks, smoothing, group.keep_maps)
-    return replace(result, details={**result.details, "good_images": len(group.inputs.category.train)})
+        keep_maps(maps, group.inputs.category.test, scores, masks, smoothing, group.keep_maps, job.crop)
+    images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
+    return replace(result, details={**result.details, **images})
+
+
+def drawn_images(inputs: CategoryInputs, job: Job) -> dict[str, list[str]]:
+    """Return the names of the training images that were drawn, as details of a result; empty for a job with all of them."""
+    if job.shots == ALL:
+        return {}
+    return {"drawn_images": [sample.name for sample in drawn(inputs.category, job.shots, job.seed)]}
 
 
 Measure = Callable[[Runtime, Group, Job, Path], Result]
@@ -314,7 +331,7 @@ def _run_rest(
         if result is None:
             result = _attempt(runtime, group, job, results.maps(job.key), run)
             results.write(result)
-        yield replace(result, replicates=None)
+        yield replace(result, replicates=None, influence=None)
     if group.cache_limit is not None:
         keys = (key for split in ("train", "test") for key in entry_keys(runtime, group, split).values())
         runtime.cache.evict(keys, group.cache_limit)

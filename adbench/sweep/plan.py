@@ -15,28 +15,34 @@ from typing import TYPE_CHECKING, Any
 
 from adbench.backbones.layers import Description, Field, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
-from adbench.backbones.weights import Weights, expanded
+from adbench.backbones.weights import RANDOM, Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
+from adbench.core.registry import match
 from adbench.core.subprocess import in_subprocess
+from adbench.data.shots import shortage
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
-from adbench.sweep.spec import Spec
-from adbench.types import Job, OnStep, Result, digest, ignore_step
+from adbench.sweep.spec import Choice, Spec
+from adbench.types import SMOOTHING_GRID, Job, OnStep, Result, digest, ignore_step
 
 if TYPE_CHECKING:
     from adbench.detectors import Detector
 
 
 def method_of(detector: Detector, name: str) -> dict[str, Any]:
-    """Return a Job's fields detector, params (all of them) and revision; `name` as a user writes it."""
+    """Return a Job's fields detector, params (all of them) and revision, and the detector's smoothing, as `job_for` takes them.
+
+    name: as a user writes it.
+    """
     from adbench.detectors import DETECTORS, detector_params
 
     return {
-        "detector": DETECTORS.canonical(name), "params": detector_params(detector), "revision": type(detector).revision
+        "detector": DETECTORS.canonical(name), "params": detector_params(detector), "revision": type(detector).revision,
+        "smoothing": type(detector).smoothing,
     }  # fmt: skip
 
 
@@ -151,7 +157,8 @@ def make_plan(
 ) -> Plan:
     """Return all jobs of `spec` over the categories; `memo` is the folder that describes traced backbones.
 
-    Jobs with missing weights, and those of a size that their backbone cannot take, are skipped. Raises UsageError for unknown
+    Jobs with missing weights, those of a size that their backbone cannot take, and those of more shots than there are training
+    images are skipped. Raises UsageError for unknown
     backbones, layers, weights, detectors and parameters, and if no backbone takes any of its sizes.
     """
     groups: list[Group] = []
@@ -164,6 +171,7 @@ def make_plan(
     for choice, label in ((c, expanded(label)) for c in spec.backbones for label in c.weights or spec.weights):
         description = describe(choice.name, memo)
         layers = [parse_layers(text, description) for text in choice.layers or spec.layers or description.stages]
+        chosen = _chosen_methods(choice, methods)
         reason = None
         try:
             network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
@@ -172,20 +180,36 @@ def make_plan(
         views, misfit_of = spec.views(choice), partial(_misfit, description, set(chain.from_iterable(layers)), memo)
         misfits += [misfit_of(view, None) for view in views if not inputs]
         for item, view in product(inputs, views):
-            rest = {**asdict(view), "eval_size": spec.eval_size, "dtype": spec.dtype, "pro_limit": spec.pro_limit}
-            cells = product(methods, spec.seeds, dict.fromkeys(layers))
-            jobs = tuple(job_for(item, network, cell, seed, **method, **rest) for method, seed, cell in cells)
+            rest: dict[str, Any] = {**asdict(view), "sigma": spec.smoothing}
+            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
             misfits.append(misfit := misfit_of(view, item))
-            if why_not := misfit or reason:
-                skipped += [Result(job, "skipped", why_not) for job in jobs]
-            else:
-                groups.append(Group(item, network, jobs, description.fields))
+            why_not = {shots: misfit or reason or shortage(item.category, shots) for shots in spec.shots}
+            for own, seeds in _by_seed(network, spec.seeds):
+                cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))
+                jobs = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+                skipped += [Result(job, "skipped", why) for job in jobs if (why := why_not[job.shots])]
+                if left := tuple(job for job in jobs if not why_not[job.shots]):
+                    groups.append(Group(item, own, left, description.fields))
     if all(misfits):
         raise UsageError("; ".join(dict.fromkeys(map(str, misfits))))
     names = [item.category.name for item in inputs]
     # category by category, so that decoded files stay in the system's cache
     groups.sort(key=lambda group: (group.inputs.category.dataset, group.inputs.category.name))
     return Plan(digest([spec.record(), names]), tuple(groups), tuple(skipped))
+
+
+def _chosen_methods(backbone: Choice, methods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the methods of a backbone: those of the detectors that it names, else all."""
+    names = [method["detector"] for method in methods]
+    wanted = {match("detector", name, names, where=f" of {backbone.name} among the detectors") for name in backbone.detectors}
+    return [method for method in methods if not wanted or method["detector"] in wanted]
+
+
+def _by_seed(network: Network, seeds: Sequence[int]) -> list[tuple[Network, Sequence[int]]]:
+    """Return the seeds that share a network: all, but each seed draws random weights of its own."""
+    if network.weights.label != RANDOM or not seeds:
+        return [(network, seeds)]
+    return [(network.drawn_by(seed), [seed]) for seed in seeds]
 
 
 def check_names(spec: Spec, memo: Path) -> None:
@@ -221,10 +245,21 @@ def _learn(spec: Spec, memo: Path) -> bool:
     return True
 
 
-def job_for(inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, **rest: Any) -> Job:
-    """Return the Job of one cell under today's extraction; `rest`: a method, a view, eval_size, dtype and pro_limit."""
+def job_for(
+    inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, *, smoothing: float, sigma: float | None = None,
+    **rest: Any,
+) -> Job:  # fmt: skip
+    """Return the Job of one cell under today's extraction; `rest`: the rest of a method, a view, eval_size, dtype, ...
+
+    sigma: of the map's Gaussian in input pixels, None for as many as `smoothing`, the detector's. It has no effect on a detector
+    whose maps are not smoothed.
+    """
     category, weights = inputs.category, network.weights
-    return Job(
+    job = Job(
         category.dataset, inputs.fingerprint, category.name, network.backbone, weights.label, weights.sha256, layers,
         seed=seed, extraction=EXTRACTION_REVISION, **rest,
     )  # fmt: skip
+    side, sigma = job.input_side, smoothing if sigma is None else float(sigma)
+    if not smoothing or sigma * SMOOTHING_GRID == smoothing * side:  # as in version 0.1.0, whose keys have no sigma
+        return job
+    return replace(job, smoothing=sigma)

@@ -1,8 +1,8 @@
 """The results folder: one immutable JSON file per finished job, failures in a folder of their own, and the plans of sweeps.
 
-FOLDER/KEY.json is a finished job, FOLDER/replicates/KEY.npy its bootstrap replicates, FOLDER/failed/KEY.json a job that failed
-or was skipped, FOLDER/plans/NAME.jsonl the jobs of a sweep. Every file is written beside its place and renamed, so the folder
-can be read while sweeps write to it.
+FOLDER/KEY.json is a finished job, FOLDER/replicates/KEY.npy its bootstrap replicates, FOLDER/influence/KEY.npy the influence
+values of its test images, FOLDER/failed/KEY.json a job that failed or was skipped, FOLDER/plans/NAME.jsonl the jobs of a
+sweep. Every file is written beside its place and renamed, so the folder can be read while sweeps write to it.
 
 A line of JSON begins with the CRC-32 of the rest. A line whose checksum fits but that this version cannot read was written by
 a newer one. The oldest files have no checksum; there the job's key is computed again and compared.
@@ -155,7 +155,7 @@ def _read_result(
         return Result(job, found.status, found.reason, metrics, cost, environment, found.details)
     result = Result(job, found.status, found.reason, metrics, cost, environment, Later(details, job.key))
     vars(result)["receptive_field"] = found.details.receptive_field_px
-    vars(result)["field_is_estimated"] = found.details.receptive_field_kind == ESTIMATED
+    vars(result)["field_is_analytic"] = bool(found.details.receptive_field_px and found.details.receptive_field_kind != ESTIMATED)
     return result
 
 
@@ -226,17 +226,15 @@ class ResultStore:
         self.folder = folder
         self._failed = folder / "failed"
         self._plans = folder / "plans"
-        self._replicates = folder / "replicates"
+        self._replicates, self._influence = folder / "replicates", folder / "influence"
 
     def write(self, result: Result) -> None:
         """Store a result. A finished one that is there already is kept; a success replaces earlier failures."""
         key = result.job.key
         if self.read(key) is None:
-            if result.replicates is not None:  # first, so that they are there when the record is
-                content = io.BytesIO()  # numpy itself does not say why it cannot write a file
-                np.save(content, result.replicates, allow_pickle=False)
-                with replacing(self._replicates / f"{key}.npy") as temporary:
-                    temporary.write_bytes(content.getbuffer())
+            for folder, values in ((self._replicates, result.replicates), (self._influence, result.influence)):
+                if values is not None:  # first, so that they are there when the record is
+                    _write_array(folder / f"{key}.npy", values)
             folder = self.folder if result.status == "done" else self._failed
             record = result.record()
             outcome = {name: _plain(record[name]) for name in ("metrics", "cost", "environment", "details")}
@@ -245,6 +243,11 @@ class ResultStore:
                 return
         with suppress(FileNotFoundError):
             (self._failed / f"{key}.json").unlink()
+
+    def delete(self, key: str) -> None:
+        """Delete the record of a finished job and its replicates; later ones first, so that none is left without its record."""
+        for path in (self._replicates / f"{key}.npy", self.folder / f"{key}.json"):
+            path.unlink(missing_ok=True)
 
     def read(self, key: str) -> Result | None:
         """Return the result of the finished job `key`, or None. A damaged file is reported, deleted and counts as missing."""
@@ -282,10 +285,17 @@ class ResultStore:
 
         A file that is damaged or lacks a metric of the record is reported and deleted.
         """
+        return self._array(self._replicates, key, 0)
+
+    def influence(self, key: str) -> NDArray[np.float32] | None:
+        """Return the influence values (metrics of the record + 1, U) of the job `key`, or None; the last row are the strata."""
+        return self._array(self._influence, key, 1)
+
+    def _array(self, folder: Path, key: str, more: int) -> NDArray[np.float32] | None:
+        """Return an array with a row for each metric of the record, and `more`."""
         result = self._read(self.folder, key, without_details=True)
-        metrics = len(result.metrics) if result else 0
-        path = self._replicates / f"{key}.npy"
-        return _load(path, lambda file: _read_replicates(file, metrics), "no differences are tested with it")
+        rows = len(result.metrics) + more if result else 0
+        return _load(folder / f"{key}.npy", lambda file: _read_array(file, rows), "no differences are tested with it")
 
     def all(self, planned: Iterable[Job] = ()) -> list[Result]:
         """Return every finished, failed and skipped result, in an order that does not depend on when they were run.
@@ -386,8 +396,15 @@ def _has_lines(path: Path, lines: Iterable[str]) -> bool:
         return False
 
 
-def _read_replicates(file: BinaryIO, metrics: int) -> NDArray[np.float32]:
+def _write_array(path: Path, values: NDArray[np.float32]) -> None:
+    content = io.BytesIO()  # numpy itself does not say why it cannot write a file
+    np.save(content, values, allow_pickle=False)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def _read_array(file: BinaryIO, rows: int) -> NDArray[np.float32]:
     found = np.load(io.BytesIO(file.read()), allow_pickle=False)
-    if found.dtype != np.float32 or found.ndim != 2 or len(found) < metrics:
-        raise ValueError(f"{found.dtype} of shape {found.shape}, not float32 of {metrics} metrics")
+    if found.dtype != np.float32 or found.ndim != 2 or len(found) < rows:
+        raise ValueError(f"{found.dtype} of shape {found.shape}, not float32 of {rows} rows")
     return np.asarray(found)

@@ -15,7 +15,7 @@ from msgspec import Meta
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
 from adbench.features.view import LEAST, MOST, SIZES, View, parse_image_size
-from adbench.types import DTYPES, Job
+from adbench.types import ALL, DTYPES, Job
 
 _MAX_BYTES = 1 << 20
 _SHOWN = 40  # characters of a wrong value in its message
@@ -26,17 +26,19 @@ InputSize = Annotated[int, Meta(ge=LEAST)] | str
 Tile = Annotated[int, Meta(ge=0, le=MOST)]
 Overlap = Annotated[float, Meta(ge=0, lt=1)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Count = Annotated[int, Meta(ge=1)]
 _FILLED = Meta(min_length=1)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backbone with its own layers, weights and image sizes, or a detector with its parameters."""
+    """A backbone with its own layers, weights, image sizes and detectors (by name), or a detector with its parameters."""
 
     name: Name
     layers: tuple[Name, ...] = ()
     weights: tuple[Name, ...] = ()
     image_sizes: tuple[InputSize, ...] = ()
+    detectors: tuple[Name, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,7 +46,10 @@ class Choice:
 class Spec:
     """A grid of jobs. Empty `layers` means each backbone's main stages, empty `categories` all of the data's.
 
-    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`.
+    A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`; its own detectors are those
+    of `detectors` that it takes part with. `smoothing`: sigma, in input
+    pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none. `crop`: side of the
+    middle square that the network sees, as a share of the image's shorter side.
     """
 
     data: Name | None = None
@@ -56,17 +61,27 @@ class Spec:
     eval_size: Pixels | Literal["native"] = 256
     detectors: Annotated[tuple[Choice, ...], _FILLED] = (Choice("patchcore"),)
     seeds: Annotated[tuple[Seed, ...], _FILLED] = (0,)
+    shots: Annotated[tuple[Count | Literal["all"], ...], _FILLED] = (ALL,)
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
     tile: Annotated[tuple[Tile, ...], _FILLED] = (0,)
     overlap: Annotated[tuple[Overlap, ...], _FILLED] = (Job.overlap,)
+    smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
+    crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
         found = asdict(self)
+        if self.smoothing is None:
+            del found["smoothing"]
+        if self.crop == Job.crop:
+            del found["crop"]
         for choice in (*found["backbones"], *found["detectors"]):
-            if not choice["image_sizes"]:
-                del choice["image_sizes"]
+            for later in ("image_sizes", "detectors"):
+                if not choice[later]:
+                    del choice[later]
+        if self.shots == (ALL,):
+            del found["shots"]
         for name, default in _ADDED.items():
             if found[name] == default:
                 del found[name]
@@ -75,7 +90,7 @@ class Spec:
     def views(self, choice: Choice) -> list[View]:
         """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps."""
         cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap)
-        return list(dict.fromkeys(View(*cell).simplest() for cell in cells))
+        return list(dict.fromkeys(View(*cell, crop=self.crop).simplest() for cell in cells))
 
     @property
     def all_views(self) -> list[View]:
@@ -84,16 +99,19 @@ class Spec:
 
 
 _ADDED = {"tile": (0,), "overlap": (Job.overlap,)}  # keys after version 0.1.0, with their defaults
-_SINGLE = ("data", "eval_size", "dtype", "pro_limit")  # the values of all other keys are lists
+_SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing", "crop")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
-_CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes"), "detectors": ("name", "params")}
+_CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes", "detectors"), "detectors": ("name", "params")}
 _EXPECTED = {
     "image_sizes": SIZES,
     "tile": "pixels from 32 to 4096, or 0 for no tiles",
     "overlap": "a share of a tile from 0 to below 1",
     "eval_size": "pixels from 32 to 4096 or 'native'",
+    "shots": "a number of good images from 1 on, or 'all'",
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
+    "smoothing": "pixels from 0 to 64",
+    "crop": "a number above 0 and at most 1",
     "params": "a mapping of names to values",
     **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
 }  # of all other keys: a name
@@ -214,7 +232,7 @@ def _keep_as_written(node: yaml.Node | None) -> None:
             _keep_as_written(item)
     elif isinstance(node, yaml.MappingNode):
         for part, value in node.value:
-            if part.value in ("name", "layers", "weights"):
+            if part.value in ("name", "layers", "weights", "detectors"):
                 _keep_as_written(value)
     elif isinstance(node, yaml.ScalarNode) and node.tag.rpartition(":")[2] in ("int", "float", "bool", "timestamp"):
         node.tag = "tag:yaml.org,2002:str"

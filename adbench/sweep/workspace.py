@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adbench.backbones.layers import describe
 from adbench.backbones.network import Network
-from adbench.backbones.weights import resolve
+from adbench.backbones.weights import random_seed, resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.check import check_files, warn_of_remarks
@@ -54,7 +54,7 @@ class Workspace:
         return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), views, warn)
 
     def _checked(self, categories: Sequence[Category], views: Sequence[View], warn: bool = True) -> list[CategoryInputs]:
-        keep = MEMORY.keeper([view.size for view in views if not view.is_native])
+        keep = MEMORY.keeper([(view.size, view.crop) for view in views if not view.is_native])
         facts = check_files(categories, self.cache / "files.json", self.on_step, keep, self.verify_data)
         for category in categories if warn else ():
             warn_of_remarks(category, facts)
@@ -81,7 +81,7 @@ class Workspace:
 
     def network_of(self, model: Path, job: Job) -> Network:
         """Return the network that the model in this file was fitted on; raise DataError if its weights have changed."""
-        network = self.network(job.backbone, job.weights)
+        network = self.network(job.backbone, job.weights).drawn_by(random_seed(job.weights_sha256))
         if network.weights.sha256 != job.weights_sha256:
             raise DataError(f"model {model}: made with other weights '{job.weights}' of {job.backbone}; train it again")
         return network

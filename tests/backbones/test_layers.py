@@ -5,7 +5,7 @@ from torch import nn
 
 from adbench.backbones.families import Size, find
 from adbench.backbones.families.torchvision_models import TorchvisionModels
-from adbench.backbones.layers import Layer, describe, stage_ends
+from adbench.backbones.layers import Layer, describe, parse_layers, stage_ends
 from adbench.core.errors import UsageError
 
 RESNET = [("layer1.2.relu_2", 256, 4), ("layer2.3.relu_2", 512, 8), ("layer3.5.relu_2", 1024, 16), ("layer4.2.relu_2", 2048, 32)]
@@ -99,3 +99,17 @@ def test_a_damaged_memo_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "resnet18.json").write_text("{")
     describe.cache_clear()
     assert describe("resnet18", tmp_path) == first
+
+
+@pytest.mark.parametrize(("name", "last"), [("blocks.-1", "blocks.6"), ("blocks.7", "blocks.6"), ("blocks.1.9", "blocks.1.1")])
+def test_a_number_outside_the_range_is_answered_with_the_range(name: str, last: str) -> None:
+    with pytest.raises(UsageError) as error:
+        describe("efficientnet_lite0").layer(name)
+    first = f"{last.rpartition('.')[0]}.0"
+    assert str(error.value) == f"unknown layer '{name}' of efficientnet_lite0; the first is '{first}', the last '{last}'"
+
+
+@pytest.mark.parametrize("text", ["blocks.1.1.add+blocks.1.1.add", "blocks.1+blocks.1.1.add"])
+def test_a_layer_is_not_joined_with_itself(text: str) -> None:
+    with pytest.raises(UsageError, match=r"'blocks\.1\.1\.add' is joined with itself; name each layer once"):
+        parse_layers(text, describe("efficientnet_lite0"))

@@ -23,6 +23,7 @@ from adbench.backbones.receptive_field import measure as measuring
 from adbench.backbones.receptive_field.figure import figure
 from adbench.backbones.receptive_field.graph import AnalyticField, analytic
 from adbench.backbones.receptive_field.measure import (
+    OBJECTIVES,
     EstimatedField,
     LeanNorms,
     Measure,
@@ -293,7 +294,7 @@ def test_blocks_that_are_computed_again_give_the_same_gradient(transformer: Netw
 def test_a_field_is_remembered_for_a_network_and_a_size(
     transformer: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = remembered(transformer, ["blocks.0"], (64, 64), tmp_path)
+    first = remembered(transformer, ["blocks.0"], {}, (64, 64), tmp_path)
     threads, asked, each = torch.get_num_threads(), [], measuring._each
 
     def noted(network: Network, layers: list[str], measure: Measure) -> object:
@@ -301,11 +302,36 @@ def test_a_field_is_remembered_for_a_network_and_a_size(
         return each(network, layers, measure)
 
     monkeypatch.setattr(measuring, "_each", noted)
-    both = remembered(transformer, ["blocks.0", "blocks.2"], (64, 64), tmp_path)
-    assert both["blocks.0"] == first["blocks.0"] and asked == [(["blocks.2"], (64, 64), 1)]
-    assert remembered(transformer, ["blocks.0", "blocks.2"], (64, 64), tmp_path) == both and len(asked) == 1
-    remembered(transformer, ["blocks.2"], (32, 32), tmp_path)
-    assert asked[1:] == [(["blocks.2"], (32, 32), 1)] and torch.get_num_threads() == threads
+    both = remembered(transformer, ["blocks.0", "blocks.2"], {}, (64, 64), tmp_path)
+    assert both["blocks.0"] == first["blocks.0"] and asked == [(["blocks.2"], 64, 1)]
+    assert remembered(transformer, ["blocks.0", "blocks.2"], {}, (64, 64), tmp_path) == both and len(asked) == 1
+    remembered(transformer, ["blocks.2"], {}, (32, 32), tmp_path)
+    assert asked[1:] == [(["blocks.2"], 32, 1)] and torch.get_num_threads() == threads
+
+
+def test_an_image_as_large_as_the_analytic_field_gives_the_box_of_the_papers_image(tmp_path: Path) -> None:
+    network, layers = Network("resnet18", resolve("resnet18", "random")), ["layer1.1.relu_1", "layer2.1.relu_1"]
+    description = describe("resnet18")
+    papers = receptive_fields(network, description, layers, [], Measure())["layers"]  # 1024 px
+    found = remembered(network, layers, description.fields, (64, 64), tmp_path)
+    assert found == {row["layer"]: row["estimated_px"] for row in papers}
+    assert [measuring._side(description.fields[layer]) for layer in layers] == [192, 256]
+
+
+def test_a_network_that_would_fill_the_memory_is_measured_at_half_the_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network("resnet18", resolve("resnet18", "random"))
+    needed = measuring.activation_bytes(network.cut(["layer2.1.relu_1"]), 512)
+    for memory, side in ((2 * needed, 512), (2 * needed - 2, 256), (1, 128)):
+        monkeypatch.setattr(measuring, "memory_bytes", lambda memory=memory: memory)
+        assert measuring._within_memory(network, ["layer2.1.relu_1"], 512) == side
+
+
+def test_the_objective_is_the_sum_the_mean_or_random_signs_of_the_channels() -> None:
+    module = extractor("resnet18", "layer1.1.relu_1")
+    of = {kind: estimated(module, "layer1.1.relu_1", Measure(96, normalize="none", objective=kind)) for kind in OBJECTIVES}
+    np.testing.assert_allclose(of["sum"].gradient, 64 * of["mean"].gradient, rtol=1e-4)
+    assert of["mean"].px < of["sum"].px
+    assert abs(of["signs"].gradient - of["sum"].gradient).max() > 0.1 * of["sum"].gradient.max()
 
 
 def test_lean_batch_normalization_equals_torchs() -> None:
@@ -334,6 +360,7 @@ def test_bounding_box_by_hand() -> None:
         ({"input_size": 32}, "input size 32 leaves nothing between two margins of 16 px; choose a larger one"),
         ({"threshold": 0.0}, "threshold 0.0 keeps every pixel; choose one above 0"),
         ({"normalize": "maxx"}, "unknown normalization 'maxx'; did you mean 'max'?"),
+        ({"objective": "max"}, "unknown objective 'max'; choose from: mean, signs, sum"),
         ({"image": "photo"}, "unknown image 'photo'; choose from: noise, zeros"),
     ],
 )
@@ -369,7 +396,7 @@ def test_a_small_field_is_enlarged_and_boxes_are_named(tmp_path: Path) -> None:
 
 
 def test_figures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"needs a layer and one of the suffixes \.png, \.svg, \.pdf"):
+    with pytest.raises(UsageError, match=r"its suffix must be one of \.png, \.svg, \.pdf"):
         figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "f.bmp", "")
     with pytest.raises(DataError, match=r"cannot be written \(No such file or directory\); choose another path"):
         figure([(field_of((1, 1, 2, 2)), None)], tmp_path / "none" / "f.png", "")

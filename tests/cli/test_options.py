@@ -88,6 +88,8 @@ CASES: dict[str, dict[str, Case]] = {
     "train": DATA
     | {
         "--model": Case("--model other.safetensors", "file other.safetensors"),
+        "--smoothing": Case("--smoothing 2", '"smoothing": 2.0'),
+        "--crop": Case("--crop 0.5", '"crop": 0.5'),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
         "--image-size": Case("--image-size 96", '"image_size": 96'),
         "--eval-size": Case("--eval-size 64", '"eval_size": 64'),
@@ -95,8 +97,10 @@ CASES: dict[str, dict[str, Case]] = {
         "--fpr": Case("--fpr 0.4", '"threshold": {'),
         "--holdout": Case("--holdout 0.5", "--holdout needs a false-positive rate"),
         "--cross-fit": Case("--cross-fit 2", "--cross-fit needs a false-positive rate"),
+        "--from-selection": Case("--from-selection s.json", "--from-selection needs a false-positive rate"),
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
+        "--shots": Case("--shots 2", '"fitted_images": 2'),
         "--offline": Case("--offline", MISSING, "RESNET"),
     },
     "eval": DATA
@@ -156,6 +160,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "select": DATA
     | {
+        "--reserve": Case("--reserve 0.8", "the share of good images kept for a threshold"),
         "--budget": Case("--budget 10", "--budget '10': write a time with its unit"),
         "--dry-run": Case("--dry-run", '"candidates": ['),
         "--top": Case("--top 1 --layers all", "14 more candidates", "TEXT"),
@@ -164,6 +169,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--layers": Case("--layers nosuch", "unknown layer 'nosuch'"),
         "--image-sizes": Case("--image-sizes x", "select: image_sizes: expected pixels"),
         "--detectors": Case("--detectors nosuch", "unknown detector 'nosuch'"),
+        "--shots": Case("--shots 4", "--shots 4"),  # of the command that trains the best candidate
         "--preset": Case("--preset nosuch", "unknown preset 'nosuch'"),
         "--spec": Case("--spec nosuch.yaml", "spec nosuch.yaml: cannot be read"),
         "--set": Case("--set nosuch=1", "unknown key 'nosuch'"),
@@ -180,6 +186,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--image-size": Case("--image-size 64", '"64":'),
         "--input-size": Case("--input-size 192", '"input_size": 192'),
         "--threshold": Case("--threshold 0.5", '"threshold": 0.5'),
+        "--objective": Case("--objective mean", '"objective": "mean"'),
+        "--margin": Case("--margin 20", '"margin": 20'),
         "--normalize": Case("--normalize nosuch", "nosuch"),
         "--image": Case("--image nosuch", "nosuch"),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
@@ -210,6 +218,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--maps": Case("--maps nowhere", "nowhere"),
         "--eval-size": Case("--eval-size 32", ""),
         "--pro-limit": Case("--pro-limit 0.1", ""),
+        "--out": Case("--out recorded", "file recorded/"),
+        "--name": Case("--name patchcore", "choose a name", "--out recorded"),
     },
     "cache list": {"--cache": Case("--cache other", '"bytes": 0')},
     "weights check": {"--offline": Case("--offline", MISSING, "RESNET")},

@@ -13,7 +13,8 @@ WRONG = {
     f"extract {NETWORK} --dtype float23": "unknown dtype 'float23'; did you mean 'float32'?",
     f"extract {NETWORK} --device cuda:7": "device 'cuda:7' is not on this machine; choose from: auto, cpu",
     f"extract {NETWORK} --weights imagenett": "efficientnet_lite0 has no weights 'imagenett'; ",
-    "extract efficientnet_lite0 blocks.99": "unknown layer 'blocks.99' of efficientnet_lite0; did you mean 'blocks.6'?",
+    "extract efficientnet_lite0 blocks.99": "unknown layer 'blocks.99' of efficientnet_lite0; the "
+    "first is 'blocks.0', the last 'blocks.6'",
     "extract efficientnet_lite0 blocks.2.9.add": "unknown layer 'blocks.2.9.add' of efficientnet_lite0; did you mean 'blocks.2.1",
     f"extract {NETWORK} --image-size 224x224": (
         "Invalid value for '--image-size': '224x224' is not a whole number from 32 to 4096. See 'adbench extract --help'."
@@ -27,6 +28,10 @@ WRONG = {
         "patchcore: coreset_max=null must be a whole number, like its default 0"
     ),
     f"train patchcore {NETWORK} --model m.safetensors --eval-size big": "--eval-size 'big': write pixels",
+    f"train patchcore {NETWORK} --model m.safetensors --shots 0": (
+        "--shots '0': write a number of good images from 1 on, or 'all'"
+    ),
+    "select --shots 0": "select: shots: expected a number of good images from 1 on, or 'all', not the number 0",
     f"train patchcore {NETWORK} --model m.safetensors --holdout 2": "--holdout needs a false-positive rate",
     f"train patchcore {NETWORK} --model m.safetensors --seed 1{'0' * 60}": (
         f"Invalid value for '--seed': '1{'0' * 39}' is not a whole number from 0 to 2147483647. See 'adbench train --help'."

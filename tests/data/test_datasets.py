@@ -233,8 +233,8 @@ def test_all_problems_are_counted_and_the_first_ten_named(tmp_path):
     with pytest.raises(DataError) as error:
         check_files(opened(tmp_path))
     head, *problems, more = str(error.value).split(" | ")
-    assert head == (f"13 problems in the data: cannot read image {tmp_path}/bolt/train/good/000.png: no PNG, JPEG, BMP, TIFF "
-                    "or WEBP content; replace or remove it")  # fmt: skip
+    assert head == (f"13 problems in the data: cannot read image {tmp_path}/bolt/train/good/000.png: no PNG, JPEG, BMP, TIFF, "
+                    "WEBP or PPM content; replace or remove it")  # fmt: skip
     assert problems[0] == f"no mask for image {tmp_path}/bolt/test/cut/100.png; add it to the ground truth or remove the image"
     assert (len(problems), more) == (9, "and 3 more")
 

@@ -238,8 +238,8 @@ def message(path: Path) -> str:
 
 @pytest.mark.parametrize(("content", "text"), [
     (b"", "the file is empty"),
-    (b"not an image", "no PNG, JPEG, BMP, TIFF or WEBP content"),
-    (b"GIF89a\1\0\1\0\0\0\0;", "no PNG, JPEG, BMP, TIFF or WEBP content"),
+    (b"not an image", "no PNG, JPEG, BMP, TIFF, WEBP or PPM content"),
+    (b"GIF89a\1\0\1\0\0\0\0;", "no PNG, JPEG, BMP, TIFF, WEBP or PPM content"),
 ])  # fmt: skip
 def test_files_of_other_content_are_named(tmp_path, capfd, content, text):
     path = tmp_path / "a.png"

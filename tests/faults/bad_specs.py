@@ -56,7 +56,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "categories that are numbers": ("categories=[01, 02]", "unknown category '01'"),
     "layers=number": ("layers=3", "unknown layer '3'"),
     "layers=nothing": ("layers=[null]", "not null; write a value"),
-    "unknown layer": ("layers=blocks.99", "unknown layer.*did you mean 'blocks.6'"),
+    "unknown layer": ("layers=blocks.99", "unknown layer.*the last 'blocks.6'"),
     "layer with an empty part": (f"layers={LAYER}+", "unknown layer"),
     "unknown backbone": ("backbones=resnet5O", "unknown backbone"),
     "backbone path": ("backbones=../../etc/passwd", "unknown backbone"),

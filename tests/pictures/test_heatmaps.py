@@ -73,3 +73,14 @@ def test_outlines_stay_inside_the_picture_and_off_the_mask() -> None:
 def test_no_heat_leaves_the_image_and_full_heat_the_hottest_color() -> None:
     assert (laid_over(GRAY, np.zeros((8, 8), np.float32)) == GRAY).all()
     assert (laid_over(GRAY, np.ones((8, 8), np.float32), 1.0) == heatmaps.heat_colors()[255]).all()
+
+
+def test_the_background_is_dimmed_in_the_map_alone(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    part, seen = np.ones((2, 8, 8), bool), dict[str, np.ndarray]()
+    part[0, :, :2] = False
+    monkeypatch.setattr(heatmaps, "framed", lambda title, shown, *_: seen.update(shown))
+    panels(samples, Scores(np.zeros(2, np.float32), np.zeros((2, 8, 8), np.float32), part), 0.0)(0)
+    dark = (seen["anomaly map, 25% background"] == 35).all(axis=2)  # of 100
+    assert dark[:, :80].mean() > 0.95 and not dark[:, 80:].any() and (seen["image"] == 100).all()
+    panels(samples, Scores(np.zeros(2, np.float32), np.zeros((2, 8, 8), np.float32), part), 0.0)(1)
+    assert "anomaly map" in seen

@@ -50,14 +50,14 @@ THREE = [result("layer1", 0.9, 0.8), result("layer2", 0.8, 0.86), result("layer3
 TRAIN = (
     "train it: adbench train knn resnet18 layer1 --data demo --category bolt --weights random --fpr 0.01 --model bolt.safetensors"
 )
-PAIRS = "paired bootstrap over test images, all pairs of rows)"
+PAIRS = "sign flips over test images, all pairs of rows)"
 
 
 def test_a_difference_beyond_chance() -> None:
     best, train = told(THREE, 0.001)
     assert best == (
         "layer1: mean of image AUROC and AU-PRO 0.850 over 1 category, 0.020 above the next, layer2; that is more than chance "
-        f"explains (p = 0.0025, {PAIRS}"
+        f"explains (p = 0.001, {PAIRS}"
     )
     assert train == TRAIN
 
@@ -75,7 +75,7 @@ def test_a_difference_that_can_be_chance_and_others_that_can() -> None:
 
 def test_without_replicates_chance_is_unknown() -> None:
     assert told(THREE)[0].endswith(
-        "; whether that can be chance is unknown: not every result has bootstrap replicates of the same test images"
+        "; whether that can be chance is unknown: not every result has influence values of the same test images"
     )
 
 

@@ -45,3 +45,18 @@ def test_layers_are_ordered_by_receptive_field_and_unknown_ones_come_last() -> N
         Result(replace(JOB, layers=(name,)), "done", details={"receptive_field_px": field}) for name, field in fields.items()
     ]
     assert [layer for (layer,) in grouped(keyed_jobs([(r.job, r) for r in reversed(found)]), ["layer"])] == ["z", "b", "a"]
+
+
+def test_an_estimated_field_orders_layers_before_an_analytic_one_of_earlier_versions() -> None:
+    fields = [("a", 200, "estimated"), ("a", 1799, None), ("b", 300, "estimated")]
+    found = [
+        Result(replace(JOB, layers=(name,), seed=seed), "done", details={"receptive_field_px": px, "receptive_field_kind": kind})
+        for seed, (name, px, kind) in enumerate(fields)
+    ]
+    assert list(grouped(keyed_jobs([(result.job, result) for result in found]), ["layer"])) == [("a",), ("b",)]
+
+
+def test_random_weights_of_each_jobs_seed_are_one_configuration_over_seeds() -> None:
+    drawn = [replace(JOB, seed=seed, weights_sha256=f"random-{seed}") for seed in (0, 1)]
+    assert not varies(keyed(*drawn), "weights_sha256")
+    assert varies(keyed(*drawn, replace(JOB, seed=1, weights_sha256="random-0")), "weights_sha256")  # of version 0.1.0

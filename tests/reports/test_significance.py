@@ -13,7 +13,7 @@ from adbench.reports.analyses.significance import joined, section, sentences
 from adbench.reports.configurations import listed
 from adbench.reports.formats import Section
 from adbench.reports.keys import keyed_jobs
-from adbench.statistics.ranks import holm, wilcoxon
+from adbench.statistics.ranks import all_pairs
 from adbench.types import Job, Result
 
 NAMES = ("layer1", "layer2", "layer3", "layer4")
@@ -56,11 +56,10 @@ def column(made: Section, header: str, table: int = 0) -> list[str]:
 def test_the_published_example_in_words() -> None:
     made = asked(results(PUBLISHED))
     assert column(made, "mean rank") == ["3.14", "2.00", "2.89", "1.96"]
-    expected = [holm(np.array([wilcoxon(PUBLISHED[:, 3], PUBLISHED[:, j]) for j in range(3)]))]
-    assert column(made, "p (categories)") == [*(f"{p:.2g}" for p in expected[0]), "-"]
+    assert column(made, "p (categories)") == [*(f"{p:.2g}" for p in all_pairs(PUBLISHED, 3)[:3]), "-"]
     assert made.notes[0] == (
-        "aupro: layer4 has the best mean over 14 categories; not significantly different: layer2 and layer3; "
-        "significantly worse: layer1 (Wilcoxon's test, Holm, at 5%)"
+        "aupro: layer4 has the best mean over 14 categories; not significantly different: all others (Wilcoxon's test, "
+        "Holm over all pairs, at 5%)"
     )
     assert made.notes[1] == ("aupro: mean ranks that are less than 1.25 apart are not significantly different (Nemenyi)")
     assert made.figures[0].description == (
@@ -73,7 +72,7 @@ def test_worse_ones_are_told_from_those_that_are_not_different() -> None:
     close = rng.normal(0.8, 0.01, (10, 2))
     made = asked(results(np.column_stack([close, close[:, 0] - 0.1])))
     told = r"aupro: layer[12] has the best mean over 10 categories; not significantly different: layer[12]; "
-    assert re.fullmatch(told + r"significantly worse: layer3 \(Wilcoxon's test, Holm, at 5%\)", made.notes[0])
+    assert re.fullmatch(told + r"significantly worse: layer3 \(Wilcoxon's test, Holm over all pairs, at 5%\)", made.notes[0])
 
 
 def test_without_differences_friedman_says_so() -> None:
@@ -147,7 +146,7 @@ def test_without_common_replicates_there_are_no_intervals(flaw: str) -> None:
     made = asked(found, noisy if flaw == "other images" else lambda r: None if r.job.category == "c4" else noisy(r))
     assert "95 % interval" not in made.tables[0].headers and len(made.tables) == 1
     assert made.notes[-2] == (
-        "no intervals for aupro: not every result has its replicates (RESULTS/replicates), drawn from the same test images"
+        "no intervals for aupro: not every result has its influence values (RESULTS/influence), of the same test images"
     )
 
 

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Run
 from matplotlib.text import Text
@@ -18,8 +19,10 @@ from adbench.reports.keys import KeyedJob
 from adbench.reports.plotting import COLUMN, style
 from adbench.reports.report import make_report, render
 from adbench.reports.studies import STUDIES
+from adbench.reports.studies.shots import curve
 from adbench.reports.study_data import short_names
 from adbench.reports.tables import current
+from adbench.statistics.ranks import holm, wilcoxon
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
@@ -40,6 +43,7 @@ SWEEPS = {
     "image-size": grid(image_size=[128, 256, 1024]),
     "pretraining": grid(weights=["moco", "random", "supervised"]),
     "seeds": grid(seed=range(3), layers=[("layer2.3.relu_2",)]),
+    "shots": grid(shots=[1, 8, "all"], detector=["padim", "patchcore"], seed=range(5), layers=[("layer2.3.relu_2",)]),
 }
 
 
@@ -222,6 +226,55 @@ class TestSeeds:
         made = section("seeds", found(SWEEPS["seeds"], lambda job: 0.5, share=8 / 9))
         assert cells(made.tables[0]) == [["layer2.3.relu_2", "2/3", "0.500 (8/9 jobs)", "0.250 (8/9 jobs)"]]
         assert "no standard deviation is given while a job is missing; a number with (n/N) is over n of N" in made.notes
+
+
+class TestShots:
+    def curves(self, gain: dict[Any, float]) -> Section:
+        """Seeds scatter by up to 0.01, more than an image gains from 8 on."""
+        jobs = [job for job in SWEEPS["shots"] if job.detector == "padim"]
+        return section("shots", found(jobs, lambda job: 0.5 + gain[job.shots] + int(job.key[:4], 16) / 2**16 / 100))
+
+    def test_the_sentence_names_the_number_from_which_on_no_gain_is_significant(self) -> None:
+        made = self.curves({1: 0, 8: 0.2, "all": 0.2})
+        value = {row[0]: row for row in cells(made.tables[-2])}["layer2.3.relu_2"]
+        assert value[1] == "8" and value[-1] == "15"
+        assert made.notes[0] == (
+            f"image AUROC, layer2.3.relu_2: from 8 good images on, no significant gain: {value[2]} with 8 and {value[4]} with "
+            f"all ({value[5]}, {value[6]} in {value[7]})"
+        )
+
+    def test_a_gain_up_to_the_last_number_asks_for_more_images(self) -> None:
+        auroc, *_ = self.curves({1: 0, 8: 0.2, "all": 0.3}).notes
+        assert re.fullmatch(
+            r"image AUROC, layer2.3.relu_2: the gain is significant up to all good images, \+0\.\d{3} from 8 to all: more images "
+            "may help further", auroc,
+        )  # fmt: skip
+
+    def test_the_numbers_behind_it_are_those_of_the_tests_of_every_two_numbers(self) -> None:
+        entries = found(SWEEPS["shots"])
+        for detector in ("padim", "patchcore"):
+            one = curve(detector, [entry for entry in entries if entry.job.detector == detector], "image_auroc")
+            columns = [[some_value(e.job) for e in entries if (e.job.detector, e.job.shots) == (detector, k)] for k in one.levels]
+            pairs = list(combinations(range(3), 2))
+            p = dict(
+                zip(pairs, holm(np.array([wilcoxon(np.array(columns[b]), np.array(columns[a])) for a, b in pairs])), strict=True)
+            )
+            assert one.p_values == pytest.approx(p)
+            assert one.means == pytest.approx([fmean(column) for column in columns])
+            gains = [a for (a, b), chance in p.items() if chance < 0.05 and fmean(columns[b]) > fmean(columns[a])]
+            assert one.enough == max(gains, default=-1) + 1
+
+    def test_one_seed_is_too_few_for_an_answer(self) -> None:
+        made = section("shots", found([job for job in SWEEPS["shots"] if job.seed == 0]))
+        assert made.notes[0] == (
+            "image AUROC, padim: whether more images help cannot be tested: 3 pairs of category and seed have every number, and "
+            "the test needs 7"
+        )
+
+    def test_categories_and_seeds_without_every_number_are_no_cells(self) -> None:
+        made = section("shots", found(SWEEPS["shots"], share=5 / 6))
+        assert {row[-1] for row in cells(made.tables[-1])} == {"10/15"}
+        assert all(re.search(r"over 10/15 pairs of category and seed, ", note) for note in made.notes[:4])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])

@@ -14,7 +14,7 @@ from adbench.core.errors import DataError
 from adbench.reports.formats import Report
 from adbench.reports.keys import keyed_jobs
 from adbench.reports.report import render
-from adbench.reports.two_folders import Match, compare, differences
+from adbench.reports.two_folders import Match, Readers, compare, differences
 from adbench.statistics.ranks import wilcoxon
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
@@ -85,7 +85,7 @@ def test_a_paired_difference_is_significant_where_the_intervals_overlap(folders:
     second = write(folders[1], result(0.52, revision=2), result(0.5002, revision=2, category="axle"))
     by_category = {row[0]: row for row in texts(compare(first, second))}
     assert float(by_category["bolt"][5]) < 0.05 < float(by_category["axle"][5])
-    assert "aupro: 1 of 2 jobs with common replicates differ significantly over their test images" in notes(
+    assert "aupro: 1 of 2 jobs on the same test images differ significantly over their test images" in notes(
         compare(first, second)
     )
 
@@ -96,7 +96,7 @@ def test_without_common_replicates_there_is_no_p_value(flaw: str, folders: tuple
     first = write(folders[0], result(0.5))
     second = write(folders[1], replace(other, replicates=None) if flaw == "no file" else other)
     assert texts(compare(first, second)) == [["bolt", "0.500", "0.600", "+0.100", "-", "-"]]
-    assert notes(compare(first, second))[-1] == "1 of 1 jobs have no replicates of the same test images: no interval, no p"
+    assert notes(compare(first, second))[-1] == "1 of 1 jobs have no influence values of the same test images: no interval, no p"
 
 
 def test_a_folder_does_not_differ_from_itself(folders: tuple[Path, Path]) -> None:
@@ -148,8 +148,13 @@ def test_a_metric_of_a_plug_in_is_compared(folders: tuple[Path, Path]) -> None:
     more = [replace(r, replicates=np.concatenate([r.replicates, r.replicates[-1:]])) for r in rows]
     made = compare(write(folders[0], rows[0]), write(folders[1], rows[1]), "blur")
     assert texts(made) == [["bolt", "0.500", "0.600", "+0.100", "-", "-"]]  # no replicates of it
-    found = differences([Match(keyed_jobs([(more[0].job, None)])[0], *more)], "blur", (lambda r: r.replicates,) * 2)
-    assert found.intervals[0] == pytest.approx((0.1, 0.1), abs=0.02) and found.p_values[0] < 0.05
+    found = differences(
+        [Match(keyed_jobs([(more[0].job, None)])[0], *more)],
+        "blur",
+        (Readers(lambda r: r.replicates, lambda r: r.influence),) * 2,
+    )
+    p, *ends = found.tests[0]
+    assert ends == pytest.approx([0.1, 0.1], abs=0.03) and p < 0.05
 
 
 @pytest.mark.parametrize("name", ["table", "markdown", "latex", "html"])

@@ -11,7 +11,7 @@ import pytest
 from adbench.core.errors import DataError
 from adbench.metrics import components, evaluate
 from adbench.selection.ranking import Limits, Ranked, rank, shrunk, split_excluded
-from adbench.statistics.bootstrap import draw_replicates, replicates
+from adbench.statistics.bootstrap import draw_replicates, resample
 from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Scores, Truth
 
@@ -31,8 +31,8 @@ def result(strength: float, **changes: Any) -> Result:
     maps = rng.normal(size=masks.shape).astype(np.float32) + strength * masks.astype(np.float32)
     scores, truth, regions = Scores(maps.max(axis=(1, 2)), maps), Truth(anomalous, masks), components(masks)
     metrics = evaluate(scores, truth)
-    found = replicates(scores, truth, regions, 0.3, draw_replicates("f", anomalous, sources=tuple(range(12)) * 3), metrics)
-    return Result(replace(JOB, **changes), "done", None, metrics, COST, {}, {"receptive_field_px": 64}, found)
+    arrays = resample(scores, truth, regions, 0.3, draw_replicates("f", anomalous, sources=tuple(range(12)) * 3), metrics)
+    return Result(replace(JOB, **changes), "done", None, metrics, COST, {}, {"receptive_field_px": 64}, *arrays)
 
 
 def ranked(folder: Path, *results: Result) -> list[Ranked]:
@@ -50,25 +50,29 @@ def test_candidates_are_ranked_by_score_with_ties(tmp_path: Path) -> None:
     assert found == ranked(tmp_path, *results[::-1])
 
 
+def test_results_of_earlier_versions_are_ranked_by_their_replicates(tmp_path: Path) -> None:
+    results = [result(0.3, layers=("a",)), replace(result(2.0, layers=("b",)), influence=None)]
+    assert [(one.job.layer, one.tied) for one in ranked(tmp_path, *results)] == [("b", True), ("a", False)]
+
+
 GRID = ([layer for layer in "ab" for _ in range(2)], [192, 256] * 2)  # a layer and a size for each of four scores
 
 
 def test_residuals_from_layer_and_size_shrink_by_their_share_of_noise() -> None:
     scores = np.array([0.9, 0.5, 0.5, 0.5])  # additive: 0.8, 0.6, 0.6, 0.4, so the rest is 0.1 up and down
-    swing = np.array([1, -1, -1, 1])[:, None] * np.array([0.05, -0.05])  # half of the rest: a quarter of its square
-    found, replicates = shrunk(*GRID, scores, scores[:, None] + swing)
+    swing = np.array([1, -1, -1, 1])[:, None] * np.array([0.03, -0.04])  # half of the rest: a quarter of its square
+    found, influence = shrunk(*GRID, scores, swing)
     np.testing.assert_allclose(found, [0.875, 0.525, 0.525, 0.475])
-    np.testing.assert_allclose(replicates[:, 0] - found, [0.0375, -0.0375, -0.0375, 0.0375])
-    np.testing.assert_allclose(shrunk(*GRID, scores, scores[:, None] + 9 * swing)[0], [0.8, 0.6, 0.6, 0.4])
+    np.testing.assert_allclose(influence[:, 0], [0.0225, -0.0225, -0.0225, 0.0225])
+    np.testing.assert_allclose(shrunk(*GRID, scores, 9 * swing)[0], [0.8, 0.6, 0.6, 0.4])
 
 
-@pytest.mark.parametrize(("columns", "spread"), [([256] * 4, 0.1), (GRID[1], 0.0)], ids=["one size", "replicates without noise"])
+@pytest.mark.parametrize(("columns", "spread"), [([256] * 4, 0.1), (GRID[1], 0.0)], ids=["one size", "no noise"])
 def test_scores_are_not_shrunk(columns: list[int], spread: float) -> None:
     scores, noise = np.array([0.9, 0.5, 0.4, 0.5]), spread * np.random.default_rng(0).normal(size=(4, 9))
     rows = list("abcd") if len(set(columns)) == 1 else GRID[0]
-    found, replicates = shrunk(rows, columns, scores, scores[:, None] + noise)
-    assert found.tolist() == scores.tolist()
-    assert replicates.tolist() == (scores[:, None] + noise).tolist()
+    found, influence = shrunk(rows, columns, scores, noise)
+    assert found.tolist() == scores.tolist() and influence.tolist() == noise.tolist()
 
 
 def test_shrinkage_brings_noisy_scores_closer_to_the_truth() -> None:
@@ -76,12 +80,12 @@ def test_shrinkage_brings_noisy_scores_closer_to_the_truth() -> None:
     rows, columns = zip(*[(layer, size) for layer in range(20) for size in range(3)], strict=True)
     truth = 0.6 + 0.1 * np.take(rng.normal(size=20), rows) + 0.03 * np.array(columns)
     scores = truth + rng.normal(0, 0.03, 60)
-    found, _ = shrunk(rows, columns, scores, scores[:, None] + rng.normal(0, 0.03, (60, 200)))
+    found, _ = shrunk(rows, columns, scores, rng.normal(0, 0.03, (60, 200)) / np.sqrt(200))
     assert np.square(found - truth).sum() < 0.6 * np.square(scores - truth).sum()
 
 
 def test_lost_replicates_are_named(tmp_path: Path) -> None:
-    lost = replace(result(1.0), replicates=None)
+    lost = replace(result(1.0), replicates=None, influence=None)
     key = lost.job.key
     message = f"{tmp_path}/replicates/{key}.npy is missing; delete {key}.json too, and run select again"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):

@@ -5,7 +5,7 @@ import pytest
 from published_ranks import PUBLISHED
 from scipy import stats
 
-from adbench.statistics.ranks import critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
+from adbench.statistics.ranks import all_pairs, critical_difference, friedman, holm, least_categories, mean_ranks, wilcoxon
 
 
 def test_mean_ranks_are_the_published_ones() -> None:
@@ -13,10 +13,14 @@ def test_mean_ranks_are_the_published_ones() -> None:
 
 
 def test_friedman_is_the_published_one_but_for_the_correction_for_ties() -> None:
-    p_value = friedman(PUBLISHED)
-    assert p_value == stats.friedmanchisquare(*PUBLISHED.T).pvalue
+    found = stats.friedmanchisquare(*PUBLISHED.T)
     ties = 1 - (6 + 6 + 60 + 6) / (14 * 4 * (4**2 - 1))  # iris, lung cancer, mushroom, primary tumor
-    assert stats.chi2.isf(p_value, 3) * ties == pytest.approx(9.28, abs=0.005)
+    assert found.statistic * ties == pytest.approx(9.28, abs=0.005)
+    statistic = 13 * found.statistic / (14 * 3 - found.statistic)
+    assert friedman(PUBLISHED) == pytest.approx(stats.f.sf(statistic, 3, 39))
+    assert pytest.approx(3.69, abs=0.005) == (14 - 1) * 9.28 / (14 * 3 - 9.28)  # the published F
+    assert friedman(PUBLISHED[:7]) == stats.friedmanchisquare(*PUBLISHED[:7].T).pvalue
+    assert friedman(np.arange(10)[:, None] + np.arange(3.0)) == 0 and friedman(np.ones((9, 3))) == 1
 
 
 def test_critical_differences_are_the_published_ones() -> None:
@@ -44,6 +48,15 @@ def test_wilcoxon_is_exact_without_ties() -> None:
 def test_holm_by_hand() -> None:
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.7, 0.6])).tolist() == [1, 1]
+
+
+def test_the_best_is_compared_as_if_any_pair_had_been() -> None:
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    corrected = holm(np.array([wilcoxon(PUBLISHED[:, i], PUBLISHED[:, j]) for i, j in pairs]))
+    found = all_pairs(PUBLISHED, 3)
+    np.testing.assert_allclose(found[:3], np.maximum(corrected[[2, 4, 5]], friedman(PUBLISHED)))
+    assert found[3] == 1
+    assert all_pairs(PUBLISHED[:, :2], 0)[1] == wilcoxon(PUBLISHED[:, 0], PUBLISHED[:, 1])
 
 
 @pytest.mark.parametrize("comparisons", [1, 2, 5, 20])

@@ -53,7 +53,7 @@ def test_records_have_the_documented_keys(run: Run, reference: dict[Any, Any]) -
     assert len(reference) == 4
 
 
-def test_a_transformers_field_is_estimated_and_marked(run: Run, parts: Path, tmp_path: Path) -> None:
+def test_fields_are_estimated_and_the_analytic_ones_beside_them(run: Run, parts: Path, tmp_path: Path) -> None:
     spec = tmp_path / "vit.yaml"
     spec.write_text(
         "backbones: [{name: test_vit, image_sizes: [80]}, {name: resnet18, layers: [layer1]}]\nweights: [random]\n"
@@ -63,20 +63,21 @@ def test_a_transformers_field_is_estimated_and_marked(run: Run, parts: Path, tmp
     found = run("report", "one", "--json").json
     kinds = {(r["backbone"], r["details"]["receptive_field_kind"], r["details"]["receptive_field_px"]) for r in found}
     estimated = next(px for backbone, _, px in kinds if backbone == "test_vit")
-    assert kinds == {("test_vit", "estimated", estimated), ("resnet18", "analytic", 43)} and 16 <= estimated <= 80
+    assert kinds == {("test_vit", "estimated", estimated), ("resnet18", "estimated", 43)} and 16 <= estimated <= 80
+    exact = {(r["backbone"], r["details"].get("analytic_field_px")) for r in found}
+    assert exact == {("test_vit", None), ("resnet18", 43)}
     assert all("by_side" in r["details"] for r in found)
     table = run("report", "one", "--format", "markdown").out
-    assert f"~{estimated / 80:.2f}" in table and "~0.67" not in table and "0.67" in table
-    assert "~: receptive field estimated from gradients at the image size; no analytic one is known" in table
+    assert f"{estimated / 80:.2f}" in table and "0.67" in table and "~" not in table
 
 
 def test_reports_order_layers_by_receptive_field(run: Run, reference: dict[Any, Any]) -> None:
     records = run("report", "reference", "--json").json
-    assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 339)}
+    assert {(r["layer"], r["details"]["receptive_field_px"]) for r in records} == {(LAYERS[0], 19), (LAYERS[1], 227)}
     table = run("report", "reference", "--format", "markdown").out.partition("\n## ")[0].rstrip()
     head, _, *rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("|")]
     assert [row[1] for row in rows] == LAYERS
-    assert [row[head.index("RRF")] for row in rows] == ["0.30", "5.30"]  # 19 / 64 and 339 / 64
+    assert [row[head.index("RRF")] for row in rows] == ["0.30", "3.55"]  # 19 / 64 and 227 / 64, estimated
 
 
 def test_a_second_run_computes_nothing(run: Run, reference: dict[Any, Any], parts: Path, spec: Path) -> None:

@@ -214,7 +214,7 @@ def test_replicates_need_a_row_for_each_metric(store: ResultStore, caplog) -> No
         job = replace(JOB, seed=rows)
         store.write(replace(DONE, job=job, replicates=np.zeros((rows, 5), np.float32)))
         assert (store.replicates(job.key) is not None) == found
-    assert "float32 of shape (1, 5), not float32 of 2 metrics" in caplog.text
+    assert "float32 of shape (1, 5), not float32 of 2 rows" in caplog.text
 
 
 def test_names_that_are_not_utf8_and_odd_numbers_are_read(store: ResultStore) -> None:
@@ -363,7 +363,7 @@ def test_results_of_planned_jobs_are_about_the_same_objects(store: ResultStore) 
 
 
 def test_details_of_all_results_are_read_when_they_are_looked_into(store: ResultStore) -> None:
-    assert not replace(DONE, details={"receptive_field_px": 67}).field_is_estimated  # of an earlier version
+    assert replace(DONE, details={"receptive_field_px": 67}).field_is_analytic  # of an earlier version
     store.write(replace(DONE, details={"bank": [3, 4], "receptive_field_px": 67}))
     first, second = store.all()[0], store.all()[0]
     assert first.details["bank"] == [3, 4] and first.record()["details"] == {"bank": [3, 4], "receptive_field_px": 67}

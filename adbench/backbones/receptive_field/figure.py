@@ -41,8 +41,10 @@ def figure(fields: Sequence[tuple[EstimatedField, AnalyticField | None]], path: 
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    if not fields or path.suffix.lower() not in _FIGURES:
-        raise UsageError(f"figure '{path}': needs a layer and one of the suffixes {', '.join(_FIGURES)}")
+    if path.suffix.lower() not in _FIGURES:
+        raise UsageError(f"figure '{path}': its suffix must be one of {', '.join(_FIGURES)}")
+    if not fields:
+        raise UsageError(f"figure '{path}': no layer to draw; name one")
     rows, columns = -(-len(fields) // _PER_ROW), min(len(fields), _PER_ROW)
     sheet = Figure(figsize=(max(3.1 * columns, 4), 3.5 * rows + 0.7), layout="constrained")
     FigureCanvasAgg(sheet)

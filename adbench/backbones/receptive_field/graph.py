@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -90,6 +91,12 @@ def input_dependent(graph: GraphModule, shapes: Mapping[str, Any]) -> set[str]:
 def _lends_shape(node: Node) -> bool:
     """Return whether a node takes only the shape and the type of its input (`zeros_like`, `new_ones`)."""
     return _function(node).endswith("_like") or _function(node).startswith("new_")
+
+
+def activation_bytes(module: GraphModule, side: int) -> int:
+    """Return the bytes of all float32 maps of a pass over one image of `side` x `side` pixels, as a backward pass needs them."""
+    numbers = sum(math.prod(shape) for shape in _shapes(module).values() if isinstance(shape, tuple))
+    return 4 * numbers * side**2 // math.prod(_PROBE)
 
 
 def _ancestors(node: Node, known: dict[Node, Value]) -> list[Node]:

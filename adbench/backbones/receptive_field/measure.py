@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.fx import GraphModule
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
@@ -21,13 +21,18 @@ from torch.utils.checkpoint import checkpoint
 from adbench.backbones.families import Size
 from adbench.backbones.layers import Description, Layer, parse_layers, size_within
 from adbench.backbones.network import Network
-from adbench.backbones.receptive_field.graph import AnalyticField, analytic
+from adbench.backbones.receptive_field.graph import AnalyticField, activation_bytes, analytic
 from adbench.backbones.stages import Stages
+from adbench.core.environment import memory_bytes
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import unknown
 from adbench.types import OnStep, digest, ignore_step
 
+OBJECTIVES = ("signs", "sum", "mean")  # over the channels of the central cell
+_PAPER_PX = 1024  # side of the paper's image
+_MARGIN = 16  # px
+_STEP = 64  # px; a multiple of the strides, so that the central cells of images of several sizes see the same pixels
 _SEED = 0  # of the noise image and of the signs: the same network gives the same box
 _TINY = np.finfo(np.float64).tiny
 
@@ -36,11 +41,12 @@ _TINY = np.finfo(np.float64).tiny
 class Measure:
     """The options of `estimated`. Raises UsageError for a value out of range."""
 
-    input_size: int | Size = 1024  # of a square, or (height, width)
+    input_size: int | Size = _PAPER_PX  # of a square, or (height, width)
     threshold: float = 1e-2
     normalize: str = "max"
     image: str = "noise"
-    margin: int = 16
+    margin: int = _MARGIN
+    objective: str = "signs"
 
     def __post_init__(self) -> None:
         if self.margin < 0 or min(self.size) <= 2 * self.margin:
@@ -53,6 +59,8 @@ class Measure:
             raise unknown("normalization", self.normalize, ["max", "none"])
         if self.image not in ("noise", "zeros"):
             raise unknown("image", self.image, ["noise", "zeros"])
+        if self.objective not in OBJECTIVES:
+            raise unknown("objective", self.objective, OBJECTIVES)
 
     @property
     def size(self) -> Size:
@@ -90,7 +98,8 @@ def estimated(module: nn.Module, layer: str, measure: Measure) -> EstimatedField
 
     The method is that of Heckler, König and Bergmann (CVPRW 2023), supplement, section 1. The input is one image x of
     3 x input_size x input_size in the network's (normalized) input space, f the C values of the map at cell (h // 2, w // 2),
-    and g the gradient of sum_c s_c f_c with respect to x, where the signs s_c = +1 or -1 are drawn once with a fixed seed.
+    and g the gradient of sum_c s_c f_c with respect to x, where the signs s_c = +1 or -1 are drawn once with a fixed seed
+    (objective "signs"), all s_c are 1 ("sum"), or all are 1 / C ("mean").
     The norm of a pixel is the Euclidean norm over the 3 colors of g, divided by the largest norm. Norms below `threshold` and
     `margin` pixels along each border are set to 0. The box bounds the rest, and its longer side is the estimate.
 
@@ -98,6 +107,7 @@ def estimated(module: nn.Module, layer: str, measure: Measure) -> EstimatedField
 
     - Signs instead of a plain sum over channels: a sum cancels (that of a layer normalization's output is constant). The
       expected squared norm over such draws is that of the whole gradient of f, a (C, 3) matrix per pixel.
+      The paper does not state its objective.
     - normalize="max" divides by the largest norm: at random weights it is between 1e-12 (EfficientNet-B5) and 50 (ResNets),
       and no absolute threshold fits both. "none" compares the norms without division, as the paper says.
     - image="noise" is standard normal. With the paper's empty image ("zeros"), a network of random weights has a gradient of
@@ -111,20 +121,35 @@ def estimated(module: nn.Module, layer: str, measure: Measure) -> EstimatedField
 
 def _estimates(module: nn.Module, layers: Sequence[str], measure: Measure) -> Iterator[EstimatedField]:
     """Yield what `estimated` returns for each layer, after one forward pass for all of them."""
-    shape = (1, 3, *measure.size)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
-    pixels = (torch.zeros(shape) if measure.image == "zeros" else noise).requires_grad_()
+    pixels = _image(measure).requires_grad_()
     with LeanNorms(), _recomputed(module):
         maps = module(pixels)
         for layer in layers:
             values = maps[layer][0, :, maps[layer].shape[2] // 2, maps[layer].shape[3] // 2]
-            signs = torch.randint(0, 2, values.shape, generator=torch.Generator().manual_seed(_SEED)) * 2 - 1
-            (gradient,) = torch.autograd.grad((values * signs).sum(), pixels, retain_graph=layer != layers[-1])
+            objective = (values * _factors(measure.objective, len(values))).sum()
+            (gradient,) = torch.autograd.grad(objective, pixels, retain_graph=layer != layers[-1])
             norms = cast("NDArray[np.float64]", gradient[0].double().norm(dim=0).numpy())  # squares are as small as 1e-22
             everywhere = bool((norms > 0).all())
             if measure.normalize == "max":
                 norms /= max(norms.max(), _TINY)
             yield EstimatedField(layer, *bounding_box(norms, measure.threshold, measure.margin), norms, everywhere)
+
+
+def _image(measure: Measure) -> Tensor:
+    """Return the image (1, 3, H, W); noise below the paper's size is the middle of that at the paper's size."""
+    size, side = measure.size, max(*measure.size, _PAPER_PX)
+    if measure.image == "zeros":
+        return torch.zeros(1, 3, *size)
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(_SEED))
+    top, left = ((side - length) // 2 for length in size)
+    return noise[..., top : top + size[0], left : left + size[1]].contiguous()
+
+
+def _factors(objective: str, channels: int) -> Tensor:
+    """Return the factor (C,) of each channel's value."""
+    if objective == "signs":
+        return torch.randint(0, 2, (channels,), generator=torch.Generator().manual_seed(_SEED)) * 2 - 1
+    return torch.full((channels,), 1 / channels if objective == "mean" else 1.0)
 
 
 @contextmanager
@@ -207,23 +232,27 @@ def receptive_fields(
 
         figure(fields, drawn, f"{description.backbone}, {network.weights.label} weights, {measure.input_size} px")
     facts = {"backbone": description.backbone, "weights": network.weights.label}
-    rows = [_record(description.layer(found.layer), found, exact, sizes) for found, exact in fields]
-    return facts | {"input_size": measure.input_size, "threshold": measure.threshold, "layers": rows}
+    facts |= {name: getattr(measure, name) for name in ("input_size", "threshold", "objective", "margin")}
+    return facts | {"layers": [_record(description.layer(found.layer), found, exact, sizes) for found, exact in fields]}
 
 
 def _each(network: Network, layers: Sequence[str], measure: Measure) -> Iterator[tuple[EstimatedField, nn.Module]]:
-    """Yield the estimate of each layer and the module that computes it.
+    """Yield the estimate of each layer and the module that computes it; one forward pass serves all layers."""
+    module = network.cut(layers, measure.size)
+    if isinstance(module, GraphModule):
+        _return_copies(module)
+    yield from ((found, module) for found in _estimates(module, layers, measure))
 
-    The layers of a graph are cut and measured alone: an operation in place would change another layer's map.
-    """
-    size = measure.size
-    module = network.cut(layers, size)
-    if isinstance(module, Stages):
-        yield from ((found, module) for found in _estimates(module, layers, measure))
-        return
-    for layer in layers:
-        module = network.cut([layer], size)
-        yield estimated(module, layer, measure), module
+
+def _return_copies(module: GraphModule) -> None:
+    """Let a graph return copies of its layers' maps: an operation in place behind a layer would change the map."""
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    copies = {}
+    for layer, node in cast("dict[str, Node]", output.args[0]).items():
+        with module.graph.inserting_after(node):
+            copies[layer] = module.graph.call_method("clone", (node,))
+    output.args = (copies,)
+    module.recompile()
 
 
 def _exact(module: nn.Module, layer: str) -> AnalyticField | None:
@@ -233,26 +262,56 @@ def _exact(module: nn.Module, layer: str) -> AnalyticField | None:
     return None
 
 
-def remembered(network: Network, layers: Sequence[str], size: Size, folder: Path) -> dict[str, int]:
-    """Return the estimated receptive field of each layer for inputs of a size; `folder` keeps it for later processes.
+def remembered(
+    network: Network, layers: Sequence[str], known: Mapping[str, int], size: Size, folder: Path,
+    on_step: OnStep = ignore_step,
+) -> dict[str, int]:  # fmt: skip
+    """Return the estimated receptive field of each layer, as `estimated` does it; `folder` keeps it for later processes.
 
-    It is that of `estimated` without a margin, at the size of the job: behind attention over the whole image a field grows with
-    the image, and at 1024 px one layer of ViT-B would take minutes. All layers take as long as about ten images in extraction.
+    known: the analytic fields. A layer that has one is measured for images of 1024 px, as in the paper: its field is the same at
+    every image size. The image is only as large as the field needs, up to 1024 px: pixels outside the analytic field have no
+    gradient. (Squeeze-excitation, which the analytic field ignores, averages over that smaller image.) If a network would take
+    more than half of this machine's memory, the image's side is halved.
+
+    Behind attention over the whole image a field grows with the image, and at 1024 px one layer of ViT-B would take minutes: a
+    layer without an analytic field is measured at the input size (height, width) of the job, without a margin.
+
     One thread, so that the same bits come out in every process of a machine.
     """
-    question = digest([network.backbone, network.weights.sha256, size[0] if size[0] == size[1] else list(size)])
-    known = Memo(folder / f"{question}.json", code_and_libraries())
-    missing = [layer for layer in layers if known.get(layer) is None]
-    if missing:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            for found, _ in _each(network, missing, Measure(size, margin=0)):
-                known.put(found.layer, found.px)
-        finally:
-            torch.set_num_threads(threads)
-        known.write()
-    return {layer: known.get(layer) for layer in layers}
+    question = digest([network.backbone, network.weights.sha256])
+    memo, sides = Memo(folder / f"{question}.json", code_and_libraries()), dict[str, tuple[int | Size, int]]()
+    whole: int | Size = size[0] if size[0] == size[1] else size
+    for layer in layers:
+        sides[layer] = (_side(known[layer]), _MARGIN) if layer in known else (whole, 0)
+    missing = [layer for layer, side in sides.items() if memo.get([layer, *side]) is None]
+    threads, done = torch.get_num_threads(), 0
+    torch.set_num_threads(1)
+    try:
+        for side, margin in dict.fromkeys(sides[layer] for layer in missing):
+            own = [layer for layer in missing if sides[layer] == (side, margin)]
+            on_step(done, len(missing), f"receptive fields of {network.backbone}")
+            for found, _ in _each(network, own, Measure(_within_memory(network, own, side), margin=margin)):
+                memo.put([found.layer, side, margin], found.px)
+                on_step(done := done + 1, len(missing), f"receptive fields of {network.backbone}")
+    finally:
+        torch.set_num_threads(threads)
+    memo.write()
+    return {layer: memo.get([layer, *side]) for layer, side in sides.items()}
+
+
+def _side(field: int) -> int:
+    """Return the side of an image that an analytic field, wherever its center lies within a cell, fits into."""
+    return min(_PAPER_PX, _STEP * -(-(field + 2 * _MARGIN + _STEP) // _STEP))
+
+
+def _within_memory(network: Network, layers: Sequence[str], side: int | Size) -> int | Size:
+    """Return the side of a square, halved until the maps of a pass take less than half of the memory; other sizes as they are."""
+    if isinstance(side, tuple):
+        return side
+    module = network.cut(layers, (side, side))
+    while isinstance(module, GraphModule) and side > 2 * _STEP and activation_bytes(module, side) > memory_bytes() / 2:
+        side //= 2
+    return side
 
 
 def _record(layer: Layer, found: EstimatedField, exact: AnalyticField | None, sizes: Sequence[int]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,7 +18,7 @@ from adbench.core.environment import memory_bytes
 from adbench.core.errors import DataError
 from adbench.data.decoding import decode
 from adbench.features.anomaly_maps import upsample
-from adbench.metrics import evaluate, names
+from adbench.metrics import names
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.types import Sample, Scores, Size
 
@@ -27,8 +28,11 @@ _SUFFIXES = (".npy", ".tiff", ".tif", ".png")  # of an image with several maps, 
 _SHOWN = 5  # missing or bad maps named in a message
 
 
-def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pro_limit: float) -> list[dict[str, Any]]:
-    """Return metrics per category of the maps FOLDER/CATEGORY/test/KIND/NAME.npy, .tiff or .png (any size, one channel).
+Measure = Callable[[CategoryInputs, Scores, str], dict[str, float | None]]  # of a category; also the digest of its maps
+
+
+def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, measure: Measure) -> list[dict[str, Any]]:
+    """Return what `measure` finds in each category's maps FOLDER/CATEGORY/test/KIND/NAME.npy, .tiff or .png, of one channel.
 
     A map is resized bilinearly to the evaluation grid and not smoothed; an image's score is its map's maximum, before resizing.
     A category whose maps are not all there and readable has metrics of None, a reason, and "failed": True. Raise DataError if
@@ -41,7 +45,7 @@ def evaluate_maps(inputs: Sequence[CategoryInputs], folder: Path, size: Size, pr
         why = "none has the name of a test image" if folder.is_dir() else "no such folder"
         example = f"{wanted[0].with_suffix('.npy')}, .tiff or .png"
         raise DataError(f"no maps in {folder}: {why}; each of {len(wanted)} images needs one, e.g. {example}")
-    answers = [_attempt(listed, item, paths, size, pro_limit) for item, paths in zip(inputs, found, strict=True)]
+    answers = [_attempt(listed, item, paths, size, measure) for item, paths in zip(inputs, found, strict=True)]
     if all(answer.get("failed") for answer in answers):
         raise DataError(" | ".join(answer["reason"] for answer in answers))
     for answer in answers:
@@ -99,11 +103,11 @@ def _composed(name: str) -> str:
 
 
 def _attempt(
-    listed: MapFolder, item: CategoryInputs, paths: Sequence[Path | None], size: Size, pro_limit: float
+    listed: MapFolder, item: CategoryInputs, paths: Sequence[Path | None], size: Size, measure: Measure
 ) -> dict[str, Any]:
     """Return the metrics of a category, or why it has none."""
     try:
-        return _evaluate(item, _complete(listed.folder, item, paths), size, pro_limit)
+        return _evaluate(item, _complete(listed.folder, item, paths), size, measure)
     except DataError as error:
         return {"category": item.category.name, "metrics": dict.fromkeys(names()), "reason": str(error), "failed": True}
 
@@ -128,24 +132,25 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
 
 
-def _evaluate(item: CategoryInputs, paths: Sequence[Path], size: Size, pro_limit: float) -> dict[str, Any]:
+def _evaluate(item: CategoryInputs, paths: Sequence[Path], size: Size, measure: Measure) -> dict[str, Any]:
     if not paths:
         return {"category": item.category.name, "metrics": dict.fromkeys(names()), "reason": "no labeled test images"}
     labels, files = item.labels(size), MapFiles(paths, size, item.native_sizes())
-    image, kept, bad = list[float](), list[NDArray[np.float32]](), list[str]()
+    image, kept, bad, content = list[float](), list[NDArray[np.float32]](), list[str](), hashlib.sha256()
     for index, path in enumerate(paths):
         try:
             raw = read_map(path)
         except DataError as error:  # the others are read, so that all bad maps are named at once
             bad.append(str(error))
             continue
+        content.update(repr(raw.shape).encode() + raw.tobytes())
         image.append(float(raw.max()))
         if files.nbytes < memory_bytes() * _HELD and not bad:
             kept.append(files.resized(index, raw))
     if bad:
         raise DataError(bad[0] if len(bad) == 1 else f"{len(bad)} bad maps: {' | '.join(bad[:_SHOWN])}")
     scores = Scores(np.array(image, dtype=np.float32), kept or files)
-    metrics = evaluate(scores, labels.truth, pro_limit, labels.regions)
+    metrics = measure(item, scores, content.hexdigest())
     return {"category": item.category.name, "metrics": metrics, "reason": "; ".join(labels.remarks) or None}
 
 

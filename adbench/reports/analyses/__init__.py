@@ -17,16 +17,17 @@ from adbench.types import Result
 
 @dataclass(frozen=True)
 class Question:
-    """The keys that name a row of the main table, the metrics to analyze, and a function that reads a result's replicates.
+    """The keys that name a row of the main table, the metrics to analyze, and functions that read a result's arrays.
 
-    replicates: returns (metrics, R), in the order of `adbench.metrics.in_order`, or None if the result has none. mm_per_px:
-    millimeters per pixel of the images, if they are known.
+    replicates: returns (metrics, R), in the order of `adbench.metrics.in_order`, or None if the result has none. influence:
+    returns (metrics + 1, U), the last row being the strata, or None. mm_per_px: millimeters per pixel of the images, if known.
     """
 
     rows: Sequence[str]
     metrics: Sequence[str]
     replicates: Callable[[Result], NDArray[np.float32] | None] = lambda result: None
     mm_per_px: float | None = None
+    influence: Callable[[Result], NDArray[np.float32] | None] = lambda result: None
 
 
 Analysis = Callable[[Sequence[KeyedJob], Question], Section]

@@ -1,8 +1,8 @@
 """Is the difference real: chance in the choice of test images, of categories and of seeds, each with its own test.
 
-Over test images: every result has bootstrap replicates; all configurations are measured on the same ones, so their
+Over test images: every result has the influence of each image; all configurations are measured on the same images, so their
 differences are tested pairwise (`statistics.paired`). Over categories: Friedman's test, Nemenyi's critical difference, and
-Wilcoxon's signed-rank test against the best with Holm's correction (`statistics.ranks`). Over seeds: the standard deviation.
+Wilcoxon's signed-rank test of all pairs with Holm's correction (`statistics.ranks`). Over seeds: the standard deviation.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from adbench.reports.analyses import Question, register
 from adbench.reports.comparison import DASH, fraction
-from adbench.reports.configurations import MOST, Configurations, configurations, listed, value_of, with_replicates
+from adbench.reports.configurations import MOST, Configurations, configurations, listed, value_of, with_influence
 from adbench.reports.formats import Cell, Figure, Section, Table
 from adbench.reports.keys import KeyedJob
 from adbench.reports.plotting import INK, LETTER, PAGE, panels
 from adbench.reports.study_data import FEWEST_SEEDS, slug
 from adbench.reports.tables import counted
-from adbench.statistics.paired import interval, p_values_against_best
+from adbench.statistics.influence import Values
+from adbench.statistics.paired import compare_with_best
 from adbench.statistics.ranks import ALPHA, critical_difference, friedman, least_categories
 from adbench.types import Result
 
@@ -40,7 +41,7 @@ _AXIS = 3.3  # inches: the least length of the axis, however long the names are
 @register("significance")
 def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     """Return per metric a table of configurations, one of categories, the diagram, and the verdicts in words."""
-    found = [with_replicates(compared, question) for compared in configurations(jobs, question)]
+    found = [with_influence(compared, question) for compared in configurations(jobs, question)]
     if not found:
         return Section(TITLE, notes=["nothing to compare: no two configurations have a value in the same category"])
     return Section(
@@ -91,14 +92,15 @@ def _deviation(compared: Configurations, cells: Sequence[Sequence[Result]]) -> f
 
 
 def _over_images(compared: Configurations) -> dict[str, list[str]]:
-    if compared.replicates is None or compared.by_images is None:
+    if compared.influence is None or compared.by_images is None:
         return {}
-    replicates, means, best = compared.replicates.mean(axis=1), compared.means, compared.best
+    found, means = compared.by_images, compared.means
+    of_differences = [_interval(ends, "+.3f") for ends in zip(found.low, found.high, strict=True)]
     return {
-        "95 % interval": [_interval(row) for row in replicates],
-        "minus best": _others(compared, [f"{value:+.3f}" for value in means - means[best]]),
-        "95 % interval of that": _others(compared, [_interval(row - replicates[best], "+.3f") for row in replicates]),
-        "p (images)": _others(compared, [f"{p:.2g}" for p in compared.by_images]),
+        "95 % interval": [_interval(ends) for ends in compared.influence.intervals(means)],
+        "minus best": _others(compared, [f"{value:+.3f}" for value in means - means[compared.best]]),
+        "95 % interval of that": _others(compared, of_differences),
+        "p (images)": _others(compared, [f"{p:.2g}" for p in found.p]),
     }
 
 
@@ -107,23 +109,21 @@ def _others(compared: Configurations, texts: Sequence[str]) -> list[str]:
     return [DASH if j == compared.best else text for j, text in enumerate(texts)]
 
 
-def _interval(replicates: NDArray[np.float64], form: str = ".3f") -> str:
-    low, high = interval(replicates)
-    return f"{low:{form}} to {high:{form}}"
+def _interval(ends: tuple[float, float] | None, form: str = ".3f") -> str:
+    return DASH if ends is None else " to ".join(f"{end:{form}}" for end in ends)
 
 
 def _categories(compared: Configurations) -> list[Table]:
-    """Return a table of the best configurations in each category, where there are replicates."""
-    if compared.replicates is None:
+    """Return a table of the best configurations in each category, where there are influence values."""
+    if not compared.by_category:
         return []
     rows = []
-    for i, category in enumerate(compared.categories):
-        values, replicates = compared.values[i], compared.replicates[:, i]
+    for values, category, influence in zip(compared.values, compared.categories, compared.by_category, strict=True):
         best = int(np.argmax(values))
-        p = p_values_against_best(best, values, replicates)
+        p = compare_with_best(best, values, influence).p
         close = [name for j, name in enumerate(compared.names) if p[j] >= ALPHA and j != best]
         few = (listed(close) or DASH) if len(close) < 3 else f"{len(close)} of {len(compared.others)} others"
-        rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(replicates[best])))
+        rows.append((category, compared.names[best], few, f"{values[best]:.3f}", _interval(influence.intervals(values)[best])))
     headers = ["category", "best", "not significantly different", "value", "95 % interval"]
     return [Table.of_texts(f"{compared.title}: the best of each category, by its test images", headers, rows, num_labels=3)]
 
@@ -135,25 +135,31 @@ def _notes(compared: Configurations) -> list[str]:
         words = f"mean ranks that are less than {difference:.2f} apart are not significantly different (Nemenyi)"
         notes.append(f"{compared.title}: {words}")
     if compared.by_images is not None:
-        notes.append(verdict_over_images(compared, compared.by_images))
+        notes.append(verdict_over_images(compared, compared.by_images.p))
     return notes + identical(compared)
 
 
 def _legend(found: Sequence[Configurations]) -> list[str]:
     """Return what the columns mean, and for which metrics they are missing."""
     notes = []
-    if any(compared.replicates is not None for compared in found):
+    if known := [compared.influence for compared in found if compared.influence]:
         notes.append(
-            "intervals and p (images): bootstrap over test images, the same replicates for all, p corrected for all pairs, "
-            "since the best was picked (max T); chance in seeds and in training images is not in them"
+            "p (images) and intervals of differences: random signs for each test image, the same for all rows, corrected for all "
+            "pairs, since the best was picked (max T); intervals of values: jackknife over test images, of logits; chance in "
+            "seeds and in training images is not in them"
         )
-    if lacking := [compared.title for compared in found if compared.replicates is None]:
+        if not all(one.counted for one in known):
+            notes.append(
+                "some results of an earlier version have no influence values (RESULTS/influence): bootstrap replicates take "
+                "their place, with standard errors enlarged by a fifth"
+            )
+    if lacking := [compared.title for compared in found if not compared.influence]:
         notes.append(
-            f"no intervals for {', '.join(lacking)}: not every result has its replicates (RESULTS/replicates), drawn from the "
-            "same test images"
+            f"no intervals for {', '.join(lacking)}: not every result has its influence values (RESULTS/influence), of the same "
+            "test images"
         )
     if any(compared.testable for compared in found):
-        notes.append("p (categories): Wilcoxon's signed-rank test against the best, Holm's correction")
+        notes.append("p (categories): Wilcoxon's signed-rank test of all pairs, Holm's correction, behind Friedman's test")
     return notes
 
 
@@ -161,7 +167,7 @@ def verdict(compared: Configurations) -> str:
     """Return which configurations are not significantly different from the best over categories, or why no test was made."""
     n, k, title = len(compared.categories), len(compared.rows), compared.title
     if not compared.testable:
-        needed = least_categories(k - 1)
+        needed = least_categories(compared.pairs)
         return (
             f"{title}: whether the differences hold for other categories cannot be tested: {counted(k, 'row')} need {needed} "
             f"categories (else Wilcoxon's test cannot reach {ALPHA:.0%}), and {counted(n, 'category')} "
@@ -171,18 +177,19 @@ def verdict(compared: Configurations) -> str:
         return f"{title}: no significant differences between {k} configurations over {n} categories (Friedman, p = {chance:.2g})"
     worse = [compared.ranks[j] >= compared.ranks[compared.best] for j in range(k)]
     head = f"{title}: {compared.names[compared.best]} has the best mean over {n} categories"
-    return f"{head}; {_outcomes(compared, compared.by_categories, worse)} (Wilcoxon's test{', Holm' if k > 2 else ''}, {_LEVEL})"
+    test = "Wilcoxon's test, Holm over all pairs" if k > 2 else "Wilcoxon's test"
+    return f"{head}; {_outcomes(compared, compared.by_categories, worse)} ({test}, {_LEVEL})"
 
 
-def verdict_over_images(compared: Configurations, p: NDArray[np.float64]) -> str:
+def verdict_over_images(compared: Configurations, p: Values) -> str:
     """Return which configurations are not significantly different from the best over all test images, by p-values (k,)."""
     n = len(compared.categories)
     head = f"{compared.title}, over the test images of {'1 category' if n == 1 else f'{n} categories'}"
     names = _outcomes(compared, p, [True] * len(compared.rows))
-    return f"{head}: {compared.names[compared.best]} has the best mean; {names} (paired bootstrap, {_LEVEL})"
+    return f"{head}: {compared.names[compared.best]} has the best mean; {names} (sign flips, all pairs, {_LEVEL})"
 
 
-def _outcomes(compared: Configurations, p: NDArray[np.float64], worse: Sequence[bool]) -> str:
+def _outcomes(compared: Configurations, p: Values, worse: Sequence[bool]) -> str:
     outcomes = {
         "not significantly different": [j for j in compared.others if p[j] >= ALPHA],
         "significantly worse": [j for j in compared.others if p[j] < ALPHA and worse[j]],

@@ -17,7 +17,7 @@ from adbench.reports.formats import Figure, Section, Table
 from adbench.reports.keys import Group, KeyedJob, grouped, groups_by, natural, several, value_words
 from adbench.reports.plotting import COLUMN, SMALL, Look, name_layers, panels, shades
 from adbench.reports.studies import Study, register
-from adbench.reports.tables import estimate_note
+from adbench.reports.tables import analytic_note
 from adbench.types import ImageSize
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         figures=[_figure(group, measures) for group in groups_by(jobs, data.figure_keys(jobs)) if measures],
         notes=[
             *notes,
-            f"all sizes are scored at one grid, eval_size {grids}; RRF: analytic receptive field / image size",
-            *estimate_note(jobs),
+            f"all sizes are scored at one grid, eval_size {grids}; RRF: estimated receptive field / image size",
+            *analytic_note(jobs),
         ],
     )
 

@@ -18,7 +18,7 @@ from adbench.reports.keys import KeyedJob, groups_by
 from adbench.reports.plotting import fill, remark, row_panels, shades
 from adbench.reports.studies import Study, register
 from adbench.reports.study_data import AXIS_NAMES, MEASURES, by_layer, receptive_field, short_names
-from adbench.reports.tables import estimate_note
+from adbench.reports.tables import analytic_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -134,10 +134,10 @@ def _notes(backbones: Sequence[Backbone]) -> list[str]:
     if known := [backbone for backbone in backbones if any(map(receptive_field, backbone.layers.values()))]:
         name = known[0].label.partition(",")[0]
         notes.append(
-            "RF: analytic receptive field; RRF: RF / image size; the estimated fields of the paper's Figure 1: "
+            "RF: receptive field, estimated from gradients; RRF: RF / image size; the fields as in the paper's Figure 1: "
             f"adbench rf {name} --figure FILE.png"
         )
-        notes += estimate_note([job for backbone in known for members in backbone.layers.values() for job in members])
+        notes += analytic_note([job for backbone in known for members in backbone.layers.values() for job in members])
     return notes
 
 
@@ -182,4 +182,4 @@ def _draw(backbones: Sequence[Backbone]) -> Drawing:
     return drawing
 
 
-register("layers")(Study("layer", section, unless=("weights", "view")))
+register("layers")(Study("layer", section, unless=("weights", "view", "shots")))

@@ -40,7 +40,7 @@ def _sources(jobs: Sequence[KeyedJob]) -> Table:
 
 def _source(weights: str, backbone: str, sha256: str) -> tuple[str, str, str]:
     if weights == "random":
-        return "initialization with a fixed seed", DASH, DASH
+        return "initialization, drawn by the job's seed", DASH, DASH
     published = PRETRAININGS.items().get(weights)
     digits = sha256[:8] if sha256 != "missing" else "missing: its jobs are skipped"
     if published is None or published.backbone != backbone:
