@@ -26,7 +26,7 @@ from torch import Tensor
 
 from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import Detector, inverse_factor, register
-from adbench.features.anomaly_maps import Smoothing, maxima
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -76,7 +76,7 @@ class Mahalanobis(Detector):
             parts = [_distances(layer, *gaussian) for layer, gaussian in zip(layers, gaussians, strict=True)]
             maps.append(join(parts).sum(dim=1).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(maxima(whole, Smoothing(self.smoothing, features.spread)), whole)
+        return Scores(maxima(whole, self.gaussian), whole)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {f"mean.{i}": mean for i, mean in enumerate(self.means_)}

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from adbench.core.errors import UsageError
 from adbench.detectors import Detector, inverse_factor, register
-from adbench.features.anomaly_maps import Smoothing, maxima
+from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -96,7 +96,7 @@ class Padim(Detector):
             distances = (whitening @ (batch - mean[:, None]).transpose(1, 2)).norm(dim=1)
             maps.append(distances.T.reshape(-1, height, width).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(maxima(whole, Smoothing(self.smoothing, features.spread)), whole)
+        return Scores(maxima(whole, self.gaussian), whole)
 
     def _kept(self, channels: int) -> int:
         return min(self.channels or channels, channels)

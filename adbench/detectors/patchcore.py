@@ -190,7 +190,7 @@ class PatchCore(Detector):
         """Return image scores (N,), the patch distances or their squares as maps (N, h, w), and the foreground of a mask."""
         nearest = self._nearest(device)
         _, height, width = features.joined_shape
-        images, maps, seen, smoothing = [], [], [], Smoothing(self.smoothing, features.spread)
+        images, maps, seen = [], [], []
         for _, layers in features.batches(self._batch_size(features), device):
             patches, part = self._patches(layers), None
             if self.mask == "pca":
@@ -198,7 +198,7 @@ class PatchCore(Detector):
                 seen.append(part.cpu().numpy())
             distances, winners = self._distances(nearest, patches, part)
             grid = (distances.square() if self.squared else distances).view(-1, height, width)
-            highest = _highest(grid, smoothing) if self.image_score == "smoothed" else None  # no wait before it
+            highest = _highest(grid, self.gaussian) if self.image_score == "smoothed" else None  # no wait before it
             maps.append(grid.cpu().numpy())
             if highest is None:
                 images.append(self._worst(patches, maps[-1], winners[:, 0], nearest))

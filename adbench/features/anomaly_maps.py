@@ -25,7 +25,7 @@ _FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than t
 class Smoothing:
     """The Gaussian that smooths maps. sigma: in pixels of a 256 grid, for a square image that is one input of the network.
 
-    spread: scales it to an image of several tiles or another shape, see `View.spread`: a tile is smoothed as if it were alone.
+    spread: scales it to an image of several tiles or another shape, see `Tiling.spread`: a tile is smoothed as if it were alone.
     """
 
     sigma: float

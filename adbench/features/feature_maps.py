@@ -26,11 +26,10 @@ def joined_shape(shapes: Sequence[Shape]) -> Shape:
 class FeatureMaps:
     """N images' maps of L layers. layers: one (N, C_l, h_l, w_l) array each, memory-mapped float16 or float32.
 
-    spread: of the images' view, for `Smoothing`. on_step, note: who is told of each batch that was used, and as what.
+    on_step, note: who is told of each batch that was used, and as what.
     """
 
     layers: tuple[NDArray[np.floating], ...]
-    spread: tuple[float, float] = (1.0, 1.0)
     on_step: OnStep = field(default=ignore_step, compare=False)
     note: str = field(default="", compare=False)
 

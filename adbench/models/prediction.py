@@ -66,12 +66,13 @@ class Scorer:
         """Return the scorer of a model that was read from `file`; raise DataError if its network's weights have changed."""
         network = workspace.network_of(file, model.job)
         tiling = workspace.runtime().tiling(View.of(model.job), model.size or (0, 0), network)
-        return Scorer(network, model.job, model.detector, choose_device(workspace.device), tiling)
+        detector = model.detector.spread_over(tiling.spread)
+        return Scorer(network, model.job, detector, choose_device(workspace.device), tiling)
 
     @property
     def smoothing(self) -> Smoothing:
         """The smoothing of the maps."""
-        return Smoothing(self.detector.smoothing, self.tiling.spread)
+        return self.detector.gaussian
 
     def score(
         self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels
@@ -87,7 +88,7 @@ class Scorer:
         return extract_for(score_batch, self.network, paths, layers, tiling, self.device, on_step, read, precision)
 
     def _score(self, batch: Features) -> Scores:
-        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers), self.tiling.spread)
+        maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers))
         scores = self.detector.score(maps, device=self.device)
         if not (np.isfinite(scores.image).all() and np.isfinite(scores.maps).all()):
             raise DataError(f"{self.job.detector} gave scores that are not finite; train the model again")

@@ -12,8 +12,7 @@ from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
 from adbench.data.shots import drawn
-from adbench.detectors import detector_of, make_detector
-from adbench.features.anomaly_maps import Smoothing
+from adbench.detectors import Detector, detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling, check_view
@@ -110,8 +109,13 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
     """Return the threshold from the fits of a job that each hold out a fold; features are those of the final fit."""
     maps, _ = job_features(runtime, network, inputs, "train", job)
 
+    spread = tiling_of(runtime, network, inputs, View.of(job)).spread
+
+    def made() -> Detector:
+        return detector_of(job).spread_over(spread)
+
     def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
-        detector = detector_of(job)
+        detector = made()
         check_supported(detector, rest)
         fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
         scores = score_in_parts(fitted, own, runtime.device, on_step)
@@ -119,7 +123,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         return scores
 
     digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
-    smoothing = Smoothing(detector_of(job).smoothing, maps.spread)
+    smoothing = made().gaussian
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
@@ -132,7 +136,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     if pro_limit is not None:
         check_pro_limit(pro_limit)
     saved = load_model(model)
-    job, detector = saved.job, saved.detector
+    job = saved.job
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
@@ -154,10 +158,10 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
     tiling = tiling_of(runtime, network, inputs, View.of(job))
+    detector = saved.detector.spread_over(tiling.spread)
     estimated = estimated_fields(runtime, network, job.layers, analytic, tiling)
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
-        smoothing = Smoothing(detector.smoothing, tiling.spread)
-        draw_heatmaps(heatmaps, category.test, scores, smoothing, workspace.on_step, job.crop)
+        draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

@@ -27,7 +27,7 @@ from adbench.data.check import split_fingerprint
 from adbench.data.pixels import MEMORY
 from adbench.data.shots import draw, drawn
 from adbench.detectors import Detector, detector_of
-from adbench.features.anomaly_maps import Smoothing, upsample
+from adbench.features.anomaly_maps import upsample
 from adbench.features.cache import CacheEntry, CacheKey
 from adbench.features.extraction import extract, precision_of
 from adbench.features.feature_maps import FeatureMaps
@@ -151,7 +151,7 @@ def job_features(
     """
     found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
     entries = [found[layer][0] for layer in job.layers]
-    maps = FeatureMaps(tuple(entry.array for entry in entries), tiling_of(runtime, network, inputs, View.of(job)).spread)
+    maps = FeatureMaps(tuple(entry.array for entry in entries))
     if split == "train" and job.shots != ALL:
         maps = maps.at(np.array(draw(inputs.category, job.shots, job.seed)))
     return maps, entries
@@ -163,7 +163,7 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     Raises UnsupportedError if it cannot use features of these shapes.
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
-    detector = detector_of(job)
+    detector = detector_of(job).spread_over(tiling_of(runtime, network, inputs, View.of(job)).spread)
     check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()
@@ -242,14 +242,13 @@ def assess(
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
-        tiling = tiling_of(runtime, network, inputs, View.of(job))
-        smoothing = Smoothing(detector.smoothing, tiling.spread)
-        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), smoothing)
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.gaussian)
         labels = inputs.labels(job.eval_size, job.crop)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
         result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
         if isinstance(job.image_size, str):
-            result = replace(result, details={**result.details, "input_px": list(tiling.view.size)})
+            size = tiling_of(runtime, network, inputs, View.of(job)).view.size
+            result = replace(result, details={**result.details, "input_px": list(size)})
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
     cost = {key: cost.get(key) for key in COST_KEYS} | peaks
     where, details = environment() | {"device": device_name(runtime.device)}, detector.details() | dict(result.details)
@@ -278,9 +277,7 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
-        spread = tiling_of(runtime, group.network, group.inputs, View.of(job)).spread
-        smoothing = Smoothing(detector.smoothing, spread)
-        keep_maps(maps, group.inputs.category.test, scores, masks, smoothing, group.keep_maps, job.crop)
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop)
     images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
     return replace(result, details={**result.details, **images})
 
