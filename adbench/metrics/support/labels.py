@@ -16,6 +16,8 @@ from adbench.core.errors import DataError
 from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
 from adbench.data.images import read_mask
+from adbench.data.pixels import middle
+from adbench.data.remarks import say_once
 from adbench.metrics import Regions, components, reason
 from adbench.metrics.support.regions import label
 from adbench.metrics.support.saturation import Saturation, read_config
@@ -47,6 +49,12 @@ def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int
     return count - np.unique(kept[kept > 0]).size, count
 
 
+def typical_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (height, width) of the median area and the median aspect of images of these sizes."""
+    area, aspect = np.median([height * width for height, width in sizes]), np.median([height / width for height, width in sizes])
+    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+
+
 @dataclass(frozen=True)
 class Labels:
     """The truth of N test images, its defect regions, and remarks on what it lacks (for a result's `reason`).
@@ -61,39 +69,61 @@ class Labels:
 
 
 def read_labels(
-    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None
+    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None, crop: float = 1.0
 ) -> Labels:
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
     Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks. saturation: the file with
-    the saturation areas of the defects, each of which has a mask file of its own.
+    the saturation areas of the defects, each of which has a mask file of its own. crop: see `data.pixels.middle`; regions outside
+    of the middle square are counted, too.
     """
     masks: Masks | None = None
-    lost = total = 0
+    lost = total = outside = 0
     if all(sample.masks is not None for sample in samples):
-        masks = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
+        whole = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
+        masks = [mask[middle(mask.shape, crop)] for mask in whole]
+        outside = 0 if crop == 1 else sum(_outside(mask, crop) for mask in whole)
         if size != "native":
             lost, total = np.sum([lost_components(mask, (size, size)) for mask in masks], axis=0)
             masks = np.stack([resize_mask(mask, (size, size)) for mask in masks])
     truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
     if saturation and masks is not None:
         areas = read_config(saturation)
-        defects = [list(saturated_defects(sample, size, areas)) for sample in samples]
+        defects = [list(saturated_defects(sample, size, areas, crop)) for sample in samples]
         truth = replace(truth, defects=defects, kinds=[sample.defect for sample in samples])
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
-    side = round(float(np.median([math.sqrt(height * width) for height, width in native]))) if native else None
+    remarks += [f"{outside} defect regions are outside of the crop" if outside else None]
+    sides = [math.sqrt(height * width) for height, width in _sizes_within(native, crop)]
+    side = round(float(np.median(sides))) if sides else None
     return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
 
 
-def saturated_defects(sample: Sample, size: Size, areas: Mapping[int, Saturation]) -> Iterator[Saturated]:
+def saturated_defects(sample: Sample, size: Size, areas: Mapping[int, Saturation], crop: float = 1.0) -> Iterator[Saturated]:
     """Yield the defects of a sample at `size`, one for each mask file with a pixel there; `areas` by the file's gray value."""
     for path in sample.masks or ():
         mask, value = read_mask(path), int(np.max(decode(path.read_bytes()).values))
         if value not in areas:
             raise DataError(f"mask {path}: gray value {value} is not in the dataset's defects_config.json; get both again")
+        mask = mask[middle(mask.shape, crop)]
         own = mask if size == "native" else resize_mask(mask, (size, size))
         if count := int(np.count_nonzero(own)):
             yield Saturated(np.flatnonzero(own), areas[value].area(count, own.size / mask.size))
+
+
+def _outside(mask: NDArray[np.bool_], crop: float) -> int:
+    """Return how many 8-connected regions of a mask have no pixel in its middle square."""
+    labels, count = label(mask)
+    inside = np.unique(labels[middle(mask.shape, crop)])
+    return count - int(np.count_nonzero(inside))
+
+
+def _sizes_within(sizes: Sequence[tuple[int, int]], crop: float) -> list[tuple[int, int]]:
+    """Return the (height, width) of the middle square of images of these sizes; their own for a crop of 1."""
+    found = []
+    for height, width in sizes:
+        rows, columns = middle((height, width), crop)
+        found.append((len(range(height)[rows]), len(range(width)[columns])))
+    return found
 
 
 def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -109,27 +139,49 @@ class CategoryInputs:
     """A category with the facts about its files (digest, size), and what was read of its labels so far.
 
     `sources`: the index of the original that each test image was made from, where several share one (`draw_replicates`).
+    reference: the images whose sizes decide that of a native view, where these are not just the category's training images.
+    fitted_size: (height, width) of a native view that a saved detector was fitted to, which then decides.
     """
 
     category: Category
     facts: Facts
     sources: tuple[int, ...] | None = None
-    _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
+    reference: tuple[Sample, ...] = ()
+    fitted_size: tuple[int, int] | None = None
+    _labels: dict[tuple[Size, float], Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         return category_fingerprint(self.category, self.facts)
 
+    @cached_property
+    def native_size(self) -> tuple[int, int]:
+        """The (height, width) to which a native view resizes all images; said once if the training images have several sizes."""
+        if self.fitted_size:
+            return self.fitted_size
+        every = [(self.facts[s.path].height, self.facts[s.path].width) for s in self.reference or self.category.train]
+        sizes = sorted(set(every), key=math.prod)
+        if len(sizes) == 1:
+            return sizes[0]
+        found = typical_size(every)
+        least, most, size = (f"{height} x {width}" for height, width in (sizes[0], sizes[-1], found))
+        say_once(
+            f"category '{self.category.name}': training images have {len(sizes)} sizes, {least} to {most} px; 'native' resizes "
+            f"all images to {size} px, their median area and aspect"
+        )
+        return found
+
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of "train", "validation" or "test"."""
         return {"train": self.category.train, "validation": self.category.validation, "test": self.category.test}[name]
 
-    def native_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each test image."""
-        return [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
+    def native_sizes(self, crop: float = 1.0) -> list[tuple[int, int]]:
+        """(height, width) of each test image, or of its middle square (see `data.pixels.middle`)."""
+        sizes = [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
+        return _sizes_within(sizes, crop)
 
-    def labels(self, size: Size) -> Labels:
+    def labels(self, size: Size, crop: float = 1.0) -> Labels:
         """Return the test labels at the evaluation grid, read once."""
-        if size not in self._labels:
-            self._labels[size] = read_labels(self.category.test, size, self.native_sizes(), self.category.saturation)
-        return self._labels[size]
+        if (size, crop) not in self._labels:
+            self._labels[size, crop] = read_labels(self.category.test, size, self.native_sizes(), self.category.saturation, crop)
+        return self._labels[size, crop]
