@@ -10,6 +10,7 @@ from adbench.cli.predict import threshold_text
 
 _CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a part; the saved fit has all images."
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
+_HOLDOUT = "Share of good images to hold out for --fpr. Default: 0.25, or none if the data have validation/good."
 _SELECTION = "JSON of a selection: set the threshold for --fpr on the good images that took no part in it."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
@@ -32,7 +33,7 @@ def train(
     eval_size: o.EvalSize = "256",
     param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
-    holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
+    holdout: Annotated[float | None, o.option("SHARE", _HOLDOUT)] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
     crop: Annotated[float, o.option("SHARE", _CROP)] = 1.0,
@@ -74,6 +75,8 @@ def _price(trained: Mapping[str, Any], threshold: Mapping[str, Any]) -> str:
     fitted, count, folds = trained["fitted_images"], threshold["count"], threshold["folds"]
     if trained["selected_on_images"]:
         return f"the threshold comes from {count} good images that took part neither in the selection nor in the fit to {fitted}"
+    if trained.get("validation_images"):
+        return f"the threshold comes from {count} validation images; the detector is fitted to all {fitted} training images"
     if folds:
         return f"the detector is fitted to all {fitted} good images; its threshold took {folds} more fits"
     return (

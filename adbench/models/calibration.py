@@ -26,22 +26,25 @@ from adbench.sweep.workspace import Workspace
 from adbench.types import Category, OnStep, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
+SHARE = 0.25  # of the good images, held out where nothing else is said
 
 
 @dataclass(frozen=True)
 class HoldOut:
     """The share of the good images to hold out from the fit, and the false-positive rate of the threshold that they set.
 
-    selection: the file of a selection; instead of a share, the images that took no part in it are held out.
+    share: None = none of them where the dataset has good images for thresholds, else `SHARE`. selection: the file of a selection;
+    instead of a share, the images that took no part in it are held out.
     """
 
     fpr: float
-    share: float
+    share: float | None
     selection: Path | None = None
 
     def __post_init__(self) -> None:
         check_rate(self.fpr)
-        check_share(self.share)
+        if self.share is not None:
+            check_share(self.share)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def wanted_calibration(
         raise UsageError(f"{' and '.join(given)} exclude each other; leave {'one' if len(given) == 2 else 'all but one'} out")
     if fpr is None:
         return None
-    return CrossFit(fpr, folds) if folds is not None else HoldOut(fpr, 0.25 if share is None else share, selection)
+    return CrossFit(fpr, folds) if folds is not None else HoldOut(fpr, share, selection)
 
 
 def check_share(share: float) -> None:
@@ -89,6 +92,13 @@ def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[Ca
         raise DataError(f"category '{inputs.category.name}' has one training image: none can be held out; add good images")
     count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
     return without_images(inputs, np.random.default_rng(seed).permutation(distinct)[:count].tolist())
+
+
+def validation_images(inputs: CategoryInputs) -> tuple[Sample, ...]:
+    """Return the dataset's good images for thresholds, copies once, without copies of training images."""
+    fitted = set(distinct_images(inputs))
+    found = {inputs.facts[sample.path].sha256: sample for sample in reversed(inputs.category.validation)}
+    return tuple(sample for digest, sample in reversed(found.items()) if digest not in fitted)
 
 
 def distinct_images(inputs: CategoryInputs) -> list[str]:

@@ -19,7 +19,16 @@ from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, hold_out_images
+from adbench.models.calibration import (
+    SHARE,
+    CrossFit,
+    HoldOut,
+    calibrate,
+    cross_calibrate,
+    fresh_images,
+    hold_out_images,
+    validation_images,
+)
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
@@ -65,9 +74,10 @@ def train_model(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, or those that took
-    no part in a selection. With a CrossFit, the threshold is set by further fits, each without a part of the images, and the fit
-    that is saved has all. Shots are drawn among the images that are not held out.
+    With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, those that took no
+    part in a selection, or where no share is named the dataset's own validation images. With a CrossFit, the threshold is set by
+    further fits, each without a part of the images, and the fit that is saved has all. Shots are drawn among the images that are
+    not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
@@ -83,8 +93,10 @@ def train_model(
     if isinstance(calibration, HoldOut):
         if calibration.selection:
             inputs, held, selected = fresh_images(inputs, calibration.selection)
+        elif calibration.share is None and (validation := validation_images(inputs)):
+            held = validation
         else:
-            inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
+            inputs, held = hold_out_images(inputs, calibration.share or SHARE, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, workspace.memo)
@@ -102,6 +114,7 @@ def train_model(
     details = fitted.details() | drawn_images(inputs, job)
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
+    counts |= {"validation_images": len(held)} if held and held[0] in inputs.category.validation else {}
     return answer | counts | {"threshold": threshold.record() if threshold else None}
 
 
