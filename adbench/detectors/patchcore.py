@@ -17,7 +17,7 @@ Deviations from the paper and its official code, for the sake of a study of sing
 - the image score is the largest patch distance, as in the official code. The paper's reweighting of it (equation 7) is the
   option `image_score=reweighted`. `image_score=smoothed` is the maximum of the smoothed map on a 256 grid: it depends on more
   than one cell, but keeps 13, 37, 64 and 81 % of a peak of one cell at strides 4, 8, 16 and 32 (256 px), so it favors deep
-  layers. `image_score=top1pct` is the mean of the highest 1 % of the patch distances (AnomalyDINO, Damm et al., WACV 2025).
+  layers. `image_score=top1pct` is the mean of the highest 1 % of the patch distances, after AnomalyDINO.
 
 For transformers, `distance=cosine` and `mask=pca` follow AnomalyDINO (Damm et al., "AnomalyDINO: Boosting Patch-based Few-shot
 Anomaly Detection with DINOv2", WACV 2025): patches of unit length, the score is half the squared distance, 1 - cosine, and

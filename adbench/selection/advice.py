@@ -43,12 +43,13 @@ def named(job: Job) -> str:
 
 def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:
     if not ties:
-        return "No other candidate ties with it"
+        return "All other candidates are significantly worse"
     fastest = min(ties, key=_latency)
-    count = f"{len(ties)} other candidates tie" if len(ties) > 1 else "1 other candidate ties"
+    count = f"{len(ties)} other candidates are" if len(ties) > 1 else "1 other candidate is"
     if _latency(best) < _CHEAPER * _latency(fastest):
-        return f"{count} with it, {'none of them' if len(ties) > 1 else 'but is not'} much faster"
-    return f"{count} with it; {named(fastest.job)} takes only {_latency(fastest):.0f} ms per image"
+        return f"{count} not significantly worse, {'none of them' if len(ties) > 1 else 'but not'} much faster"
+    costs = f"takes only {_latency(fastest):.0f} ms per image, with a score of {fastest.score:.3f}"
+    return f"{count} not significantly worse; {named(fastest.job)} {costs}"
 
 
 def _latency(one: Ranked) -> float:

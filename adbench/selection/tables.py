@@ -34,6 +34,7 @@ _LEGEND = {
     "MB": "MB: network and detector",
 }
 _SCORE = "score: the mean of image AUROC and AU-PRO"
+_TIES = "ties: not significantly worse than the best at 5 %, all pairs compared"
 _SHRUNK = (
     ", pulled toward the mean of its layer plus what its image size gains on average, as far as the rest may be noise; two sizes "
     "of one layer move apart if these sizes differ more for the other layers"
@@ -83,6 +84,8 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
         yield f"{candidates - len(table.rows)} more candidates; --top 0 shows all"
     moved = any(one.score != score_of(one.result.metrics) for one in selection.ranking)
     yield _SCORE + _SHRUNK * moved
+    if any(row[-1].text for row in table.rows):
+        yield _TIES
     yield ". ".join(text for header, text in _LEGEND.items() if header in table.headers)
     bounds = {bound for one in selection.ranking if (bound := one.job.params.get("coreset_max"))}
     yield from map(_BOUNDED.format, sorted(bounds))
