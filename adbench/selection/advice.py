@@ -38,7 +38,7 @@ def named(job: Job) -> str:
     """Return the job's candidate in words."""
     weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
     shots = "" if job.shots == ALL else f", fitted to {job.shots} good image{'s' * (job.shots != 1)}"
-    return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}{shots}"
+    return f"{job.layer} of {job.backbone}{weights} at {job.view} with {job.detector}{shots}"
 
 
 def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
+from adbench.features.view import SIZES
 from adbench.models.files import load_model
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
@@ -224,7 +225,7 @@ ERRORS = {
     "both sources": (("--preset", "quickstart", "--spec", "a.yaml"), "select: give --preset or --spec, not both"),
     "two categories": (
         ("--category", "nut", "--category", "nut2"), "--category: this command takes one category, not 2"),
-    "image size": (("--image-sizes", "64,x"), "select: image_sizes: expected pixels from 32 to 4096, not the text 'x'"),
+    "image size": (("--image-sizes", "64,x"), f"select: image_sizes: expected {SIZES}, not the text 'x'"),
     "layer": (
         ("--layers", "blocks.2.1.ad"),
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),

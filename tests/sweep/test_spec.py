@@ -8,6 +8,7 @@ from adbench.backbones.families import find
 from adbench.backbones.weights import resolve
 from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.layouts.demo import EACH, GOOD, TRAIN
+from adbench.features.view import SIZES
 from adbench.sweep.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
 
 
@@ -50,7 +51,7 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 
 
 MISTAKES = {
-    "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not the number 7",
+    "backbones: [{name: x, image_sizes: [7]}]": f"spec: backbones: image_sizes: expected {SIZES}, not the number 7",
     "backbones: [{layers: [a]}]": (
         "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ..., detectors: ...},"
         " not the mapping {'layers': ['a']}"
@@ -59,7 +60,7 @@ MISTAKES = {
         "spec: backbones: weights: expected a name, not null; write a value, or delete the entry"
     ),
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
-    "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not the number 8",
+    "image_sizes: [8]": f"spec: image_sizes: expected {SIZES}, not the number 8",
     "image_sizes: []": "spec: image_sizes is empty; name at least one",
     "eval_size: big": "spec: eval_size: expected pixels from 32 to 4096 or 'native', not the text 'big'",
     "seeds: [-1]": "spec: seeds: expected a whole number from 0 to 2147483647, not the number -1",
@@ -75,7 +76,10 @@ MISTAKES = {
     "detectors: [{name: x, params: {k: 1,\n k: 2}}]": "spec line 2: key 'k' is given twice, first in line 1; keep one",
     "image_sizes: 64\nimage-sizes: 96": "spec: key 'image_sizes' is given twice, once as 'image-sizes'; keep one",
     "layers: [null]": "spec: layers: expected a name, not null; write a value, or delete the entry",
-    "image_sizes: '256'": "spec: image_sizes: expected pixels from 32 to 4096, not the text '256'; remove the quotes",
+    "image_sizes: [0x256]": f"spec: image_sizes: expected {SIZES}, not the text '0x256'",
+    "image_sizes: native/0.5": f"spec: image_sizes: expected {SIZES}, not the text 'native/0.5'",
+    "tile: 16": "spec: tile: expected pixels from 32 to 4096, or 0 for no tiles, not the number 16",
+    "overlap: 1": "spec: overlap: expected a share of a tile from 0 to below 1, not the number 1",
     f"seeds: [1{'0' * 50}]": (f"spec: seeds: expected a whole number from 0 to 2147483647, not the number '1{'0' * 39}...'"),
     "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not the mapping {'nam': 'x'}",
     "detectors: [{name: x, param: {}}]": "unknown key 'param' in detectors of spec; did you mean 'params'?",
