@@ -32,8 +32,8 @@ class Case:
     """What a metric sees: N images, or a part or a bootstrap replicate of them, in which an image may occur repeatedly.
 
     `image` and `pixel` are None where there are no good or no anomalous items. pimo: (N,) AUPIMO of each image, NaN for good
-    ones, None where it is undefined. anomalous: the curves `pixel` against the good pixels of anomalous images only; of a whole
-    test set. saturated: curves of saturated overlap by kind of defect, where there are saturation areas.
+    ones, None where it is undefined. anomalous: as `pixel`, against the good pixels of anomalous images only. saturated:
+    curves of saturated overlap by kind of defect, where there are saturation areas.
     """
 
     scores: Scores

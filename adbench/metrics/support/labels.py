@@ -92,7 +92,7 @@ def read_labels(
         defects = [list(saturated_defects(sample, size, areas, crop)) for sample in samples]
         truth = replace(truth, defects=defects, kinds=[sample.defect for sample in samples])
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
-    remarks += [f"{outside} defect regions are outside of the crop" if outside else None]
+    remarks += [f"defect regions outside of the crop: {outside}" if outside else None]
     sides = [math.sqrt(height * width) for height, width in _sizes_within(native, crop)]
     side = round(float(np.median(sides))) if sides else None
     return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
