@@ -39,6 +39,7 @@ from adbench.core.errors import DetectorError
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, training_bytes
+from adbench.detectors.training.precision import Chain, Mixed
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, ignore_step
@@ -49,7 +50,7 @@ _DECODER_BLOCKS = (3, 4, 6)  # of the stages, the coarsest first; further stages
 _BETAS = (0.5, 0.999)  # of Adam
 
 
-class Block(nn.Module):
+class Block(Mixed):
     """Residual bottleneck block: (B, inputs, h, w) to (B, outputs, h, w), half or twice the height and width."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int, resize: str = "", rectified: bool = True) -> None:
@@ -63,7 +64,7 @@ class Block(nn.Module):
         same = not resize and inputs == outputs
         self.short = nn.Sequential() if same else nn.Sequential(_resizing(inputs, outputs, 1, resize), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def answer(self, x: Tensor) -> Tensor:
         y: Tensor = self.main(x) + self.short(x)
         return F.relu(y) if self.rectified else y
 
@@ -118,13 +119,13 @@ class Student(nn.Module):
         return rebuilt[::-1]
 
 
-def _reduction(fine: Shape, coarse: Shape) -> nn.Sequential:
+def _reduction(fine: Shape, coarse: Shape) -> Chain:
     """Return the convolutions that bring a layer to the channels and the grid of the coarsest one."""
     steps = _progression(fine[0], coarse[0], _halvings(fine, coarse))
     parts: list[nn.Module] = []
     for inputs, outputs in zip([fine[0], *steps], steps, strict=False):
         parts += [_resizing(inputs, outputs, 3, "down"), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return nn.Sequential(*parts)
+    return Chain(*parts)
 
 
 def _halvings(fine: Shape, coarse: Shape) -> int:
@@ -200,7 +201,8 @@ class RD(TrainedDetector):
         return nn.ModuleDict({"student": Student(_grouped(self.shapes_), self.rectified_, self.hidden_ratio)})
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(network.parameters(), self.learning_rate, _BETAS, weight_decay=self.weight_decay)
+        fused = self.compute_ != torch.float32 or None
+        return torch.optim.Adam(network.parameters(), self.learning_rate, _BETAS, weight_decay=self.weight_decay, fused=fused)
 
     def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
         student = networks["student"]

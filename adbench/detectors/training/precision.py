@@ -5,7 +5,7 @@ both: parameters, Adam's state, the flow's z, log-determinants, losses, batch-no
 float32. Hence no autocast around a whole step, whose list of float32 operations also differs between CPU and GPU.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,13 @@ class Mixed(nn.Module):
 
     def _lower(self, maps: Tensor) -> Tensor:
         return maps.to(self.compute, memory_format=torch.channels_last)
+
+
+class Chain(Mixed, nn.Sequential):
+    """Modules in a row, computed as a `Mixed` network."""
+
+    def answer(self, *inputs: Any) -> Tensor:
+        return cast(Tensor, nn.Sequential.forward(self, *inputs))  # type: ignore[no-untyped-call]
 
 
 def set_precision(networks: nn.Module, compute: torch.dtype) -> None:
