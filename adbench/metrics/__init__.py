@@ -17,7 +17,7 @@ from adbench.metrics.support.regions import Regions, components
 from adbench.types import Scores, Truth
 
 __all__ = [
-    "METRICS", "ORDER", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "in_order", "measure", "names", "reason",
+    "AT_THRESHOLD", "METRICS", "ORDER", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "in_order", "measure", "names", "reason",
     "reasons", "register", "register_both",
 ]  # fmt: skip
 
@@ -40,6 +40,7 @@ Metric = Callable[[Case], float | None]
 METRICS: Registry[Metric] = Registry("metric", __name__)
 register = METRICS.register
 ORDER = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # others follow, by name
+AT_THRESHOLD = ("image_f1", "image_recall", "image_fpr", "seg_f1")  # see `adbench.statistics.decisions`: only of jobs that set one
 
 
 def register_both(name: str, of: Callable[[Curves], float]) -> None:

@@ -179,11 +179,12 @@ def make_plan(
         misfits += sizes.values()
         for item, size in product(inputs, sizes):
             rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing}
-            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
+            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit", "thresholds")}
             why_not = {shots: sizes[size] or reason or shortage(item.category, shots) for shots in spec.shots}
             for own, seeds in _by_seed(network, spec.seeds):
                 cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))
-                jobs = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+                fits = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+                jobs = [replace(job, shift=shift) for job in fits for shift in ("", *spec.shifts)]  # in turn: they share a fit
                 skipped += [Result(job, "skipped", why) for job in jobs if (why := why_not[job.shots])]
                 if left := tuple(job for job in jobs if not why_not[job.shots]):
                     groups.append(Group(item, own, left, description.fields))

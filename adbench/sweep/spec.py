@@ -13,6 +13,10 @@ from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
+from adbench.data.shifts import EXPECTED as SHIFTS
+from adbench.data.shifts import parse_shifts
+from adbench.statistics.rules import EXPECTED as RULES
+from adbench.statistics.rules import parse_rule
 from adbench.types import ALL, DTYPES
 
 _MAX_BYTES = 1 << 20
@@ -43,7 +47,9 @@ class Spec:
 
     A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`; its own detectors are those
     of `detectors` that it takes part with. `smoothing`: sigma, in input
-    pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none.
+    pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none. `thresholds`: rules by
+    which held-out good images set thresholds (`adbench.statistics.rules`). `shifts`: of the test images (`adbench.data.shifts`),
+    each in jobs of its own beside those on the images as they are.
     """
 
     data: Name | None = None
@@ -59,6 +65,8 @@ class Spec:
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
     smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
+    thresholds: tuple[Name, ...] = ()
+    shifts: tuple[Name, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
@@ -69,8 +77,8 @@ class Spec:
             for later in ("image_sizes", "detectors"):
                 if not choice[later]:
                     del choice[later]
-        if self.shots == (ALL,):
-            del found["shots"]
+        usual = {"shots": (ALL,), "thresholds": (), "shifts": ()}
+        found = {name: value for name, value in found.items() if name not in usual or value != usual[name]}
         return found
 
     @property
@@ -89,6 +97,8 @@ _EXPECTED = {
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
     "smoothing": "pixels from 0 to 64",
+    "thresholds": f"a rule such as {RULES}",
+    "shifts": SHIFTS,
     "params": "a mapping of names to values",
     **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
 }  # of all other keys: a name
@@ -141,7 +151,9 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
         spec = msgspec.convert(content, Spec)
     except msgspec.ValidationError as error:
         raise _mistake(str(error), content, source) from None
-    return replace(spec, dtype=match("dtype", spec.dtype, DTYPES, where=f" in {source}"))
+    rules = tuple(dict.fromkeys(parse_rule(text).text for text in spec.thresholds))
+    dtype = match("dtype", spec.dtype, DTYPES, where=f" in {source}")
+    return replace(spec, dtype=dtype, thresholds=rules, shifts=parse_shifts(spec.shifts))
 
 
 class _RepeatedKeyError(yaml.constructor.ConstructorError):

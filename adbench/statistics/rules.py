@@ -1,0 +1,179 @@
+"""Rules that set the threshold of images and that of pixels from the scores of good images which no fit has seen.
+
+conformal:A: the smallest threshold with a guarantee: of new good images, a share A at most scores above it, on average over all
+draws of the images (split conformal detection; docs and references in `adbench.models.thresholds`). The pixel threshold is the
+same order statistic of the maxima of the images' maps, so a share A at most of new good images has any pixel above it.
+sigma:K: mean + K standard deviations, of the image scores and of all pixels (K = 3: the public code utilities of MVTec AD 2).
+quantile:Q*F: the quantile Q, linearly interpolated, times F, of the image scores and of all pixels (0.95 and 1.421: SuperADD).
+
+Only the conformal rule promises a rate. A normal distribution would exceed mean + 3 deviations in 0.135 % of all cases, but
+anomaly scores are not normal, and their deviation is estimated from the same few images.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adbench.core.errors import UsageError
+
+DEFAULTS = {"conformal": "0.01", "sigma": "3", "quantile": "0.95*1.421"}  # the value of a rule that is named without one
+EXPECTED = "conformal:0.01, sigma:3 or quantile:0.95*1.421"
+_FEWEST = 2  # images from which a deviation or a quantile is estimated
+
+
+@dataclass(frozen=True)
+class GoodScores:
+    """Scores of n held-out good images.
+
+    image: (n,). highest, medians: (n,), of the images' smoothed maps on a 256 grid. pixels: all values of these maps, or None
+    if no rule needs them.
+    """
+
+    image: NDArray[np.float32]
+    highest: NDArray[np.float32]
+    medians: NDArray[np.float32]
+    pixels: NDArray[np.float32] | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.image)
+
+
+class Rule(Protocol):
+    """A rule with its value. `text` is its name, as it stands in keys and records."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def needs_pixels(self) -> bool: ...
+
+    def shortage(self, good: GoodScores) -> str | None:
+        """Return why these scores set no threshold, or None."""
+        ...
+
+    def values(self, good: GoodScores) -> tuple[float, float]:
+        """Return the image threshold and the pixel threshold."""
+        ...
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """The order statistic with a guaranteed false-positive rate."""
+
+    rate: float
+    needs_pixels = False
+
+    @property
+    def text(self) -> str:
+        return f"conformal:{self.rate:g}"
+
+    def shortage(self, good: GoodScores) -> str | None:
+        needed = images_needed(self.rate)
+        if good.count >= needed:
+            return None
+        images = f"{good.count} held-out good image{'s' * (good.count != 1)}"
+        return f"{self.text} needs {needed} held-out good images to promise its rate, and has {images}"
+
+    def values(self, good: GoodScores) -> tuple[float, float]:
+        rank = good.count - images_above(good.count, self.rate)
+        return float(np.sort(good.image)[rank]), float(np.sort(good.highest)[rank])
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """Mean plus a number of standard deviations."""
+
+    deviations: float
+    needs_pixels = True
+
+    @property
+    def text(self) -> str:
+        return f"sigma:{self.deviations:g}"
+
+    def shortage(self, good: GoodScores) -> str | None:
+        return _too_few(self.text, good)
+
+    def values(self, good: GoodScores) -> tuple[float, float]:
+        image, pixels = good.image.astype(np.float64), _pixels(good)
+        ends = [values.mean(dtype=np.float64) + self.deviations * values.std(dtype=np.float64) for values in (image, pixels)]
+        return float(ends[0]), float(ends[1])
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A quantile times a factor."""
+
+    share: float
+    factor: float = 1.0
+    needs_pixels = True
+
+    @property
+    def text(self) -> str:
+        return f"quantile:{self.share:g}" + (f"*{self.factor:g}" if self.factor != 1 else "")
+
+    def shortage(self, good: GoodScores) -> str | None:
+        if short := _too_few(self.text, good):
+            return short
+        if self.factor != 1 and min(self._quantiles(good)) <= 0:
+            return f"{self.text} multiplies a quantile, but that of these scores is not above 0; use quantile:{self.share:g}"
+        return None
+
+    def values(self, good: GoodScores) -> tuple[float, float]:
+        image, pixel = self._quantiles(good)
+        return image * self.factor, pixel * self.factor
+
+    def _quantiles(self, good: GoodScores) -> tuple[float, float]:
+        image, pixel = (float(np.quantile(values, self.share)) for values in (good.image, _pixels(good)))
+        return image, pixel
+
+
+def parse_rule(text: str) -> Rule:
+    """Return the rule that a user wrote; one without a value has its usual one. Raise UsageError if it is none."""
+    name, _, value = (part.strip() for part in str(text).strip().lower().partition(":"))
+    found = re.fullmatch(r"(\d*\.?\d+(?:e-?\d+)?)(?:\s*\*\s*(\d*\.?\d+))?", value or DEFAULTS.get(name, ""))
+    if found:
+        number, factor = float(found[1]), found[2]
+        if name == "conformal" and 0 < number < 1 and factor is None:
+            return Conformal(number)
+        if name == "sigma" and 0 < number <= 100 and factor is None:
+            return Sigma(number)
+        if name == "quantile" and 0 < number < 1 and 0 < float(factor or 1) <= 1000:
+            return Quantile(number, float(factor or 1))
+    raise UsageError(f"threshold rule '{str(text)[:40]}': write {EXPECTED}")
+
+
+def images_above(count: int, rate: float) -> int:
+    """Return how many of `count` held-out images the conformal threshold may leave above or at it: at least 1."""
+    return max(1, int((count + 1) * Fraction(str(rate))))  # exact: 0.29 * 100 is below 29 in floats
+
+
+def images_needed(rate: float) -> int:
+    """Return the least number of held-out good images with which a false-positive rate can be promised."""
+    return math.ceil(1 / Fraction(str(rate))) - 1
+
+
+def rate_interval(count: int, above: int) -> tuple[float, float]:
+    """Return the 95 % interval of the false-positive rate given `count` images at hand, of which `above` are above or at the
+    threshold: quantiles of Beta(above, count + 1 - above)."""
+    from scipy.stats import beta
+
+    low, high = beta.ppf((0.025, 0.975), above, count + 1 - above)
+    return float(low), float(high)
+
+
+def _pixels(good: GoodScores) -> NDArray[np.float32]:
+    if good.pixels is None:
+        raise ValueError("this rule needs the pixels of the held-out images")
+    return good.pixels
+
+
+def _too_few(text: str, good: GoodScores) -> str | None:
+    return None if good.count >= _FEWEST else f"{text} needs {_FEWEST} or more held-out good images, and has {good.count}"
