@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +62,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Category:
-    """The training and test images of one product. `test` may be empty: good images alone are enough to train."""
+    """The training and test images of one product. `test` may be empty: good images alone are enough to train.
+
+    validation: good images for thresholds, which are neither fitted to nor tested, if the dataset has them. unlabeled: test
+    images whose labels are not published, which nothing counts as good or anomalous. saturation: the file with the saturation
+    areas of the defects in the masks (MVTec LOCO AD).
+    """
 
     dataset: str
     name: str
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    validation: tuple[Sample, ...] = ()
+    unlabeled: tuple[Path, ...] = ()
+    saturation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,15 +91,28 @@ class Scores:
     foreground: NDArray[np.bool_] | None = None
 
 
+class Saturated(NamedTuple):
+    """An annotated defect of an image that counts as found once `area` of its pixels are (MVTec LOCO AD).
+
+    pixels: (A,) their indices in the flattened mask. area: 0 < area <= A.
+    """
+
+    pixels: NDArray[np.intp]
+    area: float
+
+
 @dataclass(frozen=True)
 class Truth:
     """What is known of N images.
 
-    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled.
+    anomalous: (N,) bool. masks: (N, H, W) bool, N masks of differing sizes, or None if unlabeled. defects: those of each image,
+    if the dataset has saturation areas; kinds: the kind of each image's defects, by which they are measured apart.
     """
 
     anomalous: NDArray[np.bool_]
     masks: Masks | None
+    defects: Sequence[Sequence[Saturated]] | None = None
+    kinds: Sequence[str] | None = None
 
 
 def later_axis(default: Any) -> Any:

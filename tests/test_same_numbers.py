@@ -23,8 +23,9 @@ def metrics(parts: Path, folder: Path, detector: str, seed: int = 0, **params: f
     choices = TrainingRequest(detector, "efficientnet_lite0", "blocks.2.1.add", view=View(SIDE), eval_size=SIDE, seed=seed)
     train_model(workspace, choices, params, folder / "model.safetensors")
     found = evaluate_model(workspace, folder / "model.safetensors").metrics
-    assert len(found) == 7 and None not in found.values()
-    return {name: float(value or 0) for name, value in found.items()}
+    defined = {name: value for name, value in found.items() if value is not None}
+    assert found.keys() - defined.keys() == {"au_spro", "aupimo"}  # no saturation areas, and too few pixels
+    return defined
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def eval_maps(
 ) -> None:
     """Measure anomaly maps that another program made.
 
-    The score of an image is the maximum of its map.
+    The score of an image is the maximum of its map. --json has further metrics, e.g. AUPIMO.
 
     Examples:
       adbench eval-maps --maps my_maps --data demo
@@ -59,8 +59,11 @@ def eval_maps(
 
 
 def _print(found: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> None:
-    rows = [[item["category"], *map(console.number, item["metrics"].values())] for item in found]
-    console.answer(console.table(["category", *(found[0]["metrics"] if found else ())], rows))
+    from adbench.metrics import ON_REQUEST
+
+    shown = [name for name in (found[0]["metrics"] if found else ()) if name not in ON_REQUEST]
+    rows = [[item["category"], *(console.number(item["metrics"][name]) for name in shown)] for item in found]
+    console.answer(console.table(["category", *shown], rows))
     for item in measured:
         if item["reason"]:
             console.say(f"note: {item['category']}: {item['reason']}")

@@ -38,7 +38,10 @@ def evaluate(
         result = evaluate_model(workspace, model, heatmaps, pro_limit)
     if json:
         return console.answer_json(result.record())
-    rows = [[name, console.number(value)] for name, value in result.metrics.items()]
+    from adbench.metrics import ON_REQUEST
+
+    found = {name: value for name, value in result.metrics.items() if value is not None or name not in ON_REQUEST}
+    rows = [[name, console.number(value)] for name, value in found.items()]
     console.answer(console.table([result.job.category, ""], rows))
     if result.reason:
         console.say(f"note: {result.reason}")

@@ -24,7 +24,8 @@ def threshold(
 ) -> None:
     """Set the decision threshold of a saved detector.
 
-    The threshold is written into MODEL. Give good images that the detector was not fitted to.
+    The threshold is written into MODEL. Give good images that the detector was neither fitted to nor selected on; images that
+    a selection used would make the promised rate too low.
 
     Examples:
       adbench threshold nut.safetensors try/more_good/nut --fpr 0.1

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LAYERS = "Layers to rank; L+L joins two; all: the last of each block. Default: the last of each main stage."
 _SHOTS = "Numbers of good images to fit to, drawn by the seed. Default: those of the grid, else all."
 _VERIFY = "Also measure all candidates on the labeled test images of all categories, and compare."
+_RESERVE = "Share of good images that take no part, so that train can set a threshold on them. Default: 0.25, at most 99 images."
 _HALVING = "Drop the worse half of the candidates early where there are many images."
 _BUDGET = "Time for the whole command, e.g. 10m; candidates and synthetic defects are cut to fit, and what is cut is said."
 _LINE_S = 30.0  # between two lines about the progress, where no bar is drawn
@@ -83,13 +84,14 @@ class DefectOptions:
     kinds: o.Kinds = None
     like: o.Like = None
     holdout: Annotated[float, o.option("F", "Share of good images to hold out.")] = 0.25
+    reserve: Annotated[float | None, o.option("F", _RESERVE)] = None
 
     def validation(self, on_step: OnStep) -> ValidationRecipe:
         """Return how to make the validation data; reading the masks of --like is reported to `on_step`."""
         from adbench.data.synthetic.generation import Recipe, sizes_of_masks
         from adbench.selection.validation import ValidationRecipe
 
-        made = ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds))))
+        made = ValidationRecipe(self.holdout, self.defects, Recipe(tuple(o.split(self.kinds))), self.reserve)
         if not self.like:
             return made
         return replace(made, recipe=replace(made.recipe, sizes=sizes_of_masks(self.like, on_step=on_step)))
@@ -128,7 +130,8 @@ def select(
     """Rank candidates on good images and synthetic defects.
 
     For a category without labeled defects: some good images are held out, defects are painted on them, and each candidate is
-    fitted to the other good images. Nothing in test/ is read, unless --verify is given.
+    fitted to other good images. A third part is kept for the threshold: the train command that select prints sets it on images
+    that took no part in the choice. Nothing in test/ is read, unless --verify is given.
 
     Examples:
       adbench select --data demo --category nut

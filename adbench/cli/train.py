@@ -10,6 +10,7 @@ from adbench.cli.predict import threshold_text
 
 _CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a part; the saved fit has all images."
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
+_SELECTION = "JSON of a selection: set the threshold for --fpr on the good images that took no part in it."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
@@ -32,6 +33,7 @@ def train(
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
     smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
+    from_selection: Annotated[Path | None, o.path_option("FILE", _SELECTION)] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
@@ -46,13 +48,14 @@ def train(
     from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
+    wish = wanted_calibration(fpr, holdout, cross_fit, from_selection)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
         view, few = View(image_size), o.shot_count(shots)
         choices = TrainingRequest(
             detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
         )
-        trained = train_model(workspace, choices, o.parameters(param), model, wanted_calibration(fpr, holdout, cross_fit))
+        trained = train_model(workspace, choices, o.parameters(param), model, wish)
     if json:
         return console.answer_json(trained)
     facts = ", ".join(f"{name} {value}" for name, value in trained["details"].items() if isinstance(value, (int, float, str)))
@@ -60,12 +63,14 @@ def train(
     if threshold := trained["threshold"]:
         console.answer(f"{model}: {threshold_text(threshold)}")
         if few == "all" or threshold["folds"]:  # otherwise the images held out are not missed
-            console.say(f"{model}: {_price(trained['fitted_images'], threshold)}")
+            console.say(f"{model}: {_price(trained, threshold)}")
 
 
-def _price(fitted: int, threshold: Mapping[str, Any]) -> str:
+def _price(trained: Mapping[str, Any], threshold: Mapping[str, Any]) -> str:
     """Return what setting the threshold has cost, in words."""
-    count, folds = threshold["count"], threshold["folds"]
+    fitted, count, folds = trained["fitted_images"], threshold["count"], threshold["folds"]
+    if trained["selected_on_images"]:
+        return f"the threshold comes from {count} good images that took part neither in the selection nor in the fit to {fitted}"
     if folds:
         return f"the detector is fitted to all {fitted} good images; its threshold took {folds} more fits"
     return (

@@ -66,7 +66,7 @@ def check_files(
     keep: called with each image that is decoded, (H, W, 3), in one of several threads.
     Raises one DataError with the number of problems and the first ten.
     """
-    samples = [sample for category in categories for sample in (*category.train, *category.test)]
+    samples = [sample for c in categories for sample in (*c.train, *c.validation, *c.test)]
     files = {path: "mask" if path != s.path else "image" for s in samples for path in (s.path, *(s.masks or ()))}
     memo = Memo(memo_file, "stamp, SHA-256, height, width, remark, brightest")
     facts: Facts = {}
@@ -118,7 +118,7 @@ def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
 
 def warn_of_remarks(category: Category, facts: Facts) -> None:
     """Log a warning for each thing that a user should know of how the category's files were read, once in a process."""
-    samples = (*category.train, *category.test)
+    samples = (*category.train, *category.validation, *category.test)
     files = {
         "images": list(dict.fromkeys(sample.path for sample in samples)),
         "masks": list(dict.fromkeys(mask for sample in samples for mask in sample.masks or ())),

@@ -40,6 +40,7 @@ def open_dataset(data: str, cache: Path, names: Sequence[str] = (), on_step: OnS
         found = [opened.dataset.load(opened.root, name) for name in opened.chosen]
     _check_training(opened, found, remarks)
     if not opened.dataset.generated:
+        remarks.unlabeled.update(path for category in found for path in category.unlabeled)
         remarks.unused |= _unused(opened, found) - remarks.stray_masks
         _say(opened, remarks)
     return found
@@ -50,7 +51,7 @@ def open_training(data: str, cache: Path, names: Sequence[str] = (), on_step: On
     opened = _open(data, cache, names, on_step)
     dataset, root = opened.dataset, opened.root
     with collected() as remarks:
-        found = [Category(dataset.name, name, dataset.training(root, name), ()) for name in opened.chosen]
+        found = [Category(dataset.recorded, name, dataset.training(root, name), ()) for name in opened.chosen]
     _check_training(opened, found, remarks)
     _say(opened, remarks)
     return found
@@ -120,9 +121,10 @@ def _check_training(opened: _Opened, found: Sequence[Category], remarks: Remarks
 
 def _unused(opened: _Opened, found: Sequence[Category]) -> set[Path]:
     """Return the images in the folders of the chosen categories, or in all of the dataset, that no sample has."""
-    root, samples = opened.root, [sample for category in found for sample in (*category.train, *category.test)]
+    root, samples = opened.root, [sample for c in found for sample in (*c.train, *c.validation, *c.test)]
     inside = {opened.dataset.folder(root, name) for name in opened.chosen}
     used = {path for sample in samples for path in (sample.path, *(sample.masks or ()))}
+    used |= {path for category in found for path in category.unlabeled}
     return {path for folder in ({root} if opened.all else inside) for path in unused_images(folder, used)}
 
 

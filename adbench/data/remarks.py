@@ -22,7 +22,8 @@ class Remarks:
 
     others: files that are no images. by_content: images of unknown suffixes. as_good: folders whose other names mean good.
     stray_masks: masks of no defective image. drawn: pictures that adbench drew.
-    unused: images where the layout has none. held_out: by category, in words.
+    unused: images where the layout has none. unlabeled: test images whose labels are not published. held_out: by category, in
+    words.
     """
 
     others: set[Path] = field(default_factory=set)
@@ -30,6 +31,7 @@ class Remarks:
     as_good: set[Path] = field(default_factory=set)
     stray_masks: set[Path] = field(default_factory=set)
     unused: set[Path] = field(default_factory=set)
+    unlabeled: set[Path] = field(default_factory=set)
     drawn: set[Path] = field(default_factory=set)
     held_out: dict[str, str] = field(default_factory=dict)
 
@@ -47,6 +49,9 @@ class Remarks:
         if unused := self.unused - self.drawn:
             rule = f"; adbench reads {reads}" if reads else ""
             yield f"{root}: {_count(unused, 'image', 'not used')}: {_places(unused, root)}{rule}"
+        if self.unlabeled:
+            images = _count(self.unlabeled, "test image", "not measured", " without published labels")
+            yield f"{root}: {images}: {_places(self.unlabeled, root)}; 'adbench submit' makes maps of them"
         if self.stray_masks:
             masks = _count(self.stray_masks, "mask", "passed over", " without a defective image of that name")
             yield f"{root}: {masks}: {_places(self.stray_masks, root)}"

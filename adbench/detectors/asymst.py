@@ -13,6 +13,9 @@ Deviations:
   training are dropped: a density on them has no bound;
 - the teacher's hidden channels and clamp are those of the authors' public code (64, 1.9), not the larger ones of the
   paper's experiments in 2D; both are parameters. A smaller teacher fits the density less closely;
+- maps are resized bilinearly to the evaluation grid (public code: bicubic, which overshoots at edges), and images are 256 px by
+  default (paper and public code: 768, a map of 24 x 24 cells at stride 32): at 256 px that layer has 8 x 8 cells, and small
+  defects are found less often. Ask for 768 with image_sizes;
 - an epoch takes all images, in batches of nearly equal size (the public code drops the last, incomplete one);
 - joined layers are one teacher and one student on the finest grid.
 """

@@ -7,8 +7,10 @@ become vectors (N, P = h w, d) and maps (N, h, w).
 
 Deviations, for the sake of a study of single layers:
 - the paper adds 0.01 to the diagonal of S_p; here `shrinkage` * v with v = the mean variance over all cells and
-  channels of the layer, so that the regularization means the same for layers whose scales differ by orders: scores change
-  where 0.01 v is far from 0.01;
+  channels of the layer, so that the regularization means the same for layers whose scales differ by orders. At the default
+  `shrinkage` of 0.01 the two agree where v is 1: a layer of smaller values is regularized less than in the paper;
+- 100 channels are drawn by default, whatever the network: the paper's number for ResNet-18. For Wide ResNet-50 it draws 550:
+  there, 100 give lower scores; set channels=550;
 - layers are resized bilinearly before they are joined (official code: nearest): coarse layers give smoother maps;
 - the image score is the maximum of the smoothed map on a 256 grid, as the public code takes it; the paper's is the
   maximum of the map, which depends on one cell.

@@ -15,6 +15,11 @@ Deviations from the paper and its official code, for the sake of a study of sing
   option `image_score=reweighted`. `image_score=smoothed` is the maximum of the smoothed map on a 256 grid: it depends on more
   than one cell, but keeps 13, 37, 64 and 81 % of a peak of one cell at strides 4, 8, 16 and 32 (256 px), so it favors deep
   layers. `image_score=top1pct` is the mean of the highest 1 % of the patch distances (AnomalyDINO, Damm et al., WACV 2025).
+
+For transformers, `distance=cosine` and `mask=pca` follow AnomalyDINO (Damm et al., "AnomalyDINO: Boosting Patch-based Few-shot
+Anomaly Detection with DINOv2", WACV 2025): patches of unit length, the score is half the squared distance, 1 - cosine, and
+masked patches score 0. Deviations: smoothing is that of PatchCore (official: 4 px of the original image), and those of the
+mask in features/foreground.py. The preset anomalydino has its settings. `normalize=layer` is not published.
 """
 
 import math

@@ -5,20 +5,25 @@ by all metrics. It returns a fraction of 1, or None where it is undefined. Once 
 bootstrap interval and its values by kind and size of defect.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial, update_wrapper
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import Registry
-from adbench.metrics.support.curves import Curves, image_curves, rank_pixels
+from adbench.metrics.support.curves import Curves, Ranking, image_curves, rank_pixels
 from adbench.metrics.support.inputs import check, reason, reasons
+from adbench.metrics.support.pimo import per_image
 from adbench.metrics.support.regions import Regions, components
+from adbench.metrics.support.saturation import kind_groups, saturated_curves
 from adbench.types import Scores, Truth
 
 __all__ = [
-    "AT_THRESHOLD", "METRICS", "ORDER", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "in_order", "measure", "names", "reason",
-    "reasons", "register", "register_both",
+    "AT_THRESHOLD", "METRICS", "ON_REQUEST", "ORDER", "STRICT_LIMIT", "Case", "Curves", "Metric", "Regions", "components",
+    "evaluate", "in_order", "measure", "names", "needs", "reason", "reasons", "register", "register_both", "whole_case",
 ]  # fmt: skip
 
 
@@ -26,7 +31,8 @@ __all__ = [
 class Case:
     """What a metric sees: N images, or a part or a bootstrap replicate of them, in which an image may occur repeatedly.
 
-    `image` and `pixel` are None where there are no good or no anomalous items.
+    `image` and `pixel` are None where there are no good or no anomalous items. pimo: (N,) AUPIMO of each image, NaN for good
+    ones, None where it is undefined. saturated: curves of saturated overlap by kind of defect, where there are saturation areas.
     """
 
     scores: Scores
@@ -34,12 +40,16 @@ class Case:
     pro_limit: float  # false-positive rate up to which AU-PRO is integrated
     image: Curves | None
     pixel: Curves | None
+    pimo: NDArray[np.float64] | None = None
+    saturated: Mapping[str, Curves] = field(default_factory=dict)
 
 
 Metric = Callable[[Case], float | None]
 METRICS: Registry[Metric] = Registry("metric", __name__)
 register = METRICS.register
 ORDER = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # others follow, by name
+ON_REQUEST = ("au_spro", "aupimo", "aupro_05")  # the package's other ones, which a table has only if they are asked for
+STRICT_LIMIT = 0.05  # the false-positive rate up to which MVTec AD 2 and MVTec LOCO AD integrate
 AT_THRESHOLD = ("image_f1", "image_recall", "image_fpr", "seg_f1")  # see `adbench.statistics.decisions`: only of jobs that set one
 
 
@@ -47,6 +57,16 @@ def register_both(name: str, of: Callable[[Curves], float]) -> None:
     """Register `of` as two metrics: `image_NAME` of the images' scores, `pixel_NAME` of all pixels of all images."""
     for items in ("image", "pixel"):
         register(f"{items}_{name}")(update_wrapper(partial(_measure_curves, of, items), of))
+
+
+def needs(what: str) -> Callable[[Metric], Metric]:
+    """Say what a metric needs to be defined, for the note about results without it."""
+
+    def say(metric: Metric) -> Metric:
+        metric.__dict__["needs"] = what
+        return metric
+
+    return say
 
 
 def _measure_curves(of: Callable[[Curves], float], items: str, case: Case) -> float | None:
@@ -81,8 +101,15 @@ def evaluate(scores: Scores, truth: Truth, pro_limit: float = 0.3, regions: Regi
     """
     check_pro_limit(pro_limit)
     check(scores, truth)
-    pixels = rank_pixels(scores, truth, regions)
-    return measure(Case(scores, truth, pro_limit, image_curves(scores, truth), pixels.curves() if pixels else None))
+    groups = None if truth.defects is None else kind_groups(truth)[1]
+    return measure(whole_case(scores, truth, pro_limit, rank_pixels(scores, truth, regions, groups)))
+
+
+def whole_case(scores: Scores, truth: Truth, pro_limit: float, ranking: Ranking | None) -> Case:
+    """Return the case of all images; `ranking` is that of their pixels, in the groups of `kind_groups` if there are defects."""
+    image, pixel = image_curves(scores, truth), ranking.curves() if ranking else None
+    pimo = per_image(scores, truth, ranking.anomalous) if ranking else None
+    return Case(scores, truth, pro_limit, image, pixel, pimo, saturated_curves(ranking, scores.maps, truth))
 
 
 def measure(case: Case, chosen: Iterable[str] | None = None) -> dict[str, float | None]:

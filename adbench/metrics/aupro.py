@@ -17,9 +17,10 @@ def area(curves: Curves, limit: float) -> float:
     The curve runs from (0, 0) to (1, 1) with one point per distinct score, hence a straight line where good and
     defective pixels tie; PRO at exactly `limit` is interpolated. The same curve as in MVTec's evaluation code.
     """
-    rate = np.concatenate(([0], np.stack((curves.false_above, curves.false_at), axis=1).ravel(), [curves.good]))
-    rate = rate / curves.good
-    overlap = np.concatenate(([0.0, 0.0], np.repeat(curves.weight_at, 2)[:-1], [1.0]))
+    most = int(np.searchsorted(curves.false_at, limit * curves.good, side="right")) + 2  # points up to the limit, and beyond
+    false = np.stack((curves.false_above[:most], curves.false_at[:most]), axis=1).ravel()
+    rate = np.concatenate(([0], false, [curves.good])) / curves.good
+    overlap = np.concatenate(([0.0, 0.0], np.repeat(curves.weight_at[:most], 2)[:-1], [1.0]))
     end = int(np.searchsorted(rate, limit, side="right"))
     if end < rate.size:
         slope = (overlap[end] - overlap[end - 1]) / (rate[end] - rate[end - 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +30,14 @@ log = logging.getLogger("adbench")
 
 @dataclass(frozen=True)
 class HoldOut:
-    """The share of the good images to hold out from the fit, and the false-positive rate of the threshold that they set."""
+    """The share of the good images to hold out from the fit, and the false-positive rate of the threshold that they set.
+
+    selection: the file of a selection; instead of a share, the images that took no part in it are held out.
+    """
 
     fpr: float
     share: float
+    selection: Path | None = None
 
     def __post_init__(self) -> None:
         check_rate(self.fpr)
@@ -52,16 +57,19 @@ class CrossFit:
             raise UsageError(f"--cross-fit {self.folds}: give the number of folds, 2 or more, e.g. 5")
 
 
-def wanted_calibration(fpr: float | None, share: float | None, folds: int | None) -> HoldOut | CrossFit | None:
-    """Return what the options --fpr, --holdout and --cross-fit ask for, or None without --fpr."""
-    given = [name for name, value in (("--holdout", share), ("--cross-fit", folds)) if value is not None]
+def wanted_calibration(
+    fpr: float | None, share: float | None, folds: int | None, selection: Path | None = None
+) -> HoldOut | CrossFit | None:
+    """Return what the options --fpr, --holdout, --cross-fit and --from-selection ask for, or None without --fpr."""
+    options = {"--holdout": share, "--cross-fit": folds, "--from-selection": selection}
+    given = [name for name, value in options.items() if value is not None]
     if given and fpr is None:
         raise UsageError(f"{given[0]} needs a false-positive rate; add e.g. --fpr 0.01")
     if len(given) > 1:
-        raise UsageError("--holdout and --cross-fit exclude each other; leave one out")
+        raise UsageError(f"{' and '.join(given)} exclude each other; leave {'one' if len(given) == 2 else 'all but one'} out")
     if fpr is None:
         return None
-    return CrossFit(fpr, folds) if folds is not None else HoldOut(fpr, 0.25 if share is None else share)
+    return CrossFit(fpr, folds) if folds is not None else HoldOut(fpr, 0.25 if share is None else share, selection)
 
 
 def check_share(share: float) -> None:
@@ -76,17 +84,59 @@ def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[Ca
     Copies of an image are never split between both sides; of held-out copies one is kept. Raise DataError if all training
     images are copies of one.
     """
-    category = inputs.category
-    digests = [inputs.facts[sample.path].sha256 for sample in category.train]
-    distinct = sorted(set(digests))
+    distinct = distinct_images(inputs)
     if len(distinct) < 2:
-        raise DataError(f"category '{category.name}' has one training image: none can be held out; add good images")
+        raise DataError(f"category '{inputs.category.name}' has one training image: none can be held out; add good images")
     count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
-    chosen = set(np.random.default_rng(seed).permutation(distinct)[:count].tolist())
-    pairs = list(zip(digests, category.train, strict=True))
+    return without_images(inputs, np.random.default_rng(seed).permutation(distinct)[:count].tolist())
+
+
+def distinct_images(inputs: CategoryInputs) -> list[str]:
+    """Return the SHA-256 of the training images, in order, copies once."""
+    return sorted({inputs.facts[sample.path].sha256 for sample in inputs.category.train})
+
+
+def without_images(inputs: CategoryInputs, digests: Iterable[str]) -> tuple[CategoryInputs, tuple[Sample, ...]]:
+    """Return the inputs without the training images of these SHA-256, and those images, copies once."""
+    chosen, category = set(digests), inputs.category
+    pairs = [(inputs.facts[sample.path].sha256, sample) for sample in category.train]
     held = {digest: sample for digest, sample in pairs if digest in chosen}
     rest = tuple(sample for digest, sample in pairs if digest not in chosen)
     return CategoryInputs(replace(category, train=rest), inputs.facts), tuple(held.values())
+
+
+def selected_on(file: Path) -> frozenset[str]:
+    """Return the SHA-256 of the images that took part in a selection, from the JSON file that `select` wrote.
+
+    Raise DataError if it cannot be read, or is no selection of this version.
+    """
+    try:
+        images = json.loads(file.read_text(encoding="utf-8"))["images"]
+        return frozenset([*images["fit"], *images["validation"]])
+    except OSError as error:
+        raise DataError(f"--from-selection {file}: {error.strerror or error}; give the file that select wrote") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"--from-selection {file}: does not say which images took part; give the JSON of one category from 'adbench select'"
+        ) from error
+
+
+def fresh_images(inputs: CategoryInputs, file: Path) -> tuple[CategoryInputs, tuple[Sample, ...], frozenset[str]]:
+    """Return the inputs without the images that took no part in a selection, those images, and the SHA-256 of the others.
+
+    Raise UsageError if the selection was made on other images, DataError if all images took part in it.
+    """
+    seen, distinct = selected_on(file), distinct_images(inputs)
+    name = inputs.category.name
+    if seen.isdisjoint(distinct):
+        raise UsageError(f"--from-selection {file}: none of its images is a good image of category '{name}'; name its category")
+    fresh = [digest for digest in distinct if digest not in seen]
+    if not fresh:
+        raise DataError(
+            f"--from-selection {file}: all {len(distinct)} good images of category '{name}' took part in the selection, so no "
+            "false-positive rate can be promised on them; add good images, or select again with --reserve 0.25"
+        )
+    return *without_images(inputs, fresh), seen
 
 
 def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep) -> Threshold:
@@ -156,14 +206,14 @@ def recalibrate(workspace: Workspace, file: Path, sources: Sequence[Path], fpr: 
     category = Category("", "", samples, ())
     facts = check_files([category], workspace.cache / "files.json", workspace.on_step)
     warn_of_remarks(category, facts)
-    fitted = set(model.fitted)
-    seen = [sample.path for sample in samples if facts[sample.path].sha256 in fitted]
-    if seen:
-        raise UsageError(
-            f"threshold: {file} was fitted to {len(seen)} of these {len(samples)} images, e.g. {seen[0]}, so their scores "
-            "are too low; give good images that it has not seen"
-        )
+    for what, used in (("was fitted to", model.fitted), ("was selected on", model.selected_on)):
+        seen = [sample.path for sample in samples if facts[sample.path].sha256 in set(used)]
+        if seen:
+            raise UsageError(
+                f"threshold: {file} {what} {len(seen)} of these {len(samples)} images, e.g. {seen[0]}, so their scores "
+                "are too low; give good images that it has not seen"
+            )
     distinct = {facts[sample.path].sha256: sample.path for sample in samples}
     threshold = calibrate(Scorer.of(model, file, workspace), list(distinct.values()), fpr, workspace.on_step)
-    save_model(file, replace(model, threshold=threshold))
+    save_model(file, replace(model, threshold=threshold, held_out=tuple(sorted(distinct))))
     return {"model": str(file), "threshold": threshold.record()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from adbench.types import ALL, Job
@@ -17,20 +18,21 @@ DEFAULTS = {
     "shots": ALL,
 }  # of `adbench train`
 FPR = 0.01  # one false alarm in a hundred good images
-_RATES = (FPR, 0.02, 0.05, 0.1, 0.2)
+_RATES = (FPR, 0.02, 0.05, 0.1, 0.2, 0.5)
 _HELD_OUT = 0.25  # the default of --holdout
 _FOLDS = 5
 
 
 def train_command(
     job: Job, data: str | None, category: str, defaults: Mapping[str, Any] | None = None, fpr: float | None = FPR,
-    cross_fit: int | None = None,
+    cross_fit: int | None = None, selection: Path | None = None,
 ) -> str:  # fmt: skip
     """Return the command that fits a job's detector to the good images of a category, without options at their default.
 
     data: the folder as the user names it, None for one that the command finds by itself. defaults: the detector's parameters
     at their defaults; those that are not in it are named. fpr: the false-positive rate of the threshold, None for a model
-    without one. cross_fit: the folds that set it, None to hold images out (`threshold_for` chooses both).
+    without one. cross_fit: the folds that set it, None to hold images out (`threshold_for` chooses both). selection: the file of
+    the selection that the job comes from; the images that took no part in it are held out.
     """
     words = ["adbench", "train", job.detector, job.backbone, job.layer]
     words += ["--data", data] if data is not None else []
@@ -44,6 +46,7 @@ def train_command(
             words += ["--param", f"{name}={value}"]
     words += ["--fpr", f"{fpr:g}"] if fpr is not None else []
     words += ["--cross-fit", str(cross_fit)] if cross_fit is not None else []
+    words += ["--from-selection", str(selection)] if selection is not None else []
     return shlex.join([*words, "--model", f"{category}.safetensors"])
 
 
@@ -62,4 +65,9 @@ def threshold_for(images: int) -> tuple[float | None, int | None]:
         return FPR, None
     if images < 2:
         return None, None
-    return next((rate for rate in _RATES if (1 + images) * rate >= 1), _RATES[-1]), min(_FOLDS, images)
+    return attainable_rate(images), min(_FOLDS, images)
+
+
+def attainable_rate(images: int) -> float:
+    """Return the lowest usual false-positive rate that the scores of so many good images can promise."""
+    return next((rate for rate in _RATES if (1 + images) * rate >= 1), _RATES[-1])

@@ -18,13 +18,16 @@ from adbench.models.thresholds import Threshold
 from adbench.types import Job
 
 SUFFIX = ".safetensors"
+_SPLITS = ("held_out", "selected_on")
 
 
 @dataclass(frozen=True)
 class Model:
     """A fitted detector, its job, and its cost.
 
-    fitted: SHA-256 of each image that it was fitted to; empty in files of older versions. threshold: None until one is set.
+    fitted: SHA-256 of each image that it was fitted to; held_out: of each that set the threshold; selected_on: of each that took
+    part in the selection of the detector. All are empty where they are unknown, as in files of older versions. threshold: None
+    until one is set.
     """
 
     job: Job
@@ -32,6 +35,8 @@ class Model:
     cost: dict[str, Any]
     fitted: tuple[str, ...] = ()
     threshold: Threshold | None = None
+    held_out: tuple[str, ...] = ()
+    selected_on: tuple[str, ...] = ()
 
 
 def check_name(path: Path) -> None:
@@ -44,6 +49,7 @@ def check_name(path: Path) -> None:
 def save_model(path: Path, model: Model) -> None:
     """Write a model atomically: the detector's state as tensors, the rest in the header. Raise DataError if that fails."""
     header = {"schema": 1, "job": model.job.record(), "cost": model.cost, "fitted": model.fitted}
+    header |= {name: split for name in _SPLITS if (split := getattr(model, name))}
     header |= {"threshold": model.threshold.stored() if model.threshold else None}
     with replacing(path) as temporary:
         state = {key: value.contiguous() for key, value in model.detector.state_dict().items()}
@@ -81,7 +87,8 @@ def load_model(path: Path) -> Model:
                     f"model {path}: fitted by revision {fitted} of {name}, this version has revision {current}; train it again"
                 )
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
-        return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold)
+        splits = (tuple(header.get(name, ())) for name in _SPLITS)
+        return Model(job, detector.load_state_dict(state), header["cost"], tuple(header.get("fitted", ())), threshold, *splits)
     except FileNotFoundError:
         raise DataError(f"model {path}: no such file; make it with 'adbench train'") from None
     except UsageError as error:  # of the detector's plug-in: the checksum has shown that the file is whole

@@ -18,7 +18,7 @@ from adbench.features.runtime import Runtime
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, hold_out_images
+from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, hold_out_images
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
@@ -63,9 +63,9 @@ def train_model(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With a HoldOut, some of the good images are held out from the fit and set the threshold. With a CrossFit, the threshold is
-    set by further fits, each without a part of the images, and the fit that is saved has all. Shots are drawn among the images
-    that are not held out.
+    With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, or those that took
+    no part in a selection. With a CrossFit, the threshold is set by further fits, each without a part of the images, and the fit
+    that is saved has all. Shots are drawn among the images that are not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
@@ -77,8 +77,12 @@ def train_model(
     rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
     rest |= {"sigma": choices.smoothing, **asdict(view)}
     held: tuple[Sample, ...] = ()
+    selected: frozenset[str] = frozenset()
     if isinstance(calibration, HoldOut):
-        inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
+        if calibration.selection:
+            inputs, held, selected = fresh_images(inputs, calibration.selection)
+        else:
+            inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
@@ -88,10 +92,12 @@ def train_model(
         paths = [sample.path for sample in held]
         threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
     images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold))
+    others = sorted(inputs.facts[sample.path].sha256 for sample in held)
+    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, tuple(others), tuple(sorted(selected))))
     details = fitted.details() | drawn_images(inputs, job)
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
-    return answer | {"fitted_images": len(images), "threshold": threshold.record() if threshold else None}
+    counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
+    return answer | counts | {"threshold": threshold.record() if threshold else None}
 
 
 def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, wish: CrossFit) -> Threshold:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
-from adbench.metrics import ORDER, in_order
+from adbench.metrics import METRICS, ON_REQUEST, ORDER, in_order
 from adbench.reports.comparison import APPROXIMATE, DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
@@ -23,13 +23,17 @@ ALL = "all"
 def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to show: those asked for, "all" for all that any result has, by default few of them.
 
-    Metrics of plug-ins, which need not be installed, are shown by default, too.
+    Metrics of plug-ins, which need not be installed, are shown by default, too. Those on request that no result has a value of
+    are shown only if they are named.
     """
+    results = list(results)
     known = in_order({name for result in results for name in result.metrics} or ORDER)
     if not chosen:
-        return [name for name in known if name in SHOWN or name not in ORDER]
+        return [name for name in known if name in SHOWN or name not in (*ORDER, *ON_REQUEST)]
     if ALL in chosen:
-        return known
+        valued = {name for name in ON_REQUEST if any(result.metrics.get(name) is not None for result in results)}
+        return [name for name in known if name not in ON_REQUEST or name in valued]
+    known = in_order({*known, *ON_REQUEST})
     return list(dict.fromkeys(match("metric", name, known, see="metrics") for name in chosen))
 
 
@@ -91,7 +95,7 @@ def main_table(
     notes += partial_note(means)
     notes += [] if column_key else analytic_note(jobs)
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
-    notes += _missing_notes(jobs, superseded)
+    notes += _missing_notes(jobs, superseded) + _on_request_notes([job.done for job in jobs if job.done], shown)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
     return Report(table, notes, results=results), jobs, row_keys
 
@@ -271,10 +275,29 @@ def _missing_notes(jobs: Sequence[KeyedJob], superseded: int) -> list[str]:
     if waiting := len(jobs) - len(results):
         notes.append(f"{waiting} of {len(jobs)} planned jobs not run yet")
     done = [result for result in results if result.status == "done"]
-    undefined = _by_reason((", ".join(sorted(name for name, value in r.metrics.items() if value is None)), r) for r in done)
+    undefined = _by_reason((", ".join(_undefined(r)), r) for r in done)
     notes += [f"{n} undefined in {counted(len(jobs), 'job')}: {why} ({_example(jobs)})" for (n, why), jobs in undefined if n]
     if superseded:
         notes.append(f"{counted(superseded, 'result')} of older data, weights or methods left out: the plan has newer jobs")
+    return notes
+
+
+def _undefined(result: Result) -> list[str]:
+    return sorted(name for name, value in result.metrics.items() if value is None and name not in ON_REQUEST)
+
+
+def _on_request_notes(done: Sequence[Result], shown: Sequence[str]) -> list[str]:
+    """Return why results lack a metric that is shown because it was asked for."""
+    notes = []
+    for name in (name for name in shown if name in ON_REQUEST):
+        if earlier := sum(name not in result.metrics for result in done):
+            notes.append(
+                f"{name}: missing in {earlier} of {counted(len(done), 'result')}, which an earlier version of adbench made; run "
+                "their sweep with a new --out (features stay in the cache)"
+            )
+        if undefined := sum(result.metrics.get(name, 0) is None for result in done):
+            needs = METRICS.get(name).__dict__["needs"]
+            notes.append(f"{name}: undefined in {undefined} of {counted(len(done), 'result')}; it needs {needs}")
     return notes
 
 

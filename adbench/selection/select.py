@@ -12,7 +12,9 @@ round would save nothing, and there is only the last.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,11 +28,12 @@ import numpy as np
 from adbench.backbones.layers import block_ends, describe, parse_layers
 from adbench.backbones.stages import Stages
 from adbench.core.errors import DetectorError
+from adbench.core.files import write_text
 from adbench.core.registry import match
 from adbench.detectors import detector_params, make_detector
 from adbench.features.runtime import Runtime
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.command import threshold_of, train_command
+from adbench.models.command import attainable_rate, train_command
 from adbench.pictures.kept_maps import read_kept
 from adbench.selection.advice import advice
 from adbench.selection.budget import LEAST_LEFT, Countdown, Estimate, Estimates, cut_to, estimate, fewest_defects, total_seconds
@@ -70,7 +73,7 @@ class SelectionRequest:
 class Selection:
     """The outcome for one category: candidates from the best to the worst, and the excluded ones.
 
-    data: the data folder as the user named it. folder: where the results are. images: how many good images the category has.
+    data: the data folder as the user named it. folder: where the results are, and `file`.
     """
 
     data: str
@@ -78,7 +81,11 @@ class Selection:
     ranking: tuple[Ranked, ...]
     excluded: tuple[Excluded, ...]
     folder: Path
-    images: int
+
+    @property
+    def file(self) -> Path:
+        """The record of the selection as JSON, which `train --from-selection` reads."""
+        return self.folder / f"selection-{re.sub(r'[^0-9A-Za-z_-]+', '_', self.category)}.json"
 
     @property
     def category(self) -> str:
@@ -95,10 +102,11 @@ class Selection:
 
     @property
     def command(self) -> str:
-        """The command that trains the best candidate on all good images and sets a threshold."""
+        """The command that trains the best candidate, and sets a threshold on the images that took no part, if there are any."""
         defaults = detector_params(make_detector(self.best.job.detector, {}, 0), every=True)
-        job = self.best.job
-        return train_command(job, self.data, self.category, defaults, *threshold_of(job, self.images))
+        fresh = len(self.validation.reserved)
+        threshold = (attainable_rate(fresh), None, self.file) if fresh else (None,)
+        return train_command(self.best.job, self.data, self.category, defaults, *threshold)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -112,9 +120,11 @@ class Selection:
             "validation": {
                 "train": len(self.validation.inputs.category.train),
                 "good": self.validation.held_out,
+                "reserved": len(self.validation.reserved),
                 "synthetic": len(sizes),
                 "defect_sizes": {"smallest": low, "median": middle, "largest": high},
             },
+            "images": self.validation.images,
             "excluded": [one.record() for one in self.excluded],
             "out": str(self.folder),
         }
@@ -248,9 +258,9 @@ class Selecting:
             raise DetectorError(f"select: no candidate can be ranked, {len(excluded)} excluded: {reasons}")
         if self.request.pictures:
             self._keep_pictures(ranking[0].job)
-        images = len({self.good.facts[sample.path].sha256 for sample in self.good.category.train})
-        found = (tuple(ranking), tuple(excluded), self.store.folder, images)
-        return Selection(self.workspace.data, self.validation, *found)
+        found = Selection(self.workspace.data, self.validation, tuple(ranking), tuple(excluded), self.store.folder)
+        write_text(found.file, json.dumps(found.record(), indent=1) + "\n")
+        return found
 
     def _shares(self, candidates: int) -> list[float]:
         images = len(self.validation.inputs.category.train)

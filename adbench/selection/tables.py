@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from adbench.models.command import FPR, attainable_rate
 from adbench.reports.comparison import APPROXIMATE, fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
 from adbench.reports.keys import keyed_jobs, natural, varies
@@ -88,8 +89,20 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
     yield from _exclusions(selection.excluded)
     yield ""
     yield advice(selection.ranking, selection.validation.sizes)
+    yield f"{_training(selection)}: {selection.command}"
+
+
+def _training(selection: Selection) -> str:
+    """Return which images the command fits to and which set its threshold, in words."""
+    images = selection.validation.images
+    fitted, fresh = len(images["fit"]) + len(images["validation"]), len(images["reserved"])
     shots = selection.best.job.shots
-    yield f"train it on {f'{shots} of the' if shots != ALL else 'all'} {selection.images} good images: {selection.command}"
+    few = "" if shots == ALL else f"{shots} of "
+    if not fresh:
+        return f"train it on {few or 'all '}{fitted} good images; all took part in the selection, so a threshold needs new ones"
+    rate = attainable_rate(fresh)
+    least = "" if rate == FPR else f"; a rate of {FPR:g} would need {round(1 / FPR) - 1}"
+    return f"train it on {few}{fitted} good images; the other {fresh} took no part in the selection and set its threshold{least}"
 
 
 def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:

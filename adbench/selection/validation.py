@@ -11,41 +11,66 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adbench.core.errors import DataError
+from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing, write_text
 from adbench.data.check import check_files, split_fingerprint
 from adbench.data.synthetic.generation import Recipe, make_defects
 from adbench.data.synthetic.kinds import REVISION
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import check_share, hold_out_images
+from adbench.models.calibration import check_share, distinct_images, hold_out_images, without_images
 from adbench.types import OnStep, Sample, digest, ignore_step
 
 LEAST_IMAGES = 10
 _MOST_HELD_OUT = 60  # more would cost time and hardly narrow an interval
+_MOST_RESERVED = 99  # enough for a false-positive rate of 0.01
 
 
 @dataclass(frozen=True)
 class ValidationRecipe:
-    """How validation images are made: the share of the good images to hold out, the number of defects, and their recipe."""
+    """How validation images are made: the share of the good images to hold out, the number of defects, and their recipe.
+
+    reserve: the share of the good images that take no part, so that a threshold can be set on them. None: a quarter, at most as
+    many as a false-positive rate of 0.01 needs.
+    """
 
     share: float = 0.25
     defects: int = 60
     recipe: Recipe = field(default_factory=Recipe)
+    reserve: float | None = None
 
     def __post_init__(self) -> None:
         check_share(self.share)
+        if self.reserve is not None and not 0 <= self.reserve < 1 - self.share:
+            raise UsageError(
+                f"--reserve {self.reserve:g}: the share of good images kept for a threshold must be at least 0 and below "
+                f"{1 - self.share:g}, since --holdout takes {self.share:g}"
+            )
+
+    def reserved(self, images: int) -> int:
+        """Return how many of so many good images take no part; two are always left."""
+        wanted = min(round(images / 4), _MOST_RESERVED) if self.reserve is None else round(self.reserve * images)
+        return max(0, min(wanted, images - 2))
 
 
 @dataclass(frozen=True)
 class Validation:
     """A category whose test images are the held-out good images, then synthetic images made of them.
 
-    sizes: of each defect, as a fraction of the image's side.
+    sizes: of each defect, as a fraction of the image's side. reserved: SHA-256 of the good images that take no part.
     """
 
     inputs: CategoryInputs
     sizes: tuple[float, ...]
     seed: int = 0
+    reserved: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> dict[str, list[str]]:
+        """The SHA-256 of the good images that the candidates are fitted to, that they are scored on, and that take no part."""
+        category, facts = self.inputs.category, self.inputs.facts
+        parts = {"fit": category.train, "validation": category.test[: self.held_out]}
+        found = {name: sorted({facts[sample.path].sha256 for sample in part}) for name, part in parts.items()}
+        return found | {"reserved": list(self.reserved)}
 
     @property
     def held_out(self) -> int:
@@ -71,15 +96,29 @@ def make_validation(
     count = len(good.category.train)
     if count < LEAST_IMAGES:
         raise DataError(f"category '{good.category.name}' has {count} good training images; select needs {LEAST_IMAGES} or more")
-    # not more held-out images than defects: each is to get one
-    rest, held = hold_out_images(good, min(holdout.share, _MOST_HELD_OUT / count, holdout.defects / count), seed)
-    folder = cache / "synthetic" / digest([split_fingerprint(held, good.facts), asdict(holdout), seed, REVISION])
+    good, reserved = _reserve(good, holdout, seed)
+    # of all images as many as the share says, but not more than defects: each is to get one
+    wanted = min(holdout.share * count, _MOST_HELD_OUT, holdout.defects)
+    rest, held = hold_out_images(good, wanted / len(good.category.train), seed)
+    recipe = {name: value for name, value in asdict(holdout).items() if name != "reserve"}
+    folder = cache / "synthetic" / digest([split_fingerprint(held, good.facts), recipe, seed, REVISION])
     defects = _read_defects(folder) or _paint_defects(folder, held, holdout, seed, on_step)
     synthetic = (_sample(folder, defect) for defect in defects)
     category = replace(rest.category, dataset=f"{rest.category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
     sources = (*range(len(held)), *(defect["source"] for defect in defects))
-    return Validation(CategoryInputs(category, facts, sources), tuple(defect["size"] for defect in defects), seed)
+    return Validation(CategoryInputs(category, facts, sources), tuple(defect["size"] for defect in defects), seed, reserved)
+
+
+def _reserve(good: CategoryInputs, holdout: ValidationRecipe, seed: int) -> tuple[CategoryInputs, tuple[str, ...]]:
+    """Return the inputs without the images that take no part, and the SHA-256 of those.
+
+    They are the first of the same permutation as in `train --holdout`: with the same seed it holds out none that the candidates
+    were scored on, unless it holds out more than these.
+    """
+    distinct = distinct_images(good)
+    chosen = np.random.default_rng(seed).permutation(distinct)[: holdout.reserved(len(distinct))].tolist()
+    return without_images(good, chosen)[0], tuple(sorted(chosen))
 
 
 def _sample(folder: Path, defect: dict[str, Any]) -> Sample:

@@ -6,16 +6,18 @@ their differences can be compared pairwise. Images are the only source of chance
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.metrics import ORDER, Case, Curves, Regions, in_order, measure, reasons
+from adbench.metrics import ON_REQUEST, ORDER, STRICT_LIMIT, Case, Curves, Regions, in_order, measure, reasons
 from adbench.metrics.support.inputs import select
+from adbench.metrics.support.saturation import kind_groups, overlap_weights
 from adbench.statistics.influence import Influence, Units, influence_values, make_units
+from adbench.statistics.low_rates import tail_histograms
 from adbench.types import Maps, Masks, OnStep, Scores, Truth, ignore_step
 
 Floats = NDArray[np.floating[Any]]
@@ -151,27 +153,54 @@ def _measured(
 ) -> ImageWeights:  # fmt: skip
     """Return each of M metrics where image i counts `times`[r, i] times, (M, R); `metrics` are the exact ones of all images.
 
-    Image metrics are exact in every replicate; pixel metrics come from
-    histograms and are shifted by the error that those make on all images: `metrics` minus their value from histograms.
+    Image metrics are exact in every replicate; pixel metrics come from histograms and are shifted by the error that those make on
+    all images: `metrics` minus their value from histograms.
     """
     undefined = reasons(truth)
     image, pixel = None if "image" in undefined else image_histograms(scores.image, truth.anomalous), None
     if "pixel" not in undefined:
         assert truth.masks is not None and regions is not None  # noqa: S101  otherwise `reasons` has said so
         pixel = pixel_histograms(scores.maps, truth.masks, regions.weights)
-    others = [name for name in in_order(metrics) if name not in ORDER]
-    found = np.full((len(ORDER) + len(others), len(times)), np.nan)
-    everything = np.ones((1, len(truth.anomalous)))
+    names, everything = in_order({*ORDER, *metrics}), np.ones((1, len(truth.anomalous)))
+    rows = dict(zip(names, np.full((len(names), len(times)), np.nan), strict=True))
     if image:
-        found[:3] = curves_metrics(image, times, pro_limit)[:3]
+        rows |= zip(ORDER[:3], curves_metrics(image, times, pro_limit), strict=False)
     if pixel:
-        whole = curves_metrics(pixel, everything, pro_limit)
-        found[3:7] = curves_metrics(pixel, times, pro_limit, on_step) + (_exact(metrics, ORDER[3:]) - whole)
-    if others:
-        whole, drawn = (_other_metrics(Case(scores, truth, pro_limit, None, None), image, pixel, weights, others)
-                        for weights in (everything, times))  # fmt: skip
-        found[7:] = drawn + (_exact(metrics, others) - whole)
-    return np.asarray(np.clip(found, 0, 1))
+        wanted = [name for name in ON_REQUEST if metrics.get(name) is not None]
+        limits = [pro_limit, *[STRICT_LIMIT] * ("aupro_05" in wanted)]
+        named = [*ORDER[3:], *["aupro_05"] * ("aupro_05" in wanted)]
+        whole, drawn = curves_metrics(pixel, everything, *limits), curves_metrics(pixel, times, *limits, on_step=on_step)
+        rows |= zip(named, drawn + (_exact(metrics, named) - whole), strict=True)
+        for name, of in _own_replicates(scores, truth, wanted):
+            rows[name] = of(times) + (_exact(metrics, [name])[0] - of(everything))
+    if others := [name for name in names if name not in (*ORDER, *ON_REQUEST)]:
+        case = Case(scores, truth, pro_limit, None, None)
+        whole, drawn = (_other_metrics(case, image, pixel, weights, others) for weights in (everything, times))
+        rows |= zip(others, drawn + (_exact(metrics, others) - whole), strict=True)
+    return np.asarray(np.clip(np.stack(list(rows.values())), 0, 1))
+
+
+def _own_replicates(
+    scores: Scores, truth: Truth, wanted: Sequence[str]
+) -> Iterator[tuple[str, Callable[[ImageWeights], ImageWeights]]]:
+    """Yield those of AUPIMO and AU-sPRO that are `wanted`, each with a function of weightings (R, N) to its values (R,)."""
+    if "aupimo" in wanted:
+        yield "aupimo", tail_histograms(scores, truth).replicates
+    if "au_spro" in wanted:
+        yield "au_spro", saturated_areas(scores, truth)
+
+
+def saturated_areas(scores: Scores, truth: Truth) -> Callable[[ImageWeights], ImageWeights]:
+    """Return the function of weightings (R, N) to AU-sPRO (R,): the mean over kinds of defect, each against the good images."""
+    kinds, groups = kind_groups(truth)
+    weights, masks = list(overlap_weights(scores.maps, truth)), () if truth.masks is None else truth.masks
+    parts = []
+    for own in (np.flatnonzero((groups == 0) | (groups == number)).tolist() for number in range(1, len(kinds) + 1)):
+        chosen = [weights[i] for i in own]
+        if sum(map(np.sum, chosen)):
+            maps = [np.asarray(scores.maps[i]) for i in own]
+            parts.append((own, pixel_histograms(maps, [np.asarray(masks[i]) for i in own], np.concatenate(chosen))))
+    return lambda times: np.mean([curves_metrics(part, times[:, own], STRICT_LIMIT)[3] for own, part in parts], axis=0)
 
 
 def _exact(metrics: Mapping[str, float | None], names: Sequence[str]) -> ImageWeights:
@@ -210,8 +239,10 @@ def _weighted(histograms: Histograms, times: ImageWeights) -> Iterator[tuple[Ima
         yield block @ histograms.good, block[:, bad] @ histograms.anomalous[bad], block[:, bad] @ histograms.overlap[bad]
 
 
-def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float, on_step: OnStep = ignore_step) -> ImageWeights:
-    """Return AUROC, AP, F1-max and AU-PRO, (4, R), where image i counts `times`[r, i] times.
+def curves_metrics(
+    histograms: Histograms, times: ImageWeights, pro_limit: float, *further: float, on_step: OnStep = ignore_step
+) -> ImageWeights:
+    """Return AUROC, AP, F1-max, and AU-PRO up to each limit, (4 or more, R), where image i counts `times`[r, i] times.
 
     As in `adbench.metrics`, with all items of a bin as ties; NaN where a weighting has no good or no anomalous item.
     """
@@ -224,8 +255,13 @@ def curves_metrics(histograms: Histograms, times: ImageWeights, pro_limit: float
             precision = np.where(true > 0, true / (true + false), 0)
             ap = (anomalous * precision).sum(axis=1, keepdims=True) / num_anomalous
             f1_max = (2 * true / (num_anomalous + true + false)).max(axis=1, keepdims=True)
-            aupro = _area(good / num_good, false / num_good, overlap / found[:, -1:], found / found[:, -1:], pro_limit)
-        blocks.append(np.concatenate((auroc, ap, f1_max, aupro), axis=1).T)
+            curve = good / num_good, false / num_good, overlap / found[:, -1:], found / found[:, -1:]
+            areas = [_area(*curve, pro_limit)]
+            for limit in further:
+                end = int(np.count_nonzero((curve[1] <= limit).any(axis=0))) + 1  # the bins that one of the curves needs
+                step, rate, rise, height = (part[:, :end] for part in curve)
+                areas.append(_area(step, rate, rise, height, limit))
+        blocks.append(np.concatenate((auroc, ap, f1_max, *areas), axis=1).T)
         on_step(min(len(blocks) * BLOCK, len(times)), len(times), "bootstrap")
     return np.concatenate(blocks, axis=1)
 

@@ -96,6 +96,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--fpr": Case("--fpr 0.4", '"threshold": {'),
         "--holdout": Case("--holdout 0.5", "--holdout needs a false-positive rate"),
         "--cross-fit": Case("--cross-fit 2", "--cross-fit needs a false-positive rate"),
+        "--from-selection": Case("--from-selection s.json", "--from-selection needs a false-positive rate"),
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
         "--shots": Case("--shots 2", '"fitted_images": 2'),
@@ -158,6 +159,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "select": DATA
     | {
+        "--reserve": Case("--reserve 0.8", "the share of good images kept for a threshold"),
         "--budget": Case("--budget 10", "--budget '10': write a time with its unit"),
         "--dry-run": Case("--dry-run", '"candidates": ['),
         "--top": Case("--top 1 --layers all", "14 more candidates", "TEXT"),

@@ -4,6 +4,7 @@ No file is passed over in silence.
 """
 
 import io
+import json
 import shutil
 from pathlib import Path
 from unicodedata import normalize
@@ -12,12 +13,14 @@ import pytest
 from PIL import Image
 
 from adbench.core.errors import DataError
-from adbench.data.check import check_files
+from adbench.data.check import category_fingerprint, check_files
 from adbench.data.datasets import category_names, open_dataset, open_training
 from adbench.data.image_lists import find_images
+from adbench.data.layouts import DATASETS
+from adbench.data.layouts.mvtec import MVTec
 from adbench.types import Category
 
-SAID = "CATEGORY/train/good, CATEGORY/test/KIND and CATEGORY/ground_truth/KIND"
+SAID = "CATEGORY/train/good, CATEGORY/validation/good, CATEGORY/test/KIND and CATEGORY/ground_truth/KIND"
 
 
 def encoded(kind: str = "PNG", value: int = 9) -> bytes:
@@ -154,7 +157,7 @@ def test_masks_among_the_images_are_no_images(bolt: Path, caplog: pytest.LogCapt
     ]
 
 
-@pytest.mark.parametrize("place", ["test", "train", "train/bad", "validation/good", "ground_truth/good", "."])
+@pytest.mark.parametrize("place", ["test", "train", "train/bad", "validation/bad", "ground_truth/good", "."])
 def test_images_outside_the_layout_are_counted(bolt: Path, caplog: pytest.LogCaptureFixture, place: str) -> None:
     put(bolt, "test/good/0.png", f"{place}/8.png", f"{place}/9.png")
     opened(bolt.parent)
@@ -196,13 +199,91 @@ def test_masks_of_no_image_are_counted(bolt: Path, caplog: pytest.LogCaptureFixt
     ]
 
 
-def test_mvtec_ad_2_says_that_private_images_are_not_used(bolt: Path, caplog: pytest.LogCaptureFixture) -> None:
-    put(bolt, "test_public/good/0.png", "test_private/0.png", "test_private_mixed/0.png", "validation/good/0.png")
-    assert opened(bolt).dataset == "mvtec2"
-    (line,) = said(caplog, bolt)
-    assert line.startswith(
-        "3 images are not used: 1 in test_private, 1 in test_private_mixed, 1 in validation/good; adbench reads"
-    )
+def test_mvtec_ad_2_does_not_count_private_images_as_good(bolt: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(bolt, "test_public/good/0.png", "test_private/0_regular.png", "test_private_mixed/0_mixed.png", "validation/good/1.png")
+    category = opened(bolt)
+    names = [[sample.name for sample in part] for part in (category.train, category.validation, category.test)]
+    assert (category.dataset, names) == ("mvtec2", [["train/good/0.png"], ["validation/good/1.png"], ["test_public/good/0.png"]])
+    assert [path.name for path in category.unlabeled] == ["0_regular.png", "0_mixed.png"]
+    assert said(caplog, bolt) == [
+        "2 test images without published labels are not measured: 1 in test_private, 1 in test_private_mixed; 'adbench submit' "
+        "makes maps of them"
+    ]
+
+
+def test_good_images_for_thresholds_leave_the_fingerprint_as_it_was(bolt: Path) -> None:
+    put(bolt, "test/good/0.png")
+    before = category_fingerprint(opened(bolt), check_files([opened(bolt)]))
+    put(bolt, "validation/good/1.png")
+    category = opened(bolt)
+    facts = check_files([category])
+    assert (category_fingerprint(category, facts), len(facts)) == (before, 3)
+
+
+REALIAD = {"image_path": "OK/S1/a.png", "mask_path": None, "anomaly_class": "OK", "category": "nut"}
+
+
+def real_iad(root: Path, test: list[dict[str, str | None]], split: str = "realiad_jsons", size: str = "realiad_256") -> None:
+    for entry in [REALIAD, *test]:
+        put(root, *(f"{size}/nut/{path}" for path in (entry["image_path"], entry["mask_path"]) if path))
+    (root / split).mkdir(parents=True, exist_ok=True)
+    content = {"meta": {"prefix": "nut/", "normal_class": "OK"}, "train": [REALIAD], "test": test}
+    (root / split / "nut.json").write_text(json.dumps(content))
+
+
+def test_real_iad_has_the_labels_of_its_own_code(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    seen = REALIAD | {"image_path": "NG/BX/S2/b.png", "mask_path": "NG/BX/S2/other.png", "anomaly_class": "BX"}
+    hidden = seen | {"image_path": "NG/BX/S2/c.png", "mask_path": None}
+    real_iad(tmp_path, [hidden, seen], "realiad_jsons/realiad_jsons")
+    category = opened(tmp_path)
+    assert (category.dataset, category.name, len(category.train)) == ("realiad", "nut", 1)
+    assert [(s.name, s.masks) for s in category.test] == [
+        ("test/BX/S2/b.png", (tmp_path / "realiad_256/nut/NG/BX/S2/other.png",)),
+        ("test/good/S2/c.png", ()),
+    ]
+    assert "1 test views of defective parts have no mask and count as good" in caplog.text
+
+
+def test_real_iad_of_several_sizes_or_splits_is_named_by_its_folder(tmp_path: Path) -> None:
+    real_iad(tmp_path, [])
+    real_iad(tmp_path, [REALIAD | {"image_path": "OK/S2/v.png"}], "realiad_jsons_sv")
+    assert len(opened(tmp_path / "realiad_jsons_sv").test) == 1
+    real_iad(tmp_path, [], size="realiad_512")
+    images = [tmp_path / name for name in ("realiad_256", "realiad_512")]
+    with pytest.raises(DataError) as error:
+        opened(tmp_path)
+    sizes = f"{images[0]}, {images[1]}; name one of these folders with --data"
+    assert str(error.value) == f"{tmp_path} has images of several sizes: {sizes}"
+    assert opened(images[1]).train[0].path.is_relative_to(images[1])
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"image_path": "../../out.png"}, "leads out of"),
+    ({"image_path": "/out.png"}, "leads out of"),
+    ({"mask_path": 3}, "a path is no text"),
+])  # fmt: skip
+def test_a_bad_real_iad_split_is_refused(tmp_path: Path, change: dict[str, str], says: str) -> None:
+    real_iad(tmp_path, [])
+    path = tmp_path / "realiad_jsons/nut.json"
+    content = json.loads(path.read_text())
+    content["train"][0] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=says):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(("layout", "files"), [
+    ("btad", ["01/train/ok/0.bmp", "01/test/ok/1.bmp", "01/test/ko/2.bmp", "01/ground_truth/ko/2.png"]),
+    ("mpdd", ["tubes/train/good/0.png", "tubes/test/bad/1.png", "tubes/ground_truth/bad/1_mask.png"]),
+    ("vad", ["vad/train/good/0.png", "vad/train/bad/1.png", "vad/test/bad/2.png", "vad/test/bad_unseen_defects/3.png"]),
+])  # fmt: skip
+def test_published_folders_keep_the_name_that_results_have(tmp_path: Path, layout: str, files: list[str]) -> None:
+    put(tmp_path, *files)
+    kind = DATASETS.get(layout)(layout)
+    category = opened(tmp_path)
+    assert kind.matches(tmp_path) and category == MVTec("mvtec").load(tmp_path, category.name)
+    put(tmp_path, "own/train/good/0.png")  # a category of the user's
+    assert not kind.matches(tmp_path) and len(open_dataset(str(tmp_path), tmp_path)) == 2
 
 
 def test_mvtec_3d_as_published(bolt: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """What every registered folder layout must keep, checked on a small dataset of its own."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,13 +69,50 @@ def like_visa(root: Path, category: str, good_only: bool) -> None:
     table.write_text(head + "\n".join(rows) + "\n")
 
 
+def like_btad(root: Path, category: str, good_only: bool) -> None:
+    folder = root / category
+    put(folder / "train/ok/000.bmp")
+    put(folder / "train/ok/001.bmp")
+    if not good_only:
+        put(folder / "test/ok/000.bmp")
+        put(folder / "test/ko/000.bmp")
+        put(folder / "ground_truth/ko/000.png")
+
+
+def like_vad(root: Path, category: str, good_only: bool) -> None:
+    folder = root / category
+    for split in ("train", "test"):
+        (folder / split / "bad").mkdir(parents=True)
+    for name in ["train/good/000.png", "train/good/001.png", *(["test/good/000.png", "test/bad/000.png"] * (not good_only))]:
+        put(folder / name)
+
+
+def like_realiad(root: Path, category: str, good_only: bool) -> None:
+    def entry(kind: str, name: str, mask: str | None) -> dict[str, str | None]:
+        for path in filter(None, (name, mask)):
+            put(root / "realiad_256" / category / path)
+        return {"category": category, "anomaly_class": kind, "image_path": name, "mask_path": mask}
+
+    train = [entry("OK", f"OK/S000{k}/{category}_{k}.png", None) for k in (1, 2)]
+    test = [entry("OK", f"OK/S0003/{category}_3.png", None), entry("BX", "NG/BX/S0001/0.png", "NG/BX/S0001/0m.png")]
+    split = root / f"realiad_jsons/{category}.json"
+    split.parent.mkdir(exist_ok=True)
+    meta = {"prefix": f"{category}/", "normal_class": "OK"}
+    split.write_text(json.dumps({"meta": meta, "train": train, "test": [] if good_only else test}))
+
+
+NAMES = {"mpdd": ("connector", "tubes")}  # of categories, where they are fixed
+OTHERS = {
+    "mvtec3d": like_mvtec3d, "plain": like_plain, "visa": like_visa, "btad": like_btad, "vad": like_vad, "realiad": like_realiad
+}  # fmt: skip
+
+
 @pytest.fixture(params=FOLDERS)
 def layout(request: pytest.FixtureRequest) -> tuple[str, Make]:
     """A layout's name and a function that writes a category in it."""
     kind = DATASETS.get(request.param)
-    others = {"mvtec3d": like_mvtec3d, "plain": like_plain, "visa": like_visa}
-    if request.param in others:
-        return request.param, others[request.param]
+    if request.param in OTHERS:
+        return request.param, OTHERS[request.param]
     if issubclass(kind, MVTec):
         return request.param, like_mvtec(kind)
     pytest.skip(f"no example of the layout '{request.param}'; 'python -m adbench.testing' checks it")
@@ -87,7 +125,7 @@ def check_layout(name: str, root: Path) -> None:
     categories = dataset.categories(root)
     assert categories and categories == sorted(set(categories))
     for category in (dataset.load(root, each) for each in categories):
-        assert category.dataset == name
+        assert category.dataset == dataset.recorded
         assert dataset.training(root, category.name) == category.train
         for samples in (category.train, category.test):
             names = [sample.name for sample in samples]
@@ -101,11 +139,12 @@ def check_layout(name: str, root: Path) -> None:
 
 def test_a_dataset_is_read_as_the_contract_says(layout: tuple[str, Make], tmp_path: Path) -> None:
     name, make = layout
-    for category in ("bolt", "anchor"):
+    first, second = NAMES.get(name, ("anchor", "bolt"))
+    for category in (second, first):
         make(tmp_path, category, False)
     check_layout(name, tmp_path)
-    found = open_dataset(str(tmp_path), tmp_path / "cache")
-    assert [(c.dataset, c.name, len(c.train), len(c.test)) for c in found] == [(name, "anchor", 2, 2), (name, "bolt", 2, 2)]
+    found, recorded = open_dataset(str(tmp_path), tmp_path / "cache"), DATASETS.get(name)(name).recorded
+    assert [(c.dataset, c.name, len(c.train), len(c.test)) for c in found] == [(recorded, n, 2, 2) for n in (first, second)]
     assert [sample.anomalous for sample in found[0].test] == [True, False]
     used = {path for c in found for sample in (*c.train, *c.test) for path in (sample.path, *(sample.masks or ()))}
     assert used == set(images_below(tmp_path))
@@ -113,7 +152,7 @@ def test_a_dataset_is_read_as_the_contract_says(layout: tuple[str, Make], tmp_pa
 
 def test_good_images_alone_are_enough(layout: tuple[str, Make], tmp_path: Path) -> None:
     name, make = layout
-    make(tmp_path, "bolt", True)
+    make(tmp_path, NAMES.get(name, ("bolt",))[0], True)
     check_layout(name, tmp_path)
     (category,) = open_training(str(tmp_path), tmp_path / "cache")
     assert (len(category.train), category.test) == (2, ())
@@ -121,20 +160,24 @@ def test_good_images_alone_are_enough(layout: tuple[str, Make], tmp_path: Path) 
 
 def test_an_empty_category_is_named(layout: tuple[str, Make], tmp_path: Path) -> None:
     name, make = layout
-    make(tmp_path, "bolt", False)
-    remedy = "put good images into its train/good"
-    if name == "visa":
+    category = NAMES.get(name, ("bolt",))[0]
+    make(tmp_path, category, False)
+    remedy = DATASETS.get(name).remedy
+    if name == "realiad":
+        split = tmp_path / "realiad_jsons/bolt.json"
+        split.write_text(json.dumps(json.loads(split.read_text()) | {"train": []}))
+    elif name == "visa":
         remedy = "list good images as 'train' in split_csv/1cls.csv"
         table = tmp_path / "split_csv/1cls.csv"
         table.write_text(table.read_text().replace(",train,", ",test,"))
     else:
         if name == "plain":
             remedy = "put good images into it, or into a folder 'good' in it"
-        for path in images_below(tmp_path / "bolt" / ("good" if name == "plain" else "train")):
+        for path in images_below(tmp_path / category / ("good" if name == "plain" else "train")):
             path.unlink()
     with pytest.raises(DataError) as error:
         open_dataset(str(tmp_path), tmp_path / "cache")
-    assert str(error.value) == f"category 'bolt' in {tmp_path} has no training image; {remedy}"
+    assert str(error.value) == f"category '{category}' in {tmp_path} has no training image; {remedy}"
 
 
 @pytest.mark.parametrize("name", DATASETS.names())

@@ -46,7 +46,7 @@ def test_a_kind_equals_that_kind_with_all_good_images(kind: str) -> None:
     expected = alone(scores, truth, np.array([own in ("good", kind) for own in KINDS]))
     assert found[kind].pop("images") == KINDS.count(kind)
     found[kind].pop("found")
-    assert found[kind] == {name: round(value or 0, 6) for name, value in expected.items()}
+    assert found[kind] == {name: value and round(value, 6) for name, value in expected.items()}
 
 
 def test_a_size_equals_regions_of_that_size_against_all_good_pixels() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from adbench.core.errors import UsageError
-from adbench.metrics import METRICS, ORDER, components, evaluate, reason, reasons, register
+from adbench.metrics import METRICS, ON_REQUEST, ORDER, components, evaluate, reason, reasons, register
 from adbench.metrics.support import curves
 from adbench.metrics.support.curves import count_below
 from adbench.types import Scores, Truth
@@ -89,6 +89,7 @@ def test_aupro_equals_brute_force(block):
         value = evaluate(scores, truth, limit)["aupro"]
         assert value == pytest.approx(brute_pro(scores.maps, truth.masks, limit), abs=1e-9)
         assert 0 <= value <= 1
+        assert evaluate(scores, truth)["aupro_05"] == evaluate(scores, truth, 0.05)["aupro"]
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -240,15 +241,15 @@ def test_only_the_order_of_scores_counts(transform):
 
 def test_keys_come_in_order_and_are_floats():
     metrics = evaluate(*random_case(0))
-    assert list(metrics) == list(ORDER)
-    assert all(type(value) is float for value in metrics.values())
+    assert list(metrics) == [*ORDER, *ON_REQUEST]
+    assert all(type(metrics[name]) is float for name in (*ORDER, "aupro_05"))
 
 
 def test_a_new_metric_is_reported_last(monkeypatch):
     monkeypatch.setattr(METRICS, "_items", dict(METRICS.items()))
     register("a_pixel_share")(lambda case: case.pixel.anomalous / (case.pixel.anomalous + case.pixel.good))
     metrics = evaluate(*random_case(0))
-    assert list(metrics) == [*ORDER, "a_pixel_share"]
+    assert list(metrics) == [*ORDER, "a_pixel_share", *ON_REQUEST]
 
 
 def test_regions_are_reusable():
@@ -272,7 +273,7 @@ def test_undefined_metrics_are_none_with_a_reason(anomalous, masks, expected):
     truth = Truth(np.array(anomalous, dtype=bool), masks)
     maps = np.tile(TINY, (len(anomalous), 1, 1))
     metrics = evaluate(Scores(np.zeros(len(anomalous), np.float32), maps), truth)
-    missing = {"pixel" if name == "aupro" else name.split("_")[0] for name, value in metrics.items() if value is None}
+    missing = {"pixel" if name == "aupro" else name.split("_")[0] for name in ORDER if metrics[name] is None}
     assert reasons(truth) == expected
     assert missing == set(expected)
     assert reason(truth) == "; ".join(dict.fromkeys(expected.values()))

@@ -25,7 +25,7 @@ def test_the_command_names_options_off_their_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "rate", "folds"), [(396, 0.01, None), (395, 0.01, 5), (98, 0.02, 5), (19, 0.05, 5), (3, 0.2, 3)]
+    ("images", "rate", "folds"), [(396, 0.01, None), (395, 0.01, 5), (98, 0.02, 5), (19, 0.05, 5), (3, 0.5, 3)]
 )
 def test_the_threshold_fits_the_number_of_images(images: int, rate: float, folds: int | None) -> None:
     assert threshold_for(images) == (rate, folds)

@@ -85,6 +85,19 @@ def test_what_is_found_at_a_threshold() -> None:
     assert sizes.headers[2:] == ["images", "layer1"] and texts(sizes)[0][2:] == ["3", "0.500"]
 
 
+def test_logical_and_structural_defects_stand_apart_with_their_mean() -> None:
+    kinds = {"structural_anomalies": part(0.8) | {"au_spro": 0.5}, "logical_anomalies": part(0.4) | {"au_spro": 0.1}}
+    found = replace(result("layer1", 9, kinds, {}), metrics={"aupro": 0.6, "au_spro": 0.3})
+    made = section(keyed_jobs([(found.job, found)]), Question(["layer"], ["aupro"]))
+    assert [table.caption for table in made.tables] == [f"{name} by kind of defect, and layer" for name in ("aupro", "au_spro")]
+    assert texts(made.tables[1]) == [
+        ["bolt", "logical_anomalies", "3", "0.100"],
+        ["bolt", "structural_anomalies", "3", "0.500"],
+        ["bolt", "mean of the kinds", "6", "0.300"],
+    ]
+    assert "measured apart" in made.notes[-1]
+
+
 def test_results_without_defects_are_told() -> None:
     plain = Result(JOB, "done", metrics={"aupro": 0.5})
     made = section(keyed_jobs([(JOB, plain)]), Question(["layer"], ["aupro"]))
@@ -99,7 +112,7 @@ def test_a_sweep_is_reported_by_defect(run: Run, parts: Path, tmp_path: Path) ->
     run("sweep", "--spec", "spec.yaml", "--data", parts, "--category", "beta", "--out", "out")
     record = run("report", "out", "--json").json[0]
     spot = record["details"]["by_defect"]["spot"]  # the only kind: the same numbers as the whole
-    assert {name: spot[name] for name in record["metrics"]} == {n: round(v, 6) for n, v in record["metrics"].items()}
+    assert {name: spot[name] for name in record["metrics"]} == {n: v and round(v, 6) for n, v in record["metrics"].items()}
     lines = run("report", "out", "--show", "defects", "--metric", "aupro").out.splitlines()
     rows = [line.split() for line in lines if line.startswith("beta")]
     assert rows[0] == ["beta", "spot", "3", f"{spot['aupro']:.3f}"]

@@ -142,6 +142,20 @@ def test_few_metrics_by_default_and_the_rest_on_request() -> None:
     assert build([result], sort="pixel_ap").table.headers[1:] == ["image_auroc", "aupro", "pixel_ap"]
 
 
+def test_metrics_on_request_are_missing_with_a_reason_not_zero() -> None:
+    old, new = done(JOB), replace(done(OTHER), metrics={"image_auroc": 0.5, "aupro": 0.5, "aupimo": 0.2, "au_spro": None})
+    assert build([old, new]).table.headers[1:] == ["image_auroc", "aupro"]
+    assert build([old, new], metrics=["all"]).table.headers[1:] == ["image_auroc", "aupro", "aupimo"]
+    report = build([old, new], metrics=["aupimo", "au_spro"])
+    assert [row[1:] for row in texts(report)] == [["-", "-"], ["0.200", "-"]]
+    earlier = "missing in 1 of 2 results, which an earlier version of adbench made; run their sweep with a new --out"
+    assert report.notes[-3:] == [
+        f"aupimo: {earlier} (features stay in the cache)",
+        f"au_spro: {earlier} (features stay in the cache)",
+        "au_spro: undefined in 1 of 2 results; it needs a defects_config.json with saturation areas, as MVTec LOCO AD has",
+    ]
+
+
 def layered(**values: float) -> list[Result]:
     return [result for name, value in values.items() for result in over_categories(replace(JOB, layers=(name,)), value, value)]
 

@@ -1,5 +1,6 @@
 """The command select, from images to advice: it ranks, goes on where it stopped, and never looks at a test image."""
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
+from adbench.models.files import load_model
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
 from adbench.selection.advice import advice
@@ -50,10 +52,44 @@ def test_the_ranking_its_advice_and_its_command(run: Run, nuts: Path) -> None:
     validation = answer.json["validation"]
     sizes = validation.pop("defect_sizes")
     assert 0 < sizes["smallest"] <= sizes["median"] <= sizes["largest"]
-    assert validation == {"train": 9, "good": 3, "synthetic": 12}
-    assert " --fpr 0.1 --cross-fit 5 " in answer.json["command"]
-    trained = run(*shlex.split(answer.json["command"])[1:])
-    assert (trained.code, "fitted to all 12 good images" in trained.err) == (0, True)
+    assert validation == {"train": 6, "good": 3, "reserved": 3, "synthetic": 12}
+
+
+def test_the_threshold_is_set_on_images_that_took_no_part_in_the_choice(run: Run, nuts: Path) -> None:
+    command = run("select", "--data", nuts, *SMALL, *LAYERS, "--json").json["command"]
+    assert " --fpr 0.5 --from-selection results/selection/selection-nut.json " in command
+    images = json.loads(Path("results/selection/selection-nut.json").read_text())["images"]
+    assert [len(images[part]) for part in ("fit", "validation", "reserved")] == [6, 3, 3]
+    assert len({digest for part in images.values() for digest in part}) == 12
+    trained = run(*shlex.split(command)[1:])
+    assert trained.code == 0 and "expected false-positive rate 0.5" in trained.out
+    assert "the threshold comes from 3 good images that took part neither in the selection nor in the fit to 9" in trained.err
+    model = load_model(Path("nut.safetensors"))
+    assert list(model.held_out) == images["reserved"]
+    assert list(model.fitted) == list(model.selected_on) == sorted(images["fit"] + images["validation"])
+    rare = run(*shlex.split(command.replace("--fpr 0.5", "--fpr 0.01"))[1:])
+    assert "needs 99 or more held-out good images, not 3; the highest of their scores becomes" in rare.err
+    assert "expected false-positive rate 0.25" in rare.out
+
+
+def test_a_selection_without_fresh_images_promises_no_rate(run: Run, nuts: Path, tmp_path: Path) -> None:
+    found = run("select", "--data", nuts, *SMALL, *LAYERS, "--reserve", "0", "--json").json
+    assert found["images"]["reserved"] == [] and "--fpr" not in found["command"]
+    file = "results/selection/selection-nut.json"
+    train = ("train", "patchcore", "efficientnet_lite0", "blocks.1.1.add", "--data", nuts, "--category", "nut", "--image-size",
+             "64", "--model", "m.safetensors", "--fpr", "0.1", "--from-selection")  # fmt: skip
+    (tmp_path / "other.json").write_text(json.dumps({"images": {"fit": ["0" * 64], "validation": []}}))
+    (tmp_path / "forecast.json").write_text("{}")
+    for name, code, message in (
+        (file, 3, "all 12 good images of category 'nut' took part in the selection, so no false-positive rate can be promised on "
+         "them; add good images, or select again with --reserve 0.25"),
+        (tmp_path / "other.json", 2, "none of its images is a good image of category 'nut'; name its category"),
+        (tmp_path / "forecast.json", 3, "does not say which images took part; give the JSON of one category from "
+         "'adbench select'"),
+        ("nosuch.json", 3, "No such file or directory; give the file that select wrote"),
+    ):  # fmt: skip
+        answer = run(*train, name)
+        assert (answer.code, answer.err) == (code, f"adbench: error: --from-selection {name}: {message}\n")
 
 
 def test_test_images_are_never_opened_and_need_not_be_there(run: Run, nuts: Path, tmp_path: Path) -> None:
@@ -114,7 +150,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_the_worse_half_is_dropped_early(run: Run, nuts: Path, early: None) -> None:
     layers = ("--layers", "blocks.1.1.add,blocks.2.1.add,blocks.5.0.bn3,blocks.6.0.bn3")
-    command = ("select", "--data", nuts, *SMALL, *layers, "--out", "halved", "--json")
+    command = ("select", "--data", nuts, *SMALL, *layers, "--reserve", "0", "--out", "halved", "--json")
     halved, whole = run(*command).json, run(*command, "--no-halving").json
     assert (len(halved["ranking"]), len(whole["ranking"]), whole["excluded"]) == (2, 4, [])
     assert [(one["status"], one["reason"]) for one in halved["excluded"]] == [
@@ -197,6 +233,11 @@ ERRORS = {
     "holdout": (
         ("--holdout", "1"),
         "--holdout 1: the share of good images held out must be above 0 and below 1, e.g. 0.25",
+    ),
+    "reserve": (
+        ("--reserve", "0.75"),
+        "--reserve 0.75: the share of good images kept for a threshold must be at least 0 and below 0.75, since --holdout takes "
+        "0.25",
     ),
     "format": (("--format", "tabel"), "unknown format 'tabel'; did you mean 'table'?"),
 }  # fmt: skip

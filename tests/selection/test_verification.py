@@ -24,7 +24,7 @@ def selection_of(name: str, scores: dict[str, float]) -> Selection:
     jobs = {layer: replace(JOB, layers=(layer,)) for layer in scores}
     done = {layer: Result(job, "done", None, dict.fromkeys(SCORED, scores[layer]), COST) for layer, job in jobs.items()}
     ranking = [Ranked(done[layer], score, (0, 1), False) for layer, score in scores.items()]
-    return Selection("parts", validation, tuple(ranking), (), Path("out"), 10)
+    return Selection("parts", validation, tuple(ranking), (), Path("out"))
 
 
 def real(name: str, **scores: float) -> list[Result]:

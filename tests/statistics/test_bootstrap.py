@@ -13,6 +13,7 @@ from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Scores, Truth
 
 SIDE = 48
+DEFINED = [*ORDER, "aupro_05"]  # without saturation areas, and with few pixels
 
 
 def case(good: int = 12, bad: int = 8, side: int = SIDE, seed: int = 0) -> tuple[Scores, Truth, Regions]:
@@ -42,7 +43,7 @@ def test_replicates_equal_the_metrics_of_images_drawn_again() -> None:
     found, _ = resample(scores, truth, regions, 0.3, draws, evaluate(scores, truth))
     expected = np.array([drawn_again(scores, truth, times) for times in draws.times], dtype=float).T
     np.testing.assert_allclose(found[:3], expected[:3], atol=1e-7)
-    np.testing.assert_allclose(found[3:], expected[3:], atol=2e-3)
+    np.testing.assert_allclose(found[3:7], expected[3:], atol=2e-3)
 
 
 def test_histograms_are_exact_where_every_score_has_its_bin() -> None:
@@ -90,7 +91,7 @@ def test_an_interval_holds_the_metric_and_shrinks_with_more_images() -> None:
         metrics = evaluate(scores, truth)
         draws = draw_replicates("parts", truth.anomalous)
         found = intervals(metrics, resample(scores, truth, regions, 0.3, draws, metrics)[1])
-        assert list(found) == list(ORDER)
+        assert list(found) == DEFINED
         assert all(low <= metrics[name] <= high for name, (low, high) in found.items())  # type: ignore[operator]
         widths.append([high - low for low, high in found.values()])
     assert (np.array(widths[1]) < np.array(widths[0])).all()
@@ -111,10 +112,10 @@ def test_a_replicate_without_a_defective_pixel_does_not_count() -> None:
     alone, metrics = Truth(truth.anomalous, masks), evaluate(scores, Truth(truth.anomalous, masks))
     draws = draw_replicates("parts", truth.anomalous, 200)
     found, influence = resample(scores, alone, components(masks), 0.3, draws, metrics)
-    np.testing.assert_array_equal(np.isnan(found[3:]).all(axis=0), draws.times[:, 4] == 0)
+    np.testing.assert_array_equal(np.isnan(found[3:7]).all(axis=0), draws.times[:, 4] == 0)
     assert not np.isnan(found[:3]).any() and np.isnan(influence[3:7]).any(axis=1).all()
     ends = intervals(metrics, influence)
-    assert list(ends) == list(ORDER) and all(low < high for low, high in ends.values())
+    assert list(ends) == DEFINED and all(low < high for low, high in ends.values())
 
 
 def test_maps_of_differing_sizes_are_taken() -> None:
@@ -181,4 +182,4 @@ def test_a_metric_from_outside_has_replicates_of_its_own(monkeypatch: pytest.Mon
         np.testing.assert_allclose(rows[f"toy_{name}"], rows[name], rtol=1e-6)
     low, high = intervals(metrics, influence)["toy_count"]  # leaving out one of 20 equal images: as sure as 8 trials
     assert low < 0.5 - 0.3 and high > 0.5 + 0.3
-    assert list(intervals(metrics, influence)) == list(metrics) and len(metrics) == 11
+    assert list(intervals(metrics, influence)) == [n for n in metrics if metrics[n] is not None] and len(metrics) == 14

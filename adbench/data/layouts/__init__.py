@@ -15,7 +15,8 @@ class Dataset:
     `root` is an existing folder, absolute. Where several layouts match, the most derived class wins, and a `fallback` loses. A
     generated dataset matches no folder: users ask for it by name, and `generate` makes its folder in the cache.
     Layouts list files with the functions of image_lists.py, which note what they pass over. reads: which folders are read, for
-    the message about images elsewhere. remedy: what to do if there are no training images.
+    the message about images elsewhere. remedy: what to do if there are no training images. recorded_as: the dataset's name in
+    jobs and results, if older versions read it as another layout.
     """
 
     name: str
@@ -24,6 +25,12 @@ class Dataset:
     lists_images: ClassVar[bool] = False  # in a file of its own, so it wins over names of folders
     reads: ClassVar[str] = ""
     remedy: ClassVar[str] = "put good images into its train/good"
+    recorded_as: ClassVar[str] = ""
+
+    @property
+    def recorded(self) -> str:
+        """The dataset's name in jobs and results."""
+        return self.recorded_as or self.name
 
     def matches(self, root: Path) -> bool:
         """Return whether `root` has this layout, as a dataset of several categories or as one category."""

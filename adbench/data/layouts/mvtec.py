@@ -2,7 +2,8 @@
 
 CAT/train/good/*, CAT/test/KIND/*, and the masks of a defective image under CAT/ground_truth/KIND: STEM_mask.* (MVTec AD),
 STEM.* (BTAD, perhaps with another suffix), or a folder STEM with several masks (LOCO); see mask_pairs.py. Images may lie in
-subfolders (lots, cameras). Folder names may be in any case.
+subfolders (lots, cameras). Folder names may be in any case. LOCO also has good images in CAT/validation/good, for thresholds, and
+the saturation areas of its defects in CAT/defects_config.json.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,14 @@ from adbench.data.mask_pairs import pair_masks
 from adbench.data.remarks import noted
 from adbench.types import Category, Sample
 
+SATURATION = "defects_config.json"  # of MVTec LOCO AD: the saturation areas of its defects
+
 
 @register("mvtec")
 class MVTec(Dataset):
     """A folder of categories, or one category. Subclasses may name other folders, in lower case."""
 
-    reads = "CATEGORY/train/good, CATEGORY/test/KIND and CATEGORY/ground_truth/KIND"
+    reads = "CATEGORY/train/good, CATEGORY/validation/good, CATEGORY/test/KIND and CATEGORY/ground_truth/KIND"
     test: ClassVar[str] = "test"
     ground_truth: ClassVar[str] = "ground_truth"
 
@@ -44,7 +47,11 @@ class MVTec(Dataset):
             for kind in folders(part):
                 if kind not in truths and folded(kind.name) != "ground_truth":
                     test += self._test_samples(folder, kind, None if kind in good else truths)
-        return Category(self.name, category, training, tuple(test))
+        saturation = folder / SATURATION
+        return Category(
+            self.recorded, category, training, tuple(test), self.validation(folder), self.unlabeled(folder),
+            saturation if saturation.is_file() else None,
+        )  # fmt: skip
 
     def training(self, root: Path, category: str) -> tuple[Sample, ...]:
         folder = self.folder(root, category)
@@ -54,6 +61,15 @@ class MVTec(Dataset):
             noted().unused.update(unused_images(train, good))
             found += good
         return tuple(Sample(path, path.relative_to(folder).as_posix()) for path in found)
+
+    def validation(self, folder: Path) -> tuple[Sample, ...]:
+        """Return the good images for thresholds: those of `validation/good`, which MVTec LOCO AD and MVTec AD 2 have."""
+        good = [path for part in folders_at(folder, "validation") for kind in good_folders(part) for path in self.images(kind)]
+        return tuple(Sample(path, path.relative_to(folder).as_posix()) for path in good)
+
+    def unlabeled(self, folder: Path) -> tuple[Path, ...]:
+        """Return the test images of a category whose labels are not published."""
+        return ()
 
     def folder(self, root: Path, category: str) -> Path:
         return root if self.is_category(root) else root / category

@@ -12,19 +12,22 @@ exceed. The threshold is chosen on these good images themselves; with fewer than
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.metrics import Case, Regions, measure
+from adbench.metrics import Case, Regions, measure, whole_case
 from adbench.metrics.support.curves import Chosen, image_curves, rank_pixels
 from adbench.metrics.support.inputs import check, select
+from adbench.metrics.support.saturation import kind_groups
 from adbench.types import Masks, OnStep, Sample, Scores, Truth, ignore_step
 
 LIMITS = (1 / 64, 1 / 32, 1 / 16, 1 / 8)  # of a region's side, relative to the image's
 SIZES = ("below 1/64", "1/64 to 1/32", "1/32 to 1/16", "1/16 to 1/8", "above 1/8")
 FALSE_ALARMS = 0.01  # the share of good images above the threshold behind `found`
+KIND = "by_defect"  # name of the table by kind
 _DIGITS = 6
 
 
@@ -53,20 +56,22 @@ def evaluate_broken_down(
     Raises ValueError if shapes do not match or a score is NaN.
     """
     check(scores, truth)
-    kinds = sorted({sample.defect for sample in samples if sample.anomalous})
-    groups = np.array([1 + kinds.index(s.defect) if s.anomalous else 0 for s in samples], dtype=np.int64)
+    truth = replace(truth, kinds=[sample.defect for sample in samples])
+    kinds, groups = kind_groups(truth)
     parts = list(_kinds(kinds, truth, groups))
     if truth.masks is not None and regions is not None:
         parts += _sizes(truth.masks, regions, groups)
     threshold = good_threshold(scores, truth)
     ranking = rank_pixels(scores, truth, regions, groups)
-    whole = Case(scores, truth, pro_limit, image_curves(scores, truth), ranking.curves() if ranking else None)
+    whole = whole_case(scores, truth, pro_limit, ranking)
     details: dict[str, Any] = {}
     for number, part in enumerate(parts):
         on_step(number, len(parts), "metrics")
         own, own_images = select(scores, truth, np.flatnonzero(part.images)), np.flatnonzero(part.images & truth.anomalous)
         pixel = ranking.curves(part.pixels, part.groups) if ranking else None
-        metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel))
+        pimo = None if whole.pimo is None else whole.pimo[part.images]
+        saturated = {name: curves for name, curves in whole.saturated.items() if part.table == KIND and name == part.name}
+        metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel, pimo, saturated))
         rounded = {name: None if value is None else round(value, _DIGITS) for name, value in metrics.items()}
         found = {"found": round(float((scores.image[own_images] > threshold).mean()), _DIGITS)} if own_images.size else {}
         details.setdefault(part.table, {})[part.name] = part.counts | found | rounded
@@ -78,7 +83,7 @@ def _kinds(kinds: Sequence[str], truth: Truth, groups: NDArray[np.int64]) -> Ite
     counts = [0] * len(groups) if truth.masks is None else _pixels(truth.masks)
     for number, kind in enumerate(kinds, start=1):
         own, against = groups == number, np.isin(np.arange(groups.max() + 1), (0, number))
-        yield _Part("by_defect", kind, (groups == 0) | own, against, np.repeat(own, counts), {"images": int(own.sum())})
+        yield _Part(KIND, kind, (groups == 0) | own, against, np.repeat(own, counts), {"images": int(own.sum())})
 
 
 def good_threshold(scores: Scores, truth: Truth) -> float:

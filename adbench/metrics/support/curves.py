@@ -71,6 +71,7 @@ class Ranking:
 
     def __init__(self, anomalous: Floats, weights: NDArray[np.float64], good: Iterable[Iterable[Floats]]) -> None:
         """Rank scores `anomalous` (M,) with `weights` (M,) > 0 among the `good` scores of each group, arrays of any length."""
+        self.anomalous = anomalous
         self._order = np.argsort(anomalous)
         ranked = anomalous[self._order]
         new = _starts(ranked)
@@ -78,10 +79,13 @@ class Ranking:
         counted = [count_below(group, ranked[new]) for group in good]
         self._below, self._not_above, self._good = (np.array(column) for column in zip(*counted, strict=True))
 
-    def curves(self, items: Chosen | None = None, groups: Chosen | None = None) -> Curves | None:
+    def curves(
+        self, items: Chosen | None = None, groups: Chosen | None = None, weights: NDArray[np.float64] | None = None
+    ) -> Curves | None:
         """Return the curves of the chosen anomalous items (M,) against the good items of the chosen groups (G,); None = all.
 
-        None if there is no such anomalous or no such good item.
+        weights: (M,) >= 0, instead of those that the items were ranked with. None if there is no such anomalous or no such
+        good item.
         """
         chosen = slice(None) if items is None else items[self._order]
         own = slice(None) if groups is None else groups
@@ -89,7 +93,8 @@ class Ranking:
         if not rank.size or not good:
             return None
         first = np.flatnonzero(_starts(rank))
-        overlap = np.cumsum(self._weights[chosen][::-1])[::-1][first]
+        own_weights = self._weights if weights is None else weights[self._order]
+        overlap = np.cumsum(own_weights[chosen][::-1])[::-1][first]
         return Curves(
             false_above=(good - self._not_above[own].sum(axis=0)[rank[first]])[::-1],
             false_at=(good - self._below[own].sum(axis=0)[rank[first]])[::-1],

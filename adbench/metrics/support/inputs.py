@@ -72,5 +72,7 @@ class Selected(Sequence[Any]):
 def select(scores: Scores, truth: Truth, indices: NDArray[np.intp]) -> tuple[Scores, Truth]:
     """Return the scores and labels of the images at `indices` (n,), which may repeat; maps and masks are not copied."""
     chosen = indices.tolist()
-    masks = None if truth.masks is None else Selected(truth.masks, chosen)
-    return Scores(scores.image[indices], Selected(scores.maps, chosen)), Truth(truth.anomalous[indices], masks)
+    masks, defects, kinds = (
+        None if items is None else Selected(items, chosen) for items in (truth.masks, truth.defects, truth.kinds)
+    )
+    return Scores(scores.image[indices], Selected(scores.maps, chosen)), Truth(truth.anomalous[indices], masks, defects, kinds)

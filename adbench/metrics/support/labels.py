@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adbench.core.errors import DataError
 from adbench.data.check import Facts, category_fingerprint
+from adbench.data.decoding import decode
 from adbench.data.images import read_mask
 from adbench.metrics import Regions, components, reason
 from adbench.metrics.support.regions import label
-from adbench.types import Category, Masks, Sample, Size, Truth
+from adbench.metrics.support.saturation import Saturation, read_config
+from adbench.types import Category, Masks, Sample, Saturated, Size, Truth
 
 Pixel = TypeVar("Pixel", np.bool_, np.int32)
 
@@ -56,10 +60,13 @@ class Labels:
     image_px: int | None = None
 
 
-def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]]) -> Labels:
+def read_labels(
+    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None
+) -> Labels:
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
-    Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks.
+    Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks. saturation: the file with
+    the saturation areas of the defects, each of which has a mask file of its own.
     """
     masks: Masks | None = None
     lost = total = 0
@@ -69,9 +76,24 @@ def read_labels(samples: Sequence[Sample], size: Size, native: Sequence[tuple[in
             lost, total = np.sum([lost_components(mask, (size, size)) for mask in masks], axis=0)
             masks = np.stack([resize_mask(mask, (size, size)) for mask in masks])
     truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
+    if saturation and masks is not None:
+        areas = read_config(saturation)
+        defects = [list(saturated_defects(sample, size, areas)) for sample in samples]
+        truth = replace(truth, defects=defects, kinds=[sample.defect for sample in samples])
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
     side = round(float(np.median([math.sqrt(height * width) for height, width in native]))) if native else None
     return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
+
+
+def saturated_defects(sample: Sample, size: Size, areas: Mapping[int, Saturation]) -> Iterator[Saturated]:
+    """Yield the defects of a sample at `size`, one for each mask file with a pixel there; `areas` by the file's gray value."""
+    for path in sample.masks or ():
+        mask, value = read_mask(path), int(np.max(decode(path.read_bytes()).values))
+        if value not in areas:
+            raise DataError(f"mask {path}: gray value {value} is not in the dataset's defects_config.json; get both again")
+        own = mask if size == "native" else resize_mask(mask, (size, size))
+        if count := int(np.count_nonzero(own)):
+            yield Saturated(np.flatnonzero(own), areas[value].area(count, own.size / mask.size))
 
 
 def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -99,8 +121,8 @@ class CategoryInputs:
         return category_fingerprint(self.category, self.facts)
 
     def split(self, name: str) -> tuple[Sample, ...]:
-        """Return the samples of "train" or "test"."""
-        return self.category.train if name == "train" else self.category.test
+        """Return the samples of "train", "validation" or "test"."""
+        return {"train": self.category.train, "validation": self.category.validation, "test": self.category.test}[name]
 
     def native_sizes(self) -> list[tuple[int, int]]:
         """(height, width) of each test image."""
@@ -109,5 +131,5 @@ class CategoryInputs:
     def labels(self, size: Size) -> Labels:
         """Return the test labels at the evaluation grid, read once."""
         if size not in self._labels:
-            self._labels[size] = read_labels(self.category.test, size, self.native_sizes())
+            self._labels[size] = read_labels(self.category.test, size, self.native_sizes(), self.category.saturation)
         return self._labels[size]

@@ -5,9 +5,10 @@ The numbers come from `adbench.metrics.support.breakdown`, which documents how t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from adbench.metrics.support.breakdown import LIMITS, SIZES
@@ -19,6 +20,8 @@ from adbench.reports.study_data import by_layer
 from adbench.types import Result
 
 FOUND = "found"
+SATURATED = "au_spro"  # of MVTec LOCO AD, whose final values are means over kinds of defect
+MEAN = "mean of the kinds"
 _CAPTIONS = {FOUND: "share of images found at a threshold for 1 % false alarms"}
 
 
@@ -33,8 +36,17 @@ class Breakdown:
     order: Callable[[str], Any]
 
     def of(self, result: Result) -> dict[str, dict[str, Any]]:
-        """Return {kind or size: {"images", "regions", metric: value}}."""
-        return dict(result.details.get(self.table, {}))
+        """Return {kind or size: {"images", "regions", metric: value}}, with the means of kinds that have saturation areas."""
+        found = dict(result.details.get(self.table, {}))
+        return found | ({MEAN: _means(found)} if sum(part.get(SATURATED) is not None for part in found.values()) > 1 else {})
+
+
+def _means(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return each metric's mean over kinds, where all have it, and the number of their images."""
+    shared = [name for name in next(iter(parts.values())) if all(part.get(name) is not None for part in parts.values())]
+    return {name: fmean(part[name] for part in parts.values()) for name in shared} | {
+        "images": sum(part["images"] for part in parts.values())
+    }
 
 
 def _size_labels(job: KeyedJob, name: str, mm_per_px: float | None) -> dict[str, str]:
@@ -51,8 +63,12 @@ def _range(name: str, side: float, form: str) -> str:
     return f"below {high}" if index == 0 else f"{low} or more" if index == len(LIMITS) else f"{low} to {high}"
 
 
+def _kind_order(name: str) -> tuple[Any, ...]:
+    return name == MEAN, natural(name)
+
+
 BREAKDOWNS = (
-    Breakdown("by_defect", "kind of defect", "images", lambda job, name, mm_per_px: {"defect": name}, natural),
+    Breakdown("by_defect", "kind of defect", "images", lambda job, name, mm_per_px: {"defect": name}, _kind_order),
     Breakdown("by_side", "size of defect, sqrt(area)", "regions", _size_labels, SIZES.index),
 )
 
@@ -62,13 +78,20 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     """Return per metric a table of kinds of defect by layer, and one of sizes; means over seeds."""
     done = [job for job in jobs if job.done]
     known = {breakdown: [job for job in done if job.done and breakdown.of(job.done)] for breakdown in BREAKDOWNS}
+    saturated = [SATURATED] * any(job.done.metrics.get(SATURATED) is not None for job in done if job.done)
     tables = [
         _table(own, question, breakdown, metric)
-        for metric in (*question.metrics, FOUND)
+        for metric in dict.fromkeys((*question.metrics, *saturated, FOUND))
         for breakdown, own in known.items()
-        if any(metric in part for job in own if job.done for part in breakdown.of(job.done).values())
+        if any(part.get(metric) is not None for job in own if job.done for part in breakdown.of(job.done).values())
     ]
-    return Section("Which defects are found?", tables, notes=_notes(done, known, question.mm_per_px))
+    notes = _notes(done, known, question.mm_per_px)
+    if saturated:
+        notes.append(
+            f"{MEAN}: logical and structural defects are measured apart, each against all good images; MVTec LOCO AD's final "
+            "values are the means of the two"
+        )
+    return Section("Which defects are found?", tables, notes=notes)
 
 
 def _table(jobs: Sequence[KeyedJob], question: Question, breakdown: Breakdown, metric: str) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from adbench.metrics import in_order
+from adbench.metrics import ON_REQUEST, in_order
 from adbench.reports import study_data as data
 from adbench.reports.comparison import DASH, ENTRY_KEYS, Comparison
 from adbench.reports.formats import Figure, Section, Table
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return mean and deviation of every row and of every category, and a figure per detector with a dot per seed."""
     measures, keys, categories = data.measured(jobs), choose_rows(jobs), data.categories_of(jobs)
-    names = in_order(name for job in jobs if job.done for name, value in job.done.metrics.items() if value is not None)
+    found = (item for job in jobs if job.done for item in job.done.metrics.items())
+    names = in_order(name for name, value in found if value is not None and name not in ON_REQUEST)
     rows, comparison = grouped(jobs, keys), data.compared(jobs)
     within = Comparison(jobs, (*ENTRY_KEYS, "category"))
     means = [
