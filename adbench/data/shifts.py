@@ -63,7 +63,8 @@ def shifted(image: Image, shift: str, seed: int) -> Image:
     if kind == "shift":
         return moved(image, offset(shift, seed, (image.shape[0], image.shape[1])))
     changed = _CHANGES[kind](image.astype(np.float32), amount, np.random.default_rng(seed))
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+    rounded: Image = np.clip(np.rint(changed), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size], Pixels]:
@@ -83,7 +84,8 @@ def offset(shift: str, seed: int, size: Size) -> tuple[int, int]:
 def moved(pixels: NDArray[Item], by: tuple[int, int]) -> NDArray[Item]:
     """Return an image (H, W, ...) or a mask (H, W) moved by (down, right) pixels; its border is repeated."""
     rows, columns = (np.clip(np.arange(length) - step, 0, length - 1) for length, step in zip(pixels.shape, by, strict=False))
-    return pixels[rows][:, columns]
+    result: NDArray[Item] = pixels[rows][:, columns]
+    return result
 
 
 def _parts(shift: str) -> tuple[str, float]:
@@ -96,12 +98,12 @@ def _either_way(amount: float, rng: np.random.Generator) -> float:
 
 
 def _brightness(image: NDArray[np.float32], amount: float, rng: np.random.Generator) -> NDArray[Any]:
-    return image * np.float32(_either_way(amount, rng))
+    return np.asarray(image * np.float32(_either_way(amount, rng)))
 
 
 def _contrast(image: NDArray[np.float32], amount: float, rng: np.random.Generator) -> NDArray[Any]:
     mean = image.mean(dtype=np.float64)
-    return mean + (image - mean) * _either_way(amount, rng)
+    return np.asarray(mean + (image - mean) * _either_way(amount, rng))
 
 
 def _blur(image: NDArray[np.float32], amount: float, rng: np.random.Generator) -> NDArray[Any]:
@@ -112,7 +114,7 @@ def _blur(image: NDArray[np.float32], amount: float, rng: np.random.Generator) -
 
 
 def _noise(image: NDArray[np.float32], amount: float, rng: np.random.Generator) -> NDArray[Any]:
-    return image + np.float32(amount) * rng.standard_normal(image.shape, dtype=np.float32)
+    return np.asarray(image + np.float32(amount) * rng.standard_normal(image.shape, dtype=np.float32))
 
 
 _CHANGES = {"brightness": _brightness, "contrast": _contrast, "blur": _blur, "noise": _noise}

@@ -50,7 +50,7 @@ register = METRICS.register
 ORDER = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # others follow, by name
 ON_REQUEST = ("au_spro", "aupimo", "aupro_05")  # the package's other ones, which a table has only if they are asked for
 STRICT_LIMIT = 0.05  # the false-positive rate up to which MVTec AD 2 and MVTec LOCO AD integrate
-AT_THRESHOLD = ("image_f1", "image_recall", "image_fpr", "seg_f1")  # see `adbench.statistics.decisions`: only of jobs that set one
+AT_THRESHOLD = ("image_f1", "image_recall", "image_fpr", "seg_f1")  # only of jobs with `thresholds`: statistics/decisions.py
 
 
 def register_both(name: str, of: Callable[[Curves], float]) -> None:

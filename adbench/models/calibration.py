@@ -17,6 +17,7 @@ from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.image_lists import find_images
 from adbench.features.feature_maps import FeatureMaps
+from adbench.metrics.support.held_out import distinct_images, without_images
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
 from adbench.models.prediction import Scorer
@@ -76,33 +77,6 @@ def check_share(share: float) -> None:
     """Raise UsageError unless the share is strictly between 0 and 1."""
     if not 0 < share < 1:
         raise UsageError(f"--holdout {share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25")
-
-
-def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-    """Return the inputs without the training images held out, and those held out, drawn at random by `seed`.
-
-    Copies of an image are never split between both sides; of held-out copies one is kept. Raise DataError if all training
-    images are copies of one.
-    """
-    distinct = distinct_images(inputs)
-    if len(distinct) < 2:
-        raise DataError(f"category '{inputs.category.name}' has one training image: none can be held out; add good images")
-    count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
-    return without_images(inputs, np.random.default_rng(seed).permutation(distinct)[:count].tolist())
-
-
-def distinct_images(inputs: CategoryInputs) -> list[str]:
-    """Return the SHA-256 of the training images, in order, copies once."""
-    return sorted({inputs.facts[sample.path].sha256 for sample in inputs.category.train})
-
-
-def without_images(inputs: CategoryInputs, digests: Iterable[str]) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-    """Return the inputs without the training images of these SHA-256, and those images, copies once."""
-    chosen, category = set(digests), inputs.category
-    pairs = [(inputs.facts[sample.path].sha256, sample) for sample in category.train]
-    held = {digest: sample for digest, sample in pairs if digest in chosen}
-    rest = tuple(sample for digest, sample in pairs if digest not in chosen)
-    return CategoryInputs(replace(category, train=rest), inputs.facts), tuple(held.values())
 
 
 def selected_on(file: Path) -> frozenset[str]:

@@ -17,8 +17,9 @@ from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
+from adbench.metrics.support.held_out import hold_out_images
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, hold_out_images
+from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold

@@ -10,43 +10,21 @@ An image counts as anomalous if its score is strictly above the threshold, a pix
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.metrics import AT_THRESHOLD
+from adbench.metrics import AT_THRESHOLD, in_order
 from adbench.statistics.bootstrap import Draws
 from adbench.statistics.influence import exact_interval, influence_values
+from adbench.statistics.rules import Limits
 from adbench.types import Scores, Truth
 
 Counts = NDArray[np.float64]
-_DIGITS = 6
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The thresholds of a rule, and what it promises of the false-positive rate on good images.
-
-    image, pixel: None if the rule could not set them, for the `reason`. count: of the good images that set them. promised: the
-    rate, None if the rule promises none; interval: where 95 % of such rates are, given the images at hand.
-    """
-
-    rule: str
-    image: float | None
-    pixel: float | None
-    count: int
-    promised: float | None = None
-    interval: tuple[float, float] | None = None
-    reason: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """Return the facts for the details of a result."""
-        interval = [round(end, _DIGITS) for end in self.interval] if self.interval else None
-        return {"rule": self.rule, "image": self.image, "pixel": self.pixel, "count": self.count, "promised": self.promised,
-                "promised_interval": interval, "reason": self.reason}  # fmt: skip
+_DIGITS = 6  # of what is recorded
 
 
 @dataclass(frozen=True)
@@ -58,8 +36,8 @@ class Decided:
     """
 
     metrics: Mapping[str, float | None]
-    replicates: NDArray[np.float64]
-    influence: NDArray[np.float64]
+    replicates: NDArray[np.floating[Any]]
+    influence: NDArray[np.floating[Any]]
     details: Sequence[dict[str, Any]]
     reasons: Sequence[str]
 
@@ -123,3 +101,12 @@ def _attained(counts: Counts) -> list[float] | None:
     if not false + clear > 0:  # NaN too
         return None
     return [round(end, _DIGITS) for end in exact_interval(float(false / (false + clear)), int(false + clear))]
+
+
+def merged(
+    names: Iterable[str], rows: NDArray[np.float32], more: Iterable[str], more_rows: NDArray[np.floating[Any]]
+) -> NDArray[np.float32]:
+    """Return an array with a row for each metric in `names` (in order, and perhaps further rows), and in `more`, in order."""
+    ordered = in_order(names)
+    found = dict(zip(ordered, rows, strict=False)) | dict(zip(more, more_rows, strict=True))
+    return np.stack([*(found[name] for name in in_order(found)), *rows[len(ordered) :]]).astype(np.float32)

@@ -14,17 +14,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import UsageError
+from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.types import Scores
 
 DEFAULTS = {"conformal": "0.01", "sigma": "3", "quantile": "0.95*1.421"}  # the value of a rule that is named without one
 EXPECTED = "conformal:0.01, sigma:3 or quantile:0.95*1.421"
+_DIGITS = 6  # of what is recorded
 _FEWEST = 2  # images from which a deviation or a quantile is estimated
 
 
@@ -133,6 +137,57 @@ class Quantile:
     def _quantiles(self, good: GoodScores) -> tuple[float, float]:
         image, pixel = (float(np.quantile(values, self.share)) for values in (good.image, _pixels(good)))
         return image, pixel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The thresholds of a rule, and what it promises of the false-positive rate on good images.
+
+    image, pixel: None if the rule could not set them, for the `reason`. count: of the good images that set them. promised: the
+    rate, None if the rule promises none; interval: where 95 % of such rates are, given the images at hand.
+    """
+
+    rule: str
+    image: float | None
+    pixel: float | None
+    count: int
+    promised: float | None = None
+    interval: tuple[float, float] | None = None
+    reason: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return the facts for the details of a result."""
+        interval = [round(end, _DIGITS) for end in self.interval] if self.interval else None
+        return {"rule": self.rule, "image": self.image, "pixel": self.pixel, "count": self.count, "promised": self.promised,
+                "promised_interval": interval, "reason": self.reason}  # fmt: skip
+
+
+def good_scores(scored: Iterable[Scores], smoothing: float, rules: Iterable[Rule]) -> GoodScores:
+    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid; `smoothing` is the detector's."""
+    parts, keep = list[tuple[NDArray[np.float32], ...]](), any(rule.needs_pixels for rule in rules)
+    for scores in scored:
+        maps = resize_maps(np.asarray(scores.maps), (SIGMA_GRID, SIGMA_GRID), smoothing)
+        flat = maps.reshape(len(maps), -1)
+        parts.append((scores.image, flat.max(axis=1), np.median(flat, axis=1), flat if keep else flat[:, :0]))
+    image, highest, medians, pixels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return GoodScores(image, highest, medians, pixels if keep else None)
+
+
+def limits_from(scored: Iterable[Scores], smoothing: float, rules: Sequence[Rule]) -> list[Limits]:
+    """Return the thresholds of each rule from scores as `good_scores` takes them."""
+    good = good_scores(scored, smoothing, rules)
+    return [limits_of(rule, good) for rule in rules]
+
+
+def limits_of(rule: Rule, good: GoodScores) -> Limits:
+    """Return the thresholds that a rule sets from the scores of held-out good images."""
+    if reason := rule.shortage(good):
+        return Limits(rule.text, None, None, good.count, reason=reason)
+    image, pixel = rule.values(good)
+    if not isinstance(rule, Conformal):
+        return Limits(rule.text, image, pixel, good.count)
+    above = images_above(good.count, rule.rate)
+    return Limits(rule.text, image, pixel, good.count, above / (good.count + 1), rate_interval(good.count, above))
 
 
 def parse_rule(text: str) -> Rule:

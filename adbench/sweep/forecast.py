@@ -28,8 +28,9 @@ from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.features.latency import BUDGET_S
 from adbench.features.runtime import Runtime
 from adbench.features.view import View
+from adbench.metrics.support.held_out import fitted_to
 from adbench.statistics.bootstrap import draw_replicates
-from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores
+from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, views_of
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import ALL, Job, Scores, Size
@@ -142,9 +143,9 @@ class Forecaster:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
         passes, written = 0, 0
         first = group.jobs[0]
-        for split in ("train", "test"):
+        for split, view in views_of(group):
             count = len(group.inputs.split(split))
-            missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.cache.path(key).is_file()]
+            missing = [n for n, key in entry_keys(group, split, view).items() if not self.runtime.cache.path(key).is_file()]
             passes += count if missing else 0
             cells = sum(map(math.prod, self._shapes(first, missing)))
             written += count * cells * (4 if first.dtype == "float32" else 2)
@@ -155,7 +156,8 @@ class Forecaster:
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
         self.impossible.extend((job, c.reason) for job, c in zip(group.jobs, costs, strict=True) if c.reason)
-        seconds = sum(sum(self.job_seconds(group, job)) for job in group.jobs)
+        seconds = sum(self.job_seconds(group, job)[1] for job in group.jobs)
+        seconds += sum(self.job_seconds(group, job)[0] for job in {job.unshifted.key: job for job in group.jobs}.values())
         if passes:
             seconds += passes * self._pass_s(group)
         pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
@@ -186,7 +188,7 @@ class Forecaster:
         detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        images = len(group.inputs.category.train) if job.shots == ALL else job.shots
+        images = len(fitted_to(group.inputs, job).category.train) if job.shots == ALL else job.shots
         return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
 
     def _shapes(self, job: Job, layers: Sequence[str]) -> list[Shape]:
@@ -195,7 +197,7 @@ class Forecaster:
     def _pass_s(self, group: Group) -> float:
         """Return an image's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
         first, few = group.jobs[0], group.inputs.category.train[:DECODED]
-        view = View.of(first)
+        view = View.of(first).unshifted
         times = layer_times(self.runtime, group.network, group.layers, view, first.dtype)
         forward = max(t.batched_ms for t in times.values()) / 1000
         key = ("decode", first.category, view.size)

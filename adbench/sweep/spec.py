@@ -78,8 +78,7 @@ class Spec:
                 if not choice[later]:
                     del choice[later]
         usual = {"shots": (ALL,), "thresholds": (), "shifts": ()}
-        found = {name: value for name, value in found.items() if name not in usual or value != usual[name]}
-        return found
+        return {name: value for name, value in found.items() if name not in usual or value != usual[name]}
 
     @property
     def all_sizes(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from adbench.models.calibration import hold_out_images
+from adbench.metrics.support.held_out import hold_out_images
 from adbench.models.files import load_model
 from adbench.models.prediction import Scorer
 from adbench.sweep.workspace import Workspace

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
+from adbench.data import shifts
 from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
 from adbench.data.images import read_mask
@@ -22,6 +24,7 @@ from adbench.metrics.support.saturation import Saturation, read_config
 from adbench.types import Category, Masks, Sample, Saturated, Size, Truth
 
 Pixel = TypeVar("Pixel", np.bool_, np.int32)
+STILL = (0, 0)  # the step of an image that is not moved
 
 
 @lru_cache(maxsize=64)
@@ -61,34 +64,38 @@ class Labels:
 
 
 def read_labels(
-    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None
-) -> Labels:
+    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None,
+    steps: Mapping[Path, tuple[int, int]] = MappingProxyType({}),
+) -> Labels:  # fmt: skip
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
     Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks. saturation: the file with
-    the saturation areas of the defects, each of which has a mask file of its own.
+    the saturation areas of the defects, each of which has a mask file of its own. steps: how far the masks of an image are moved,
+    (down, right) in pixels of the file, by the image's path.
     """
     masks: Masks | None = None
     lost = total = 0
     if all(sample.masks is not None for sample in samples):
-        masks = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
+        masks = [shifts.moved(read_union(s, shape), steps.get(s.path, STILL)) for s, shape in zip(samples, native, strict=True)]
         if size != "native":
             lost, total = np.sum([lost_components(mask, (size, size)) for mask in masks], axis=0)
             masks = np.stack([resize_mask(mask, (size, size)) for mask in masks])
     truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
     if saturation and masks is not None:
         areas = read_config(saturation)
-        defects = [list(saturated_defects(sample, size, areas)) for sample in samples]
+        defects = [list(saturated_defects(sample, size, areas, steps.get(sample.path, STILL))) for sample in samples]
         truth = replace(truth, defects=defects, kinds=[sample.defect for sample in samples])
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
     side = round(float(np.median([math.sqrt(height * width) for height, width in native]))) if native else None
     return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
 
 
-def saturated_defects(sample: Sample, size: Size, areas: Mapping[int, Saturation]) -> Iterator[Saturated]:
+def saturated_defects(
+    sample: Sample, size: Size, areas: Mapping[int, Saturation], step: tuple[int, int] = STILL
+) -> Iterator[Saturated]:
     """Yield the defects of a sample at `size`, one for each mask file with a pixel there; `areas` by the file's gray value."""
     for path in sample.masks or ():
-        mask, value = read_mask(path), int(np.max(decode(path.read_bytes()).values))
+        mask, value = shifts.moved(read_mask(path), step), int(np.max(decode(path.read_bytes()).values))
         if value not in areas:
             raise DataError(f"mask {path}: gray value {value} is not in the dataset's defects_config.json; get both again")
         own = mask if size == "native" else resize_mask(mask, (size, size))
@@ -114,7 +121,7 @@ class CategoryInputs:
     category: Category
     facts: Facts
     sources: tuple[int, ...] | None = None
-    _labels: dict[Size, Labels] = field(default_factory=dict, repr=False)
+    _labels: dict[tuple[Size, str], Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -128,8 +135,16 @@ class CategoryInputs:
         """(height, width) of each test image."""
         return [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
 
-    def labels(self, size: Size) -> Labels:
-        """Return the test labels at the evaluation grid, read once."""
-        if size not in self._labels:
-            self._labels[size] = read_labels(self.category.test, size, self.native_sizes(), self.category.saturation)
-        return self._labels[size]
+    def labels(self, size: Size, shift: str = "") -> Labels:
+        """Return the test labels at the evaluation grid, read once; masks move with the images of a shift that moves them."""
+        seeds, sizes, test = self.seeds(shift) if shift else {}, self.native_sizes(), self.category.test
+        steps = {s.path: shifts.offset(shift, seeds[s.path], hw) for s, hw in zip(test, sizes, strict=True)} if shift else {}
+        steps = {path: step for path, step in steps.items() if step != (0, 0)}
+        key = size, shift if steps else ""
+        if key not in self._labels:
+            self._labels[key] = read_labels(test, size, sizes, self.category.saturation, steps)
+        return self._labels[key]
+
+    def seeds(self, shift: str) -> dict[Path, int]:
+        """Return the seed of each test image for a shift."""
+        return {s.path: shifts.seed_of(shift, s.name, self.facts[s.path].sha256) for s in self.category.test}
