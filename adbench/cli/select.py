@@ -71,6 +71,8 @@ class CandidateOptions(o.SpecOptions):
             f"{key}={dumps([int(item) if item.isdigit() else item for item in items])}" for key, items in lists.items() if items
         ]
         study = self.parsed("select", overrides)
+        if given := [key for key in ("thresholds", "shifts") if getattr(study, key)]:
+            raise UsageError(f"select: {given[0]} is a key of sweeps; leave it out, and measure the best candidate by a sweep")
         backbones = tuple(replace(choice, layers=()) for choice in study.backbones)
         return replace(study, backbones=backbones) if self.layers else study
 

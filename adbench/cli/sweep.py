@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_GROUPS = 30  # rows of --status
 _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
-_CHOICES = ("category", "backbone", "weights", "layer", "image_size", "detector", "shots", "seed")
+_CHOICES = ("category", "backbone", "weights", "layer", "image_size", "detector", "shots", "shift", "seed")
 _FORMS = {"image_size": "{} px", "shots": "shots {}", "seed": "seed {}"}
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 

@@ -12,6 +12,8 @@ _CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a pa
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
 _SELECTION = "JSON of a selection: set the threshold for --fpr on the good images that took no part in it."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
+_RULE = "Instead of --fpr, the rule that sets the threshold: conformal:0.01, sigma:3 or quantile:0.95*1.421."
+_CALIBRATE_ON = "Set the threshold on the good images of this folder, e.g. of another day; the fit has all of --data."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
 _SMOOTHING = "Sigma, in input pixels, of the Gaussian on the map; 0 = none. Default: 4 for detectors that smooth."
@@ -34,6 +36,8 @@ def train(
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
     smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     from_selection: Annotated[Path | None, o.path_option("FILE", _SELECTION)] = None,
+    rule: Annotated[str | None, o.option("RULE", _RULE)] = None,
+    calibrate_on: Annotated[Path | None, o.path_option("DIR", _CALIBRATE_ON)] = None,
     seed: o.Seed = 0,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
@@ -48,7 +52,7 @@ def train(
     from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
-    wish = wanted_calibration(fpr, holdout, cross_fit, from_selection)
+    wish = wanted_calibration(fpr, holdout, cross_fit, from_selection, rule, calibrate_on)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
         view, few = View(image_size), o.shot_count(shots)
@@ -71,8 +75,9 @@ def _price(trained: Mapping[str, Any], threshold: Mapping[str, Any]) -> str:
     fitted, count, folds = trained["fitted_images"], threshold["count"], threshold["folds"]
     if trained["selected_on_images"]:
         return f"the threshold comes from {count} good images that took part neither in the selection nor in the fit to {fitted}"
-    if folds:
-        return f"the detector is fitted to all {fitted} good images; its threshold took {folds} more fits"
+    if folds or not trained["held_out_images"]:
+        how = f"took {folds} more fits" if folds else f"comes from {count} others"
+        return f"the detector is fitted to all {fitted} good images; its threshold {how}"
     return (
         f"holding out costs the fit {count} of {fitted + count} good images; "
         f"with --cross-fit {min(5, fitted + count)} it would have all of them"

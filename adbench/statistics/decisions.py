@@ -32,14 +32,14 @@ class Decided:
     """Metrics at the thresholds of one or several rules.
 
     metrics: of the first rule. replicates: (4, R), influence: (4, U) of these, in the order of `AT_THRESHOLD`. details: a record
-    for each rule. reasons: why rules set no threshold.
+    for each rule. reason: why the first rule set no threshold, if so.
     """
 
     metrics: Mapping[str, float | None]
     replicates: NDArray[np.floating[Any]]
     influence: NDArray[np.floating[Any]]
     details: Sequence[dict[str, Any]]
-    reasons: Sequence[str]
+    reason: str | None
 
 
 def decide(limits: Sequence[Limits], scores: Scores, truth: Truth, draws: Draws) -> Decided:
@@ -52,8 +52,7 @@ def decide(limits: Sequence[Limits], scores: Scores, truth: Truth, draws: Draws)
         for one, metrics, counts in zip(limits, found, counted, strict=True)
     ]
     influence = influence_values(metrics_of(counted[0], draws.units.kept), draws.units.strata)
-    reasons = list(dict.fromkeys(one.reason for one in limits if one.reason))
-    return Decided(found[0], metrics_of(counted[0], draws.times), influence, details, reasons)
+    return Decided(found[0], metrics_of(counted[0], draws.times), influence, details, limits[0].reason)
 
 
 def count_decisions(limits: Limits, scores: Scores, truth: Truth) -> Counts:

@@ -68,17 +68,17 @@ def measure_scores(
     truth, regions = labels.truth, labels.regions
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
     replicates, influence = resample(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
-    reasons = list(labels.remarks)
+    remarks = list(labels.remarks)
     if limits:
         decided = decide(limits, scores, truth, draws)
         replicates = merged(metrics, replicates, decided.metrics, decided.replicates)
         influence = merged(metrics, influence, decided.metrics, decided.influence)
         metrics = {name: (metrics | dict(decided.metrics))[name] for name in in_order([*metrics, *decided.metrics])}
-        parts, reasons = parts | {"thresholds": list(decided.details)}, [*reasons, *decided.reasons]
+        parts, remarks = parts | {"thresholds": list(decided.details)}, [*remarks, *filter(None, [decided.reason])]
     details = {"resamples": draws.name, "intervals": intervals(metrics, influence), "interval_method": METHOD}
     known = _field_details(receptive_field) if receptive_field else {}
     known |= {"image_px": labels.image_px} if labels.image_px else {}
-    reason = "; ".join(reasons) or None
+    reason = "; ".join(remarks) or None
     details = known | details | parts
     return Result(job, "done", reason, metrics, details=details, replicates=replicates, influence=influence)
 
