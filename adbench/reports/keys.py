@@ -13,7 +13,19 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.types import EXTERNAL, Job, Result
 
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "shots")
+ROW_KEYS = (
+    "dataset",
+    "backbone",
+    "weights",
+    "layer",
+    "image_size",
+    "eval_size",
+    "detector",
+    "params",
+    "shots",
+    "thresholds",
+    "shift",
+)
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
@@ -25,11 +37,13 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "pro_limit": (),
     "dtype": (),
     "smoothing": ("detector",),
+    "thresholds": (),
     "revision": ("detector",),
     "weights_sha256": ("backbone", "weights"),
     "fingerprint": ("dataset", "category"),
 }
 COMPARED_WITHIN = NEVER_MIXED | {"params": ("detector",)}
+NONE = "none"  # as a value: no thresholds, no shift
 _NO_FIELD, _USUAL = (False, math.inf), "usual"
 
 
@@ -66,6 +80,8 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
         values |= {
             "weights_sha256": _same_over_seeds(job),
             "params": label(job),
+            "thresholds": ", ".join(job.thresholds) or NONE,
+            "shift": job.shift or NONE,
             "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px",
         }
         if job.external:

@@ -119,6 +119,16 @@ class Influence:
                 found.append(exact_interval(float(estimate), int(self.sizes.min())) if self.counted else None)
         return found
 
+    def margins(self) -> Values:
+        """Return the half widths (k,) of the 95 % intervals of differences, by Student's t; NaN where nothing is known of it."""
+        from scipy.stats import t
+
+        found = np.full(len(self.values), np.nan)
+        for i, (variance, row) in enumerate(zip(self.variances, self.values, strict=True)):
+            if variance > 0:
+                found[i] = t.ppf((1 + LEVEL) / 2, self._degrees(row)) * np.sqrt(variance)
+        return found
+
     def _degrees(self, row: Values) -> float:
         """Return the degrees of freedom of the variance that a row of values gives."""
         parts, counts = np.bincount(self.strata, np.square(row)), np.bincount(self.strata)
