@@ -124,8 +124,8 @@ def _notes(jobs: Sequence[KeyedJob], measures: Sequence[str], groups: Sequence[G
     ]
     rules = {job.job.thresholds[0] for job in jobs if job.job.thresholds}
     if rules and set(AT_THRESHOLD) & set(measures):
-        notes.append(f"{', '.join(m for m in measures if m in AT_THRESHOLD)}: at the threshold of {', '.join(sorted(rules))}, set "
-                     "on held-out good images as they are; a rise of image_fpr is false alarms")  # fmt: skip
+        names = ", ".join(m for m in measures if m in AT_THRESHOLD)
+        notes.append(f"{names}: at the threshold of {', '.join(sorted(rules))}, set on held-out good images as they are")
     if len(groups) > _LINES:
         notes.append(f"the figure shows the first {_LINES} of {len(groups)} configurations; --rows chooses")
     return notes
@@ -168,8 +168,9 @@ def _draw_line(panel: Axes, group: Group, kind: str, measure: str, question: Que
     if not known:
         return
     points = [(0, known[0][1].before, 0.0), *((number, one.value, one.margin or 0.0) for number, one in known)]
-    at, values, margins = zip(*points, strict=True)
+    at, values, margins = (np.array(column) for column in zip(*points, strict=True))
+    ends = np.minimum(margins, values), np.minimum(margins, 1 - values)  # a fraction stays between 0 and 1
     panel.errorbar(
-        [x + beside for x in at], values, yerr=margins, color=look.color, marker=look.marker, markersize=2.5, linewidth=1,
+        at + beside, values, yerr=ends, color=look.color, marker=look.marker, markersize=2.5, linewidth=1,
         elinewidth=0.6, label=group.label or NONE,
     )  # fmt: skip

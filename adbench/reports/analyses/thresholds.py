@@ -16,6 +16,7 @@ from adbench.reports.comparison import DASH, fraction
 from adbench.reports.formats import Section, Table
 from adbench.reports.keys import KeyedJob, grouped, groups_by
 
+_TITLE = "Does the threshold hold?"
 _METRICS = [name for name in AT_THRESHOLD if name != "image_fpr"]
 
 
@@ -26,12 +27,12 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     keys = [key for key in question.rows if key != "category"]
     if not known:
         return Section(
-            "Does the threshold hold?", notes=["no result has thresholds; run a sweep with --set thresholds=conformal:0.01"]
+            _TITLE, notes=["no result has thresholds; run a sweep with --set thresholds=conformal:0.01"]
         )
     labels = ["configuration", "rule"]
     means = Table.of_texts(
         "Means over categories and seeds at thresholds from held-out good images",
-        [*labels, "jobs", "promised", "attained", *_METRICS],
+        [*labels, "set", "promised", "attained", *_METRICS],
         [[group.label, rule, *_means(found)] for group in groups_by(known, keys) for rule, found in _by_rule(group.jobs).items()],
         2,
     )
@@ -42,7 +43,7 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
         for rule, found in _by_rule(members).items()
     ]
     headers = ["configuration", "category", "rule", "held out", "promised", "95 % interval", "attained", "95 % interval "]
-    return Section("Does the threshold hold?", [means, Table.of_texts("Promised and attained rate", headers, rows, 3)],
+    return Section(_TITLE, [means, Table.of_texts("Promised and attained rate", headers, rows, 3)],
                    notes=_notes(known))  # fmt: skip
 
 
@@ -86,8 +87,8 @@ def _notes(jobs: Sequence[KeyedJob]) -> list[str]:
     every = [facts for job in jobs for facts in (job.done.details["thresholds"] if job.done else ())]
     reasons = dict.fromkeys(facts["reason"] for facts in every if facts["reason"])
     notes = [
-        "promised: the rate on new good images, on average over draws of the held-out ones, and where it lies given those at hand; "
-        "only the conformal rule promises one",
+        "promised: the rate on new good images, on average over draws of the held-out ones, and where it lies given those at "
+        "hand; only the conformal rule promises one",
         "attained: the share of good test images above the threshold, with the interval of Clopper and Pearson",
         "seg_f1: F1 of pixels, pooled over all images of a category, at a pixel threshold from the same held-out images",
     ]
