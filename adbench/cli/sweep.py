@@ -158,7 +158,8 @@ def _named(job: Job) -> list[str]:
 
 
 def _words(job: Job, choices: Sequence[str]) -> list[str]:
-    return [_FORMS.get(name, "{}").format(getattr(job, name)) for name in choices]
+    found = [_FORMS.get(name, "{}").format(getattr(job, name)) for name in choices]
+    return [text for text in found if text]
 
 
 def result_line(result: Result, prefix: str, choices: Sequence[str] | None = None) -> str:
