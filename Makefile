@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_FILES := adbench tests benchmarks
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4  # of tests
+ONE_THREAD := OMP_NUM_THREADS=1  # for each of them: they share the cores
 
 .PHONY: quickstart test test-cluster check format docs clean
 
@@ -19,7 +20,7 @@ quickstart: $(VENV)/.installed  ## the main job: generated parts, five layers, P
 	@echo "To run adbench in this terminal: . $(BIN)/activate"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
+	$(ONE_THREAD) $(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
 
 SLURM := slurmctld slurmd slurm-client slurm-wlm-basic-plugins
 
@@ -33,7 +34,7 @@ check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
+	$(ONE_THREAD) $(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format $(PYTHON_FILES)

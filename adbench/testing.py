@@ -68,12 +68,17 @@ def _names_its_paper(item: object) -> bool:
 
 
 def example_features(count: int, seed: int, defects: bool = False) -> FeatureMaps:
-    """Return features of two layers, (N, 6, 8, 8) and (N, 4, 4, 4); with `defects`, every second image has one."""
+    """Return features of two layers, (N, 6, 8, 8) and (N, 4, 4, 4); with `defects`, every second image has one.
+
+    Nominal features vary about a mean of 4 and -4 in turn; in a defect, 12 is added to all channels.
+    """
     from adbench.features.feature_maps import FeatureMaps
 
     rng = np.random.default_rng(seed)
     fine = rng.normal(size=(count, 6, 8, 8)).astype(np.float16)
     coarse = rng.normal(size=(count, 4, 4, 4)).astype(np.float16)
+    for layer in (fine, coarse):
+        layer += np.where(np.arange(layer.shape[1]) % 2, -4, 4)[:, None, None].astype(np.float16)
     if defects:
         fine[1::2, :, 2:4, 2:4] += 12
         coarse[1::2, :, 1:2, 1:2] += 12

@@ -26,7 +26,7 @@ USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
 _SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
-ImageSize = int | str  # pixels of a square
+ImageSize = int | str  # side of a square in pixels, "HxW", "native", or a part of it such as "native/2"
 Shots = int | Literal["all"]  # training images that a job is fitted to
 ALL: Literal["all"] = "all"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
@@ -115,6 +115,13 @@ class Truth:
     kinds: Sequence[str] | None = None
 
 
+def view_words(image_size: ImageSize, tile: int, overlap: float) -> str:
+    """Return a view in words, e.g. "256 px" or "native in tiles of 256 px"; the overlap if it is not the usual one."""
+    size = str(image_size) if str(image_size).startswith("native") else f"{image_size} px"
+    more = "" if overlap == Job.overlap else f", overlap {overlap:g}"
+    return f"{size} in tiles of {tile} px{more}" if tile else size
+
+
 def later_axis(default: Any) -> Any:
     """Return a field for an axis added after version 0.1.0: keys and records leave it out where it has its default.
 
@@ -146,6 +153,7 @@ class Job:
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    crop: float = later_axis(1.0)  # side of the middle square that is seen, as a share of the shorter side; 1 = the whole image
     shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
     thresholds: tuple[str, ...] = later_axis(())  # rules (statistics/rules.py); good images are held out from the fit to set them
@@ -160,6 +168,11 @@ class Job:
     @property
     def layer(self) -> str:
         return "+".join(self.layers)
+
+    @property
+    def view(self) -> str:
+        """How the network sees the images, in words: its size, and tiles if there are any."""
+        return view_words(self.image_size, self.tile, self.overlap)
 
     @property
     def external(self) -> bool:
@@ -177,15 +190,19 @@ class Job:
         Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
         """
         side = self.input_side
-        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side and side != SMOOTHING_GRID:
+        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side != SMOOTHING_GRID:
             return USUAL_SMOOTHING * side / SMOOTHING_GRID
         return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
 
     @property
-    def input_side(self) -> float | None:
-        """The side in pixels of the square that has as many as the network's input; None if that depends on the images."""
+    def input_side(self) -> float:
+        """The side in pixels of the square that has as many as the network's input: a tile, or an image of the job's size.
+
+        Of images of native size, whose number of pixels differs, it is the side of the smoothing grid: their maps are smoothed
+        by as many input pixels as those of any other size.
+        """
         height, _, width = str(self.tile or self.image_size).partition("x")
-        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else None
+        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else float(SMOOTHING_GRID)
 
     @cached_property
     def params_text(self) -> str:
@@ -209,7 +226,7 @@ class Job:
 
     @property
     def _later_view(self) -> tuple[str | int | float, ...]:
-        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations")}
+        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations", "crop")}
         return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 
@@ -244,7 +261,13 @@ class Result:
     @property
     def relative_field(self) -> float | None:
         """The receptive field as a fraction of the image's side, if it is known."""
-        return self.receptive_field / int(self.job.image_size) if self.receptive_field else None
+        return self.receptive_field / self._side if self.receptive_field and self._side else None
+
+    @property
+    def _side(self) -> float | None:
+        """The side of the resized image in pixels, sqrt(height x width) if it is no square; None if it is unknown."""
+        size = self.details.get("input_px") or str(self.job.image_size).split("x")
+        return math.prod(map(int, size)) ** (1 / len(size)) if all(str(part).isdigit() for part in size) else None
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""

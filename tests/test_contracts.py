@@ -18,6 +18,10 @@ QUICK: dict[str, dict[str, object]] = {  # parameters that make a slow detector 
         "min_steps": 0,
     },
     "fastflow": {"epochs": 6, "batch_size": 4, "steps": 2, "min_steps": 0},
+    "rd": {"epochs": 20, "batch_size": 12, "learning_rate": 0.02, "min_steps": 0},
+    "supersimplenet": {
+        "epochs": 30, "batch_size": 6, "hidden": 16, "upscale": 1, "noise": 3.0, "learning_rate": 0.02, "min_steps": 0,
+    },
 }  # fmt: skip
 CASES = [(check, name) for check in CHECKS for name in table(check.kind).names()]
 

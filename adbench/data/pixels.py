@@ -19,7 +19,7 @@ from adbench.data.images import read_image
 
 STEPS = 128  # per gray level: white is 32,640
 Pixels = NDArray[np.int16]  # RGB in such steps: (h, w, 3) of one image, (B, h, w, 3) of several
-_Key = tuple[Path | int, ...]  # with the file's stamp and the image's size
+_Key = tuple[Path | float, ...]  # with the file's stamp, the image's size and the crop
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> Pixels:
@@ -38,6 +38,18 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> Pixels:
     return pixels
 
 
+def middle(shape: Sequence[int], crop: float) -> tuple[slice, slice]:
+    """Return the rows and columns of the middle square of an image of shape (H, W, ...); all of them for a crop of 1.
+
+    crop: the square's side as a share of the shorter side.
+    """
+    if crop == 1:
+        return slice(None), slice(None)
+    side = max(1, round(crop * min(shape[:2])))
+    top, left = (round((length - side) / 2) for length in shape[:2])
+    return slice(top, top + side), slice(left, left + side)
+
+
 @lru_cache(maxsize=64)
 def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the first old pixel of each new one (size,) and the weights of the old pixels from there on (size, taps)."""
@@ -51,9 +63,10 @@ def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def read_pixels(path: Path, size: tuple[int, int]) -> Pixels:
-    """Return one image as the network sees it, before normalization: (h, w, 3) RGB for size = (h, w)."""
-    return resize(read_image(path), size)
+def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0) -> Pixels:
+    """Return one image as the network sees it, before normalization: (h, w, 3) RGB for size = (h, w); crop: see `middle`."""
+    image = read_image(path)
+    return resize(image[middle(image.shape, crop)], size)
 
 
 class PixelMemory:
@@ -63,23 +76,23 @@ class PixelMemory:
         self._left, self._lock = limit, threading.Lock()
         self._kept: dict[_Key, Pixels] = {}
 
-    def read(self, path: Path, size: tuple[int, int]) -> Pixels:
+    def read(self, path: Path, size: tuple[int, int], crop: float = 1.0) -> Pixels:
         """Return `read_pixels` of the file in its current state."""
-        key = _key(path, size)
+        key = _key(path, size, crop)
         known = self._kept.get(key) if key else None
         if known is not None:
             return known
-        pixels = read_pixels(path, size)
+        pixels = read_pixels(path, size, crop)
         self._keep(key, pixels)
         return pixels
 
-    def keeper(self, sizes: Sequence[tuple[int, int]]) -> Callable[[Path, NDArray[np.uint8]], None]:
-        """Return a function that takes a file's decoded image (H, W, 3) and keeps it at `sizes`, for `read`."""
+    def keeper(self, sizes: Sequence[tuple[tuple[int, int], float]]) -> Callable[[Path, NDArray[np.uint8]], None]:
+        """Return a function that takes a file's decoded image (H, W, 3) and keeps it at sizes and crops, for `read`."""
 
         def keep(path: Path, image: NDArray[np.uint8]) -> None:
-            for size in dict.fromkeys(sizes):
+            for size, crop in dict.fromkeys(sizes):
                 if self._left >= 6 * math.prod(size):  # bytes: checked before the work of resizing
-                    self._keep(_key(path, size), resize(image, size))
+                    self._keep(_key(path, size, crop), resize(image[middle(image.shape, crop)], size))
 
         return keep
 
@@ -90,9 +103,9 @@ class PixelMemory:
                 self._kept[key] = pixels
 
 
-def _key(path: Path, size: tuple[int, int]) -> _Key | None:
+def _key(path: Path, size: tuple[int, int], crop: float) -> _Key | None:
     try:
-        return (path, *stamp(path), *size)
+        return (path, *stamp(path), *size, crop)
     except OSError:  # reading the file will raise the error
         return None
 

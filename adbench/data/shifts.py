@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.data.images import read_image
-from adbench.data.pixels import Pixels, resize
+from adbench.data.pixels import Pixels, middle, resize
 
 Image = NDArray[np.uint8]  # (H, W, 3)
 Item = TypeVar("Item", bound=np.generic)
@@ -67,9 +67,14 @@ def shifted(image: Image, shift: str, seed: int) -> Image:
     return rounded
 
 
-def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size], Pixels]:
+def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size, float], Pixels]:
     """Return a function that reads the pixels of an image after a shift, as `read_pixels` does without one; `seeds` by path."""
-    return lambda path, size: resize(shifted(read_image(path), shift, seeds[path]), size)
+
+    def read(path: Path, size: Size, crop: float) -> Pixels:
+        image = shifted(read_image(path), shift, seeds[path])
+        return resize(image[middle(image.shape, crop)], size)
+
+    return read
 
 
 def offset(shift: str, seed: int, size: Size) -> tuple[int, int]:

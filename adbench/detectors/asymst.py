@@ -23,7 +23,7 @@ Deviations:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar, cast
 
 import numpy as np
@@ -36,6 +36,7 @@ from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
 from adbench.detectors.training.loop import TrainedDetector, TrainingSet
+from adbench.detectors.training.precision import Mixed
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import OnStep
 
@@ -49,7 +50,7 @@ _HELD_BYTES = 1 << 30  # of the teacher's outputs over the training set
 Lesson = tuple[Tensor, Tensor]  # the student's input and the teacher's output, (B, C, h, w) each
 
 
-class Student(nn.Module):
+class Student(Mixed):
     """(B, C + 32, h, w) to (B, C, h, w): a convolution, residual blocks without activation after the sum, a convolution."""
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -58,7 +59,7 @@ class Student(nn.Module):
         self.blocks = nn.ModuleList(nn.Sequential(*_unit(hidden), *_unit(hidden)) for _ in range(_BLOCKS))
         self.last = nn.Conv2d(hidden, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, where: Tensor) -> Tensor:
+    def answer(self, x: Tensor, where: Tensor) -> Tensor:
         x = F.leaky_relu(self.first(torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1)))
         for block in self.blocks:
             x = x + block(x)
@@ -105,7 +106,7 @@ class AsymST(TrainedDetector):
     def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
         """Train the teacher, then the student."""
         teacher, student = networks["teacher"], networks["student"]
-        where = position_map(_POSITIONS, *features.joined_shape[1:]).to(device)
+        where = _positions(*features.joined_shape[1:], device)
 
         def teacher_loss(x: Tensor) -> Tensor:
             return negative_log_likelihood(*teacher(x, where)).mean()
@@ -141,7 +142,7 @@ class AsymST(TrainedDetector):
     def score_maps(self, layers: list[Tensor]) -> Tensor:
         """Return mean_C (z_t - z_s)^2 of each cell."""
         x = self._prepare(layers)
-        where = position_map(_POSITIONS, *x.shape[2:]).to(x.device)
+        where = _positions(x.shape[2], x.shape[3], x.device)
         difference: Tensor = _targets(self.networks_["teacher"], x, where) - self.networks_["student"](x, where)
         return difference.square().mean(dim=1)
 
@@ -157,6 +158,11 @@ class AsymST(TrainedDetector):
         """Return the capacity, the curves and the number of dropped channels."""
         scale = self.scales_[""]
         return super().details() | {"dead_channels": len(scale.mean) - scale.alive}
+
+
+@lru_cache(maxsize=8)
+def _positions(height: int, width: int, device: torch.device) -> Tensor:
+    return position_map(_POSITIONS, height, width)[None].to(device)
 
 
 @torch.no_grad()

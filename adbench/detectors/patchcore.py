@@ -6,15 +6,18 @@ units of the features: features (N, C, h, w) of the joined layers become patches
 
 Deviations from the paper and its official code, for the sake of a study of single layers:
 - a patch is the 3 x 3 average of its neighborhood (zero padded) with the layer's own channels. The official adaptive
-  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere: distances differ there;
+  pooling to 1024 numbers equals that for 1024 channels only, and mixes or repeats channels elsewhere: distances differ there.
+  It is the option `embedding=adaptive`;
 - the coreset is the exact greedy one; its random start is part of the bank. The official approximation covers slightly worse;
+  it is the option `coreset=approximate`;
 - points are projected before the selection only where that shrinks them (paper: always, to 128). With fewer channels the
   selection is then that of the true distances;
-- distances are L2 (the official code reports squared L2): cells keep their order, but smoothing weighs large ones less;
+- distances are L2 (the official code reports squared L2, the option `squared=true`): cells keep their order, but smoothing
+  weighs large ones less;
 - the image score is the largest patch distance, as in the official code. The paper's reweighting of it (equation 7) is the
   option `image_score=reweighted`. `image_score=smoothed` is the maximum of the smoothed map on a 256 grid: it depends on more
   than one cell, but keeps 13, 37, 64 and 81 % of a peak of one cell at strides 4, 8, 16 and 32 (256 px), so it favors deep
-  layers. `image_score=top1pct` is the mean of the highest 1 % of the patch distances (AnomalyDINO, Damm et al., WACV 2025).
+  layers. `image_score=top1pct` is the mean of the highest 1 % of the patch distances, after AnomalyDINO.
 
 For transformers, `distance=cosine` and `mask=pca` follow AnomalyDINO (Damm et al., "AnomalyDINO: Boosting Patch-based Few-shot
 Anomaly Detection with DINOv2", WACV 2025): patches of unit length, the score is half the squared distance, 1 - cosine, and
@@ -41,13 +44,19 @@ from adbench.core.registry import match
 from adbench.core.threads import workers
 from adbench.detectors import Detector, added, register
 from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbors, greedy_coreset, project
-from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resizer
+from adbench.detectors.search.approximate_coreset import approximate_coreset
+from adbench.detectors.search.patches import NUMBERS, adaptive_patches
+from adbench.features.anomaly_maps import Smoothing, maxima, resizer
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.features.foreground import foreground
 from adbench.types import OnStep, Scores, ignore_step
 
 IMAGE_SCORES = ("patch", "smoothed", "top1pct", "reweighted")
-CHOICES = {"search": ("exact", "ivf"), "distance": ("l2", "cosine"), "normalize": ("none", "layer"), "mask": ("none", "pca")}
+CHOICES = {
+    "search": ("exact", "ivf"), "distance": ("l2", "cosine"), "normalize": ("none", "layer"), "mask": ("none", "pca"),
+    "embedding": ("channels", "adaptive"), "coreset": ("exact", "approximate"),
+}  # fmt: skip
+_STARTS = 10  # random points of the approximate coreset
 BOUND = 8192  # patches of the bank where many candidates are compared
 _TOP_SHARE = 0.01  # of an image's patches behind `top1pct`
 _BATCH, _BATCH_BYTES = 16, 1 << 28  # most images whose patches are held at once, and most bytes of these
@@ -68,6 +77,8 @@ class PatchCore(Detector):
     distance: l2, or cosine: 1 - cosine of two patches. normalize: layer scales each of several joined layers to a total
     variance of 1 over the training patches, so that all have the same weight; none leaves them as they are. mask: pca scores
     only the part in test images (features/foreground.py), and its background is 0; mask_threshold: in units of the features.
+    embedding: channels, or adaptive for the official 1024 numbers. coreset: exact, or approximate for the official selection from
+    10 random points. squared: whether distances are squared. All of the official code's are in the preset patchcore-official.
     """
 
     revision: ClassVar[int] = 2
@@ -84,6 +95,9 @@ class PatchCore(Detector):
     normalize: str = added("none")
     mask: str = added("none")
     mask_threshold: float = added(10.0)
+    embedding: str = added("channels")
+    coreset: str = added("exact")
+    squared: bool = added(False)
     scales_: tuple[float, ...] = field(default=(), init=False, repr=False)  # of the joined layers; empty without normalize
     bank_: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32), init=False, repr=False)
     ivf_: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # ivf_centers (lists, C), ivf_recall ()
@@ -99,6 +113,11 @@ class PatchCore(Detector):
             setattr(self, name, match(name, getattr(self, name), allowed, where=" of patchcore"))
         if not math.isfinite(self.mask_threshold):
             raise UsageError(f"patchcore: mask_threshold={self.mask_threshold} must be a number, e.g. 10")
+        if self.squared and (self.image_score == "reweighted" or self.distance == "cosine"):
+            other = "image_score=reweighted" if self.image_score == "reweighted" else "distance=cosine"
+            raise UsageError(f"patchcore: squared=true and {other} exclude each other; leave one out")
+        if self.embedding == "adaptive" and self.normalize == "layer":
+            raise UsageError("patchcore: embedding=adaptive and normalize=layer exclude each other; leave one out")
         for name in ("coreset_max", "projection", "neighbours"):
             if getattr(self, name) < (name == "neighbours"):
                 raise UsageError(f"patchcore: {name}={getattr(self, name)} must not be negative (neighbours: at least 1)")
@@ -112,8 +131,8 @@ class PatchCore(Detector):
 
         Of many channels only the projected ones are held at once; the patches that are picked are then read again.
         """
-        channels = features.joined_shape[0]
-        count, dim, kept = self._sizes(len(features), features.joined_shape)
+        shape = self._patch_shape(features.shapes)
+        channels, (count, dim, kept) = shape[0], self._sizes(len(features), shape)
         needed, here = self.memory_bytes(len(features), features.shapes), memory_bytes()
         if needed > here:
             raise DetectorError(
@@ -124,15 +143,26 @@ class PatchCore(Detector):
         note = f"{count:,} patches, {needed / 1e6:,.0f} MB"
         points = self._points(features, dim if kept < count else channels, device, partial(_noted, on_step, note))
         if kept < count:
-            start = int(np.random.default_rng(self.seed).integers(count))
-            listen = partial(_noted, on_step, f"coreset of {count:,} patches")
-            picks = greedy_coreset(points, kept, start, device=device, on_step=listen)
+            picks = self._picks(points, kept, device, partial(_noted, on_step, f"coreset of {count:,} patches"))
             bank = features.watched(on_step, "reading the picked patches")
             points = points[picks] if dim == channels else self._patches_at(bank, picks, device)
         self.bank_, self.ivf_, self._index = points, {}, None
         if self.search == "ivf":
             self._measure_recall(features.watched(on_step, "measuring the recall of the search"), count, device)
         return self
+
+    def _picks(self, points: NDArray[np.float32], kept: int, device: torch.device, on_step: OnStep) -> NDArray[np.int64]:
+        """Return the indices (kept,) of the coreset of `points` (N, d)."""
+        rng = np.random.default_rng(self.seed)
+        if self.coreset == "approximate":
+            starts = rng.choice(len(points), min(_STARTS, len(points)), replace=False)
+            return approximate_coreset(points, kept, starts, device=device, on_step=on_step)
+        return greedy_coreset(points, kept, int(rng.integers(len(points))), device=device, on_step=on_step)
+
+    def _patch_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return the numbers of a patch, and the finest grid of layers of these shapes."""
+        channels, height, width = joined_shape(shapes)
+        return (NUMBERS if self.embedding == "adaptive" else channels), height, width
 
     def _measure_recall(self, features: FeatureMaps, count: int, device: torch.device) -> None:
         """Make the inverted file, and measure it on some of the `count` training patches, drawn by the seed."""
@@ -150,14 +180,14 @@ class PatchCore(Detector):
 
     def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
         """Return the bytes of the points, of what the selection holds beside them, and of the bank."""
-        joined = joined_shape(shapes)
+        joined = self._patch_shape(shapes)
         count, dim, kept = self._sizes(images, joined)
         bank = 4 * joined[0] * kept
         selection = (4 * dim + BYTES_PER_POINT) * count + bank if kept < count else bank
         return max(selection, 3 * bank) if self.search == "ivf" else selection
 
     def score(self, features: FeatureMaps, *, device: torch.device) -> Scores:
-        """Return image scores (N,), the patch distances as maps (N, h, w), and the foreground if there is a mask."""
+        """Return image scores (N,), the patch distances or their squares as maps (N, h, w), and the foreground of a mask."""
         nearest = self._nearest(device)
         _, height, width = features.joined_shape
         images, maps, seen = [], [], []
@@ -167,8 +197,8 @@ class PatchCore(Detector):
                 part = foreground(join(layers), self.mask_threshold)
                 seen.append(part.cpu().numpy())
             distances, winners = self._distances(nearest, patches, part)
-            grid = distances.view(-1, height, width)
-            highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
+            grid = (distances.square() if self.squared else distances).view(-1, height, width)
+            highest = _highest(grid, self.gaussian) if self.image_score == "smoothed" else None  # no wait before it
             maps.append(grid.cpu().numpy())
             if highest is None:
                 images.append(self._worst(patches, maps[-1], winners[:, 0], nearest))
@@ -237,7 +267,7 @@ class PatchCore(Detector):
 
     def _patches_at(self, features: FeatureMaps, picks: NDArray[np.int64], device: torch.device) -> NDArray[np.float32]:
         """Return the patches (K, C) with the given numbers (K,)."""
-        channels, height, width = features.joined_shape
+        channels, height, width = self._patch_shape(features.shapes)
         found, order = np.empty((len(picks), channels), np.float32), np.argsort(picks)
         for rows, patches in self._batches(features, device):
             first, stop = rows.start * height * width, rows.stop * height * width
@@ -249,9 +279,9 @@ class PatchCore(Detector):
         """Yield (rows, patches (B h w, C)) of all images."""
         return ((rows, self._patches(layers)) for rows, layers in features.batches(self._batch_size(features), device))
 
-    @staticmethod
-    def _batch_size(features: FeatureMaps) -> int:
-        return max(1, min(_BATCH, _BATCH_BYTES // (4 * math.prod(features.joined_shape))))
+    def _batch_size(self, features: FeatureMaps) -> int:
+        numbers = math.prod(features.joined_shape) * (self.neighbourhood**2 if self.embedding == "adaptive" else 1)
+        return max(1, min(_BATCH, _BATCH_BYTES // (4 * numbers)))
 
     def _layer_scales(self, features: FeatureMaps) -> tuple[float, ...]:
         """Return the factor of each layer that gives its patches a total variance of 1; a constant layer keeps its scale."""
@@ -267,10 +297,13 @@ class PatchCore(Detector):
         return tuple(variance**-0.5 if variance > 0 else 1.0 for variance in variances)
 
     def _patches(self, layers: Sequence[Tensor]) -> Tensor:
-        """(B, C_l, h_l, w_l) of each layer to (B h w, C) of the joined finest grid, of unit length for the cosine.
+        """(B, C_l, h_l, w_l) of each layer to (B h w, C), or (B h w, 1024), of the finest grid; of unit length for the cosine.
 
         Raise DetectorError for a patch of zeros, which has no cosine.
         """
+        if self.embedding == "adaptive":
+            patches = adaptive_patches(layers, self.neighbourhood).permute(0, 2, 3, 1).flatten(0, 2)
+            return _unit(patches) if self.distance == "cosine" else patches
         small = sum(layer.numel() for layer in layers) < _SMALL
         with workers(layers[0].device, parallel=False) if small else nullcontext():
             pooled = self._pooled(layers)
@@ -310,17 +343,19 @@ def _unit(patches: Tensor) -> Tensor:
     return patches / lengths
 
 
-def _highest(maps: Tensor, sigma: float) -> Tensor:
+def _highest(maps: Tensor, smoothing: Smoothing) -> Tensor:
     """Return the maximum (B,) of each of the maps (B, h, w), enlarged and smoothed, where they lie."""
     if maps.device.type == "cpu":
-        return torch.from_numpy(maxima(maps.numpy(), sigma))
-    down, across = (_resizer(side, sigma, maps.device) for side in maps.shape[1:])
+        return torch.from_numpy(maxima(maps.numpy(), smoothing))
+    size = smoothing.grid(maps.shape[1:])
+    sides = zip(maps.shape[1:], size, smoothing.pixels(size), strict=True)
+    down, across = (_resizer(*side, maps.device) for side in sides)
     return (down @ (maps @ across.T)).amax((1, 2))
 
 
 @lru_cache(maxsize=16)
-def _resizer(side: int, sigma: float, device: torch.device) -> Tensor:
-    return torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(device)
+def _resizer(cells: int, pixels: int, sigma: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(resizer(cells, pixels, sigma)).to(device)
 
 
 def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:

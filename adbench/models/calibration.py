@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.image_lists import find_images
+from adbench.features.anomaly_maps import Smoothing
 from adbench.features.feature_maps import FeatureMaps
 from adbench.metrics.support.held_out import distinct_images, without_images
 from adbench.metrics.support.labels import CategoryInputs
@@ -27,6 +28,7 @@ from adbench.sweep.workspace import Workspace
 from adbench.types import Category, OnStep, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
+SHARE = 0.25  # of the good images, held out where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,14 @@ def calibrate(scorer: Scorer, paths: Sequence[Path], rule: Rule, on_step: OnStep
 
     Log a warning if there are too few images for a promised rate.
     """
-    return _threshold(scorer.score(paths, on_step), scorer.detector.smoothing, rule)
+    return _threshold(scorer.score(paths, on_step), scorer.smoothing, rule)
 
 
 FitAndScore = Callable[[FeatureMaps, FeatureMaps, OnStep], Scores]  # fitted to the first, the scores of the second
 
 
 def cross_calibrate(
-    maps: FeatureMaps, digests: Sequence[str], scored: FitAndScore, smoothing: float, wish: CrossFit, seed: int,
+    maps: FeatureMaps, digests: Sequence[str], scored: FitAndScore, smoothing: Smoothing, wish: CrossFit, seed: int,
     on_step: OnStep = ignore_step,
 ) -> Threshold:  # fmt: skip
     """Return the threshold from the scores of N good images, each by a fit that has not seen it (see `thresholds`).
@@ -173,8 +175,8 @@ def _noted(on_step: OnStep, fold: str, done: int, total: int, note: str) -> None
     on_step(done, total, f"{fold}: {note}" if note else fold)
 
 
-def _threshold(scored: Iterable[Scores], smoothing: float, rule: Rule, folds: int = 0) -> Threshold:
-    """Return the threshold from scores with maps on the feature grid; `smoothing` is the detector's."""
+def _threshold(scored: Iterable[Scores], smoothing: Smoothing, rule: Rule, folds: int = 0) -> Threshold:
+    """Return the threshold from scores with maps on the feature grid; `smoothing` is that of the maps."""
     threshold = threshold_by(rule, good_scores(scored, smoothing, [rule]), folds)
     if threshold.shortfall:
         log.warning("%s", threshold.shortfall)

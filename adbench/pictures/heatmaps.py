@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw
 
 from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
+from adbench.data.pixels import middle
 from adbench.data.writing import check_no_image_is_replaced, save_picture
-from adbench.features.anomaly_maps import resize_maps
+from adbench.features.anomaly_maps import Smoothing, resize_maps
 from adbench.metrics.support.labels import read_union
 from adbench.pictures.frames import INK, PAPER, ColorBar, Size, framed, heat_colors
 from adbench.types import OnStep, Sample, Scores, ignore_step
@@ -26,14 +27,19 @@ _OUTLINE = (255, 32, 160)
 
 
 def draw_heatmaps(
-    folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step
+    folder: Path,
+    samples: Sequence[Sample],
+    scores: Scores,
+    smoothing: float | Smoothing,
+    on_step: OnStep = ignore_step,
+    crop: float = 1.0,
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
     A name that is taken is numbered.
     """
     targets = heatmap_files(folder, samples)
-    drawn = panels(samples, scores, smoothing)
+    drawn = panels(samples, scores, smoothing, crop)
     for index, target in enumerate(targets):
         save_picture(drawn(index), target, "PNG")
         on_step(index + 1, len(samples), "drawing heatmaps")
@@ -47,14 +53,18 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
     return targets
 
 
-def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Callable[[int], Image.Image]:
-    """Return what draws one image by its index.
+def panels(
+    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0
+) -> Callable[[int], Image.Image]:
+    """Return what draws one image by its index, or its middle square (see `data.pixels.middle`).
 
     Colors run from the median of all smoothed maps to the maximum of the image's own, so that the highest places of every
     image are seen. The color bar runs to the maximum of all maps: a good image fills little of it. It also marks the
     maximum of the good images. Where the detector knows the background, the map shows it dimmed.
     """
-    maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
+    maps = np.asarray(scores.maps)
+    grid = Smoothing.of(smoothing).grid(maps.shape[1:])
+    maps = resize_maps(maps, (max(_SIDE, grid[0]), max(_SIDE, grid[1])), smoothing)
     highest = maps.max(axis=(1, 2))
     low, end = float(np.median(maps)), float(highest.max())
     good = [float(value) for value, sample in zip(highest, samples, strict=True) if not sample.anomalous]
@@ -64,16 +74,18 @@ def panels(samples: Sequence[Sample], scores: Scores, smoothing: float) -> Calla
         own = float(highest[index])
         bar = ColorBar(low, own, end, [*shared, ("highest here", own)])
         part = None if scores.foreground is None else scores.foreground[index]
-        return _draw(samples[index], maps[index], float(scores.image[index]), bar, part)
+        return _draw(samples[index], maps[index], float(scores.image[index]), bar, crop, part)
 
     return draw
 
 
 def _draw(
-    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, part: NDArray[np.bool_] | None = None
-) -> Image.Image:
+    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, crop: float,
+    part: NDArray[np.bool_] | None = None,
+) -> Image.Image:  # fmt: skip
     full = read_image(sample.path)
-    mask = read_union(sample, full.shape[:2])
+    within = middle(full.shape, crop)
+    mask, full = read_union(sample, full.shape[:2])[within], full[within]
     size = scaled(full.shape, _SIDE / max(full.shape[:2]))
     image, small = _resized(full, size), resized_mask(mask, size)
     heat = np.clip((values - bar.low) / max(bar.high - bar.low, 1e-12), 0, 1)

@@ -248,7 +248,7 @@ def partial_note(means: Iterable[Iterable[Mean]]) -> list[str]:
 
 
 def mixed_environment_note(results: Iterable[Result]) -> list[str]:
-    """Return one line if done results were made with different versions of a library, or on different kinds of device."""
+    """Return one line if done results differ in library versions, the kind of device, or what precision=auto meant there."""
     known = [result for result in results if result.environment]
     versions: dict[str, set[str]] = defaultdict(set)
     for environment in {id(result.environment): result.environment for result in known}.values():  # most results share one
@@ -257,6 +257,8 @@ def mixed_environment_note(results: Iterable[Result]) -> list[str]:
     devices = {_device_kind(result) for result in known}
     mixed = ", ".join(f"{name} {_joined(versions[name])}" for name in sorted(versions) if len(versions[name]) > 1)
     parts = [mixed, f"device kinds {_joined(devices)}" if len(devices) > 1 else ""]
+    automatic = {str(result.details.get("precision")) for result in known if result.job.params.get("precision") == "auto"}
+    parts.append(f"training precisions {_joined(automatic)}" if len(automatic) > 1 else "")
     return [f"the results mix {'; '.join(filter(None, parts))}: last digits and times may differ"] if any(parts) else []
 
 
@@ -329,5 +331,5 @@ def counted(number: int, noun: str) -> str:
 
 def _example(jobs: Sequence[Job]) -> str:
     job = jobs[0]
-    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.image_size, job.detector)
+    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.view.removesuffix(" px"), job.detector)
     return f"{'e.g. ' if len(jobs) > 1 else ''}{' '.join(map(str, words))}, seed {job.seed}"

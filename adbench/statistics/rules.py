@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import UsageError
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
+from adbench.features.anomaly_maps import Smoothing, searched
 from adbench.types import Scores
 
 DEFAULTS = {"conformal": "0.01", "sigma": "3", "quantile": "0.95*1.421"}  # the value of a rule that is named without one
@@ -36,7 +36,7 @@ _FEWEST = 2  # images from which a deviation or a quantile is estimated
 class GoodScores:
     """Scores of n held-out good images.
 
-    image: (n,). highest, medians: (n,), of the images' smoothed maps on a 256 grid. pixels: all values of these maps, or None
+    image: (n,). highest, medians: (n,), of the images' smoothed maps on a 256 grid (of tiles: finer). pixels: all values of these maps, or None
     if no rule needs them.
     """
 
@@ -162,18 +162,18 @@ class Limits:
                 "promised_interval": interval, "reason": self.reason}  # fmt: skip
 
 
-def good_scores(scored: Iterable[Scores], smoothing: float, rules: Iterable[Rule]) -> GoodScores:
-    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid; `smoothing` is the detector's."""
+def good_scores(scored: Iterable[Scores], smoothing: Smoothing, rules: Iterable[Rule]) -> GoodScores:
+    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid; `smoothing` is that of the maps."""
     parts, keep = list[tuple[NDArray[np.float32], ...]](), any(rule.needs_pixels for rule in rules)
     for scores in scored:
-        maps = resize_maps(np.asarray(scores.maps), (SIGMA_GRID, SIGMA_GRID), smoothing)
+        maps = searched(np.asarray(scores.maps), smoothing)
         flat = maps.reshape(len(maps), -1)
         parts.append((scores.image, flat.max(axis=1), np.median(flat, axis=1), flat if keep else flat[:, :0]))
     image, highest, medians, pixels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return GoodScores(image, highest, medians, pixels if keep else None)
 
 
-def limits_from(scored: Iterable[Scores], smoothing: float, rules: Sequence[Rule]) -> list[Limits]:
+def limits_from(scored: Iterable[Scores], smoothing: Smoothing, rules: Sequence[Rule]) -> list[Limits]:
     """Return the thresholds of each rule from scores as `good_scores` takes them."""
     good = good_scores(scored, smoothing, rules)
     return [limits_of(rule, good) for rule in rules]

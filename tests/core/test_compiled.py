@@ -39,13 +39,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-@pytest.mark.parametrize("size", [0, 60, 500])
-def test_a_cut_file_is_compiled_anew_and_mended(folder: Path, suffix: str, size: int) -> None:
-    for path in folder.rglob(f"*{suffix}"):
+def test_a_cut_file_is_compiled_anew_and_mended(folder: Path) -> None:
+    for suffix, size in ((".nbi", 0), (".nbc", 60), (".nbi", 60), (".nbc", 500)):
+        (path,) = folder.rglob(f"*{suffix}")
         path.write_bytes(path.read_bytes()[:size])
-    assert hits(folder) in (0, 1)  # an index of less than 500 bytes is whole
-    assert hits(folder) == 1
+        assert hits(folder) == 0, (suffix, size)
+        assert hits(folder) == 1, (suffix, size)
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(folder: Path) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from adbench.core.errors import DetectorError, UsageError
-from adbench.detectors import asymst, detector_params
+from adbench.detectors import asymst, detector_params, make_detector
 from adbench.detectors.asymst import AsymST
 from adbench.detectors.fastflow import FastFlow
+from adbench.detectors.training import precision
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, pad_by_edge, position_map
-from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, rate, repeatable
+from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, _Step, rate, repeatable
+from adbench.detectors.training.precision import set_precision
 from adbench.features.anomaly_maps import resize_maps
 from adbench.features.feature_maps import FeatureMaps
 
@@ -68,9 +70,12 @@ def test_asts_step_starts_as_a_permutation_and_fastflows_scale_as_one() -> None:
     torch.testing.assert_close(logdet, torch.zeros(2, 3, 2))
 
 
-def test_edges_are_repeated() -> None:
-    x = torch.rand(1, 2, 3, 4)
-    torch.testing.assert_close(pad_by_edge(x, 2), nn.functional.pad(x, (2, 2, 2, 2), mode="replicate"))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_edges_are_repeated(layout: torch.memory_format) -> None:
+    x = torch.rand(1, 2, 3, 4).contiguous(memory_format=layout)
+    padded = pad_by_edge(x, 2)
+    torch.testing.assert_close(padded, nn.functional.pad(x, (2, 2, 2, 2), mode="replicate"))
+    assert padded.is_contiguous(memory_format=layout)
 
 
 def test_positions_are_waves_of_x_then_of_y() -> None:
@@ -152,6 +157,111 @@ def test_an_exploding_loss_ends_the_training() -> None:
         quick(learning_rate=30.0, epochs=20).fit(features(), device=CPU)
 
 
+def test_a_diverging_run_in_bfloat16_ends_with_its_reason() -> None:
+    with pytest.raises(DetectorError, match=r"training diverged in epoch \d+: loss .* lower learning_rate=30"):
+        quick(learning_rate=30.0, epochs=20, precision="bfloat16").fit(features(), device=CPU)
+
+
+@pytest.mark.parametrize("kind", ["fastflow", "asymst"])
+def test_bfloat16_is_near_float32_and_keeps_the_state_in_float32(kind: str) -> None:
+    make = quick if kind == "fastflow" else quick_asymst
+    low, full = (make(precision=name, epochs=4).fit(features(), device=CPU) for name in ("bfloat16", "float32"))
+    test = features(2, 1)
+    scores = low.score(test, device=CPU).image
+    assert (scores != full.score(test, device=CPU).image).any()
+    np.testing.assert_allclose(scores, full.score(test, device=CPU).image, rtol=0.02)
+    assert (low.details()["precision"], full.details()["precision"]) == ("bfloat16", "float32")
+    state = low.state_dict()
+    assert {v.dtype for k, v in state.items() if v.is_floating_point()} == {torch.float32}
+    again = make(precision="bfloat16", epochs=4).fit(features(), device=CPU).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in state.items())
+    loaded = make().load_state_dict(state)  # a model scores in the precision that it was trained in
+    np.testing.assert_array_equal(loaded.score(test, device=CPU).image, scores)
+    assert loaded.details()["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("kind", "params"), [("rd", {}), ("supersimplenet", {"hidden": 8})])
+def test_other_trained_detectors_compute_in_bfloat16(kind: str, params: dict[str, object]) -> None:
+    maps = FeatureMaps((*features(side=8).layers, *features(channels=6).layers))
+    scores = {}
+    for name in ("bfloat16", "float32"):
+        made = make_detector(kind, {"epochs": 1, "min_steps": 0, "precision": name} | params, 0)
+        scores[name] = made.fit(maps, device=CPU).score(maps, device=CPU).image
+        assert made.details()["precision"] == name
+        assert {v.dtype for v in made.state_dict().values() if v.is_floating_point()} == {torch.float32}
+    assert (scores["bfloat16"] != scores["float32"]).any()
+    np.testing.assert_allclose(scores["bfloat16"], scores["float32"], rtol=0.2)
+
+
+def test_the_density_is_exact_whatever_the_precision_of_subnets() -> None:
+    whole, _ = flow(one_sided, 6)
+    x = torch.randn(1, 6, 3, 2, dtype=torch.float64)
+    whole.float()
+    set_precision(whole, torch.bfloat16)
+    z, logdet = whole(x.float())
+    assert z.dtype == logdet.dtype == torch.float32
+    step = whole.steps[0]  # the scale of each channel is read off its output: rounding of the subnet does not enter
+    _, at_x = step(x.float())
+    moved = x.float().clone()
+    moved[:, 3:] += 1
+    y, at_moved = step(moved)
+    stretch = (y - step(x.float())[0])[:, step.permutation.order.argsort()][:, 3:]
+    torch.testing.assert_close(at_x, at_moved)
+    fixed = (0.1 * nn.functional.softplus(step.scale_raw, beta=0.5)).log()[:, :3].sum()
+    torch.testing.assert_close(stretch.log().sum(dim=1) + fixed, at_x, rtol=1e-4, atol=1e-4)
+
+
+def test_auto_is_float32_without_units_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fitted(precision: str) -> dict[str, Tensor]:
+        return quick(precision=precision).fit(features(), device=CPU).state_dict()
+
+    for tiles, same_as in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(precision, "has_bfloat16_tiles", lambda tiles=tiles: tiles)
+        expected, found = fitted(same_as), fitted("auto")
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert "precision" not in detector_params(FastFlow())  # keys of earlier jobs
+    assert detector_params(quick(precision="AUTO"))["precision"] == "auto"
+
+
+def test_a_batch_that_does_not_fit_is_split() -> None:
+    def fitted(most: int) -> Tensor:
+        network = nn.Conv2d(4, 2, 1)
+        network.weight.data.fill_(0.1)
+
+        def loss(x: Tensor) -> Tensor:
+            if len(x) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return network(x).square().mean()
+
+        quick(batch_size=6).train(network, loss, TrainingSet(features(), lambda layers: layers[0], CPU), lambda *_: None)
+        return network.weight.data
+
+    torch.testing.assert_close(fitted(most=2), fitted(most=6))
+    with pytest.raises(torch.OutOfMemoryError):
+        fitted(most=0)
+
+
+def test_a_batch_with_batch_statistics_is_not_split() -> None:
+    def loss(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    data = TrainingSet(features(), lambda layers: layers[0], CPU)
+    step = _Step(nn.BatchNorm2d(4), loss, torch.optim.Adam(nn.BatchNorm2d(4).parameters()))
+    with pytest.raises(torch.OutOfMemoryError):
+        step(data, next(data.read([torch.arange(6)])), 1e-3)
+    assert step.parts == 1
+
+
+def test_features_held_on_a_device_are_those_on_disk() -> None:
+    rows = [torch.tensor([4, 1]), torch.tensor([0])]
+    data = TrainingSet(features(), lambda layers: layers[0], CPU)
+    from_disk = list(data.read(rows))
+    data._on_device = features().stored(slice(None), CPU)
+    for held, read in zip(data.read(rows), from_disk, strict=True):
+        torch.testing.assert_close(held, read, rtol=0, atol=0)
+
+
 def test_the_global_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
     quick().fit(features(), device=CPU)
@@ -162,7 +272,8 @@ def test_features_are_prepared_batch_by_batch() -> None:
     data = TrainingSet(features(), lambda layers: layers[0] * 2, CPU)
     assert len(data) == 6
     expected = torch.from_numpy(features().layers[0][[4, 1]]).float() * 2
-    torch.testing.assert_close(data.batch(torch.tensor([4, 1])), expected)
+    (layers,) = data.read([torch.tensor([4, 1])])
+    torch.testing.assert_close(data.prepare(layers), expected)
 
 
 @pytest.mark.parametrize(("channels", "ratio"), [(6, 1.0), (1024, 0.25)])
@@ -228,6 +339,7 @@ def test_impossible_parameters_are_refused() -> None:
         ({"epochs": 0}, "fastflow: epochs=0 must be above 0"),
         ({"weight_decay": -1.0}, "fastflow: weight_decay=-1 must not be negative"),
         ({"schedule": "cosin"}, "cosine"),
+        ({"precision": "bfloat"}, "bfloat16"),
         ({"normalise": "batch"}, "layer"),
         ({"steps": 0}, "fastflow: steps=0 must be above 0"),
         ({"hidden_ratio": -1.0}, "fastflow: hidden_ratio=-1 must not be negative"),

@@ -11,6 +11,7 @@ from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import detector_of, detector_params, make_detector, patchcore
 from adbench.detectors.patchcore import PatchCore
 from adbench.detectors.search import greedy_coreset, project
+from adbench.detectors.search.approximate_coreset import approximate_coreset
 from adbench.features.anomaly_maps import resize_maps
 from adbench.features.feature_maps import FeatureMaps, join
 from adbench.types import Job
@@ -246,6 +247,54 @@ def test_a_parameter_that_came_later_is_in_the_key_only_when_it_is_set() -> None
     assert detector_params(PatchCore()) == first
     assert detector_params(PatchCore(), every=True) == first | {
         "search": "exact", "distance": "l2", "normalize": "none", "mask": "none", "mask_threshold": 10.0,
+        "embedding": "channels", "coreset": "exact", "squared": False,
     }  # fmt: skip
     assert detector_params(make_detector("patchcore", {"search": "ivf"}, 0)) == first | {"search": "ivf"}
     assert detector_params(make_detector("patchcore", {"search": "exact"}, 0)) == first
+
+
+def naive_adaptive(layers: list[torch.Tensor]) -> torch.Tensor:
+    """The official embedding in its own order: 3 x 3 neighborhoods, resized to the first grid, pooled, joined, pooled again."""
+    height, width = layers[0].shape[2:]
+    pooled = []
+    for layer in layers:
+        channels, h, w = layer.shape[1:]
+        padded = torch.nn.functional.pad(layer, (1, 1, 1, 1))
+        around = torch.stack([padded[:, :, y : y + h, x : x + w] for y in range(3) for x in range(3)], 2).flatten(1, 2)
+        resized = torch.nn.functional.interpolate(around, (height, width), mode="bilinear", align_corners=False)
+        flat = resized.permute(0, 2, 3, 1).reshape(-1, 9 * channels)
+        pooled.append(torch.nn.functional.adaptive_avg_pool1d(flat[:, None], 1024)[:, 0])
+    return torch.nn.functional.adaptive_avg_pool1d(torch.cat(pooled, 1)[:, None], 1024)[:, 0]
+
+
+def test_the_official_embedding_pools_neighborhoods_to_1024_numbers() -> None:
+    rng = torch.Generator().manual_seed(0)
+    layers = [torch.randn(2, 40, 6, 6, generator=rng), torch.randn(2, 200, 3, 3, generator=rng)]
+    maps = FeatureMaps(tuple(layer.numpy() for layer in layers))
+    bank = PatchCore(coreset_fraction=1, embedding="adaptive").fit(maps, device=CPU).bank_
+    np.testing.assert_allclose(bank, naive_adaptive(layers), atol=2e-6)
+    wide = FeatureMaps((torch.randn(1, 1024, 3, 3, generator=rng).numpy(),))
+    plain, official = (PatchCore(coreset_fraction=1, embedding=e).fit(wide, device=CPU).bank_ for e in ("channels", "adaptive"))
+    np.testing.assert_allclose(official, plain, atol=1e-6)  # 1024 channels: the plain average
+
+
+def test_the_official_coreset_starts_from_mean_distances_to_ten_points() -> None:
+    points = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    starts = np.arange(0, 100, 10)
+    gaps = np.linalg.norm(points[:, None].astype(np.float64) - points, axis=2)
+    anchors, expected = gaps[:, starts].mean(1), []
+    for _ in range(40):
+        expected.append(int(anchors.argmax()))
+        anchors = np.minimum(anchors, gaps[expected[-1]])
+    assert approximate_coreset(points, 40, starts, device=CPU).tolist() == expected
+    assert sorted(approximate_coreset(points[:20], 20, starts[:2], device=CPU)) == list(range(20))
+
+
+def test_squared_distances_are_those_of_faiss() -> None:
+    plain, squared = (
+        PatchCore(squared=s).fit(features(9, 0), device=CPU).score(features(3, 1), device=CPU) for s in (False, True)
+    )
+    np.testing.assert_array_equal(squared.maps, np.square(plain.maps))
+    np.testing.assert_array_equal(squared.image, np.square(plain.image))
+    with pytest.raises(UsageError, match="squared=true and image_score=reweighted exclude each other"):
+        PatchCore(squared=True, image_score="reweighted")

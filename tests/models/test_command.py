@@ -16,7 +16,7 @@ def test_the_command_names_options_off_their_default() -> None:
     assert train_command(JOB, "demo", "nut", DEFAULTS, None) == (
         "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data demo --category nut --model nut.safetensors"
     )
-    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2)
+    job = replace(JOB, weights="random", image_size=320, params={"coreset_fraction": 0.01}, seed=2, smoothing=4.0)
     assert train_command(job, "my parts", "nut", DEFAULTS, 0.05, 5) == (
         "adbench train patchcore efficientnet_lite0 blocks.2.1.add --data 'my parts' --category nut --weights random "
         "--image-size 320 --seed 2 --param coreset_fraction=0.01 --fpr 0.05 --cross-fit 5 --model nut.safetensors"

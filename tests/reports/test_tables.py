@@ -256,9 +256,15 @@ NEW = OLD | {"torch": "2.14.1", "threads": 64}
 GPU = NEW | {"accelerator": "NVIDIA H200"}
 
 
+def trained(precision: str, layers: str) -> Result:
+    found = on(NEW, layers)
+    return replace(found, job=replace(found.job, params={"precision": "auto"}), details={"precision": precision})
+
+
 @pytest.mark.parametrize(
     ("found", "mixed"),
     [
+        ([trained("float32", "layer2"), trained("bfloat16", "layer3")], "training precisions bfloat16 and float32"),
         ([on(OLD), on(NEW, "layer3")], "torch 2.9.1 and 2.14.1"),
         ([on(NEW, accelerator_memory_mb=None), on(GPU, "layer3", accelerator_memory_mb=9.0)], "device kinds cpu and cuda"),
         ([on(NEW | {"device": "cuda:1"}), on(NEW | {"device": "mps"}, "layer3")], "device kinds cuda and mps"),

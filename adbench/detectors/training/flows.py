@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adbench.detectors.training.precision import Mixed
+
 
 def position_map(channels: int, height: int, width: int) -> Tensor:
     """Return (channels, h, w): sines and cosines of x in the first half of the channels, of y in the second.
@@ -29,10 +31,16 @@ def pad_by_edge(x: Tensor, by: int) -> Tensor:
     """Repeat the edge cells `by` times on every side; unlike F.pad's, its gradient is deterministic on a GPU."""
     if by == 0:
         return x
-    left, right = (edge.expand(-1, -1, -1, by) for edge in (x[..., :1], x[..., -1:]))
-    x = torch.cat([left, x, right], dim=3)
-    top, bottom = (edge.expand(-1, -1, by, -1) for edge in (x[:, :, :1], x[:, :, -1:]))
-    return torch.cat([top, x, bottom], dim=2)
+    if x.is_contiguous():
+        return _pad(_pad(x, by, 3), by, 2)
+    return _pad(_pad(x.permute(0, 2, 3, 1), by, 2), by, 1).permute(0, 3, 1, 2)  # keeps channels last in memory
+
+
+def _pad(x: Tensor, by: int, dim: int) -> Tensor:
+    size = [-1] * x.dim()
+    size[dim] = by
+    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+    return torch.cat([first.expand(size), x, last.expand(size)], dim)
 
 
 class Permutation(nn.Module):
@@ -48,7 +56,7 @@ class Permutation(nn.Module):
         return x.index_select(1, self.order)
 
 
-class Subnet(nn.Module):
+class Subnet(Mixed):
     """k x k convolution, ReLU, k x k convolution, with zeros or repeated edges around."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, kernel: int, repeat_edges: bool = False) -> None:
@@ -57,7 +65,7 @@ class Subnet(nn.Module):
         self.first = nn.Conv2d(inputs, hidden, kernel, padding=self.zeros)
         self.second = nn.Conv2d(hidden, outputs, kernel, padding=self.zeros)
 
-    def forward(self, x: Tensor, factor: Tensor | float) -> Tensor:
+    def answer(self, x: Tensor, factor: Tensor | float) -> Tensor:
         """Return the output times `factor`. The last weights are multiplied by it: they are fewer than the values."""
         hidden = F.relu(self.first(pad_by_edge(x, self.repeated)), inplace=True)
         weight, bias = factor * self.second.weight, factor * cast(Tensor, self.second.bias)

@@ -18,6 +18,8 @@ from adbench.data import shifts
 from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
 from adbench.data.images import read_mask
+from adbench.data.pixels import middle
+from adbench.data.remarks import say_once
 from adbench.metrics import Regions, components, reason
 from adbench.metrics.support.regions import label
 from adbench.metrics.support.saturation import Saturation, read_config
@@ -50,6 +52,12 @@ def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int
     return count - np.unique(kept[kept > 0]).size, count
 
 
+def typical_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (height, width) of the median area and the median aspect of images of these sizes."""
+    area, aspect = np.median([height * width for height, width in sizes]), np.median([height / width for height, width in sizes])
+    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+
+
 @dataclass(frozen=True)
 class Labels:
     """The truth of N test images, its defect regions, and remarks on what it lacks (for a result's `reason`).
@@ -64,43 +72,66 @@ class Labels:
 
 
 def read_labels(
-    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None,
+    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None, crop: float = 1.0,
     steps: Mapping[Path, tuple[int, int]] = MappingProxyType({}),
 ) -> Labels:  # fmt: skip
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
     Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks. saturation: the file with
-    the saturation areas of the defects, each of which has a mask file of its own. steps: how far the masks of an image are moved,
-    (down, right) in pixels of the file, by the image's path.
+    the saturation areas of the defects, each of which has a mask file of its own. crop: see `data.pixels.middle`; regions outside
+    of the middle square are counted, too. steps: how far the masks of an image are moved, (down, right) in pixels of the file, by
+    the image's path.
     """
     masks: Masks | None = None
-    lost = total = 0
+    lost = total = outside = 0
     if all(sample.masks is not None for sample in samples):
-        masks = [shifts.moved(read_union(s, shape), steps.get(s.path, STILL)) for s, shape in zip(samples, native, strict=True)]
+        unions = zip(samples, [read_union(s, shape) for s, shape in zip(samples, native, strict=True)], strict=True)
+        whole = [shifts.moved(mask, steps.get(sample.path, STILL)) for sample, mask in unions]
+        masks = [mask[middle(mask.shape, crop)] for mask in whole]
+        outside = 0 if crop == 1 else sum(_outside(mask, crop) for mask in whole)
         if size != "native":
             lost, total = np.sum([lost_components(mask, (size, size)) for mask in masks], axis=0)
             masks = np.stack([resize_mask(mask, (size, size)) for mask in masks])
     truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
     if saturation and masks is not None:
         areas = read_config(saturation)
-        defects = [list(saturated_defects(sample, size, areas, steps.get(sample.path, STILL))) for sample in samples]
+        defects = [list(saturated_defects(sample, size, areas, crop, steps.get(sample.path, STILL))) for sample in samples]
         truth = replace(truth, defects=defects, kinds=[sample.defect for sample in samples])
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
-    side = round(float(np.median([math.sqrt(height * width) for height, width in native]))) if native else None
+    remarks += [f"defect regions outside of the crop: {outside}" if outside else None]
+    sides = [math.sqrt(height * width) for height, width in _sizes_within(native, crop)]
+    side = round(float(np.median(sides))) if sides else None
     return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
 
 
 def saturated_defects(
-    sample: Sample, size: Size, areas: Mapping[int, Saturation], step: tuple[int, int] = STILL
+    sample: Sample, size: Size, areas: Mapping[int, Saturation], crop: float = 1.0, step: tuple[int, int] = STILL
 ) -> Iterator[Saturated]:
     """Yield the defects of a sample at `size`, one for each mask file with a pixel there; `areas` by the file's gray value."""
     for path in sample.masks or ():
         mask, value = shifts.moved(read_mask(path), step), int(np.max(decode(path.read_bytes()).values))
         if value not in areas:
             raise DataError(f"mask {path}: gray value {value} is not in the dataset's defects_config.json; get both again")
+        mask = mask[middle(mask.shape, crop)]
         own = mask if size == "native" else resize_mask(mask, (size, size))
         if count := int(np.count_nonzero(own)):
             yield Saturated(np.flatnonzero(own), areas[value].area(count, own.size / mask.size))
+
+
+def _outside(mask: NDArray[np.bool_], crop: float) -> int:
+    """Return how many 8-connected regions of a mask have no pixel in its middle square."""
+    labels, count = label(mask)
+    inside = np.unique(labels[middle(mask.shape, crop)])
+    return count - int(np.count_nonzero(inside))
+
+
+def _sizes_within(sizes: Sequence[tuple[int, int]], crop: float) -> list[tuple[int, int]]:
+    """Return the (height, width) of the middle square of images of these sizes; their own for a crop of 1."""
+    found = []
+    for height, width in sizes:
+        rows, columns = middle((height, width), crop)
+        found.append((len(range(height)[rows]), len(range(width)[columns])))
+    return found
 
 
 def read_union(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -116,34 +147,60 @@ class CategoryInputs:
     """A category with the facts about its files (digest, size), and what was read of its labels so far.
 
     `sources`: the index of the original that each test image was made from, where several share one (`draw_replicates`).
+    reference: the images whose sizes decide that of a native view, where these are not just the category's training images.
+    fitted_size: (height, width) of a native view that a saved detector was fitted to, which then decides.
     """
 
     category: Category
     facts: Facts
     sources: tuple[int, ...] | None = None
-    _labels: dict[tuple[Size, str], Labels] = field(default_factory=dict, repr=False)
+    reference: tuple[Sample, ...] = ()
+    fitted_size: tuple[int, int] | None = None
+    _labels: dict[tuple[Size, float, str], Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         return category_fingerprint(self.category, self.facts)
 
+    @cached_property
+    def native_size(self) -> tuple[int, int]:
+        """The (height, width) to which a native view resizes all images; said once if the training images have several sizes."""
+        if self.fitted_size:
+            return self.fitted_size
+        every = [(self.facts[s.path].height, self.facts[s.path].width) for s in self.reference or self.category.train]
+        sizes = sorted(set(every), key=math.prod)
+        if len(sizes) == 1:
+            return sizes[0]
+        found = typical_size(every)
+        least, most, size = (f"{height} x {width}" for height, width in (sizes[0], sizes[-1], found))
+        say_once(
+            f"category '{self.category.name}': training images have {len(sizes)} sizes, {least} to {most} px; 'native' resizes "
+            f"all images to {size} px, their median area and aspect"
+        )
+        return found
+
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of "train", "validation" or "test"."""
         return {"train": self.category.train, "validation": self.category.validation, "test": self.category.test}[name]
 
-    def native_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each test image."""
-        return [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
+    def native_sizes(self, crop: float = 1.0) -> list[tuple[int, int]]:
+        """(height, width) of each test image, or of its middle square (see `data.pixels.middle`)."""
+        sizes = [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
+        return _sizes_within(sizes, crop)
 
-    def labels(self, size: Size, shift: str = "") -> Labels:
+    def labels(self, size: Size, crop: float = 1.0, shift: str = "") -> Labels:
         """Return the test labels at the evaluation grid, read once; masks move with the images of a shift that moves them."""
-        seeds, sizes, test = self.seeds(shift) if shift else {}, self.native_sizes(), self.category.test
-        steps = {s.path: shifts.offset(shift, seeds[s.path], hw) for s, hw in zip(test, sizes, strict=True)} if shift else {}
-        steps = {path: step for path, step in steps.items() if step != (0, 0)}
-        key = size, shift if steps else ""
+        sizes, steps = self.native_sizes(), self._steps(shift) if shift else {}
+        key = size, crop, shift if steps else ""
         if key not in self._labels:
-            self._labels[key] = read_labels(test, size, sizes, self.category.saturation, steps)
+            self._labels[key] = read_labels(self.category.test, size, sizes, self.category.saturation, crop, steps)
         return self._labels[key]
+
+    def _steps(self, shift: str) -> dict[Path, tuple[int, int]]:
+        """Return how far each test image is moved, (down, right); those that are not are absent."""
+        pairs = zip(self.seeds(shift).items(), self.native_sizes(), strict=True)
+        steps = {path: shifts.offset(shift, seed, size) for (path, seed), size in pairs}
+        return {path: step for path, step in steps.items() if step != STILL}
 
     def seeds(self, shift: str) -> dict[Path, int]:
         """Return the seed of each test image for a shift."""
