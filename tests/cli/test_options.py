@@ -111,6 +111,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--eval-size": Case("--eval-size 64", '"eval_size": 64'),
         "--param": Case("--param nosuch=1", "unknown parameter 'nosuch'"),
         "--fpr": Case("--fpr 0.4", '"threshold": {'),
+        "--rule": Case("--rule median", "threshold rule 'median': write conformal:0.01"),
+        "--calibrate-on": Case("--calibrate-on other", "--calibrate-on needs a false-positive rate"),
         "--holdout": Case("--holdout 0.5", "--holdout needs a false-positive rate"),
         "--cross-fit": Case("--cross-fit 2", "--cross-fit needs a false-positive rate"),
         "--from-selection": Case("--from-selection s.json", "--from-selection needs a false-positive rate"),
