@@ -37,8 +37,7 @@ class GoodScores:
     """Scores of n held-out good images.
 
     image: (n,). highest, medians: (n,), of the images' smoothed maps on a 256 grid (of tiles: finer). pixels: all values of these
-    maps, or None
-    if no rule needs them.
+    maps, or None if no rule needs them.
     """
 
     image: NDArray[np.float32]
