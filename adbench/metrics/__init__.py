@@ -22,8 +22,8 @@ from adbench.metrics.support.saturation import kind_groups, saturated_curves
 from adbench.types import Scores, Truth
 
 __all__ = [
-    "METRICS", "ON_REQUEST", "ORDER", "STRICT_LIMIT", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "in_order",
-    "measure", "names", "needs", "reason", "reasons", "register", "register_both", "whole_case",
+    "AT_THRESHOLD", "METRICS", "ON_REQUEST", "ORDER", "STRICT_LIMIT", "Case", "Curves", "Metric", "Regions", "components",
+    "evaluate", "in_order", "measure", "names", "needs", "reason", "reasons", "register", "register_both", "whole_case",
 ]  # fmt: skip
 
 
@@ -57,6 +57,7 @@ ON_REQUEST = (
     "aupro_anomalous",
 )  # the package's other ones, which a table has only if they are asked for
 STRICT_LIMIT = 0.05  # the false-positive rate up to which MVTec AD 2 and MVTec LOCO AD integrate
+AT_THRESHOLD = ("image_f1", "image_recall", "image_fpr", "seg_f1")  # only of jobs with `thresholds`: statistics/decisions.py
 
 
 def register_both(name: str, of: Callable[[Curves], float]) -> None:
