@@ -23,7 +23,8 @@ class View:
     image_size: see `parse_image_size`. tile: side of the tiles in pixels, 0 = the image is one input. overlap: the share of a
     tile that its neighbor also covers, at least. rotations: number of turned copies of each training image. crop: side of the
     middle square that is resized, as a share of the image's shorter side; 1 = the whole image, whatever its shape. Resizing the
-    shorter side to 256 px and cropping the middle 224 px is crop 0.875 with image_size 224.
+    shorter side to 256 px and cropping the middle 224 px is crop 0.875 with image_size 224. shift: of the test images
+    (`adbench.data.shifts`), empty for none.
     """
 
     image_size: ImageSize = 256
@@ -31,6 +32,7 @@ class View:
     overlap: float = Job.overlap
     rotations: int = Job.rotations
     crop: float = Job.crop
+    shift: str = Job.shift
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
@@ -40,6 +42,11 @@ class View:
     def of(job: Job) -> View:
         """Return the view of a job."""
         return View(**{field.name: getattr(job, field.name) for field in fields(View)})
+
+    @property
+    def unshifted(self) -> View:
+        """The view of images as they are: that of training and held-out images, and of every timing."""
+        return replace(self, shift="") if self.shift else self
 
     @property
     def is_native(self) -> bool:
