@@ -50,7 +50,7 @@ _DECODER_BLOCKS = (3, 4, 6)  # of the stages, the coarsest first; further stages
 _BETAS = (0.5, 0.999)  # of Adam
 
 
-class Block(nn.Module):
+class Block(Mixed):
     """Residual bottleneck block: (B, inputs, h, w) to (B, outputs, h, w), half or twice the height and width."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int, resize: str = "", rectified: bool = True) -> None:
@@ -64,7 +64,7 @@ class Block(nn.Module):
         same = not resize and inputs == outputs
         self.short = nn.Sequential() if same else nn.Sequential(_resizing(inputs, outputs, 1, resize), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def answer(self, x: Tensor) -> Tensor:
         y: Tensor = self.main(x) + self.short(x)
         return F.relu(y) if self.rectified else y
 

@@ -26,9 +26,7 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     known = [job for job in jobs if job.done and job.done.details.get("thresholds")]
     keys = [key for key in question.rows if key != "category"]
     if not known:
-        return Section(
-            _TITLE, notes=["no result has thresholds; run a sweep with --set thresholds=conformal:0.01"]
-        )
+        return Section(_TITLE, notes=["no result has thresholds; run a sweep with --set thresholds=conformal:0.01"])
     labels = ["configuration", "rule"]
     means = Table.of_texts(
         "Means over categories and seeds at thresholds from held-out good images",
