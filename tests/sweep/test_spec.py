@@ -68,6 +68,12 @@ MISTAKES = {
     "shots: [1, 0]": "spec: shots: expected a number of good images from 1 on, or 'all', not the number 0",
     "shots: few": "spec: shots: expected a number of good images from 1 on, or 'all', not the text 'few'",
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
+    "thresholds: median": "threshold rule 'median': write conformal:0.01, sigma:3 or quantile:0.95*1.421",
+    "thresholds: [3]": (
+        "spec: thresholds: expected a rule such as conformal:0.01, sigma:3 or quantile:0.95*1.421, not the number 3"
+    ),
+    "shifts: blurr": "unknown shift 'blurr'; did you mean 'blur'?",
+    "shifts: [blur:4]": "shift 'blur:4': the strength is 1, 2 or 3, e.g. blur:2",
     "smoothing: -1": "spec: smoothing: expected pixels from 0 to 64, not the number -1",
     "crop: 0": "spec: crop: expected a number above 0 and at most 1, not the number 0",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
@@ -183,6 +189,14 @@ def test_the_cost_of_a_small_preset_is_that_of_its_grid_on_the_demo(name: str) -
     jobs, passes = count(spec)
     assert spec.data == "demo"
     assert f"{jobs * 4} jobs, {passes * 4 * DEMO_IMAGES} forward passes" in head(name)
+
+
+def test_the_cost_of_shifts_is_that_of_the_test_images_alone() -> None:
+    spec = parse(preset_text("robustness-small"))
+    fits, passes = count(spec)
+    shifts, tests = 1 + len(spec.shifts), GOOD + 4 * EACH
+    assert f"{fits * shifts * 4} jobs, {passes * 4 * (TRAIN + tests * shifts)} forward passes" in head("robustness-small")
+    assert f"{fits * 4} fits" in head("robustness-small")
 
 
 @pytest.mark.parametrize("name", OF_TIMM)
