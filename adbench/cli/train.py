@@ -12,6 +12,7 @@ _CROSS_FIT = "Set the threshold for --fpr by K more fits that each hold out a pa
 _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'adbench list detectors'."
 _SELECTION = "JSON of a selection: set the threshold for --fpr on the good images that took no part in it."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
+_ROTATIONS = "Number of copies of each training image, turned by 360/N degrees each; 0 = none."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
 _PARAM = "Parameter of the detector, see 'adbench list detectors DETECTOR'; may be repeated."
 _CROP = "See only the middle square, with this share of the image's shorter side. Above 0, up to 1."
@@ -33,6 +34,7 @@ def train(
     holdout: Annotated[float | None, o.option("SHARE", "Share of good images to hold out for --fpr. Default: 0.25.")] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
+    rotations: Annotated[int, o.option("N", _ROTATIONS, low=0, high=360)] = 0,
     crop: Annotated[float, o.option("SHARE", _CROP)] = 1.0,
     smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     from_selection: Annotated[Path | None, o.path_option("FILE", _SELECTION)] = None,
@@ -53,7 +55,7 @@ def train(
     wish = wanted_calibration(fpr, holdout, cross_fit, from_selection)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        view, few = View(image_size, crop=crop), o.shot_count(shots)
+        view, few = View(image_size, rotations=rotations, crop=crop), o.shot_count(shots)
         choices = TrainingRequest(
             detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
         )

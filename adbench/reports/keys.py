@@ -13,7 +13,7 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.types import EXTERNAL, Job, Result
 
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "shots")
+ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "shots", "rotations")
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 

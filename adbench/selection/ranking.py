@@ -22,7 +22,7 @@ from adbench.statistics.influence import Influence
 from adbench.statistics.paired import compare_with_best
 from adbench.statistics.ranks import ALPHA
 from adbench.sweep.results import ResultStore
-from adbench.types import ALL, ImageSize, Job, Result, Shots
+from adbench.types import ALL, LATER, ImageSize, Job, Result, Shots
 
 Values = NDArray[np.float64]
 SCORED = ("image_auroc", "aupro")  # the metrics whose mean is the score
@@ -44,17 +44,18 @@ class Candidate(NamedTuple):
     detector: str
     params: str
     shots: Shots = ALL
+    rotations: int = Job.rotations
 
     @staticmethod
     def of(job: Job) -> Candidate:
         """Return the candidate that a job measures."""
         params = json.dumps(job.params, sort_keys=True)
-        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, job.shots)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, job.shots, job.rotations)
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form; shots only where they are limited."""
+        """Return the JSON form; later axes only where they are not at their defaults."""
         found = self._asdict() | {"params": json.loads(self.params)}
-        return {name: value for name, value in found.items() if (name, value) != ("shots", ALL)}
+        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
 
 
 @dataclass(frozen=True)

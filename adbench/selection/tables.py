@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "detector": "detector",
-          "params": "params", "shots": "shots"}  # fmt: skip
+          "params": "params", "shots": "shots", "rotations": "rotations"}  # fmt: skip
 _HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
 _SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
 _LEGEND = {
@@ -120,7 +120,8 @@ def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[lis
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:
     validation, job = selection.validation, selection.best.job
-    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots"))
+    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots", "rotations"))
+    shared += f", {job.rotations} rotations" * bool(job.rotations and "rotations" not in names)
     fitted = f"{len(validation.inputs.category.train)} good images"
     if any(one.job.shots != ALL for one in selection.ranking):
         fitted = f"{'some or all' if 'shots' in names else job.shots} of {fitted}"

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from adbench.core.environment import accelerator_memory_mb, library_versions, me
 from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import read_pixels
+from adbench.data.pixels import read_pixels, read_turned
 from adbench.detectors import Detector, make_detector
 from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH
 from adbench.features.feature_maps import FeatureMaps, Shape
@@ -143,7 +143,7 @@ class Forecaster:
         passes, written = 0, 0
         first = group.jobs[0]
         for split in ("train", "test"):
-            count = len(group.inputs.split(split))
+            count = len(group.inputs.split(split)) * View.of(first).of_split(split).copies
             missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.cache.path(key).is_file()]
             passes += count if missing else 0
             cells = sum(map(math.prod, self._shapes(first, missing)))
@@ -187,7 +187,7 @@ class Forecaster:
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
         images = len(group.inputs.category.train) if job.shots == ALL else job.shots
-        return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
+        return probe(detector, shapes, images * View.of(job).copies, self.runtime.device, self.memo.parent / "probes")
 
     def _shapes(self, job: Job, layers: Sequence[str]) -> list[Shape]:
         return map_shapes(describe(job.backbone, self.memo), layers, View.of(job).size[0], self.memo)
@@ -198,11 +198,12 @@ class Forecaster:
         view = View.of(first)
         times = layer_times(self.runtime, group.network, group.layers, view, first.dtype)
         forward = max(t.batched_ms for t in times.values()) / 1000
-        key = ("decode", first.category, view.size)
+        read = partial(read_turned, degrees=45) if view.rotations else read_pixels
+        key = ("decode", first.category, view.size, bool(view.rotations))
         if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read_pixels(sample.path, view.size)
+                read(sample.path, view.size, view.crop)
             self.trials[key] = (time.perf_counter() - started) / len(few)
         decode = self.trials[key] / torch.get_num_threads()
         return forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from adbench.core.errors import AdbenchError, DataError, UsageError
 from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import MEMORY
+from adbench.data.pixels import MEMORY, read_turned
 from adbench.data.shots import draw, drawn
 from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
@@ -96,7 +97,7 @@ def features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], view: View, dtype: str
 ) -> dict[str, tuple[CacheEntry, bool]]:
     """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries."""
-    samples = inputs.split(split)
+    samples, view = inputs.split(split), view.of_split(split)
     images = split_fingerprint(samples, inputs.facts)
     keys = {layer: entry_key(network, images, layer, view, dtype) for layer in dict.fromkeys(layers)}
     found = {layer: runtime.cache.read(key) for layer, key in keys.items()}
@@ -124,16 +125,19 @@ def write_features(
 ) -> None:
     """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one view and dtype.
 
-    A batch is written while the next ones are computed.
+    A batch is written while the next ones are computed. Of turned images all come at one angle before the next angle.
     """
     key = next(iter(keys.values()))
-    with runtime.cache.writing(keys, len(paths), facts) as writers:
-        batches = extract(
-            network, paths, list(keys), key.view, runtime.device, runtime.on_step, MEMORY.read, precision_of(key.dtype),
-            half=key.dtype != "float32",
-        )  # fmt: skip
-        for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
-            pass
+    copies = key.view.copies
+    with runtime.cache.writing(keys, copies * len(paths), facts) as writers:
+        for number in range(copies):
+            read = partial(read_turned, degrees=360 * number / copies) if number else MEMORY.read
+            batches = extract(
+                network, paths, list(keys), key.view, runtime.device, runtime.on_step, read, precision_of(key.dtype),
+                half=key.dtype != "float32",
+            )  # fmt: skip
+            for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
+                pass
 
 
 def job_features(
@@ -147,7 +151,8 @@ def job_features(
     entries = [found[layer][0] for layer in job.layers]
     maps = FeatureMaps(tuple(entry.array for entry in entries))
     if split == "train" and job.shots != ALL:
-        maps = maps.at(np.array(draw(inputs.category, job.shots, job.seed)))
+        picks, images = np.array(draw(inputs.category, job.shots, job.seed)), len(inputs.category.train)
+        maps = maps.at(np.concatenate([picks + first for first in range(0, len(maps), images)]))  # of every angle
     return maps, entries
 
 
@@ -217,7 +222,7 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
 
 def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], view: View, dtype: str) -> dict[str, Forward]:
     """Return the time from an image to each layer on this device. Unknown ones are measured together and kept in the cache."""
-    return forward_times(network, layers, view, dtype, runtime.device, runtime.cache.folder / "latency")
+    return forward_times(network, layers, view.of_split("test"), dtype, runtime.device, runtime.cache.folder / "latency")
 
 
 def assess(
@@ -326,7 +331,8 @@ def _run_rest(
 def entry_keys(group: Group, split: str) -> dict[str, CacheKey]:
     """Return {layer: cache key} of all features that a group needs over a split."""
     images, job = split_fingerprint(group.inputs.split(split), group.inputs.facts), group.jobs[0]
-    return {layer: entry_key(group.network, images, layer, View.of(job), job.dtype) for layer in group.layers}
+    view = View.of(job).of_split(split)
+    return {layer: entry_key(group.network, images, layer, view, job.dtype) for layer in group.layers}
 
 
 def _attempt(runtime: Runtime, group: Group, job: Job, maps: Path, run: Measure) -> Result:

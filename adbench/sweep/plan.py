@@ -22,6 +22,7 @@ from adbench.core.registry import match
 from adbench.core.subprocess import in_subprocess
 from adbench.data.shots import shortage
 from adbench.features.cache import EXTRACTION_REVISION
+from adbench.features.view import View
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Choice, Spec
@@ -96,7 +97,7 @@ class Group:
     @property
     def title(self) -> str:
         job = self.jobs[0]
-        return f"{job.category} {job.backbone} {job.weights} {job.image_size} px"
+        return f"{job.category} {job.backbone} {job.weights} {View.of(job)}"
 
     def receptive_field(self, job: Job) -> Field | None:
         """Return the receptive field of a job's layers, None if it is unknown."""
@@ -177,8 +178,8 @@ def make_plan(
             network, reason = Network(description.backbone, Weights(label, "missing", (), (), None)), str(error)
         sizes = {size: _misfit(description, size, memo) for size in choice.image_sizes or spec.image_sizes}
         misfits += sizes.values()
-        for item, size in product(inputs, sizes):
-            rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing}
+        for item, size, rotations in product(inputs, sizes, dict.fromkeys(spec.rotations)):
+            rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing, "rotations": rotations}
             rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit", "crop")}
             why_not = {shots: sizes[size] or reason or shortage(item.category, shots) for shots in spec.shots}
             for own, seeds in _by_seed(network, spec.seeds):

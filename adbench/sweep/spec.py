@@ -22,6 +22,7 @@ Name = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=32, le=4096)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Count = Annotated[int, Meta(ge=1)]
+Rotations = Annotated[int, Meta(ge=0, le=360)]
 _FILLED = Meta(min_length=1)
 
 
@@ -61,6 +62,7 @@ class Spec:
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
     smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
     crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    rotations: Annotated[tuple[Rotations, ...], _FILLED] = (Job.rotations,)
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
@@ -75,6 +77,8 @@ class Spec:
                     del choice[later]
         if self.shots == (ALL,):
             del found["shots"]
+        if self.rotations == (Job.rotations,):
+            del found["rotations"]
         return found
 
     @property
@@ -89,6 +93,7 @@ _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes", "detectors
 _EXPECTED = {
     "image_sizes": "pixels from 32 to 4096",
     "eval_size": "pixels from 32 to 4096 or 'native'",
+    "rotations": "a number of turned copies up to 360, or 0 for none",
     "shots": "a number of good images from 1 on, or 'all'",
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",

@@ -21,6 +21,7 @@ ABBREVIATIONS = {  # header: its short form, what it is
     "aupro": ("AU-PRO", "overlap with defect regions"),
     "RRF": ("RRF", "receptive field / image size"),
     "image_size": ("px", "side of the input"),
+    "rotations": ("rot.", "turned copies of each training image"),
     "shots": ("shots", "good images that are fitted"),
     "eval_size": ("eval px", "side of the evaluation grid"),
     "categories": ("cat.", "categories done / all"),
