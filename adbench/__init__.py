@@ -86,6 +86,7 @@ def extract_features(
     from adbench.backbones.layers import check_size, describe, parse_layers
     from adbench.core.environment import choose_device
     from adbench.features.extraction import extract
+    from adbench.features.tiling import Tiling
     from adbench.features.view import View
 
     workspace = _workspace("", cache, device, on_step)
@@ -94,7 +95,8 @@ def extract_features(
     view = View(image_size)
     check_size(known, view.size[0], workspace.memo)
     files, network = [Path(path).expanduser() for path in paths], workspace.network(backbone, weights)
-    batches = list(extract(network, files, list(dict.fromkeys(names.values())), view, choose_device(device), workspace.on_step))
+    wanted = list(dict.fromkeys(names.values()))
+    batches = list(extract(network, files, wanted, Tiling.whole(view), choose_device(device), workspace.on_step))
     return {layer: np.concatenate([batch[name] for batch in batches]).astype(np.float32) for layer, name in names.items()}
 
 

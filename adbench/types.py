@@ -26,7 +26,7 @@ USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
 _SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
-ImageSize = int | str  # pixels of a square
+ImageSize = int | str  # side of a square in pixels, "HxW", "native", or a part of it such as "native/2"
 Shots = int | Literal["all"]  # training images that a job is fitted to
 ALL: Literal["all"] = "all"
 OnStep = Callable[[int, int, str], None]  # (steps done, steps in all, what is being done)
@@ -115,6 +115,13 @@ class Truth:
     kinds: Sequence[str] | None = None
 
 
+def view_words(image_size: ImageSize, tile: int, overlap: float) -> str:
+    """Return a view in words, e.g. "256 px" or "native in tiles of 256 px"; the overlap if it is not the usual one."""
+    size = str(image_size) if str(image_size).startswith("native") else f"{image_size} px"
+    more = "" if overlap == Job.overlap else f", overlap {overlap:g}"
+    return f"{size} in tiles of {tile} px{more}" if tile else size
+
+
 def later_axis(default: Any) -> Any:
     """Return a field for an axis added after version 0.1.0: keys and records leave it out where it has its default.
 
@@ -160,6 +167,11 @@ class Job:
         return "+".join(self.layers)
 
     @property
+    def view(self) -> str:
+        """How the network sees the images, in words: its size, and tiles if there are any."""
+        return view_words(self.image_size, self.tile, self.overlap)
+
+    @property
     def external(self) -> bool:
         """Whether another program made the maps; the detector is its name."""
         return self.backbone == EXTERNAL
@@ -175,15 +187,19 @@ class Job:
         Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
         """
         side = self.input_side
-        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side and side != SMOOTHING_GRID:
+        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side != SMOOTHING_GRID:
             return USUAL_SMOOTHING * side / SMOOTHING_GRID
         return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
 
     @property
-    def input_side(self) -> float | None:
-        """The side in pixels of the square that has as many as the network's input; None if that depends on the images."""
+    def input_side(self) -> float:
+        """The side in pixels of the square that has as many as the network's input: a tile, or an image of the job's size.
+
+        Of images of native size, whose number of pixels differs, it is the side of the smoothing grid: their maps are smoothed
+        by as many input pixels as those of any other size.
+        """
         height, _, width = str(self.tile or self.image_size).partition("x")
-        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else None
+        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else float(SMOOTHING_GRID)
 
     @cached_property
     def params_text(self) -> str:
@@ -237,7 +253,13 @@ class Result:
     @property
     def relative_field(self) -> float | None:
         """The receptive field as a fraction of the image's side, if it is known."""
-        return self.receptive_field / int(self.job.image_size) if self.receptive_field else None
+        return self.receptive_field / self._side if self.receptive_field and self._side else None
+
+    @property
+    def _side(self) -> float | None:
+        """The side of the resized image in pixels, sqrt(height x width) if it is no square; None if it is unknown."""
+        size = self.details.get("input_px") or str(self.job.image_size).split("x")
+        return math.prod(map(int, size)) ** (1 / len(size)) if all(str(part).isdigit() for part in size) else None
 
     def record(self) -> dict[str, Any]:
         """Return the flat JSON form: the job's fields, `layer` as one string, then the outcome."""

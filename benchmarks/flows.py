@@ -1,32 +1,33 @@
-"""Time of an epoch of FastFlow against a plain implementation of the same network. Run: python benchmarks/flows.py [THREADS]
+"""Time of an epoch of FastFlow and a step of AsymST, float32 and bfloat16. Run: python benchmarks/flows.py --peer-python PATH
 
-The plain one is written here as one reads the method: the channels permuted by a product with a C x C matrix, the factor
-0.1 laid on all values of the subnet's output, log-determinants summed over all of the image at each step, the images'
-features in memory as float32. Ours reads float16 from a file. Both are trained on the same values, in turn; the ratio of
-medians counts. Neither includes a backbone.
+FastFlow: one layer's epoch from cached features, against a third of anomalib's epoch on all three layers, with its backbone
+(EfficientNet-Lite0 on images in memory), which it runs in each epoch, and without; and against a plain implementation of the
+same network, written here as one reads the method: the channels permuted by a product with a C x C matrix, the factor 0.1
+laid on all values of the subnet's output, features in memory as float32. anomalib has no EfficientNet-Lite0: its model gets
+timm's, with blocks of the right shapes. Its decoding and metrics are not counted. Without --peer-python, it is left out.
+AsymST: a batch of 8 images through the training of teacher and student, bfloat16 against float32. All take their turns.
 """
 
-import os
-import statistics
-import sys
-import tempfile
-import time
 from pathlib import Path
 
-THREADS = sys.argv[1] if len(sys.argv) > 1 else "1"
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = THREADS  # before numpy and torch read them
+from common import Peer, Timing, arguments, in_turn, local, show, timed
+
+options = arguments(__doc__.partition("\n")[0])
+
+import tempfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from adbench.detectors.fastflow import FastFlow  # noqa: E402
+from adbench.detectors import make_detector  # noqa: E402
 from adbench.features.feature_maps import FeatureMaps  # noqa: E402
 
-REPEATS, IMAGES, BATCH, CPU = 7, 32, 8, torch.device("cpu")
-CASES = ((40, 32), (112, 16), (320, 8), (512, 16))  # (channels, side): EfficientNet-Lite0 at 256 px, ResNet-50's layer 2 at 128
+SIZE, IMAGES, BATCH, CPU = 256, 32, 8, torch.device("cpu")
+LAYERS = ((40, 32), (112, 16), (320, 8))  # (channels, side) of EfficientNet-Lite0 at 256 px
+STUDENTS = ((112, 16, 64), (256, 32, 256), (112, 16, 1024))  # (channels, side, hidden channels of the student)
 
 
 class PlainStep(nn.Module):
@@ -65,33 +66,60 @@ def plain_epoch(steps: nn.ModuleList, optimizer: torch.optim.Optimizer, data: Te
         optimizer.step()
 
 
-def our_epoch(features: FeatureMaps, epochs: int) -> float:
-    """Return the seconds of `epochs` epochs, all that `fit` does around them included."""
-    start = time.perf_counter()
-    FastFlow(epochs=epochs, batch_size=BATCH, min_steps=0).fit(features, device=CPU)
-    return time.perf_counter() - start
-
-
-def compare(channels: int, side: int, folder: Path) -> None:
-    draw = np.random.default_rng(0)
-    np.save(folder / "maps.npy", draw.normal(size=(IMAGES, channels, side, side)).astype(np.float16))
-    features = FeatureMaps((np.load(folder / "maps.npy", mmap_mode="r"),))
-    data = torch.from_numpy(np.array(features.layers[0])).float()
+def plain(channels: int, data: Tensor) -> Callable[[], Timing]:
     steps = nn.ModuleList(PlainStep(channels, 1 if i % 2 else 3) for i in range(8))
     optimizer = torch.optim.Adam(steps.parameters(), 1e-3, weight_decay=1e-5)
-    plain, ours = [], []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        plain_epoch(steps, optimizer, data)
-        plain.append(time.perf_counter() - start)
-        ours.append(our_epoch(features, 2) - our_epoch(features, 1))
-    mine, theirs = statistics.median(ours[1:]), statistics.median(plain[1:])
-    print(f"{channels:4} x {side:2} x {side:2}: ours {mine:6.3f} s, plain {theirs:6.3f} s, ratio {mine / theirs:.2f}")
+    return local(lambda: plain_epoch(steps, optimizer, data))
+
+
+def ours(name: str, features: FeatureMaps, **params: object) -> Callable[[], Timing]:
+    """Return a function that times one epoch: a fit of two less a fit of one, which have all that surrounds epochs in common."""
+
+    def fit(epochs: int) -> Timing:
+        detector = make_detector(name, {"epochs": epochs, "batch_size": BATCH, "min_steps": 0, **params}, 0)
+        return timed(lambda: detector.fit(features, device=CPU))
+
+    def call() -> Timing:
+        one, two = fit(1), fit(2)
+        return Timing(two.wall - one.wall, two.cpu - one.cpu)
+
+    return call
+
+
+def made_up(folder: Path, images: int, channels: int, side: int) -> FeatureMaps:
+    """Return noise in a file, as the cache holds features."""
+    np.save(folder / "maps.npy", np.random.default_rng(0).normal(size=(images, channels, side, side)).astype(np.float16))
+    return FeatureMaps((np.load(folder / "maps.npy", mmap_mode="r"),))
+
+
+def fastflow(folder: Path) -> None:
+    given = {"layers": LAYERS, "images": IMAGES, "batch": BATCH, "size": SIZE}
+    peers = {}
+    if options.peer_python:
+        make = {"a third of anomalib's": True, "a third without its backbone": False}
+        peers = {
+            name: Peer(options.peer_python, "flows", options.threads, backbone=with_it, **given) for name, with_it in make.items()
+        }
+    for channels, side in LAYERS:
+        features = made_up(folder, IMAGES, channels, side)
+        calls = {name: ours("fastflow", features, precision=name) for name in ("bfloat16", "float32")}
+        calls["plain"] = plain(channels, torch.from_numpy(np.array(features.layers[0])).float())
+        show(f"FastFlow, epoch of {IMAGES} images, {channels} x {side} x {side}", in_turn(calls | peers, options.repeats))
+    for peer in peers.values():
+        peer.close()
+
+
+def asymst(folder: Path) -> None:
+    for channels, side, hidden in STUDENTS:
+        features = made_up(folder, BATCH, channels, side)
+        calls = {name: ours("asymst", features, precision=name, student_hidden=hidden) for name in ("bfloat16", "float32")}
+        show(
+            f"AsymST, step of {BATCH} images, {channels} x {side} x {side}, student of {hidden}", in_turn(calls, options.repeats)
+        )
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(THREADS))
-    print(f"{THREADS} thread(s), one epoch of {IMAGES} images in batches of {BATCH}")
-    with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
-            compare(*case, Path(folder))
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as place:
+        fastflow(Path(place))
+        asymst(Path(place))

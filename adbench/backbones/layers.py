@@ -76,6 +76,11 @@ class Description:
         return exact[match("layer", name, exact, f"layers {self.backbone} --all", f" of {self.backbone}")]
 
     @property
+    def step(self) -> int:
+        """The distance in pixels at which the cells of all layers begin together."""
+        return math.lcm(*(layer.stride for layer in self.layers))
+
+    @property
     def fields(self) -> dict[str, int]:
         """The analytic receptive field of each layer in input pixels, where it is known."""
         return {layer.name: layer.field for layer in self.layers if layer.field}
@@ -114,53 +119,69 @@ def _memo(backbone: str, memo: Path | None) -> Memo:
     return Memo(file, code_and_libraries())
 
 
-def check_size(description: Description, size: int, memo: Path | None = None) -> None:
-    """Raise UsageError, with the two nearest sizes that fit, unless the backbone takes square images of `size` pixels."""
+def check_size(description: Description, size: int | Size, memo: Path | None = None) -> None:
+    """Raise UsageError, with the two nearest sizes that fit, unless the backbone takes images of a size.
+
+    size here and below: the side of a square in pixels, or (height, width).
+    """
     if fits(description, size, memo):
         return
     near = [_nearest(description, size, memo, above) for above in (False, True)]
-    nearest = " or ".join(str(n) for n in near if n) or description.usual_size[0]
-    raise UsageError(f"image size {size} does not fit {description.backbone}; take {nearest}")
+    nearest = " or ".join(_written(n) for n in near if n) or description.usual_size[0]
+    raise UsageError(f"image size {_written(size)} does not fit {description.backbone}; take {nearest}")
 
 
 def size_within(description: Description, size: int, memo: Path | None = None) -> int:
-    """Return the largest size up to `size` that the backbone takes; raise UsageError as `check_size` does if none is near."""
+    """Return the largest square up to `size` that the backbone takes; raise UsageError as `check_size` does if none is near."""
     found = size if fits(description, size, memo) else _nearest(description, size, memo, above=False)
-    if not found:
+    if not isinstance(found, int):
         check_size(description, size, memo)
-    return found or size
+        return size
+    return found
 
 
-def _nearest(description: Description, size: int, memo: Path | None, above: bool) -> int | None:
+def _nearest(description: Description, size: int | Size, memo: Path | None, above: bool) -> int | Size | None:
     """Return the nearest size on one side of a size that does not fit, None if none is near."""
     step = max(layer.stride for layer in description.layers)
+    if isinstance(size, tuple):
+        height, width = (-(-side // step) * step if above else side // step * step for side in size)
+        return (height, width) if min(height, width) and fits(description, (height, width), memo) else None
     first = -(-size // step) * step if above else size // step * step
     tries = range(first, first + _NEAR * step, step) if above else range(first, 0, -step)[:_NEAR]
     return next((n for n in tries if n != size and fits(description, n, memo)), None)
 
 
-def fits(description: Description, size: int, memo: Path | None = None) -> bool:
-    """Return whether the backbone takes square images of `size` pixels; tried once without computing values, then kept."""
-    if description.any_from is not None and size >= description.any_from:
+def fits(description: Description, size: int | Size, memo: Path | None = None) -> bool:
+    """Return whether the backbone takes images of a size; tried once without computing values, then kept."""
+    if description.any_from is not None and min(_pair(size)) >= description.any_from:
         return True
-    return bool(_tried(description, size, memo))
+    return bool(_tried(description, _pair(size), memo))
 
 
-def map_shapes(description: Description, names: Iterable[str], size: int, memo: Path | None = None) -> list[Shape]:
-    """Return channels, height and width of layers' maps of square images of `size` pixels, a size that fits."""
-    found = _tried(description, size, memo)
+def map_shapes(description: Description, names: Iterable[str], size: int | Size, memo: Path | None = None) -> list[Shape]:
+    """Return channels, height and width of layers' maps of images of a size that fits."""
+    found = _tried(description, _pair(size), memo)
     return [(channels, height, width) for channels, height, width in (found[name] for name in names)]
 
 
 @lru_cache(maxsize=1024)
-def _tried(description: Description, size: int, memo: Path | None) -> dict[str, Shape]:
+def _tried(description: Description, size: Size, memo: Path | None) -> dict[str, Shape]:
     """Return the shape of each layer's map, nothing if the backbone does not take the size."""
 
     def ask() -> dict[str, Shape]:
         layers = [layer.name for layer in description.layers]
-        return _map_shapes(*find(description.backbone), layers, (size, size), description.device)
+        return _map_shapes(*find(description.backbone), layers, size, description.device)
 
-    return dict(_memo(description.backbone, memo).answer(["shapes", size], ask))
+    return dict(_memo(description.backbone, memo).answer(["shapes", size[0] if size[0] == size[1] else list(size)], ask))
+
+
+def _pair(size: int | Size) -> Size:
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _written(size: int | Size) -> str:
+    height, width = _pair(size)
+    return str(height) if height == width else f"{height}x{width}"
 
 
 def _map_shapes(family: Family, name: str, layers: Sequence[str], size: Size, device: str) -> dict[str, Shape]:

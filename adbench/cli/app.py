@@ -24,6 +24,7 @@ from adbench.cli import (
     report,
     rf,
     select,
+    submit,
     sweep,
     synth,
     train,
@@ -60,7 +61,13 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {  # in the order of a proje
         "eval-maps": eval_maps.eval_maps,
     },
     "Decide without labeled defects": {"select": select.select, "synth": synth.synth},
-    "Deploy": {"train": train.train, "eval": evaluate.evaluate, "threshold": predict.threshold, "predict": predict.predict},
+    "Deploy": {
+        "train": train.train,
+        "eval": evaluate.evaluate,
+        "threshold": predict.threshold,
+        "predict": predict.predict,
+        "submit": submit.submit,
+    },
     "Look things up": {
         "list": list_names,
         "weights list": weights.weights_list,

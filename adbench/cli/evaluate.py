@@ -27,7 +27,7 @@ def evaluate(
     pro_limit: Annotated[float | None, o.option("F", "Limit of AU-PRO's false-positive rate. Default: the model's, 0.3.")] = None,
     json: o.Json = False,
 ) -> None:
-    """Measure a saved detector on the test images of a category.
+    """Measure a saved detector on the test images of a category. --json has further metrics, e.g. AUPIMO.
 
     Examples:
       adbench eval nut.safetensors --data demo --heatmaps maps
@@ -40,8 +40,7 @@ def evaluate(
         return console.answer_json(result.record())
     from adbench.metrics import ON_REQUEST
 
-    found = {name: value for name, value in result.metrics.items() if value is not None or name not in ON_REQUEST}
-    rows = [[name, console.number(value)] for name, value in found.items()]
+    rows = [[name, console.number(value)] for name, value in result.metrics.items() if name not in ON_REQUEST]
     console.answer(console.table([result.job.category, ""], rows))
     if result.reason:
         console.say(f"note: {result.reason}")

@@ -12,7 +12,9 @@ def extract(
     images: o.DataOptions,
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
-    image_size: o.ImageSize = 256,
+    image_size: o.ImageSize = "256",
+    tile: o.Tile = None,
+    overlap: o.Overlap = None,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
 ) -> None:
@@ -23,12 +25,11 @@ def extract(
     Examples:
       adbench extract efficientnet_lite0 blocks.2.1.add blocks.4.2.add --data demo
     """
-    from adbench.features.view import View
     from adbench.sweep.pipeline import extract_layers
 
     stored = o.feature_dtype(dtype)
     with runtime.open(images) as workspace:
-        found = extract_layers(workspace, backbone, layers, weights, View(image_size), stored)
+        found = extract_layers(workspace, backbone, layers, weights, o.view(image_size, tile, overlap), stored)
     if json:
         return console.answer_json(found)
     rows = [

@@ -27,6 +27,7 @@ from adbench.core.errors import UsageError
 from adbench.core.files import unwritable
 
 if TYPE_CHECKING:
+    from adbench.features.view import View
     from adbench.sweep.spec import Spec
     from adbench.sweep.workspace import Workspace
     from adbench.types import Shots, Size
@@ -87,7 +88,12 @@ Offline = Annotated[bool, flag("--offline", "Do not download weights.")]
 Json = Annotated[bool, flag("--json", "Print one JSON document instead of text.")]
 _WEIGHTS = "imagenet, random, a name from 'adbench list weights BACKBONE', or the path of a checkpoint."
 Weights = Annotated[str, option("W", _WEIGHTS, complete=completion.weight)]
-ImageSize = Annotated[int, option("N", "Side of the square input, in pixels.", low=32, high=4096)]
+IMAGE_SIZE = "Side of the square input in pixels, height x width (512x1240), 'native', or a part of it (native/2)."
+ImageSize = Annotated[str, option("N", IMAGE_SIZE, complete=completion.fixed("native", "native/2"))]
+_TILE = "Side of the overlapping tiles that the resized image is cut into, in pixels. Default: none."
+Tile = Annotated[int | None, option("N", _TILE, low=32, high=4096)]
+_OVERLAP = "Share of a tile that its neighbor also covers, 0 or more and below 1. Default: 0.25."
+Overlap = Annotated[float | None, option("F", _OVERLAP)]
 _EVAL_SIZE = "Side in pixels at which maps are scored, or 'native': the size of each image."
 EvalSize = Annotated[str, option("N", _EVAL_SIZE, complete=completion.fixed("native"))]
 _DTYPE = "Type of the stored features: float16, float32, or bfloat16 (faster, less precise)."
@@ -330,6 +336,21 @@ def evaluation_size(text: str) -> Size:
     if not text.isdigit() or not 32 <= int(text) <= 4096:
         raise UsageError(f"--eval-size '{text}': write pixels from 32 to 4096, or 'native'")
     return int(text)
+
+
+def view(image_size: str, tile: int | None, overlap: float | None, crop: float = 1.0, rotations: int = 0) -> View:
+    """Return how a network sees images; raise UsageError for values that no image can have."""
+    from adbench.features.view import SIZES, View, parse_image_size
+
+    try:
+        size = parse_image_size(image_size)
+    except ValueError:
+        raise UsageError(f"--image-size '{image_size[:_SHOWN]}': write {SIZES}") from None
+    if overlap is not None and tile is None:
+        raise UsageError(f"--overlap {overlap:g} needs tiles; add e.g. --tile 256")
+    if overlap is not None and not 0 <= overlap < 1:
+        raise UsageError(f"--overlap {overlap:g}: the share of a tile that overlaps must be 0 or more and below 1, e.g. 0.25")
+    return View(size, tile or 0, View.overlap if overlap is None else overlap, rotations, crop).simplest()
 
 
 def shot_count(text: str) -> Shots:

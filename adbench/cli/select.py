@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adbench.types import OnStep, Result
 
 _LAYERS = "Layers to rank; L+L joins two; all: the last of each block. Default: the last of each main stage."
+_TILES = "Sides of the overlapping tiles that larger images are cut into, in pixels; 0 = none. Default: those of the grid."
 _SHOTS = "Numbers of good images to fit to, drawn by the seed. Default: those of the grid, else all."
 _VERIFY = "Also measure all candidates on the labeled test images of all categories, and compare."
 _RESERVE = "Share of good images that take no part, so that train can set a threshold on them. Default: 0.25, at most 99 images."
@@ -49,9 +50,9 @@ class CandidateOptions(o.SpecOptions):
         str | None, o.option("W,..", "Weights to rank. Default: those of the grid, else imagenet.", complete=completion.weights)
     ] = None
     layers: Annotated[str | None, o.option("L,..|all", _LAYERS, complete=completion.layers)] = None
-    image_sizes: Annotated[
-        str | None, o.option("N,..", "Sides of the square input, in pixels. Default: those of the grid, else 256.")
-    ] = None
+    image_sizes: Annotated[str | None, o.option("N,..", f"{o.IMAGE_SIZE} Default: those of the grid, else 256.")] = None
+    tiles: Annotated[str | None, o.option("N,..", _TILES)] = None
+    overlap: Annotated[str | None, o.option("F,..", "Shares of a tile that its neighbor also covers. Default: 0.25.")] = None
     detectors: Annotated[
         str | None,
         o.option(
@@ -65,14 +66,17 @@ class CandidateOptions(o.SpecOptions):
 
     def study(self) -> Spec:
         """Return the specification; the lists replace its keys, --layers also those of a single backbone."""
-        keys = ("backbones", "weights", "layers", "image_sizes", "detectors", "shots")
-        lists = {key: o.split([getattr(self, key) or ""]) for key in keys}
-        overrides = [
-            f"{key}={dumps([int(item) if item.isdigit() else item for item in items])}" for key, items in lists.items() if items
-        ]
+        keys = {name: name for name in ("backbones", "weights", "layers", "image_sizes", "detectors", "overlap", "shots")}
+        lists = {key: o.split([getattr(self, option) or ""]) for option, key in (keys | {"tiles": "tile"}).items()}
+        overrides = [f"{key}={dumps(list(map(_number, items)))}" for key, items in lists.items() if items]
         study = self.parsed("select", overrides)
         backbones = tuple(replace(choice, layers=()) for choice in study.backbones)
         return replace(study, backbones=backbones) if self.layers else study
+
+
+def _number(text: str) -> int | float | str:
+    """Return the number that a text is, else the text."""
+    return int(text) if text.isdigit() else float(text) if text.replace(".", "", 1).isdigit() else text
 
 
 @dataclass(frozen=True)

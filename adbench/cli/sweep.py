@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _MOST_GROUPS = 30  # rows of --status
 _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
-_CHOICES = ("category", "backbone", "weights", "layer", "image_size", "detector", "shots", "rotations", "seed")
-_FORMS = {"image_size": "{} px", "shots": "shots {}", "rotations": "rotations {}", "seed": "seed {}"}
+_CHOICES = ("category", "backbone", "weights", "layer", "view", "detector", "shots", "rotations", "seed")
+_FORMS = {"shots": "shots {}", "rotations": "rotations {}", "seed": "seed {}"}
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
 _DRY_RUN = "Print the groups of jobs, their cost (forward passes, cache, time, memory) and why jobs cannot run; then stop."
@@ -205,6 +205,12 @@ def _print_costs(forecast: Mapping[str, Any]) -> None:
         console.answer(f"about {time} with {forecast['workers']} worker(s), up to {memory} of memory")
 
 
+def _group_cells(group: Mapping[str, Any]) -> list[str]:
+    """Return the cells that name a group; a tile stands behind the size."""
+    tile = f", tile {group['tile']}" if group.get("tile") else ""
+    return [f"{group[key]}{tile * (key == 'image_size')}" for key in _GROUP]
+
+
 def _print_status(out: Path, jobs: Sequence[Job] | None, json: bool) -> None:
     """Print the state of these jobs (default: of all that were ever planned into the folder)."""
     from adbench.sweep.heartbeat import STATES, status
@@ -216,14 +222,14 @@ def _print_status(out: Path, jobs: Sequence[Job] | None, json: bool) -> None:
         return console.answer_json(found)
     console.answer(", ".join(f"{name} {found[name]}" for name in ("planned", *STATES)))
     unfinished = [group for group in found["groups"] if group["running"] or group["waiting"] or group["failed"]]
-    rows = [[group[key] for key in (*_GROUP, *STATES)] for group in unfinished[:_MOST_GROUPS]]
+    rows = [[*_group_cells(group), *(group[key] for key in STATES)] for group in unfinished[:_MOST_GROUPS]]
     if rows:
         console.answer("\n" + console.table([*_GROUP_HEADINGS, *STATES], rows))
     if len(unfinished) > _MOST_GROUPS:
         console.answer(f"... and {len(unfinished) - _MOST_GROUPS} more unfinished groups")
     if found["workers"]:
         rows = [
-            [f"{w['host']} {w['pid']}", f"{w['seconds']:.0f} s", *(w[key] for key in _GROUP),
+            [f"{w['host']} {w['pid']}", f"{w['seconds']:.0f} s", *_group_cells(w),
              f"{w['detector']} on {w['layer']}" if w["layer"] else "extracting features"]
             for w in found["workers"]
         ]  # fmt: skip

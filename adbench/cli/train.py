@@ -27,7 +27,9 @@ def train(
     images: o.OneCategoryOptions,
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
-    image_size: o.ImageSize = 256,
+    image_size: o.ImageSize = "256",
+    tile: o.Tile = None,
+    overlap: o.Overlap = None,
     eval_size: o.EvalSize = "256",
     param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,
     fpr: Annotated[float | None, o.option("F", "Hold out good images, and set a threshold for this false-positive rate.")] = None,
@@ -48,14 +50,13 @@ def train(
       adbench train patchcore efficientnet_lite0 blocks.2.1.add \\
           --data demo --category nut --fpr 0.2 --model nut.safetensors
     """
-    from adbench.features.view import View
     from adbench.models.calibration import wanted_calibration
     from adbench.models.training import TrainingRequest, train_model
 
     wish = wanted_calibration(fpr, holdout, cross_fit, from_selection)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        view, few = View(image_size, rotations=rotations, crop=crop), o.shot_count(shots)
+        view, few = o.view(image_size, tile, overlap, crop, rotations), o.shot_count(shots)
         choices = TrainingRequest(
             detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
         )

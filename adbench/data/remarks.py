@@ -50,8 +50,8 @@ class Remarks:
             rule = f"; adbench reads {reads}" if reads else ""
             yield f"{root}: {_count(unused, 'image', 'not used')}: {_places(unused, root)}{rule}"
         if self.unlabeled:
-            images = _count(self.unlabeled, "test image", "not measured", " without published labels")
-            yield f"{root}: {images}: {_places(self.unlabeled, root)}; 'adbench submit' makes maps of them"
+            places = ", ".join(sorted({path.parent.name for path in self.unlabeled}))  # the same for some and all categories
+            yield f"{root}: images without published labels are not measured: {places}; 'adbench submit' makes maps of them"
         if self.stray_masks:
             masks = _count(self.stray_masks, "mask", "passed over", " without a defective image of that name")
             yield f"{root}: {masks}: {_places(self.stray_masks, root)}"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import Registry, match
+from adbench.features.anomaly_maps import Smoothing
 from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.types import SMOOTHING_GRID, Job, OnStep, Scores, ignore_step
 
@@ -24,7 +25,18 @@ class Detector:
 
     revision: ClassVar[int] = 2
     smoothing: ClassVar[float] = 0.0
+    spread: ClassVar[tuple[float, float]] = (1.0, 1.0)
     seed: int = 0
+
+    @property
+    def gaussian(self) -> Smoothing:
+        """The Gaussian of a map: `smoothing`, for images of which one network input is the share `spread` (see `Tiling`)."""
+        return Smoothing(self.smoothing, self.spread)
+
+    def spread_over(self, spread: tuple[float, float]) -> "Detector":
+        """Set the spread of this instance, and return it."""
+        vars(self)["spread"] = spread
+        return self
 
     def bounds(self, given: Collection[str]) -> dict[str, Any]:
         """Return parameters that keep fits short where many candidates are compared, unless the `given` ones decide that."""
@@ -88,7 +100,7 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
 def detector_of(job: Job) -> Detector:
     """Return the job's detector, with its parameters, seed and smoothing."""
     made = make_detector(job.detector, job.params, job.seed)
-    if job.smoothing is not None and job.input_side:
+    if job.smoothing is not None:
         vars(made)["smoothing"] = job.smoothing * SMOOTHING_GRID / job.input_side
     return made
 

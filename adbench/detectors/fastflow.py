@@ -24,7 +24,7 @@ offset per channel after each coupling). Deviations from them:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -118,7 +118,7 @@ class FastFlow(TrainedDetector):
         return math.log(len(parts)) - (-join(parts)).logsumexp(dim=1)
 
     def score_images(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        return maxima(maps, 0) if self.image_score == "map" else super().score_images(maps)
+        return maxima(maps, replace(self.gaussian, sigma=0)) if self.image_score == "map" else super().score_images(maps)
 
     def _ratio(self, channels: int) -> float:
         return self.hidden_ratio or (1.0 if channels < _WIDE else _NARROW_RATIO)

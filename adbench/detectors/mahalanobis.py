@@ -76,7 +76,7 @@ class Mahalanobis(Detector):
             parts = [_distances(layer, *gaussian) for layer, gaussian in zip(layers, gaussians, strict=True)]
             maps.append(join(parts).sum(dim=1).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(maxima(whole, self.smoothing), whole)
+        return Scores(maxima(whole, self.gaussian), whole)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {f"mean.{i}": mean for i, mean in enumerate(self.means_)}

@@ -96,7 +96,7 @@ class Padim(Detector):
             distances = (whitening @ (batch - mean[:, None]).transpose(1, 2)).norm(dim=1)
             maps.append(distances.T.reshape(-1, height, width).cpu().numpy())
         whole = np.concatenate(maps)
-        return Scores(maxima(whole, self.smoothing), whole)
+        return Scores(maxima(whole, self.gaussian), whole)
 
     def _kept(self, channels: int) -> int:
         return min(self.channels or channels, channels)

@@ -46,7 +46,7 @@ from adbench.detectors import Detector, added, register
 from adbench.detectors.search import BYTES_PER_POINT, InvertedFile, NearestNeighbors, greedy_coreset, project
 from adbench.detectors.search.approximate_coreset import approximate_coreset
 from adbench.detectors.search.patches import NUMBERS, adaptive_patches
-from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resizer
+from adbench.features.anomaly_maps import Smoothing, maxima, resizer
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.features.foreground import foreground
 from adbench.types import OnStep, Scores, ignore_step
@@ -198,7 +198,7 @@ class PatchCore(Detector):
                 seen.append(part.cpu().numpy())
             distances, winners = self._distances(nearest, patches, part)
             grid = (distances.square() if self.squared else distances).view(-1, height, width)
-            highest = _highest(grid, self.smoothing) if self.image_score == "smoothed" else None  # no wait before it
+            highest = _highest(grid, self.gaussian) if self.image_score == "smoothed" else None  # no wait before it
             maps.append(grid.cpu().numpy())
             if highest is None:
                 images.append(self._worst(patches, maps[-1], winners[:, 0], nearest))
@@ -343,17 +343,19 @@ def _unit(patches: Tensor) -> Tensor:
     return patches / lengths
 
 
-def _highest(maps: Tensor, sigma: float) -> Tensor:
+def _highest(maps: Tensor, smoothing: Smoothing) -> Tensor:
     """Return the maximum (B,) of each of the maps (B, h, w), enlarged and smoothed, where they lie."""
     if maps.device.type == "cpu":
-        return torch.from_numpy(maxima(maps.numpy(), sigma))
-    down, across = (_resizer(side, sigma, maps.device) for side in maps.shape[1:])
+        return torch.from_numpy(maxima(maps.numpy(), smoothing))
+    size = smoothing.grid(maps.shape[1:])
+    sides = zip(maps.shape[1:], size, smoothing.pixels(size), strict=True)
+    down, across = (_resizer(*side, maps.device) for side in sides)
     return (down @ (maps @ across.T)).amax((1, 2))
 
 
 @lru_cache(maxsize=16)
-def _resizer(side: int, sigma: float, device: torch.device) -> Tensor:
-    return torch.from_numpy(resizer(side, SIGMA_GRID, sigma)).to(device)
+def _resizer(cells: int, pixels: int, sigma: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(resizer(cells, pixels, sigma)).to(device)
 
 
 def _noted(on_step: OnStep, note: str, done: int, total: int, _: str) -> None:

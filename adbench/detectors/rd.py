@@ -218,7 +218,7 @@ class RD(TrainedDetector):
 
     def score_images(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the maxima (N,) of the smoothed maps."""
-        return maxima(maps, self.smoothing)
+        return maxima(maps, self.gaussian)
 
     def _prepare(self, layers: Sequence[Tensor]) -> list[Tensor]:
         """Return the maps of each grid, the finest first, scaled; layers of one grid are concatenated."""

@@ -34,7 +34,7 @@ from adbench.core.errors import DetectorError, UsageError
 from adbench.core.registry import match
 from adbench.detectors import Detector, register
 from adbench.detectors.search import project
-from adbench.features.anomaly_maps import SIGMA_GRID, maxima, resize_maps
+from adbench.features.anomaly_maps import maxima, searched
 from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.types import OnStep, Scores, ignore_step
 
@@ -114,9 +114,9 @@ class Subspace(Detector):
 
     def _image_scores(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.image_score == "max":
-            return maxima(maps, self.smoothing)
-        count = SIGMA_GRID**2 // 100
-        pixels = resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), self.smoothing).reshape(len(maps), -1)
+            return maxima(maps, self.gaussian)
+        pixels = searched(maps, self.gaussian).reshape(len(maps), -1)
+        count = pixels.shape[1] // 100
         largest: NDArray[np.float32] = np.partition(pixels, -count, axis=1)[:, -count:].mean(axis=1)
         return largest
 

@@ -156,7 +156,7 @@ class SuperSimpleNet(TrainedDetector):
         """Return the logits of images, and of cells as maps on the finest grid."""
         logits, images = self.networks_["discriminator"](self.networks_["adaptor"](self._prepare(layers)))
         maps = F.avg_pool2d(logits, self.upscale)[:, 0].cpu().numpy()
-        return Scores(images.cpu().numpy() if self.image_score == "head" else maxima(maps, self.smoothing), maps)
+        return Scores(images.cpu().numpy() if self.image_score == "head" else maxima(maps, self.gaussian), maps)
 
     def _prepare(self, layers: Sequence[Tensor]) -> Tensor:
         """(B, C_l, h_l, w_l) of each layer to the scaled (B, C, h, w) of the enlarged finest grid, averaged locally."""

@@ -3,8 +3,11 @@
 h x w feature grid, H x W evaluation grid. Numpy only: importing this module loads neither torch nor scipy.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,8 +16,36 @@ from numpy.typing import NDArray
 from adbench.types import SMOOTHING_GRID, Maps, Size
 
 SIGMA_GRID = SMOOTHING_GRID
+_PER_CELL = 2  # pixels of a finer grid per cell
 _ALONE = 1 << 18  # multiplications up to which numpy's BLAS uses one thread
 _FEWEST = 16  # rows of a block: with fewer, the blocks would take longer than the whole product
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """The Gaussian that smooths maps. sigma: in pixels of a 256 grid, for a square image that is one input of the network.
+
+    spread: scales it to an image of several tiles or another shape, see `Tiling.spread`: a tile is smoothed as if it were alone.
+    """
+
+    sigma: float
+    spread: tuple[float, float] = (1.0, 1.0)
+
+    @staticmethod
+    def of(value: float | Smoothing) -> Smoothing:
+        """Return the smoothing itself, or that of a sigma."""
+        return value if isinstance(value, Smoothing) else Smoothing(value)
+
+    def pixels(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return sigma in pixels, down and across, on a grid of `size` = (H, W) that covers the image."""
+        height, width = size
+        return self.sigma * self.spread[0] * height / SIGMA_GRID, self.sigma * self.spread[1] * width / SIGMA_GRID
+
+    def grid(self, cells: Sequence[int]) -> tuple[int, int]:
+        """Return the grid (H, W) on which smoothed maps of (h, w) cells are searched for their maximum: 256, finer for tiles."""
+        if self.spread == (1.0, 1.0):
+            return SIGMA_GRID, SIGMA_GRID
+        return max(SIGMA_GRID, _PER_CELL * cells[0]), max(SIGMA_GRID, _PER_CELL * cells[1])
 
 
 @lru_cache(maxsize=64)
@@ -35,22 +66,27 @@ def resizer(inputs: int, outputs: int, sigma: float) -> NDArray[np.float32]:
     return matrix.astype(np.float32)
 
 
-def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float) -> NDArray[np.float32]:
+def resize_maps(maps: NDArray[np.float32], size: tuple[int, int], sigma: float | Smoothing) -> NDArray[np.float32]:
     """Return (N, h, w) maps bilinearly resized to `size` = (H, W), then smoothed by a Gaussian, as (N, H, W) float32.
 
     `sigma` is in pixels of a 256 grid and grows with the evaluation grid: sigma * H / 256 down, sigma * W / 256 across;
-    0 = no smoothing. Both steps are linear and separable, so
+    a `Smoothing` scales it further. 0 = no smoothing. Both steps are linear and separable, so
     together they are one small matrix per axis. An image's result does not depend on the others.
     """
-    height, width = size
-    down = resizer(maps.shape[1], height, sigma * height / SIGMA_GRID)
-    across = resizer(maps.shape[2], width, sigma * width / SIGMA_GRID)
+    sigma_down, sigma_across = Smoothing.of(sigma).pixels(size)
+    down = resizer(maps.shape[1], size[0], sigma_down)
+    across = resizer(maps.shape[2], size[1], sigma_across)
     return _product(down, _product(maps.astype(np.float32, copy=False), across.T))
 
 
-def maxima(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Return the largest value (N,) of each of the maps (N, h, w), resized to a 256 grid and smoothed by `sigma`."""
-    largest: NDArray[np.float32] = resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), sigma).max(axis=(1, 2))
+def searched(maps: NDArray[np.float32], sigma: float | Smoothing) -> NDArray[np.float32]:
+    """Return N maps (h, w) smoothed, on the grid on which their maxima and the regions above a threshold are found."""
+    return resize_maps(maps, Smoothing.of(sigma).grid(maps.shape[1:]), sigma)
+
+
+def maxima(maps: NDArray[np.float32], sigma: float | Smoothing) -> NDArray[np.float32]:
+    """Return the largest value (N,) of each of the maps (N, h, w), resized to a 256 grid (of tiles: finer) and smoothed."""
+    largest: NDArray[np.float32] = searched(maps, sigma).max(axis=(1, 2))
     return largest
 
 
@@ -69,7 +105,7 @@ def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[n
     return product
 
 
-def upsample(maps: Maps, size: Size, native_sizes: Sequence[tuple[int, int]], sigma: float = 0.0) -> Maps:
+def upsample(maps: Maps, size: Size, native_sizes: Sequence[tuple[int, int]], sigma: float | Smoothing = 0.0) -> Maps:
     """Return N maps (h, w) on the evaluation grid: (N, size, size), or for "native" a list of maps (H_i, W_i).
 
     `native_sizes` are the N images' original (H_i, W_i); only "native" reads them. `sigma` as in `resize_maps`.

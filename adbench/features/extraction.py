@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,35 +21,49 @@ from adbench.core.memory import in_parts, out_of_memory
 from adbench.core.threads import Item, Outcome, in_background, ordered_map
 from adbench.data.pixels import Pixels, read_pixels
 from adbench.features.graph_optimization import inference_module
-from adbench.features.view import View
+from adbench.features.tiling import Tiling
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
+Read = Callable[[Path, Size, float], Pixels]  # of a file, at a size, cropped to a share
 Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; the returned function waits for its features
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
 _AHEAD = 2  # batches decoded before the network asks for them
+_DECODED_BYTES, _BYTES_DECODING = 1 << 29, 16  # bytes of large images that are decoded ahead; per pixel, while one is decoded
 
 
 def extract_for(
-    use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], view: View,
-    device: torch.device, on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels,
+    use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: Sequence[str], tiling: Tiling,
+    device: torch.device, on_step: OnStep = ignore_step, read: Read = read_pixels,
     precision: torch.dtype = torch.float32, half: bool = False,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Yield the results of `use` on {layer: (B, C, h, w)} of each batch of images, in order.
 
     One forward pass for all layers, computed in `precision`; a few batches are in memory at once. Images are resized to the size
-    of the view, bilinear and antialiased. If passes run in parallel, so does `use`, with one torch thread each: it must be
-    thread-safe. `read` replaces `read_pixels` for a caller who needs more of an image than its features; it runs in threads.
+    of the tiling's view, bilinear and antialiased. If passes run in parallel, so does `use`, with one torch thread each: it must
+    be thread-safe. Tiles of several images share a pass; their joined maps come one image at a time, and `use` runs between them.
+    `read` replaces `read_pixels` for a caller who needs more of an image than its features; it runs in threads.
     half: a batch comes in float16 if all its values fit. Raise what `read` raises: DataError for an unreadable image.
     If memory runs out, a batch is halved, which may move the last bits of its features.
     """
-    module = _fast(network, tuple(layers), view.size, device, precision)
-    side_by_side = _side_by_side(len(paths), view.size, device)
-    size = batch_size(len(paths), view.size, device, side_by_side)
+    how = (network, paths, tuple(layers), tiling, device, on_step, read, precision, half)
+    yield from _passes(use, *how) if tiling.is_whole else map(use, tiling.joined(_passes(_itself, *how)))
+
+
+def _passes(
+    use: Callable[[Features], Outcome], network: Network, paths: Sequence[Path], layers: tuple[str, ...], tiling: Tiling,
+    device: torch.device, on_step: OnStep, read: Read, precision: torch.dtype, half: bool,
+) -> Iterator[Outcome]:  # fmt: skip
+    """Yield the results of `use` on the maps of each batch of inputs; arguments as in `extract_for`."""
+    module, total = _fast(network, layers, tiling.inputs, device, precision), len(paths) * tiling.count
+    side_by_side = _side_by_side(total, tiling.inputs, device)
+    size = batch_size(total, tiling.inputs, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
-    decoded = ordered_map(lambda path: read(path, view.size, view.crop), paths, torch.get_num_threads(), _AHEAD * size)
-    groups = iter(lambda: list(islice(decoded, size)), [])
+    crop = tiling.view.crop
+    decoded = ordered_map(lambda path: read(path, tiling.view.size, crop), paths, *_readers(tiling, size))
+    inputs = decoded if tiling.is_whole else chain.from_iterable(map(tiling.cut, decoded))
+    groups = iter(lambda: list(islice(inputs, size)), [])
     on_gpu = device.type == "cuda"
     batches = in_background(map(partial(stacked, pinned=True), groups)) if on_gpu else map(stacked, groups)
     done, threads = 0, torch.get_num_threads()
@@ -66,13 +80,35 @@ def extract_for(
     try:
         for count, outcome in passes:
             done += count
-            on_step(done, len(paths), f"{network.backbone} at {view}")
+            on_step(done, total, f"{network.backbone} at {tiling.view}")
             yield outcome
     finally:
         torch.set_num_threads(threads)  # other threads have set it for all that MKL does
 
 
-extract = partial(extract_for, cast(Callable[[Features], Features], lambda maps: maps))  # yields the features themselves
+def _itself(maps: Features) -> Features:
+    return maps
+
+
+extract = partial(extract_for, cast(Callable[[Features], Features], _itself))  # yields the features themselves
+
+
+def _readers(tiling: Tiling, size: int) -> tuple[int, int]:
+    """Return the threads that decode images, and how many decoded images wait at most, for passes of `size` inputs."""
+    threads, ahead = torch.get_num_threads(), _AHEAD * size
+    if tiling.is_whole:
+        return threads, ahead
+    held = max(1, _DECODED_BYTES // _bytes(tiling))
+    return min(threads, held), min(math.ceil(ahead / tiling.count), held)
+
+
+def decoded_bytes(tiling: Tiling) -> int:
+    """Return the bytes of the large images that are decoded while others pass the network."""
+    return sum(_readers(tiling, 1)) * _bytes(tiling)
+
+
+def _bytes(tiling: Tiling) -> int:
+    return _BYTES_DECODING * math.prod(tiling.view.size)
 
 
 def _in_halves(launch: Launch, batch: Tensor) -> Callable[[], Features]:

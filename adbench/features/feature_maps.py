@@ -1,5 +1,6 @@
 """Feature maps of one or several layers over images, read from disk in batches and joined on the finest grid."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from adbench.types import OnStep, ignore_step
 
+_BATCH_BYTES = 1 << 30  # of the maps of a batch
 Shape = tuple[int, int, int]  # (channels, height, width) of one layer
 
 
@@ -54,7 +56,7 @@ class FeatureMaps:
 
     def at(self, rows: NDArray[np.int64]) -> "FeatureMaps":
         """Return a copy of the maps of the images with these numbers."""
-        return FeatureMaps(tuple(layer[rows] for layer in self.layers))
+        return replace(self, layers=tuple(layer[rows] for layer in self.layers))
 
     def read(self, rows: slice | Sequence[int] | NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the float32 maps of some images, one (B, C_l, h_l, w_l) tensor per layer."""
@@ -65,7 +67,8 @@ class FeatureMaps:
         return [_copied(layer[rows], device.type == "cuda").to(device, non_blocking=True) for layer in self.layers]
 
     def batches(self, size: int, device: torch.device) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Yield (rows, maps) of all images in order, `size` images at a time."""
+        """Yield (rows, maps) of all images in order, `size` images at a time, fewer where they are large."""
+        size = max(1, min(size, _BATCH_BYTES // sum(4 * math.prod(shape) for shape in self.shapes)))
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, self.read(rows, device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils.hooks import RemovableHandle
 
-from adbench.backbones.families import Size
 from adbench.backbones.network import Network
 from adbench.backbones.stages import Stages
 from adbench.core.environment import library_versions
@@ -30,8 +29,9 @@ from adbench.data.pixels import STEPS
 from adbench.features.extraction import DEVICE_BATCH, HOST_BATCH, batch_size, launched, precision_of, stacked
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.graph_optimization import inference_module
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
-from adbench.types import digest
+from adbench.types import ImageSize, digest
 
 WARM_UP = 2
 PASSES, LEAST = 20, 3  # timed passes at batch 1: PASSES, or fewer if the budget is spent, but never below LEAST
@@ -87,7 +87,7 @@ class _Clock(nn.Module):
 
 
 def forward_times(
-    network: Network, layers: Sequence[str], view: View, dtype: str, device: torch.device, memo: Path
+    network: Network, layers: Sequence[str], tiling: Tiling, dtype: str, device: torch.device, memo: Path
 ) -> dict[str, Forward]:
     """Return the time to each layer; the folder `memo` keeps it for this machine, device and thread count.
 
@@ -95,16 +95,18 @@ def forward_times(
     """
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     machine = (platform.node(), where, torch.get_num_threads(), library_versions())
-    known = Memo(memo / f"{digest([network.backbone, *view.record().values(), dtype, machine])}.json")
+    known = Memo(memo / f"{digest([network.backbone, _asked(tiling.view), dtype, machine])}.json")
     missing = [layer for layer in layers if known.get(layer) is None]
     if missing:
-        for layer, times in _timed(network, missing, view.size, dtype, device).items():
+        for layer, times in _timed(network, missing, tiling, dtype, device).items():
             known.put(layer, asdict(times))
         known.write()
     return {layer: Forward(**known.get(layer)) for layer in layers}
 
 
-def _timed(network: Network, layers: Sequence[str], size: Size, dtype: str, device: torch.device) -> dict[str, Forward]:
+def _timed(network: Network, layers: Sequence[str], tiling: Tiling, dtype: str, device: torch.device) -> dict[str, Forward]:
+    """Return the time to each layer. Of a tiled image, some tiles that fit into a pass are timed, and the others take as long."""
+    size = tiling.inputs
     clock, precision = _Clock(), precision_of(dtype)
     module = _clocked(inference_module(network, layers, size, device, precision), clock)
     batch = batch_size(HOST_BATCH + DEVICE_BATCH, size, device)
@@ -118,15 +120,22 @@ def _timed(network: Network, layers: Sequence[str], size: Size, dtype: str, devi
         return {layer: clock.seconds.get(layer, whole) for layer in layers}
 
     try:
-        alone = repeated(lambda: once(1), WARM_UP, PASSES, LEAST)
+        few = min(batch, tiling.count)
+        alone = repeated(lambda: once(few), WARM_UP, PASSES, LEAST)
         together = repeated(lambda: once(batch), int(device.type != "cpu"), BATCHES, 1)
     finally:
         clock.unhook()
-    batched = {layer: float(np.median([seconds[layer] for seconds in together])) / batch for layer in layers}
-    return {
-        layer: Forward(*percentiles([seconds[layer] for seconds in alone]), batch, round(1000 * batched[layer], 3))
-        for layer in layers
-    }
+    share = tiling.count / few
+    batched = {layer: tiling.count * float(np.median([seconds[layer] for seconds in together])) / batch for layer in layers}
+    singly = {layer: percentiles([share * seconds[layer] for seconds in alone]) for layer in layers}
+    whole_images = max(1, batch // tiling.count)
+    return {layer: Forward(*singly[layer], whole_images, round(1000 * batched[layer], 3)) for layer in layers}
+
+
+def _asked(view: View) -> ImageSize | dict[str, Any]:
+    """Return what of a view decides the time."""
+    asked = replace(view, rotations=0).record()
+    return asked if len(asked) > 1 else view.image_size
 
 
 def _clocked(module: nn.Module, clock: _Clock) -> nn.Module:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from adbench.backbones.families import Size
 from adbench.core.errors import UsageError
-from adbench.types import ImageSize, Job
+from adbench.types import SMOOTHING_GRID, ImageSize, Job, view_words
+
+LEAST, MOST = 32, 4096  # px of a square's side, and of a tile's
+_LONGEST = 1 << 15  # px of a side of another size
+SIZES = f"pixels from {LEAST} to {MOST}, height x width such as 512x1240, 'native', or a part of it such as native/2"
 
 
 @dataclass(frozen=True)
 class View:
     """How an image file becomes network inputs; part of the cache key, and the same fields as in a Job.
 
-    image_size: the side of a square. tile: side of the tiles in pixels, 0 = the image is one input. overlap: the share of a tile
-    that its neighbor also covers. rotations: number of copies of each training image, turned by 360 degrees / rotations each,
-    of which the first is the image itself; 0 = the image alone. crop: side of the middle
-    square that is resized, as a share of the image's shorter side; 1 = the whole image, whatever its shape. Resizing the shorter
-    side to 256 px and cropping the middle 224 px is crop 0.875 with image_size 224.
+    image_size: see `parse_image_size`. tile: side of the tiles in pixels, 0 = the image is one input. overlap: the share of a
+    tile that its neighbor also covers, at least. rotations: number of copies of each training image, turned by 360 / rotations
+    degrees each, the first one not; 0 = the image alone. crop: side of the middle square that is resized, as a share of the
+    image's shorter side; 1 = the whole image, whatever its shape. Resizing the shorter side to 256 px and cropping the middle
+    224 px is crop 0.875 with image_size 224.
     """
 
     image_size: ImageSize = 256
@@ -37,10 +43,39 @@ class View:
         return View(**{field.name: getattr(job, field.name) for field in fields(View)})
 
     @property
+    def is_native(self) -> bool:
+        """Whether the size depends on the images."""
+        return isinstance(self.image_size, str) and self.image_size.startswith("native")
+
+    @property
     def size(self) -> Size:
-        """(height, width) of the resized image in pixels."""
-        side = int(self.image_size)
-        return side, side
+        """(height, width) of the resized image in pixels; of a native view only behind `at`."""
+        height, _, width = str(self.image_size).partition("x")
+        return int(height), int(width or height)
+
+    def at(self, native: Size) -> View:
+        """Return the view with its size in pixels, for images of a `native` (height, width); no tile where the image is one.
+
+        Raise UsageError if that is too small, or smaller than the tile.
+        """
+        view = self
+        if self.is_native:
+            native = native if self.crop == 1 else (round(self.crop * min(native)),) * 2
+            scale = float(str(self.image_size).partition("/")[2] or 1)
+            height, width = (round(side / scale) for side in native)
+            if min(height, width) < LEAST:
+                raise UsageError(f"image size {self.image_size} is {height} x {width} px here; take at least {LEAST} px a side")
+            view = replace(self, image_size=_canonical(height, width))
+        if view.tile > max(view.size):
+            raise UsageError(
+                f"tile {view.tile} is larger than the image, {_words(view.size)} px; take a smaller tile, or a larger image size"
+            )
+        return view.simplest()
+
+    def simplest(self) -> View:
+        """Return the same view in its only form: a tile as large as the image is none, and only tiles overlap."""
+        whole = not self.tile or (not self.is_native and self.tile == max(self.size))
+        return replace(self, tile=Job.tile, overlap=Job.overlap) if whole else self
 
     @property
     def copies(self) -> int:
@@ -56,5 +91,40 @@ class View:
         values = asdict(self)
         return {f.name: values[f.name] for f in fields(self) if f.name == "image_size" or values[f.name] != f.default}
 
+    @property
+    def side(self) -> float:
+        """The side in pixels of the input that a detector's smoothing is given for, as `Job.input_side`."""
+        if self.tile or self.is_native:
+            return self.tile or SMOOTHING_GRID
+        return math.sqrt(math.prod(self.size))
+
     def __str__(self) -> str:
-        return f"{self.image_size} px{f', {self.rotations} rotations' if self.rotations else ''}"
+        return view_words(self.image_size, self.tile, self.overlap) + f", {self.rotations} rotations" * bool(self.rotations)
+
+
+def parse_image_size(text: str | int) -> ImageSize:
+    """Return the size that a user wrote, in its only form; raise ValueError if it is none.
+
+    N and NxN become the number, the side of a square. HxW and native stay, native/K becomes the shortest number, K at least 1.
+    """
+    words = str(text).strip().lower().replace(" ", "")
+    if native := re.fullmatch(r"native(?:/(\d{1,3}(?:\.\d{1,3})?))?", words):
+        scale = float(native[1] or 1)
+        if scale < 1:
+            raise ValueError(words)
+        return "native" if scale == 1 else f"native/{scale:g}"
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", words)
+    if not found:
+        raise ValueError(words)
+    height, width = int(found[1]), int(found[2] or found[1])
+    if min(height, width) < LEAST or max(height, width) > (MOST if height == width else _LONGEST):
+        raise ValueError(words)
+    return _canonical(height, width)
+
+
+def _canonical(height: int, width: int) -> ImageSize:
+    return height if height == width else f"{height}x{width}"
+
+
+def _words(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -32,7 +32,8 @@ class Case:
     """What a metric sees: N images, or a part or a bootstrap replicate of them, in which an image may occur repeatedly.
 
     `image` and `pixel` are None where there are no good or no anomalous items. pimo: (N,) AUPIMO of each image, NaN for good
-    ones, None where it is undefined. saturated: curves of saturated overlap by kind of defect, where there are saturation areas.
+    ones, None where it is undefined. anomalous: the curves `pixel` against the good pixels of anomalous images only; of a whole test
+    set. saturated: curves of saturated overlap by kind of defect, where there are saturation areas.
     """
 
     scores: Scores
@@ -42,13 +43,19 @@ class Case:
     pixel: Curves | None
     pimo: NDArray[np.float64] | None = None
     saturated: Mapping[str, Curves] = field(default_factory=dict)
+    anomalous: Curves | None = None
 
 
 Metric = Callable[[Case], float | None]
 METRICS: Registry[Metric] = Registry("metric", __name__)
 register = METRICS.register
 ORDER = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")  # others follow, by name
-ON_REQUEST = ("au_spro", "aupimo", "aupro_05")  # the package's other ones, which a table has only if they are asked for
+ON_REQUEST = (
+    "au_spro",
+    "aupimo",
+    "aupro_05",
+    "aupro_anomalous",
+)  # the package's other ones, which a table has only if they are asked for
 STRICT_LIMIT = 0.05  # the false-positive rate up to which MVTec AD 2 and MVTec LOCO AD integrate
 
 
@@ -100,15 +107,15 @@ def evaluate(scores: Scores, truth: Truth, pro_limit: float = 0.3, regions: Regi
     """
     check_pro_limit(pro_limit)
     check(scores, truth)
-    groups = None if truth.defects is None else kind_groups(truth)[1]
-    return measure(whole_case(scores, truth, pro_limit, rank_pixels(scores, truth, regions, groups)))
+    return measure(whole_case(scores, truth, pro_limit, rank_pixels(scores, truth, regions, kind_groups(truth)[1])))
 
 
 def whole_case(scores: Scores, truth: Truth, pro_limit: float, ranking: Ranking | None) -> Case:
-    """Return the case of all images; `ranking` is that of their pixels, in the groups of `kind_groups` if there are defects."""
+    """Return the case of all images; `ranking` is that of their pixels, in the groups of `kind_groups`."""
     image, pixel = image_curves(scores, truth), ranking.curves() if ranking else None
     pimo = per_image(scores, truth, ranking.anomalous) if ranking else None
-    return Case(scores, truth, pro_limit, image, pixel, pimo, saturated_curves(ranking, scores.maps, truth))
+    anomalous = ranking.curves(groups=np.arange(ranking.groups) > 0) if ranking else None
+    return Case(scores, truth, pro_limit, image, pixel, pimo, saturated_curves(ranking, scores.maps, truth), anomalous)
 
 
 def measure(case: Case, chosen: Iterable[str] | None = None) -> dict[str, float | None]:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.image_lists import find_images
+from adbench.features.anomaly_maps import Smoothing, searched
 from adbench.features.feature_maps import FeatureMaps
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold, check_rate, set_threshold
-from adbench.pictures.overlays import smoothed
 from adbench.sweep.workspace import Workspace
 from adbench.types import Category, OnStep, Sample, Scores, ignore_step
 
@@ -144,14 +144,14 @@ def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep
 
     Log a warning if there are too few images for that rate.
     """
-    return _threshold(scorer.score(paths, on_step), scorer.detector.smoothing, fpr)
+    return _threshold(scorer.score(paths, on_step), scorer.smoothing, fpr)
 
 
 FitAndScore = Callable[[FeatureMaps, FeatureMaps, OnStep], Scores]  # fitted to the first, the scores of the second
 
 
 def cross_calibrate(
-    maps: FeatureMaps, digests: Sequence[str], scored: FitAndScore, smoothing: float, wish: CrossFit, seed: int,
+    maps: FeatureMaps, digests: Sequence[str], scored: FitAndScore, smoothing: Smoothing, wish: CrossFit, seed: int,
     on_step: OnStep = ignore_step,
 ) -> Threshold:  # fmt: skip
     """Return the threshold from the scores of N good images, each by a fit that has not seen it (see `thresholds`).
@@ -182,11 +182,11 @@ def _noted(on_step: OnStep, fold: str, done: int, total: int, note: str) -> None
     on_step(done, total, f"{fold}: {note}" if note else fold)
 
 
-def _threshold(scored: Iterable[Scores], smoothing: float, fpr: float, folds: int = 0) -> Threshold:
-    """Return the threshold from scores with maps on the feature grid; `smoothing` is the detector's."""
+def _threshold(scored: Iterable[Scores], smoothing: Smoothing, fpr: float, folds: int = 0) -> Threshold:
+    """Return the threshold from scores with maps on the feature grid; `smoothing` is that of the maps."""
     found: list[tuple[float, float, float]] = []
     for scores in scored:
-        maps = smoothed(np.asarray(scores.maps), smoothing)
+        maps = searched(np.asarray(scores.maps), smoothing)
         found += zip(scores.image.tolist(), maps.max(axis=(1, 2)).tolist(), np.median(maps, axis=(1, 2)).tolist(), strict=True)
     images, highest, medians = zip(*found, strict=True)
     threshold = set_threshold(images, highest, float(np.median(medians)), fpr, folds)

@@ -41,6 +41,8 @@ def train_command(
     for name, default in DEFAULTS.items():
         if (value := getattr(job, name)) != default:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--tile", str(job.tile)] if job.tile else []
+    words += ["--overlap", f"{job.overlap:g}"] if job.overlap != Job.overlap else []
     words += ["--crop", f"{job.crop:g}"] if job.crop != 1 else []
     words += ["--smoothing", f"{job.unusual_smoothing:g}"] if job.unusual_smoothing is not None else []
     for name, value in job.params.items():

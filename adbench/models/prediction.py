@@ -32,12 +32,14 @@ from adbench.data.images import read_image
 from adbench.data.pixels import Pixels, middle, read_pixels, resize
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.detectors import Detector
+from adbench.features.anomaly_maps import Smoothing, searched
 from adbench.features.extraction import Features, extract_for, precision_of
 from adbench.features.feature_maps import FeatureMaps
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 from adbench.models.files import Model, load_model
 from adbench.models.thresholds import Threshold
-from adbench.pictures.overlays import draw_overlay, smoothed
+from adbench.pictures.overlays import draw_overlay
 from adbench.sweep.workspace import Workspace
 from adbench.types import Job, OnStep, Scores, ignore_step
 
@@ -57,12 +59,20 @@ class Scorer:
     job: Job
     detector: Detector
     device: torch.device
+    tiling: Tiling
 
     @staticmethod
     def of(model: Model, file: Path, workspace: Workspace) -> Scorer:
         """Return the scorer of a model that was read from `file`; raise DataError if its network's weights have changed."""
         network = workspace.network_of(file, model.job)
-        return Scorer(network, model.job, model.detector, choose_device(workspace.device))
+        tiling = workspace.runtime().tiling(View.of(model.job), model.size or (0, 0), network)
+        detector = model.detector.spread_over(tiling.spread)
+        return Scorer(network, model.job, detector, choose_device(workspace.device), tiling)
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """The smoothing of the maps."""
+        return self.detector.gaussian
 
     def score(
         self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels
@@ -73,9 +83,9 @@ class Scorer:
         ahead, in threads. Where forward passes run side by side, each thread also scores its own batch. Raise DataError for
         a score that is not finite.
         """
-        layers, view = self.job.layers, View.of(self.job)
         precision, score_batch = precision_of(self.job.dtype), first_call_alone(self._score)
-        return extract_for(score_batch, self.network, paths, layers, view, self.device, on_step, read, precision)
+        layers, tiling = self.job.layers, self.tiling
+        return extract_for(score_batch, self.network, paths, layers, tiling, self.device, on_step, read, precision)
 
     def _score(self, batch: Features) -> Scores:
         maps = FeatureMaps(tuple(rounded(batch[layer], self.job.dtype) for layer in self.job.layers))
@@ -180,7 +190,7 @@ class Predictor:
             caption, colors = f"{decision}: {image.score:.4g}, threshold {limit.image:.4g}", (limit.typical, limit.pixel)
         if self.overlays in ("all", decision):
             target = self.folder / image.name
-            fine = smoothed(image.anomaly_map[None], self.scorer.detector.smoothing)[0]
+            fine = searched(image.anomaly_map[None], self.scorer.smoothing)[0]
             # read again: kept until its score is known, a large image would fill the memory with those decoded ahead
             whole = read_image(image.path)
             overlay = draw_overlay(whole[middle(whole.shape, self.scorer.job.crop)], fine, [image.path.name, caption], colors)

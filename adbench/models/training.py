@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adbench.backbones.layers import check_size, describe, joined_field, parse_layers
+from adbench.backbones.layers import describe, joined_field, parse_layers
 from adbench.backbones.network import Network
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
 from adbench.data.shots import drawn
-from adbench.detectors import detector_of, make_detector
+from adbench.detectors import Detector, detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
+from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.labels import CategoryInputs
@@ -32,6 +33,7 @@ from adbench.sweep.pipeline import (
     fit,
     job_features,
     score_in_parts,
+    tiling_of,
 )
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
@@ -72,7 +74,7 @@ def train_model(
     description = describe(choices.backbone, workspace.memo)
     layers = parse_layers(choices.layer, description)
     view = choices.view
-    check_size(description, view.size[0], workspace.memo)
+    check_view(description, view, workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
     rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
     rest |= {"sigma": choices.smoothing, **asdict(view)}
@@ -85,15 +87,18 @@ def train_model(
             inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
+    tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, workspace.memo)
+    tiling.check_layers(description, layers, workspace.memo)
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
         threshold = _cross_threshold(runtime, network, inputs, job, calibration)
     fitted, cost = fit(runtime, network, inputs, job)
     if isinstance(calibration, HoldOut):
         paths = [sample.path for sample in held]
-        threshold = calibrate(Scorer(network, job, fitted, runtime.device), paths, calibration.fpr, runtime.on_step)
+        threshold = calibrate(Scorer(network, job, fitted, runtime.device, tiling), paths, calibration.fpr, runtime.on_step)
     images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
     others = sorted(inputs.facts[sample.path].sha256 for sample in held)
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, tuple(others), tuple(sorted(selected))))
+    size = inputs.native_size if view.is_native else None
+    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, tuple(others), tuple(sorted(selected)), size))
     details = fitted.details() | drawn_images(inputs, job)
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
@@ -104,8 +109,13 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
     """Return the threshold from the fits of a job that each hold out a fold; features are those of the final fit."""
     maps, _ = job_features(runtime, network, inputs, "train", job)
 
+    spread = tiling_of(runtime, network, inputs, View.of(job)).spread
+
+    def made() -> Detector:
+        return detector_of(job).spread_over(spread)
+
     def scored(rest: FeatureMaps, own: FeatureMaps, on_step: OnStep) -> Scores:
-        detector = detector_of(job)
+        detector = made()
         check_supported(detector, rest)
         fitted = detector.fit(rest, device=runtime.device, on_step=on_step)
         scores = score_in_parts(fitted, own, runtime.device, on_step)
@@ -113,7 +123,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         return scores
 
     digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)] * View.of(job).copies
-    smoothing = detector_of(job).smoothing
+    smoothing = made().gaussian
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
 
@@ -126,11 +136,11 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     if pro_limit is not None:
         check_pro_limit(pro_limit)
     saved = load_model(model)
-    job, detector = saved.job, saved.detector
+    job = saved.job
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
-    inputs = workspace.single(views=[View.of(job)])
+    inputs = replace(workspace.single(views=[View.of(job)]), fitted_size=saved.size)
     category = inputs.category
     if heatmaps:
         check_folder("--heatmaps", heatmaps)
@@ -147,9 +157,11 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     )
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
-    estimated = estimated_fields(runtime, network, job.layers, analytic, View.of(job))
+    tiling = tiling_of(runtime, network, inputs, View.of(job))
+    detector = saved.detector.spread_over(tiling.spread)
+    estimated = estimated_fields(runtime, network, job.layers, analytic, tiling)
     field = joined_field(job.layers, analytic, estimated)
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
     if heatmaps and scores:
-        draw_heatmaps(heatmaps, category.test, scores, detector.smoothing, workspace.on_step, job.crop)
+        draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

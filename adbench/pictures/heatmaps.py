@@ -13,7 +13,7 @@ from adbench.data.image_lists import sample_names
 from adbench.data.images import read_image
 from adbench.data.pixels import middle
 from adbench.data.writing import check_no_image_is_replaced, save_picture
-from adbench.features.anomaly_maps import resize_maps
+from adbench.features.anomaly_maps import Smoothing, resize_maps
 from adbench.metrics.support.labels import read_union
 from adbench.pictures.frames import INK, PAPER, ColorBar, Size, framed, heat_colors
 from adbench.types import OnStep, Sample, Scores, ignore_step
@@ -27,7 +27,12 @@ _OUTLINE = (255, 32, 160)
 
 
 def draw_heatmaps(
-    folder: Path, samples: Sequence[Sample], scores: Scores, smoothing: float, on_step: OnStep = ignore_step, crop: float = 1.0
+    folder: Path,
+    samples: Sequence[Sample],
+    scores: Scores,
+    smoothing: float | Smoothing,
+    on_step: OnStep = ignore_step,
+    crop: float = 1.0,
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
@@ -48,14 +53,18 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
     return targets
 
 
-def panels(samples: Sequence[Sample], scores: Scores, smoothing: float, crop: float = 1.0) -> Callable[[int], Image.Image]:
+def panels(
+    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0
+) -> Callable[[int], Image.Image]:
     """Return what draws one image by its index, or its middle square (see `data.pixels.middle`).
 
     Colors run from the median of all smoothed maps to the maximum of the image's own, so that the highest places of every
     image are seen. The color bar runs to the maximum of all maps: a good image fills little of it. It also marks the
     maximum of the good images. Where the detector knows the background, the map shows it dimmed.
     """
-    maps = resize_maps(np.asarray(scores.maps), (_SIDE, _SIDE), smoothing)
+    maps = np.asarray(scores.maps)
+    grid = Smoothing.of(smoothing).grid(maps.shape[1:])
+    maps = resize_maps(maps, (max(_SIDE, grid[0]), max(_SIDE, grid[1])), smoothing)
     highest = maps.max(axis=(1, 2))
     low, end = float(np.median(maps)), float(highest.max())
     good = [float(value) for value, sample in zip(highest, samples, strict=True) if not sample.anomalous]

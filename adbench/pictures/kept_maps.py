@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from adbench.core.files import fitting, write_text
 from adbench.data.image_lists import sample_names
 from adbench.data.writing import save_picture
-from adbench.features.anomaly_maps import resize_maps
+from adbench.features.anomaly_maps import Smoothing, resize_maps
 from adbench.pictures.heatmaps import panels
 from adbench.types import Masks, Sample, Scores
 
@@ -40,7 +40,13 @@ class KeptMap:
 
 
 def keep_maps(
-    folder: Path, samples: Sequence[Sample], scores: Scores, masks: Masks | None, smoothing: float, count: int, crop: float = 1.0
+    folder: Path,
+    samples: Sequence[Sample],
+    scores: Scores,
+    masks: Masks | None,
+    smoothing: float | Smoothing,
+    count: int,
+    crop: float = 1.0,
 ) -> None:
     """Write `count` pictures of each role and their index into `folder`.
 
@@ -71,7 +77,7 @@ def read_kept(folder: Path) -> list[tuple[KeptMap, Path]]:
     return [(item, folder / Path(item.file).name) for item in found if (folder / Path(item.file).name).is_file()]
 
 
-def own_separations(maps: NDArray[np.float32], masks: Masks, smoothing: float) -> dict[int, float]:
+def own_separations(maps: NDArray[np.float32], masks: Masks, smoothing: float | Smoothing) -> dict[int, float]:
     """Return, by index, the pixel AUROC within each image whose mask has both defective and good pixels."""
     from sklearn.metrics import roc_auc_score  # slow to import, and few sweeps keep pictures
 

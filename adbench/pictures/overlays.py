@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adbench.features.anomaly_maps import SIGMA_GRID, resize_maps
 from adbench.pictures.frames import ColorBar, framed
 from adbench.pictures.heatmaps import laid_over, outlined, scaled
 
@@ -18,11 +17,6 @@ _LEAST, _MOST = 256, 4096  # px of a picture's longer side
 _OPACITY = 0.5  # a defect is to be seen through its heat
 _LINES = 300  # outlines are so many times thinner than the picture's longer side
 Limits = tuple[float, float]
-
-
-def smoothed(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Return N maps (h, w) on the grid on which regions above the threshold are found, (N, 256, 256)."""
-    return resize_maps(maps, (SIGMA_GRID, SIGMA_GRID), sigma)
 
 
 def at_own_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -35,7 +29,7 @@ def at_own_size(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def laid_map(picture: NDArray[np.uint8], anomaly_map: NDArray[np.float32], limits: Limits | None) -> NDArray[np.uint8]:
-    """Return the picture (H, W, 3) under its smoothed map (256, 256), with an outline around what is above the threshold.
+    """Return the picture (H, W, 3) under its smoothed map (h, w), with an outline around what is above the threshold.
 
     limits: the score of a typical patch of a good image, and the pixel threshold. Colors run from the first (none) to twice
     as far from it as the second. Without limits they run from the map's own median to its maximum, so that two pictures

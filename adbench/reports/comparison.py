@@ -8,7 +8,7 @@ from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
-from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, KeyedJob, several, varies, varying
+from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, VIEW_KEYS, KeyedJob, several, varies, varying
 from adbench.types import Result
 
 DASH = "-"
@@ -77,7 +77,8 @@ class Comparison:
         named = varying(jobs, dict.fromkeys(named))
         self.apart = [key for key in _APART if key in named]  # across their values nothing is compared
         self._scope = _getter(self.apart)
-        others = [key for key in KEYS if key not in (*named, "category") and several(jobs, key)]
+        hidden = (*named, "category", *(VIEW_KEYS if "view" in named else ()))
+        others = [key for key in KEYS if key not in hidden and several(jobs, key)]
         self._keys = ["category", *(key for key in others if _IMPLIED.get(key) not in named or varies(jobs, key, named))]
         self._cell = _getter(self._keys)
         self._expected: dict[Key, set[Key]] = {}

@@ -13,7 +13,8 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.types import EXTERNAL, Job, Result
 
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", "image_size", "eval_size", "detector", "params", "shots", "rotations")
+VIEW_KEYS = ("image_size", "tile", "overlap")  # which "view" names together
+ROW_KEYS = ("dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots", "rotations")
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
@@ -68,11 +69,18 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
             "weights_sha256": _same_over_seeds(job),
             "params": label(job),
             "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px",
+            "view": _view(job),
         }
         if job.external:
-            values["image_size"] = EXTERNAL
+            values["image_size"] = values["view"] = EXTERNAL
         keyed.append(KeyedJob(job, result, result if result and result.status == "done" else None, values))
     return keyed
+
+
+def _view(job: Job) -> int | str:
+    """Return the image size, with the tile and an unusual overlap behind it."""
+    more = "" if job.overlap == Job.overlap else f", overlap {job.overlap:g}"
+    return f"{job.image_size}, tile {job.tile}{more}" if job.tile else job.image_size
 
 
 def _same_over_seeds(job: Job) -> str:
@@ -119,7 +127,8 @@ def choose_rows(jobs: Sequence[KeyedJob], rows: Sequence[str] = (), columns: str
     named = [match("row key", name.strip(), KEYS) for item in rows for name in item.split(",") if name.strip()]
     if columns in named:
         raise UsageError(f"'{columns}' cannot be both a row and a column; take it out of one of them")
-    named = named or [key for key in ROW_KEYS if key != columns and varies(jobs, key)]
+    hidden = VIEW_KEYS if columns == "view" else (columns,)
+    named = named or [key for key in ROW_KEYS if key not in hidden and varies(jobs, key)]
     named = named or ["backbone" if columns == "layer" else "layer"]
     forced = [key for key, within in NEVER_MIXED.items() if key != columns and varies(jobs, key, within)]
     return list(dict.fromkeys([*named, *forced]))
@@ -143,11 +152,20 @@ def grouped(jobs: Iterable[KeyedJob], keys: Sequence[str]) -> dict[tuple[Any, ..
 
 def groups_by(jobs: Sequence[KeyedJob], keys: Sequence[str]) -> list[Group]:
     """Return the groups of `grouped`, labeled with the values of `keys`."""
-    forms = ["{} px" if key == "image_size" else "{}" if key in SELF_EXPLAINING else f"{key} {{}}" for key in keys]
     return [
-        Group(", ".join(f.format(value) for f, value in zip(forms, values, strict=True) if value not in ("", EXTERNAL)), members)
+        Group(", ".join(value_words(*pair) for pair in zip(keys, values, strict=True) if pair[1] not in ("", EXTERNAL)), members)
         for values, members in grouped(jobs, keys).items()
     ]
+
+
+def value_words(key: str, value: object) -> str:
+    """Return the value of a key in words, with the key unless it explains itself."""
+    if key in ("image_size", "view"):
+        size, *rest = str(value).split(",")
+        return ",".join([f"{size} px" if size[:1].isdigit() else size, *rest])
+    if key == "tile":
+        return f"tiles of {value} px" if value else "no tiles"
+    return str(value) if key in SELF_EXPLAINING else f"{key} {value}"
 
 
 def natural(value: object, key: str = "") -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from adbench.core.registry import squeeze
 from adbench.metrics import ORDER, in_order
 from adbench.reports.comparison import APPROXIMATE, DASH, ENTRY_KEYS, Comparison, Mean, fraction
 from adbench.reports.formats import Table
-from adbench.reports.keys import NEVER_MIXED, KeyedJob, choose_rows, grouped, groups_by, natural, varying
+from adbench.reports.keys import NEVER_MIXED, VIEW_KEYS, KeyedJob, choose_rows, grouped, groups_by, natural, varying
 from adbench.reports.plotting import letters_of_names
 from adbench.reports.tables import partial_note, table_of_means
 from adbench.statistics.bootstrap import stored_influence
@@ -39,7 +39,7 @@ def slug(label: str) -> str:
     return re.sub(r"[^0-9A-Za-z_.]+", "-", label).strip("-").lower()
 
 
-def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", "image_size")) -> list[str]:
+def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", *VIEW_KEYS)) -> list[str]:
     """Return the keys within which layers are compared: the backbone, and those of `others` that vary."""
     return ["backbone", *varying(jobs, others)]
 
@@ -128,8 +128,7 @@ def _fields(jobs: Sequence[KeyedJob]) -> list[tuple[bool, int]]:
 
 def relative_field(jobs: Sequence[KeyedJob]) -> float | None:
     """Return receptive field / image size of jobs of one layer and one image size."""
-    field = receptive_field(jobs)
-    return field / int(jobs[0].job.image_size) if field else None
+    return next((share for job in jobs if job.done and (share := job.done.relative_field)), None)
 
 
 def field_texts(jobs: Sequence[KeyedJob]) -> tuple[str, str]:

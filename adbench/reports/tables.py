@@ -318,5 +318,5 @@ def counted(number: int, noun: str) -> str:
 
 def _example(jobs: Sequence[Job]) -> str:
     job = jobs[0]
-    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.image_size, job.detector)
+    words = (job.dataset, job.category, job.backbone, job.weights, job.layer, job.view.removesuffix(" px"), job.detector)
     return f"{'e.g. ' if len(jobs) > 1 else ''}{' '.join(map(str, words))}, seed {job.seed}"

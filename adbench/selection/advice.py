@@ -38,17 +38,18 @@ def named(job: Job) -> str:
     """Return the job's candidate in words."""
     weights = "" if job.weights == "imagenet" else f" ({job.weights} weights)"
     shots = "" if job.shots == ALL else f", fitted to {job.shots} good image{'s' * (job.shots != 1)}"
-    return f"{job.layer} of {job.backbone}{weights} at {job.image_size} px with {job.detector}{shots}"
+    return f"{job.layer} of {job.backbone}{weights} at {job.view} with {job.detector}{shots}"
 
 
 def _on_ties(best: Ranked, ties: Sequence[Ranked]) -> str:
     if not ties:
-        return "No other candidate ties with it"
+        return "All other candidates are significantly worse"
     fastest = min(ties, key=_latency)
-    count = f"{len(ties)} other candidates tie" if len(ties) > 1 else "1 other candidate ties"
+    count = f"{len(ties)} other candidates are" if len(ties) > 1 else "1 other candidate is"
     if _latency(best) < _CHEAPER * _latency(fastest):
-        return f"{count} with it, {'none of them' if len(ties) > 1 else 'but is not'} much faster"
-    return f"{count} with it; {named(fastest.job)} takes only {_latency(fastest):.0f} ms per image"
+        return f"{count} not significantly worse, {'none of them' if len(ties) > 1 else 'but not'} much faster"
+    costs = f"takes only {_latency(fastest):.0f} ms per image, with a score of {fastest.score:.3f}"
+    return f"{count} not significantly worse; {named(fastest.job)} {costs}"
 
 
 def _latency(one: Ranked) -> float:

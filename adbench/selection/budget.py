@@ -38,7 +38,7 @@ def estimate(plan: Plan, forecaster: Forecaster) -> dict[Candidate, Estimate]:
     for group in plan.groups:
         passes = forecaster.pass_seconds(group) / len(group.jobs)
         for job in group.jobs:
-            step(len(found), plan.runnable, f"forecast: {job.layer} at {job.image_size} px")
+            step(len(found), plan.runnable, f"forecast: {job.layer} at {job.view}")
             fit_s, test_s = forecaster.job_seconds(group, job)
             found[Candidate.of(job)] = Estimate(fit_s, passes + test_s)
     return found

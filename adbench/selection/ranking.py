@@ -22,7 +22,7 @@ from adbench.statistics.influence import Influence
 from adbench.statistics.paired import compare_with_best
 from adbench.statistics.ranks import ALPHA
 from adbench.sweep.results import ResultStore
-from adbench.types import ALL, LATER, ImageSize, Job, Result, Shots
+from adbench.types import ALL, LATER, ImageSize, Job, Result, Shots, view_words
 
 Values = NDArray[np.float64]
 SCORED = ("image_auroc", "aupro")  # the metrics whose mean is the score
@@ -45,15 +45,28 @@ class Candidate(NamedTuple):
     params: str
     shots: Shots = ALL
     rotations: int = Job.rotations
+    tile: int = Job.tile
+    overlap: float = Job.overlap
 
     @staticmethod
     def of(job: Job) -> Candidate:
         """Return the candidate that a job measures."""
         params = json.dumps(job.params, sort_keys=True)
-        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, job.shots, job.rotations)
+        more = (job.shots, job.rotations, job.tile, job.overlap)
+        return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, *more)
+
+    @property
+    def view(self) -> str:
+        """How the network sees the images, in words."""
+        return view_words(self.image_size, self.tile, self.overlap)
+
+    @property
+    def without_view(self) -> Candidate:
+        """The candidate with the same view as all others."""
+        return self._replace(image_size=0, tile=Job.tile, overlap=Job.overlap)
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form; later axes only where they are not at their defaults."""
+        """Return the JSON form; later axes only where they are not at their default."""
         found = self._asdict() | {"params": json.loads(self.params)}
         return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
 
@@ -143,7 +156,7 @@ def rank(results: Sequence[Result], store: ResultStore) -> list[Ranked]:
     results = sorted(results, key=lambda result: (result.cost["memory_mb"] or 0, result.job.key))
     candidates = [Candidate.of(result.job) for result in results]
     measured = np.array([score_of(result.metrics) for result in results], dtype=np.float64)
-    rows, columns = [one._replace(image_size=0) for one in candidates], [one.image_size for one in candidates]
+    rows, columns = [one.without_view for one in candidates], [one.view for one in candidates]
     known = _influence(results, store)
     scores, values = shrunk(rows, columns, measured, np.asarray(known.values, dtype=np.float64))
     influence = replace(known, values=values)

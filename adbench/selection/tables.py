@@ -16,15 +16,17 @@ from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
-from adbench.types import ALL, ImageSize
+from adbench.types import ALL, Job
 
 _NAMED = 3  # candidates that a note names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-_NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "detector": "detector",
-          "params": "params", "shots": "shots", "rotations": "rotations"}  # fmt: skip
+_NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "tile": "tile",
+          "overlap": "overlap", "detector": "detector", "params": "params", "shots": "shots",
+          "rotations": "rotations"}  # fmt: skip
+_UNUSED = {"tile": Job.tile, "overlap": Job.overlap, "rotations": Job.rotations}  # named only where they are used
 _HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
 _SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
 _LEGEND = {
@@ -34,6 +36,7 @@ _LEGEND = {
     "MB": "MB: network and detector",
 }
 _SCORE = "score: the mean of image AUROC and AU-PRO"
+_TIES = "ties: not significantly worse than the best at 5 %, all pairs compared"
 _SHRUNK = (
     ", pulled toward the mean of its layer plus what its image size gains on average, as far as the rest may be noise; two sizes "
     "of one layer move apart if these sizes differ more for the other layers"
@@ -83,6 +86,8 @@ def _below(selection: Selection, table: Table, candidates: int) -> Iterator[str]
         yield f"{candidates - len(table.rows)} more candidates; --top 0 shows all"
     moved = any(one.score != score_of(one.result.metrics) for one in selection.ranking)
     yield _SCORE + _SHRUNK * moved
+    if any(row[-1].text for row in table.rows):
+        yield _TIES
     yield ". ".join(text for header, text in _LEGEND.items() if header in table.headers)
     bounds = {bound for one in selection.ranking if (bound := one.job.params.get("coreset_max"))}
     yield from map(_BOUNDED.format, sorted(bounds))
@@ -106,22 +111,23 @@ def _training(selection: Selection) -> str:
 
 
 def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of the candidates to run: a column per image size, seconds in `words`."""
-    sizes = sorted({one.image_size for one in ready.estimates}, key=natural)
-    rows: dict[Candidate, dict[ImageSize, float]] = {}
+    """Return headings and rows of the candidates to run: a column per view, seconds in `words`."""
+    sizes = sorted({one.view for one in ready.estimates}, key=natural)
+    rows: dict[Candidate, dict[str, float]] = {}
     for one, cost in ready.estimates.items():
-        rows.setdefault(one._replace(image_size=0), {})[one.image_size] = cost.seconds()
-    names = [name for name in Candidate._fields if name != "image_size" and len({getattr(one, name) for one in rows}) > 1]
+        rows.setdefault(one.without_view, {})[one.view] = cost.seconds()
+    names = [name for name in Candidate._fields if len({getattr(one, name) for one in rows}) > 1]
     names = names if "layer" in names else [*names, "layer"]
-    headings = [*names, *(f"{size} px" for size in sizes)]
+    headings = [*names, *sizes]
     times = ([words(costs[size]) if size in costs else "-" for size in sizes] for costs in rows.values())
     return headings, [[*(str(getattr(one, name)) for name in names), *row] for one, row in zip(rows, times, strict=True)]
 
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:
     validation, job = selection.validation, selection.best.job
-    shared = ", ".join(str(getattr(job, name)) for name in _NAMES if name not in (*names, "params", "shots", "rotations"))
-    shared += f", {job.rotations} rotations" * bool(job.rotations and "rotations" not in names)
+    usual = {"params", "shots", *(name for name, default in _UNUSED.items() if getattr(job, name) == default)}
+    constant = [name for name in _NAMES if name not in (*names, *usual)]
+    shared = ", ".join(f"{name} {getattr(job, name)}" if name in _UNUSED else str(getattr(job, name)) for name in constant)
     fitted = f"{len(validation.inputs.category.train)} good images"
     if any(one.job.shots != ALL for one in selection.ranking):
         fitted = f"{'some or all' if 'shots' in names else job.shots} of {fitted}"
@@ -151,7 +157,7 @@ def _exclusions(excluded: Sequence[Excluded]) -> Iterator[str]:
     for one in excluded:
         if one.status != "dropped":
             what = "forecast to take too long for the budget" if one.status == "cut" and "forecast" in one.reason else one.reason
-            others.setdefault((one.status, what), []).append(f"{one.job.layer} at {one.job.image_size} px")
+            others.setdefault((one.status, what), []).append(f"{one.job.layer} at {one.job.view}")
     for (status, what), names in others.items():
         more = f" and {len(names) - _NAMED} more" * (len(names) > _NAMED)
         yield f"{status}: {', '.join(names[:_NAMED])}{more}: {what}"
@@ -187,7 +193,7 @@ def verification_report(found: Verification) -> Report:
 
 
 def _short(one: Candidate) -> str:
-    return f"{one.layer} {one.image_size}"
+    return f"{one.layer} {one.view.removesuffix(' px')}"
 
 
 def _notes(found: Verification) -> list[str]:

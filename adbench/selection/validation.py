@@ -83,7 +83,7 @@ class Validation:
         count = max(1, round(share * len(category.train)))
         chosen = np.sort(np.random.default_rng(self.seed).permutation(len(category.train))[:count])
         smaller = replace(category, train=tuple(category.train[k] for k in chosen))
-        return replace(self, inputs=CategoryInputs(smaller, self.inputs.facts, self.inputs.sources))
+        return replace(self, inputs=CategoryInputs(smaller, self.inputs.facts, self.inputs.sources, self.inputs.reference))
 
 
 def make_validation(
@@ -107,7 +107,8 @@ def make_validation(
     category = replace(rest.category, dataset=f"{rest.category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
     sources = (*range(len(held)), *(defect["source"] for defect in defects))
-    return Validation(CategoryInputs(category, facts, sources), tuple(defect["size"] for defect in defects), seed, reserved)
+    inputs = CategoryInputs(category, facts, sources, good.category.train)
+    return Validation(inputs, tuple(defect["size"] for defect in defects), seed, reserved)
 
 
 def _reserve(good: CategoryInputs, holdout: ValidationRecipe, seed: int) -> tuple[CategoryInputs, tuple[str, ...]]:

@@ -7,7 +7,7 @@ their differences can be compared pairwise. Images are the only source of chance
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -171,7 +171,7 @@ def _measured(
         named = [*ORDER[3:], *["aupro_05"] * ("aupro_05" in wanted)]
         whole, drawn = curves_metrics(pixel, everything, *limits), curves_metrics(pixel, times, *limits, on_step=on_step)
         rows |= zip(named, drawn + (_exact(metrics, named) - whole), strict=True)
-        for name, of in _own_replicates(scores, truth, wanted):
+        for name, of in _own_replicates(scores, truth, wanted, pixel, pro_limit):
             rows[name] = of(times) + (_exact(metrics, [name])[0] - of(everything))
     if others := [name for name in names if name not in (*ORDER, *ON_REQUEST)]:
         case = Case(scores, truth, pro_limit, None, None)
@@ -181,13 +181,19 @@ def _measured(
 
 
 def _own_replicates(
-    scores: Scores, truth: Truth, wanted: Sequence[str]
+    scores: Scores, truth: Truth, wanted: Sequence[str], pixel: Histograms, pro_limit: float
 ) -> Iterator[tuple[str, Callable[[ImageWeights], ImageWeights]]]:
-    """Yield those of AUPIMO and AU-sPRO that are `wanted`, each with a function of weightings (R, N) to its values (R,)."""
+    """Yield those of the metrics on request that are `wanted`, with a function of weightings (R, N) to values (R,).
+
+    pixel: the histograms of all pixels. `aupro_05` shares the curve of `aupro`, and is not among them.
+    """
     if "aupimo" in wanted:
         yield "aupimo", tail_histograms(scores, truth).replicates
     if "au_spro" in wanted:
         yield "au_spro", saturated_areas(scores, truth)
+    if "aupro_anomalous" in wanted:
+        own = replace(pixel, good=pixel.good * truth.anomalous[:, None])
+        yield "aupro_anomalous", lambda times: curves_metrics(own, times, pro_limit)[3]
 
 
 def saturated_areas(scores: Scores, truth: Truth) -> Callable[[ImageWeights], ImageWeights]:

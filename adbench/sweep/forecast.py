@@ -23,13 +23,14 @@ from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
 from adbench.data.pixels import read_pixels, read_turned
 from adbench.detectors import Detector, make_detector
-from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH
+from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH, decoded_bytes
 from adbench.features.feature_maps import FeatureMaps, Shape
 from adbench.features.latency import BUDGET_S
 from adbench.features.runtime import Runtime
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 from adbench.statistics.bootstrap import draw_replicates
-from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores
+from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import ALL, Job, Scores, Size
@@ -141,12 +142,13 @@ class Forecaster:
     def counts(self, group: Group) -> tuple[int, int]:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
         passes, written = 0, 0
-        first = group.jobs[0]
+        first, tiling = group.jobs[0], self._tiling(group)
         for split in ("train", "test"):
             count = len(group.inputs.split(split)) * View.of(first).of_split(split).copies
-            missing = [n for n, key in entry_keys(group, split).items() if count and not self.runtime.cache.path(key).is_file()]
-            passes += count if missing else 0
-            cells = sum(map(math.prod, self._shapes(first, missing)))
+            keys = entry_keys(self.runtime, group, split) if count else {}
+            missing = [layer for layer, key in keys.items() if not self.runtime.cache.path(key).is_file()]
+            passes += count * tiling.count if missing else 0
+            cells = sum(map(math.prod, self._shapes(group, first, missing)))
             written += count * cells * (4 if first.dtype == "float32" else 2)
         return passes, written
 
@@ -160,7 +162,7 @@ class Forecaster:
             seconds += passes * self._pass_s(group)
         pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
         maps = pixels * 4 * MAPS
-        on_host, on_device = self._pass_bytes(View.of(group.jobs[0]).size) if passes else (0, 0)
+        on_host, on_device = self._pass_bytes(self._tiling(group)) if passes else (0, 0)
         return GroupForecast(
             group.title, len(group.jobs), passes, written, seconds,
             int(1e6 * self._loaded_mb) + max([on_host, *(c.memory_bytes + maps for c in costs)]),
@@ -182,31 +184,36 @@ class Forecaster:
         return passes * self._pass_s(group) if passes else 0.0
 
     def _job(self, group: Group, job: Job) -> Cost:
-        shapes = self._shapes(job, job.layers)
+        shapes = self._shapes(group, job, job.layers)
         detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
         images = len(group.inputs.category.train) if job.shots == ALL else job.shots
         return probe(detector, shapes, images * View.of(job).copies, self.runtime.device, self.memo.parent / "probes")
 
-    def _shapes(self, job: Job, layers: Sequence[str]) -> list[Shape]:
-        return map_shapes(describe(job.backbone, self.memo), layers, View.of(job).size[0], self.memo)
+    def _tiling(self, group: Group) -> Tiling:
+        return tiling_of(self.runtime, group.network, group.inputs, View.of(group.jobs[0]))
+
+    def _shapes(self, group: Group, job: Job, layers: Sequence[str]) -> list[Shape]:
+        tiling = self._tiling(group)
+        return [tiling.shape(s) for s in map_shapes(describe(job.backbone, self.memo), layers, tiling.inputs, self.memo)]
 
     def _pass_s(self, group: Group) -> float:
-        """Return an image's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
+        """Return an input's seconds from its file through the network. On a CPU, decoding competes for the same threads."""
         first, few = group.jobs[0], group.inputs.category.train[:DECODED]
-        view = View.of(first)
-        times = layer_times(self.runtime, group.network, group.layers, view, first.dtype)
+        tiling = self._tiling(group)
+        times = layer_times(self.runtime, group.network, group.layers, tiling, first.dtype)
         forward = max(t.batched_ms for t in times.values()) / 1000
-        read = partial(read_turned, degrees=45) if view.rotations else read_pixels
-        key = ("decode", first.category, view.size, bool(view.rotations))
+        read = partial(read_turned, degrees=45) if tiling.view.rotations else read_pixels
+        key = ("decode", first.category, tiling.view.size, bool(tiling.view.rotations))
         if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read(sample.path, view.size, view.crop)
+                read(sample.path, tiling.view.size, tiling.view.crop)
             self.trials[key] = (time.perf_counter() - started) / len(few)
         decode = self.trials[key] / torch.get_num_threads()
-        return forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)
+        seconds = forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)
+        return seconds / tiling.count
 
     def _metrics_s(self, group: Group, job: Job) -> float:
         """Return the seconds per test image of metrics, intervals and breakdowns, measured on noise."""
@@ -220,15 +227,16 @@ class Forecaster:
             images = split_fingerprint(test, group.inputs.facts)
             draws = draw_replicates(images, labels.truth.anomalous, sources=group.inputs.sources)
             started = time.perf_counter()
-            measure_scores(scores, labels, test, draws, job, group.receptive_field(job) or Field(View.of(job).size[0]))
+            measure_scores(scores, labels, test, draws, job, group.receptive_field(job) or Field(self._tiling(group).inputs[0]))
             self.trials[key] = (time.perf_counter() - started) / len(test)
         return self.trials.get(key, 0.0)
 
-    def _pass_bytes(self, size: tuple[int, int]) -> tuple[int, int]:
+    def _pass_bytes(self, tiling: Tiling) -> tuple[int, int]:
         """Return the most memory of a forward pass, on the host and on an accelerator."""
+        pixels, images = math.prod(tiling.inputs), 0 if tiling.is_whole else decoded_bytes(tiling)
         if self.runtime.device.type == "cpu":
-            return torch.get_num_threads() * max(HOST_BATCH, math.prod(size)) * BYTES_PER_PIXEL, 0
-        return HOST_BATCH * BYTES_PER_PIXEL, max(DEVICE_BATCH, math.prod(size)) * BYTES_PER_PIXEL
+            return torch.get_num_threads() * max(HOST_BATCH, pixels) * BYTES_PER_PIXEL + images, 0
+        return HOST_BATCH * BYTES_PER_PIXEL + images, max(DEVICE_BATCH, pixels) * BYTES_PER_PIXEL
 
 
 def forecast(

@@ -126,7 +126,7 @@ def status(results: ResultStore, jobs: Sequence[Job]) -> dict[str, Any]:
     states = {result.job.key: str(result.status) for result in results.failures()}
     states |= {found.job: "running" for found in living if found.job} | dict.fromkeys(results.done(), "done")
     groups: dict[str, list[Job]] = {}
-    for job in sorted(jobs, key=lambda job: job.group):
+    for job in sorted(jobs, key=_group_order):
         groups.setdefault(group_name(job), []).append(job)
     counts = {name: Counter(states.get(job.key, "waiting") for job in own) for name, own in groups.items()}
     return {
@@ -138,8 +138,14 @@ def status(results: ResultStore, jobs: Sequence[Job]) -> dict[str, Any]:
     }
 
 
+def _group_order(job: Job) -> list[tuple[bool, Any]]:
+    """Return the sort key of a job's group: sizes are numbers or texts."""
+    return [(isinstance(value, str), value) for value in job.group]
+
+
 def _facts(job: Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in ("category", "backbone", "weights", "image_size")}
+    later = {name: value for name, value in job.record().items() if name in ("tile", "overlap", "rotations")}
+    return {name: getattr(job, name) for name in ("category", "backbone", "weights", "image_size")} | later
 
 
 def _worker(found: Heartbeat, jobs: list[Job]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adbench.backbones.layers import Field, check_size, describe, parse_layers
+from adbench.backbones.layers import Field, describe, parse_layers
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.measure import remembered
 from adbench.core.environment import accelerator_memory_mb, environment, library_versions, peak_memory_mb, reset_peak_memory
@@ -34,6 +34,7 @@ from adbench.features.extraction import extract, precision_of
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.latency import Forward, forward_times, score_times
 from adbench.features.runtime import Runtime
+from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics import names
 from adbench.metrics.support.breakdown import evaluate_broken_down
@@ -77,11 +78,11 @@ def _field_details(field: Field) -> dict[str, Any]:
 
 
 def estimated_fields(
-    runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], view: View
+    runtime: Runtime, network: Network, layers: Sequence[str], analytic: Mapping[str, int], tiling: Tiling
 ) -> dict[str, int]:
     """Return the estimated receptive field of each layer; measured once for a network and its weights, and kept in the cache."""
     try:
-        return remembered(network, layers, analytic, view.size[0], runtime.cache.folder / "receptive_fields", runtime.on_step)
+        return remembered(network, layers, analytic, tiling.inputs, runtime.cache.folder / "receptive_fields", runtime.on_step)
     except (RuntimeError, UsageError) as error:  # no gradient, an unfit size, or too little memory; no metric depends on it
         log.warning("receptive fields of %s cannot be estimated: %s", network.backbone, error)
         return {}
@@ -93,19 +94,24 @@ def entry_key(network: Network, images: str, layer: str, view: View, dtype: str)
     return CacheKey(images, network.backbone, weights.sha256, weights.mean, weights.std, view, layer, dtype)
 
 
+def tiling_of(runtime: Runtime, network: Network, inputs: CategoryInputs, view: View) -> Tiling:
+    """Return where a network sees the images of a category."""
+    return runtime.tiling(view, inputs.native_size if view.is_native else (0, 0), network)
+
+
 def features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], view: View, dtype: str
 ) -> dict[str, tuple[CacheEntry, bool]]:
     """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries."""
-    samples, view = inputs.split(split), view.of_split(split)
+    samples, tiling = inputs.split(split), tiling_of(runtime, network, inputs, view.of_split(split))
     images = split_fingerprint(samples, inputs.facts)
-    keys = {layer: entry_key(network, images, layer, view, dtype) for layer in dict.fromkeys(layers)}
+    keys = {layer: entry_key(network, images, layer, tiling.view, dtype) for layer in dict.fromkeys(layers)}
     found = {layer: runtime.cache.read(key) for layer, key in keys.items()}
     missing = {layer: key for layer, key in keys.items() if found[layer] is None}
     if missing:
         facts = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         facts["device"] = device_name(runtime.device)
-        write_features(runtime, network, missing, [sample.path for sample in samples], facts)
+        write_features(runtime, network, missing, tiling, [sample.path for sample in samples], facts)
     answer = {}
     for layer, known in found.items():
         entry = known or runtime.cache.read(keys[layer])
@@ -121,19 +127,19 @@ def device_name(device: torch.device) -> str:
 
 
 def write_features(
-    runtime: Runtime, network: Network, keys: dict[str, CacheKey], paths: Sequence[Path], facts: dict[str, Any]
+    runtime: Runtime, network: Network, keys: dict[str, CacheKey], tiling: Tiling, paths: Sequence[Path], facts: dict[str, Any]
 ) -> None:
-    """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one view and dtype.
+    """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one dtype.
 
     A batch is written while the next ones are computed. Of turned images all come at one angle before the next angle.
     """
     key = next(iter(keys.values()))
-    copies = key.view.copies
+    copies = tiling.view.copies
     with runtime.cache.writing(keys, copies * len(paths), facts) as writers:
         for number in range(copies):
             read = partial(read_turned, degrees=360 * number / copies) if number else MEMORY.read
             batches = extract(
-                network, paths, list(keys), key.view, runtime.device, runtime.on_step, read, precision_of(key.dtype),
+                network, paths, list(keys), tiling, runtime.device, runtime.on_step, read, precision_of(key.dtype),
                 half=key.dtype != "float32",
             )  # fmt: skip
             for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
@@ -162,7 +168,7 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     Raises UnsupportedError if it cannot use features of these shapes.
     """
     maps, entries = job_features(runtime, network, inputs, "train", job)
-    detector = detector_of(job)
+    detector = detector_of(job).spread_over(tiling_of(runtime, network, inputs, View.of(job)).spread)
     check_supported(detector, maps)
     reset_peak_memory()
     started = time.perf_counter()
@@ -191,7 +197,8 @@ def score(
     scores = score_in_parts(detector, maps, runtime.device, runtime.on_step)
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
-    layers = layer_times(runtime, network, job.layers, View.of(job), job.dtype)
+    tiling = tiling_of(runtime, network, inputs, View.of(job))
+    layers = layer_times(runtime, network, job.layers, tiling, job.dtype)
     forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
     p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
     batched_ms = forward.batched_ms + 1000 * seconds / len(maps)
@@ -220,9 +227,9 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     return Scores(image, whole, np.concatenate(seen) if seen else None)
 
 
-def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], view: View, dtype: str) -> dict[str, Forward]:
+def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], tiling: Tiling, dtype: str) -> dict[str, Forward]:
     """Return the time from an image to each layer on this device. Unknown ones are measured together and kept in the cache."""
-    return forward_times(network, layers, view.of_split("test"), dtype, runtime.device, runtime.cache.folder / "latency")
+    return forward_times(network, layers, tiling, dtype, runtime.device, runtime.cache.folder / "latency")
 
 
 def assess(
@@ -240,10 +247,13 @@ def assess(
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
-        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.smoothing)
+        maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.gaussian)
         labels = inputs.labels(job.eval_size, job.crop)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
         result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
+        if isinstance(job.image_size, str):
+            size = tiling_of(runtime, network, inputs, View.of(job)).view.size
+            result = replace(result, details={**result.details, "input_px": list(size)})
     peaks = {"peak_memory_mb": peak_memory_mb(), "accelerator_memory_mb": accelerator_memory_mb()}
     cost = {key: cost.get(key) for key in COST_KEYS} | peaks
     where, details = environment() | {"device": device_name(runtime.device)}, detector.details() | dict(result.details)
@@ -272,7 +282,7 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
-        keep_maps(maps, group.inputs.category.test, scores, masks, detector.smoothing, group.keep_maps, job.crop)
+        keep_maps(maps, group.inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop)
     images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
     return replace(result, details={**result.details, **images})
 
@@ -304,12 +314,13 @@ def _run_rest(
 ) -> Iterator[Result]:
     view, dtype = View.of(group.jobs[0]), group.jobs[0].dtype
     try:
+        tiling = tiling_of(runtime, group.network, group.inputs, view)
         for split in ("train", "test"):
             if group.inputs.split(split):
                 features(runtime, group.network, group.inputs, split, group.layers, view, dtype)
         runtime.on_step(0, 0, "timing the network")
-        layer_times(runtime, group.network, group.layers, view, dtype)
-        found = estimated_fields(runtime, group.network, group.layers, group.fields, view)
+        layer_times(runtime, group.network, group.layers, tiling, dtype)
+        found = estimated_fields(runtime, group.network, group.layers, group.fields, tiling)
         group = replace(group, estimated=found)
     except Exception as error:
         log.debug("extraction failed", exc_info=True)
@@ -324,14 +335,14 @@ def _run_rest(
             results.write(result)
         yield replace(result, replicates=None, influence=None)
     if group.cache_limit is not None:
-        keys = (key for split in ("train", "test") for key in entry_keys(group, split).values())
+        keys = (key for split in ("train", "test") for key in entry_keys(runtime, group, split).values())
         runtime.cache.evict(keys, group.cache_limit)
 
 
-def entry_keys(group: Group, split: str) -> dict[str, CacheKey]:
+def entry_keys(runtime: Runtime, group: Group, split: str) -> dict[str, CacheKey]:
     """Return {layer: cache key} of all features that a group needs over a split."""
     images, job = split_fingerprint(group.inputs.split(split), group.inputs.facts), group.jobs[0]
-    view = View.of(job).of_split(split)
+    view = tiling_of(runtime, group.network, group.inputs, View.of(job).of_split(split)).view
     return {layer: entry_key(group.network, images, layer, view, job.dtype) for layer in group.layers}
 
 
@@ -366,8 +377,10 @@ def extract_layers(
     """Extract layers of all images of the categories into the cache; return the entries, and images per second of new ones."""
     description = describe(backbone, workspace.memo)
     names = [name for text in layers for name in parse_layers(text, description)]
-    check_size(description, view.size[0], workspace.memo)
+    check_view(description, view, workspace.memo)
     network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([view])
+    for item in inputs:
+        Tiling.of(view, item.native_size, description, workspace.memo).check_layers(description, names, workspace.memo)
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
     for item, split in product(inputs, ("train", "test")):

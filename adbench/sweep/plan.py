@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import count, product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adbench.backbones.layers import Description, Field, check_size, describe, joined_field, parse_layers
+from adbench.backbones.layers import Description, Field, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
 from adbench.backbones.weights import RANDOM, Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
@@ -22,6 +22,7 @@ from adbench.core.registry import match
 from adbench.core.subprocess import in_subprocess
 from adbench.data.shots import shortage
 from adbench.features.cache import EXTRACTION_REVISION
+from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
@@ -176,12 +177,13 @@ def make_plan(
             network = find_network(description.backbone, label, answers, offline=offline, on_step=on_step)
         except WeightsError as error:
             network, reason = Network(description.backbone, Weights(label, "missing", (), (), None)), str(error)
-        sizes = {size: _misfit(description, size, memo) for size in choice.image_sizes or spec.image_sizes}
-        misfits += sizes.values()
-        for item, size, rotations in product(inputs, sizes, dict.fromkeys(spec.rotations)):
-            rest: dict[str, Any] = {"image_size": size, "sigma": spec.smoothing, "rotations": rotations}
-            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit", "crop")}
-            why_not = {shots: sizes[size] or reason or shortage(item.category, shots) for shots in spec.shots}
+        views, misfit_of = spec.views(choice), partial(_misfit, description, set(chain.from_iterable(layers)), memo)
+        misfits += [misfit_of(view, None) for view in views if not inputs]
+        for item, view in product(inputs, views):
+            rest: dict[str, Any] = {**asdict(view), "sigma": spec.smoothing}
+            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
+            misfits.append(misfit := misfit_of(view, item))
+            why_not = {shots: misfit or reason or shortage(item.category, shots) for shots in spec.shots}
             for own, seeds in _by_seed(network, spec.seeds):
                 cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))
                 jobs = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
@@ -215,10 +217,14 @@ def check_names(spec: Spec, memo: Path) -> None:
     make_plan(spec, [], memo, offline=True)
 
 
-def _misfit(description: Description, size: int, memo: Path) -> str | None:
-    """Return why a backbone cannot take images of a size, None if it can."""
+def _misfit(description: Description, layers: Iterable[str], memo: Path, view: View, inputs: CategoryInputs | None) -> str | None:
+    """Return why a backbone cannot take a view of a category (None: of any), or not for these layers; None if it can."""
     try:
-        check_size(description, size, memo)
+        if inputs is None:
+            check_view(description, view, memo)
+        else:
+            tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, memo)
+            tiling.check_layers(description, layers, memo)
     except UsageError as error:
         return str(error)
     return None
@@ -243,10 +249,10 @@ def job_for(
     inputs: CategoryInputs, network: Network, layers: tuple[str, ...], seed: int, *, smoothing: float, sigma: float | None = None,
     **rest: Any,
 ) -> Job:  # fmt: skip
-    """Return the Job of one cell under today's extraction; `rest`: the rest of a method, image_size, eval_size, dtype, ...
+    """Return the Job of one cell under today's extraction; `rest`: the rest of a method, a view, eval_size, dtype, ...
 
     sigma: of the map's Gaussian in input pixels, None for as many as `smoothing`, the detector's. It has no effect on a detector
-    whose maps are not smoothed, and on images at their own size, for whose maps `smoothing` is in pixels of a 256 grid.
+    whose maps are not smoothed.
     """
     category, weights = inputs.category, network.weights
     job = Job(
@@ -254,6 +260,6 @@ def job_for(
         seed=seed, extraction=EXTRACTION_REVISION, **rest,
     )  # fmt: skip
     side, sigma = job.input_side, smoothing if sigma is None else float(sigma)
-    if not smoothing or not side or sigma * SMOOTHING_GRID == smoothing * side:  # as in version 0.1.0, whose keys have no sigma
+    if not smoothing or sigma * SMOOTHING_GRID == smoothing * side:  # as in version 0.1.0, whose keys have no sigma
         return job
     return replace(job, smoothing=sigma)

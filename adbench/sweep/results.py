@@ -37,9 +37,8 @@ T = TypeVar("T")
 _NAME = re.compile(r"[0-9a-f]{20}\.json")  # other files in the folder belong to the user
 _LOG = logging.getLogger("adbench")
 _NO_PLAN = "run its sweep again to write the plan anew"
-_ORDER = attrgetter(
-    *map("job.{}".format, ("dataset", "category", "backbone", "weights", "image_size", "layer", "detector", "seed", "key"))
-)
+_ORDER = attrgetter(*map("job.{}".format, ("dataset", "category", "backbone", "weights")))
+_REST = attrgetter(*map("job.{}".format, ("layer", "detector", "seed", "key")))
 SCHEMA = 1  # of every file in a results folder
 _CRC = re.compile(rb'\{"crc32": "([0-9a-f]{8})", ')
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
@@ -110,6 +109,12 @@ class Later(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._mapping())
+
+
+def _order(result: Result) -> tuple[Any, ...]:
+    """Return the sort key of a result; sizes that are numbers come first."""
+    size = result.job.image_size
+    return (_ORDER(result), (size, "") if isinstance(size, int) else (1 << 30, size), result.job.tile, _REST(result))
 
 
 def dump(record: dict[str, Any]) -> str:
@@ -301,7 +306,7 @@ class ResultStore:
         known = {job.key: job for job in planned}
         done = (self._read(self.folder, key, known, without_details=True) for key in self.done())
         found = [*(result for result in done if result), *self.failures(known)]
-        return sorted(found, key=_ORDER)
+        return sorted(found, key=_order)
 
     def _details(self, key: str) -> Mapping[str, Any]:
         result = self.read(key)

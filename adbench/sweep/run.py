@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adbench.features.view import View
 from adbench.sweep.executors import Executor, Site, choose_executor
 from adbench.sweep.plan import Plan, check_names, fill_memo, make_plan
 from adbench.sweep.results import ResultStore
@@ -71,9 +70,7 @@ def plan_sweep(
         fill_memo(spec, workspace.memo, workspace.on_step)
     else:
         check_names(spec, workspace.memo)
-    plan = make_plan(
-        spec, workspace.inputs([View(size) for size in spec.all_sizes]), workspace.memo, workspace.offline, workspace.on_step
-    )
+    plan = make_plan(spec, workspace.inputs(spec.all_views), workspace.memo, workspace.offline, workspace.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
     return Sweep(workspace, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command)

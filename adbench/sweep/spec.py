@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
+from adbench.features.view import LEAST, MOST, SIZES, View, parse_image_size
 from adbench.types import ALL, DTYPES, Job
 
 _MAX_BYTES = 1 << 20
@@ -20,6 +22,9 @@ _SHOWN = 40  # characters of a wrong value in its message
 _PRESETS = files("adbench") / "presets"
 Name = Annotated[str, Meta(min_length=1)]
 Pixels = Annotated[int, Meta(ge=32, le=4096)]
+InputSize = Annotated[int, Meta(ge=LEAST)] | str
+Tile = Annotated[int, Meta(ge=0, le=MOST)]
+Overlap = Annotated[float, Meta(ge=0, lt=1)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Count = Annotated[int, Meta(ge=1)]
 Rotations = Annotated[int, Meta(ge=0, le=360)]
@@ -33,7 +38,7 @@ class Choice:
     name: Name
     layers: tuple[Name, ...] = ()
     weights: tuple[Name, ...] = ()
-    image_sizes: tuple[Pixels, ...] = ()
+    image_sizes: tuple[InputSize, ...] = ()
     detectors: tuple[Name, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
@@ -53,13 +58,15 @@ class Spec:
     backbones: Annotated[tuple[Choice, ...], _FILLED] = (Choice("efficientnet_lite0"),)
     weights: tuple[Name, ...] = ("imagenet",)
     layers: tuple[Name, ...] = ()
-    image_sizes: Annotated[tuple[Pixels, ...], _FILLED] = (256,)
+    image_sizes: Annotated[tuple[InputSize, ...], _FILLED] = (256,)
     eval_size: Pixels | Literal["native"] = 256
     detectors: Annotated[tuple[Choice, ...], _FILLED] = (Choice("patchcore"),)
     seeds: Annotated[tuple[Seed, ...], _FILLED] = (0,)
     shots: Annotated[tuple[Count | Literal["all"], ...], _FILLED] = (ALL,)
     dtype: Name = "float16"
     pro_limit: Annotated[float, Meta(gt=0, le=1)] = 0.3
+    tile: Annotated[tuple[Tile, ...], _FILLED] = (0,)
+    overlap: Annotated[tuple[Overlap, ...], _FILLED] = (Job.overlap,)
     smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
     crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
     rotations: Annotated[tuple[Rotations, ...], _FILLED] = (Job.rotations,)
@@ -77,21 +84,30 @@ class Spec:
                     del choice[later]
         if self.shots == (ALL,):
             del found["shots"]
-        if self.rotations == (Job.rotations,):
-            del found["rotations"]
+        for name, default in _ADDED.items():
+            if found[name] == default:
+                del found[name]
         return found
 
+    def views(self, choice: Choice) -> list[View]:
+        """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps x rotations."""
+        cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap, self.rotations)
+        return list(dict.fromkeys(View(*cell, crop=self.crop).simplest() for cell in cells))
+
     @property
-    def all_sizes(self) -> tuple[int, ...]:
-        """The image sizes of all backbones, each once."""
-        return tuple(dict.fromkeys(size for choice in self.backbones for size in choice.image_sizes or self.image_sizes))
+    def all_views(self) -> list[View]:
+        """The views of all backbones, each once."""
+        return list(dict.fromkeys(view for choice in self.backbones for view in self.views(choice)))
 
 
+_ADDED = {"tile": (0,), "overlap": (Job.overlap,), "rotations": (Job.rotations,)}  # keys after version 0.1.0, with their defaults
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing", "crop")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
 _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes", "detectors"), "detectors": ("name", "params")}
 _EXPECTED = {
-    "image_sizes": "pixels from 32 to 4096",
+    "image_sizes": SIZES,
+    "tile": "pixels from 32 to 4096, or 0 for no tiles",
+    "overlap": "a share of a tile from 0 to below 1",
     "eval_size": "pixels from 32 to 4096 or 'native'",
     "rotations": "a number of turned copies up to 360, or 0 for none",
     "shots": "a number of good images from 1 on, or 'all'",
@@ -148,10 +164,29 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
         named[name] = value
     content = {key: value if key in _SINGLE else _items(key, value, source) for key, value in named.items()}
     try:
-        spec = msgspec.convert(content, Spec)
+        spec = _with_sizes(msgspec.convert(content, Spec), source)
     except msgspec.ValidationError as error:
         raise _mistake(str(error), content, source) from None
     return replace(spec, dtype=match("dtype", spec.dtype, DTYPES, where=f" in {source}"))
+
+
+def _with_sizes(spec: Spec, source: str) -> Spec:
+    """Return the specification with image sizes in their only form, and without tiles that a network could not take."""
+
+    def read(sizes: Sequence[int | str], owner: str = "") -> tuple[int | str, ...]:
+        found = []
+        for size in sizes:
+            try:
+                found.append(parse_image_size(size))
+            except ValueError:
+                raise UsageError(f"{source}: image_sizes{owner}: expected {SIZES}, not {_kind(size)}") from None
+        return tuple(found)
+
+    for tile in spec.tile:
+        if 0 < tile < LEAST:
+            raise UsageError(f"{source}: tile: expected {_EXPECTED['tile']}, not {_kind(tile)}")
+    backbones = tuple(replace(c, image_sizes=read(c.image_sizes, f" of {c.name}")) for c in spec.backbones)
+    return replace(spec, image_sizes=read(spec.image_sizes), backbones=backbones)
 
 
 class _RepeatedKeyError(yaml.constructor.ConstructorError):
@@ -169,6 +204,14 @@ class _Loader(yaml.SafeLoader):
                 raise _RepeatedKeyError(None, None, problem, key.start_mark)
             first[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
+
+
+def _int_or_text(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    """Return a whole number; 0x256 stays text, since it is a wrong size and not the number 598."""
+    return node.value if "x" in node.value.lower() else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int_or_text)
 
 
 def _loaded(text: str, key: str = "") -> Any:

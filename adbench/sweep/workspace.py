@@ -54,13 +54,8 @@ class Workspace:
         return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), views, warn)
 
     def _checked(self, categories: Sequence[Category], views: Sequence[View], warn: bool = True) -> list[CategoryInputs]:
-        facts = check_files(
-            categories,
-            self.cache / "files.json",
-            self.on_step,
-            MEMORY.keeper([(view.size, view.crop) for view in views]),
-            self.verify_data,
-        )
+        keep = MEMORY.keeper([(view.size, view.crop) for view in views if not view.is_native])
+        facts = check_files(categories, self.cache / "files.json", self.on_step, keep, self.verify_data)
         for category in categories if warn else ():
             warn_of_remarks(category, facts)
         return [CategoryInputs(category, facts) for category in categories]

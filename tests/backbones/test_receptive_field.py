@@ -294,7 +294,7 @@ def test_blocks_that_are_computed_again_give_the_same_gradient(transformer: Netw
 def test_a_field_is_remembered_for_a_network_and_a_size(
     transformer: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = remembered(transformer, ["blocks.0"], {}, 64, tmp_path)
+    first = remembered(transformer, ["blocks.0"], {}, (64, 64), tmp_path)
     threads, asked, each = torch.get_num_threads(), [], measuring._each
 
     def noted(network: Network, layers: list[str], measure: Measure) -> object:
@@ -302,10 +302,10 @@ def test_a_field_is_remembered_for_a_network_and_a_size(
         return each(network, layers, measure)
 
     monkeypatch.setattr(measuring, "_each", noted)
-    both = remembered(transformer, ["blocks.0", "blocks.2"], {}, 64, tmp_path)
+    both = remembered(transformer, ["blocks.0", "blocks.2"], {}, (64, 64), tmp_path)
     assert both["blocks.0"] == first["blocks.0"] and asked == [(["blocks.2"], 64, 1)]
-    assert remembered(transformer, ["blocks.0", "blocks.2"], {}, 64, tmp_path) == both and len(asked) == 1
-    remembered(transformer, ["blocks.2"], {}, 32, tmp_path)
+    assert remembered(transformer, ["blocks.0", "blocks.2"], {}, (64, 64), tmp_path) == both and len(asked) == 1
+    remembered(transformer, ["blocks.2"], {}, (32, 32), tmp_path)
     assert asked[1:] == [(["blocks.2"], 32, 1)] and torch.get_num_threads() == threads
 
 
@@ -313,7 +313,7 @@ def test_an_image_as_large_as_the_analytic_field_gives_the_box_of_the_papers_ima
     network, layers = Network("resnet18", resolve("resnet18", "random")), ["layer1.1.relu_1", "layer2.1.relu_1"]
     description = describe("resnet18")
     papers = receptive_fields(network, description, layers, [], Measure())["layers"]  # 1024 px
-    found = remembered(network, layers, description.fields, 64, tmp_path)
+    found = remembered(network, layers, description.fields, (64, 64), tmp_path)
     assert found == {row["layer"]: row["estimated_px"] for row in papers}
     assert [measuring._side(description.fields[layer]) for layer in layers] == [192, 256]
 

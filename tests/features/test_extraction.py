@@ -16,6 +16,7 @@ from adbench.backbones.weights import resolve
 from adbench.core.threads import in_background, ordered_map
 from adbench.features import extraction
 from adbench.features.extraction import BYTES_PER_PIXEL, Network, _to_host, batch_size, extract, one_late
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ def features(network: Network, images: list[Path], threads: int) -> dict[str, np
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        batches = list(extract(network, images, LAYERS, View(64), CPU))
+        batches = list(extract(network, images, LAYERS, Tiling.whole(View(64)), CPU))
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -58,7 +59,7 @@ def test_an_image_alone_has_the_features_that_it_has_among_others(network: Netwo
 
 def test_progress_counts_images(network: Network, images: list[Path]) -> None:
     steps: list[int] = []
-    list(extract(network, images, LAYERS, View(64), CPU, lambda done, total, note: steps.append(done)))
+    list(extract(network, images, LAYERS, Tiling.whole(View(64)), CPU, lambda done, total, note: steps.append(done)))
     assert steps == sorted(steps)
     assert steps[-1] == len(images)
 
@@ -126,8 +127,8 @@ def test_an_outcome_is_asked_for_after_the_next_launch() -> None:
 
 
 def test_features_come_in_float16_where_a_batch_fits(network: Network, images: list[Path]) -> None:
-    exact = next(iter(extract(network, images, LAYERS, View(64), CPU)))
-    half = next(iter(extract(network, images, LAYERS, View(64), CPU, half=True)))
+    exact = next(iter(extract(network, images, LAYERS, Tiling.whole(View(64)), CPU)))
+    half = next(iter(extract(network, images, LAYERS, Tiling.whole(View(64)), CPU, half=True)))
     for layer in LAYERS:
         assert half[layer].dtype == np.float16
         np.testing.assert_array_equal(half[layer], exact[layer].astype(np.float16))
@@ -159,7 +160,10 @@ def test_a_transformer_in_bfloat16_has_nearly_the_features_of_float32(images: li
     network = Network("test_vit", resolve("test_vit", "random"))
     exact, coarse = (
         np.concatenate(
-            [batch["blocks.3.norm"] for batch in extract(network, images, ["blocks.3.norm"], View(64), CPU, precision=dtype)]
+            [
+                batch["blocks.3.norm"]
+                for batch in extract(network, images, ["blocks.3.norm"], Tiling.whole(View(64)), CPU, precision=dtype)
+            ]
         )
         for dtype in (torch.float32, torch.bfloat16)
     )

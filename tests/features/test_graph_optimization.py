@@ -13,6 +13,7 @@ from adbench.features import graph_optimization as fusing
 from adbench.features.extraction import Network
 from adbench.features.graph_optimization import FusedConvolution, fast_graph, inference_module, is_plain_convolution
 from adbench.features.latency import forward_times
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 
 CPU = torch.device("cpu")
@@ -145,5 +146,5 @@ def test_the_graph_is_traced_once_for_extraction_and_latency(monkeypatch: pytest
     made = Network("resnet18", resolve("resnet18", "random"))
     for size in (32, 64):
         inference_module(made, ["layer1.0.relu"], (size, size), CPU, torch.float32)
-    forward_times(made, ["layer1.0.relu"], View(32), "float32", CPU, tmp_path)
+    forward_times(made, ["layer1.0.relu"], Tiling.whole(View(32)), "float32", CPU, tmp_path)
     assert len(traced) == 1

@@ -16,6 +16,7 @@ from adbench.features import latency
 from adbench.features.extraction import Network
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.latency import Forward, forward_times, repeated, score_times
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 
 CPU = torch.device("cpu")
@@ -53,7 +54,7 @@ def test_the_clock_leaves_out_copies_of_earlier_layers() -> None:
 def test_deeper_blocks_of_a_transformer_take_longer_and_keep_no_hook() -> None:
     network = Network("test_vit", resolve("test_vit", "random"))
     layers = ["blocks.0", "blocks.2", "blocks.5.norm"]
-    found = latency._timed(network, layers, (32, 32), "float32", CPU)
+    found = latency._timed(network, layers, Tiling.whole(View(32)), "float32", CPU)
     assert [found[layer].p50_ms - found["blocks.0"].p50_ms for layer in layers] == [0, 1000, 2000]
     assert not any(block._forward_hooks for block in network.module.blocks)
 
@@ -82,7 +83,7 @@ def test_passes_are_repeated_until_the_budget_is_spent() -> None:
 
 def test_each_layer_is_timed_once_per_machine(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "BUDGET_S", 0)
-    first = forward_times(network, LAYERS[:1], View(32), "float16", CPU, tmp_path)
+    first = forward_times(network, LAYERS[:1], Tiling.whole(View(32)), "float16", CPU, tmp_path)
     asked = []
 
     def timed(network: Network, layers: list[str], *rest: object) -> dict[str, Forward]:
@@ -90,20 +91,22 @@ def test_each_layer_is_timed_once_per_machine(network: Network, tmp_path: Path, 
         return {layer: Forward(1, 2, 4, 0.5) for layer in layers}
 
     monkeypatch.setattr(latency, "_timed", timed)
-    both = forward_times(network, LAYERS, View(32), "float16", CPU, tmp_path)
+    both = forward_times(network, LAYERS, Tiling.whole(View(32)), "float16", CPU, tmp_path)
     assert asked == [LAYERS[1:]] and both == first | {LAYERS[1]: Forward(1, 2, 4, 0.5)}
-    assert forward_times(network, LAYERS, View(32), "float16", CPU, tmp_path) == both and len(asked) == 1
-    forward_times(network, LAYERS[:1], View(64), "float16", CPU, tmp_path)
+    assert forward_times(network, LAYERS, Tiling.whole(View(32)), "float16", CPU, tmp_path) == both and len(asked) == 1
+    forward_times(network, LAYERS[:1], Tiling.whole(View(64)), "float16", CPU, tmp_path)
     assert asked == [LAYERS[1:], LAYERS[:1]]
 
 
 def test_a_damaged_memo_is_made_again(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "_timed", lambda *_: {LAYERS[0]: Forward(1, 2, 4, 0.5)})
-    forward_times(network, LAYERS[:1], View(32), "float16", CPU, tmp_path)
+    forward_times(network, LAYERS[:1], Tiling.whole(View(32)), "float16", CPU, tmp_path)
     (memo,) = tmp_path.iterdir()
     for damage in ("{", "[]", '{"a": {"p50_ms": 1}}'):
         memo.write_text(damage)
-        assert forward_times(network, LAYERS[:1], View(32), "float16", CPU, tmp_path) == {LAYERS[0]: Forward(1, 2, 4, 0.5)}
+        assert forward_times(network, LAYERS[:1], Tiling.whole(View(32)), "float16", CPU, tmp_path) == {
+            LAYERS[0]: Forward(1, 2, 4, 0.5)
+        }
 
 
 @pytest.mark.usefixtures("readings")

@@ -90,6 +90,11 @@ def test_aupro_equals_brute_force(block):
         assert value == pytest.approx(brute_pro(scores.maps, truth.masks, limit), abs=1e-9)
         assert 0 <= value <= 1
         assert evaluate(scores, truth)["aupro_05"] == evaluate(scores, truth, 0.05)["aupro"]
+        defective = np.array([bool(np.any(mask)) for mask in truth.masks])
+        maps, masks = ([found[i] for i in np.flatnonzero(defective)] for found in (scores.maps, truth.masks))
+        among = evaluate(Scores(scores.image[defective], maps), Truth(defective[defective], masks), limit)["aupro"]
+        whole = evaluate(scores, Truth(defective, truth.masks), limit)["aupro_anomalous"]
+        assert whole == among if among is None else whole == pytest.approx(among, abs=1e-12)
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -242,7 +247,7 @@ def test_only_the_order_of_scores_counts(transform):
 def test_keys_come_in_order_and_are_floats():
     metrics = evaluate(*random_case(0))
     assert list(metrics) == [*ORDER, *ON_REQUEST]
-    assert all(type(metrics[name]) is float for name in (*ORDER, "aupro_05"))
+    assert all(type(metrics[name]) is float for name in (*ORDER, "aupro_05", "aupro_anomalous"))
 
 
 def test_a_new_metric_is_reported_last(monkeypatch):

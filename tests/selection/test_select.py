@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Answer, Run, make_category, opened_paths
 
+from adbench.features.view import SIZES
 from adbench.models.files import load_model
 from adbench.reports.formats import FORMATS
 from adbench.selection import select
@@ -224,7 +225,7 @@ ERRORS = {
     "both sources": (("--preset", "quickstart", "--spec", "a.yaml"), "select: give --preset or --spec, not both"),
     "two categories": (
         ("--category", "nut", "--category", "nut2"), "--category: this command takes one category, not 2"),
-    "image size": (("--image-sizes", "64,x"), "select: image_sizes: expected pixels from 32 to 4096, not the text 'x'"),
+    "image size": (("--image-sizes", "64,x"), f"select: image_sizes: expected {SIZES}, not the text 'x'"),
     "layer": (
         ("--layers", "blocks.2.1.ad"),
         "unknown layer 'blocks.2.1.ad' of efficientnet_lite0; did you mean 'blocks.2.1.add'?"),
@@ -307,15 +308,17 @@ def test_the_advice_gives_its_reasons() -> None:
     assert advice(ranking, (0.05, 0.1, 0.2)) == (
         "Use blocks.2.1.add of efficientnet_lite0 at 256 px with patchcore. It ranks first of 3 candidates on the synthetic "
         "defects (score 0.900, 95 % interval 0.850 to 0.940). It takes 10 ms per image and 5.0 MB. Its receptive field is 2.5 "
-        "times as wide as the median defect. 1 other candidate ties with it; blocks.2.1.add of efficientnet_lite0 at 192 px "
-        "with patchcore takes only 4 ms per image."
+        "times as wide as the median defect. 1 other candidate is not significantly worse; blocks.2.1.add of "
+        "efficientnet_lite0 at 192 px with patchcore takes only 4 ms per image, with a score of 0.890."
     )
     for (backbone, weights), sentence in LICENSES.items():
         job = replace(JOB, backbone=backbone, weights=weights)
         text = advice([replace(ranking[0], result=replace(done, job=job))], (0.1,))
         assert text.endswith(f" times as wide as the median defect.{sentence}")
     worse = replace(ranking[1], tied=False)
-    assert advice([ranking[0], worse], (0.1,)).endswith(" No other candidate ties with it.")
+    assert advice([ranking[0], worse], (0.1,)).endswith(" All other candidates are significantly worse.")
     even = replace(ranking[1], result=done)
-    assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate ties with it, but is not much faster.")
-    assert advice([ranking[0], even, even], (0.1,)).endswith(" 2 other candidates tie with it, none of them much faster.")
+    assert advice([ranking[0], even], (0.1,)).endswith(" 1 other candidate is not significantly worse, but not much faster.")
+    assert advice([ranking[0], even, even], (0.1,)).endswith(
+        " 2 other candidates are not significantly worse, none of them much faster."
+    )

@@ -13,7 +13,7 @@ from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result, Scores, Truth
 
 SIDE = 48
-DEFINED = [*ORDER, "aupro_05"]  # without saturation areas, and with few pixels
+DEFINED = [*ORDER, "aupro_05", "aupro_anomalous"]  # without saturation areas, and with few pixels
 
 
 def case(good: int = 12, bad: int = 8, side: int = SIDE, seed: int = 0) -> tuple[Scores, Truth, Regions]:
@@ -182,4 +182,4 @@ def test_a_metric_from_outside_has_replicates_of_its_own(monkeypatch: pytest.Mon
         np.testing.assert_allclose(rows[f"toy_{name}"], rows[name], rtol=1e-6)
     low, high = intervals(metrics, influence)["toy_count"]  # leaving out one of 20 equal images: as sure as 8 trials
     assert low < 0.5 - 0.3 and high > 0.5 + 0.3
-    assert list(intervals(metrics, influence)) == [n for n in metrics if metrics[n] is not None] and len(metrics) == 14
+    assert list(intervals(metrics, influence)) == [n for n in metrics if metrics[n] is not None] and len(metrics) == 15

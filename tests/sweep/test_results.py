@@ -215,6 +215,9 @@ def test_replicates_need_a_row_for_each_metric(store: ResultStore, caplog) -> No
         store.write(replace(DONE, job=job, replicates=np.zeros((rows, 5), np.float32)))
         assert (store.replicates(job.key) is not None) == found
     assert "float32 of shape (1, 5), not float32 of 2 rows" in caplog.text
+    store.write(replace(DONE, job=replace(JOB, seed=20), influence=np.zeros((2, 5), np.float32)))  # strata are a row of their own
+    assert store.influence(replace(JOB, seed=20).key) is None
+    assert "float32 of shape (2, 5), not float32 of 3 rows" in caplog.text
 
 
 def test_names_that_are_not_utf8_and_odd_numbers_are_read(store: ResultStore) -> None:

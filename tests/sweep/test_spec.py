@@ -1,4 +1,5 @@
 import re
+from operator import mul
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from adbench.backbones.families import find
 from adbench.backbones.weights import resolve
 from adbench.core.errors import DataError, UsageError, WeightsError
 from adbench.data.layouts.demo import EACH, GOOD, TRAIN
+from adbench.features.view import SIZES
 from adbench.sweep.spec import Choice, Spec, parse, preset_names, preset_text, read_spec
 
 
@@ -50,16 +52,16 @@ def test_a_backbone_can_have_weights_of_its_own() -> None:
 
 
 MISTAKES = {
-    "backbones: [{name: x, image_sizes: [7]}]": "spec: backbones: image_sizes: expected pixels from 32 to 4096, not the number 7",
+    "backbones: [{name: x, image_sizes: [7]}]": f"spec: backbones: image_sizes: expected {SIZES}, not the number 7",
     "backbones: [{layers: [a]}]": (
-        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ...},"
+        "spec: backbones: expected a name, or {name: ..., layers: ..., weights: ..., image_sizes: ..., detectors: ...},"
         " not the mapping {'layers': ['a']}"
     ),
     "backbones: [{name: x, weights: [null]}]": (
         "spec: backbones: weights: expected a name, not null; write a value, or delete the entry"
     ),
     "backbone: x": "unknown key 'backbone' in spec; did you mean 'backbones'?",
-    "image_sizes: [8]": "spec: image_sizes: expected pixels from 32 to 4096, not the number 8",
+    "image_sizes: [8]": f"spec: image_sizes: expected {SIZES}, not the number 8",
     "image_sizes: []": "spec: image_sizes is empty; name at least one",
     "eval_size: big": "spec: eval_size: expected pixels from 32 to 4096 or 'native', not the text 'big'",
     "seeds: [-1]": "spec: seeds: expected a whole number from 0 to 2147483647, not the number -1",
@@ -68,13 +70,18 @@ MISTAKES = {
     "rotations: -1": "spec: rotations: expected a number of turned copies up to 360, or 0 for none, not the number -1",
     "shots: few": "spec: shots: expected a number of good images from 1 on, or 'all', not the text 'few'",
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
+    "smoothing: -1": "spec: smoothing: expected pixels from 0 to 64, not the number -1",
+    "crop: 0": "spec: crop: expected a number above 0 and at most 1, not the number 0",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
     "layers: [[3]]": "spec: layers: expected a name, not the list ['3']",
     "seeds: [0]\nlayers: [a]\nseeds: [1]": "spec line 3: key 'seeds' is given twice, first in line 1; keep one",
     "detectors: [{name: x, params: {k: 1,\n k: 2}}]": "spec line 2: key 'k' is given twice, first in line 1; keep one",
     "image_sizes: 64\nimage-sizes: 96": "spec: key 'image_sizes' is given twice, once as 'image-sizes'; keep one",
     "layers: [null]": "spec: layers: expected a name, not null; write a value, or delete the entry",
-    "image_sizes: '256'": "spec: image_sizes: expected pixels from 32 to 4096, not the text '256'; remove the quotes",
+    "image_sizes: [0x256]": f"spec: image_sizes: expected {SIZES}, not the text '0x256'",
+    "image_sizes: native/0.5": f"spec: image_sizes: expected {SIZES}, not the text 'native/0.5'",
+    "tile: 16": "spec: tile: expected pixels from 32 to 4096, or 0 for no tiles, not the number 16",
+    "overlap: 1": "spec: overlap: expected a share of a tile from 0 to below 1, not the number 1",
     f"seeds: [1{'0' * 50}]": (f"spec: seeds: expected a whole number from 0 to 2147483647, not the number '1{'0' * 39}...'"),
     "detectors: [{nam: x}]": "spec: detectors: expected a name, or {name: ..., params: ...}, not the mapping {'nam': 'x'}",
     "detectors: [{name: x, param: {}}]": "unknown key 'param' in detectors of spec; did you mean 'params'?",
@@ -148,8 +155,8 @@ def count(spec: Spec) -> tuple[int, int]:
     """Jobs of one category, and forward passes per image."""
     networks = [choice for choice in spec.backbones for _ in choice.weights or spec.weights]
     sizes = [len(choice.image_sizes or spec.image_sizes) for choice in networks]
-    layers = sum(len(choice.layers or spec.layers) * count for choice, count in zip(networks, sizes, strict=True))
-    return layers * len(spec.detectors) * len(spec.seeds) * len(spec.shots), sum(sizes)
+    cells = [len(choice.layers or spec.layers) * len(choice.detectors or spec.detectors) for choice in networks]
+    return sum(map(mul, cells, sizes)) * len(spec.seeds) * len(spec.shots), sum(sizes)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -163,7 +170,7 @@ DEMO_IMAGES = TRAIN + GOOD + 4 * EACH  # of each category
 MVTEC_AD = (15, 5354)  # categories, images
 
 
-@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds", *OF_TIMM])
+@pytest.mark.parametrize("name", ["layers", "image-size", "pretraining-resnet50", "seeds", "patchcore-official", *OF_TIMM])
 def test_the_cost_in_the_head_of_a_preset_is_that_of_its_grid(name: str) -> None:
     jobs, passes = count(parse(preset_text(name)))
     assert f"{jobs * MVTEC_AD[0]} jobs, {passes * MVTEC_AD[1]:,} forward passes" in head(name)

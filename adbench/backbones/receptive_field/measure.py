@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from adbench.backbones.families import Size
 from adbench.backbones.layers import Description, Layer, parse_layers, size_within
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.graph import AnalyticField, activation_bytes, analytic
@@ -40,7 +41,7 @@ _TINY = np.finfo(np.float64).tiny
 class Measure:
     """The options of `estimated`. Raises UsageError for a value out of range."""
 
-    input_size: int = _PAPER_PX
+    input_size: int | Size = _PAPER_PX  # of a square, or (height, width)
     threshold: float = 1e-2
     normalize: str = "max"
     image: str = "noise"
@@ -48,9 +49,9 @@ class Measure:
     objective: str = "signs"
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.input_size <= 2 * self.margin:
+        if self.margin < 0 or min(self.size) <= 2 * self.margin:
             raise UsageError(
-                f"input size {self.input_size} leaves nothing between two margins of {self.margin} px; choose a larger one"
+                f"input size {min(self.size)} leaves nothing between two margins of {self.margin} px; choose a larger one"
             )
         if not self.threshold > 0:
             raise UsageError(f"threshold {self.threshold} keeps every pixel; choose one above 0")
@@ -60,6 +61,11 @@ class Measure:
             raise unknown("image", self.image, ["noise", "zeros"])
         if self.objective not in OBJECTIVES:
             raise unknown("objective", self.objective, OBJECTIVES)
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the input."""
+        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size, self.input_size)
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,12 @@ def _estimates(module: nn.Module, layers: Sequence[str], measure: Measure) -> It
 
 def _image(measure: Measure) -> Tensor:
     """Return the image (1, 3, H, W); noise below the paper's size is the middle of that at the paper's size."""
-    size, side = measure.input_size, max(measure.input_size, _PAPER_PX)
+    size, side = measure.size, max(*measure.size, _PAPER_PX)
     if measure.image == "zeros":
-        return torch.zeros(1, 3, size, size)
-    noise, start = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(_SEED)), (side - size) // 2
-    return noise[..., start : start + size, start : start + size].contiguous()
+        return torch.zeros(1, 3, *size)
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(_SEED))
+    top, left = ((side - length) // 2 for length in size)
+    return noise[..., top : top + size[0], left : left + size[1]].contiguous()
 
 
 def _factors(objective: str, channels: int) -> Tensor:
@@ -215,7 +222,7 @@ def receptive_fields(
     Raises UsageError for an unknown layer.
     """
     names = [name for text in layers for name in parse_layers(text, description)] or list(description.stages)
-    measure = replace(measure, input_size=size_within(description, measure.input_size, memo))
+    measure = replace(measure, input_size=size_within(description, measure.size[0], memo))
     fields: list[tuple[EstimatedField, AnalyticField | None]] = []
     for done, (found, module) in enumerate(_each(network, names, measure), 1):
         fields.append((found, _exact(module, found.layer)))
@@ -231,7 +238,7 @@ def receptive_fields(
 
 def _each(network: Network, layers: Sequence[str], measure: Measure) -> Iterator[tuple[EstimatedField, nn.Module]]:
     """Yield the estimate of each layer and the module that computes it; one forward pass serves all layers."""
-    module = network.cut(layers, (measure.input_size, measure.input_size))
+    module = network.cut(layers, measure.size)
     if isinstance(module, GraphModule):
         _return_copies(module)
     yield from ((found, module) for found in _estimates(module, layers, measure))
@@ -256,7 +263,7 @@ def _exact(module: nn.Module, layer: str) -> AnalyticField | None:
 
 
 def remembered(
-    network: Network, layers: Sequence[str], known: Mapping[str, int], image_size: int, folder: Path,
+    network: Network, layers: Sequence[str], known: Mapping[str, int], size: Size, folder: Path,
     on_step: OnStep = ignore_step,
 ) -> dict[str, int]:  # fmt: skip
     """Return the estimated receptive field of each layer, as `estimated` does it; `folder` keeps it for later processes.
@@ -267,14 +274,15 @@ def remembered(
     more than half of this machine's memory, the image's side is halved.
 
     Behind attention over the whole image a field grows with the image, and at 1024 px one layer of ViT-B would take minutes: a
-    layer without an analytic field is measured at the image size of the job, without a margin.
+    layer without an analytic field is measured at the input size (height, width) of the job, without a margin.
 
     One thread, so that the same bits come out in every process of a machine.
     """
     question = digest([network.backbone, network.weights.sha256])
-    memo, sides = Memo(folder / f"{question}.json", code_and_libraries()), {}
+    memo, sides = Memo(folder / f"{question}.json", code_and_libraries()), dict[str, tuple[int | Size, int]]()
+    whole: int | Size = size[0] if size[0] == size[1] else size
     for layer in layers:
-        sides[layer] = (_side(known[layer]), _MARGIN) if layer in known else (image_size, 0)
+        sides[layer] = (_side(known[layer]), _MARGIN) if layer in known else (whole, 0)
     missing = [layer for layer, side in sides.items() if memo.get([layer, *side]) is None]
     threads, done = torch.get_num_threads(), 0
     torch.set_num_threads(1)
@@ -296,8 +304,10 @@ def _side(field: int) -> int:
     return min(_PAPER_PX, _STEP * -(-(field + 2 * _MARGIN + _STEP) // _STEP))
 
 
-def _within_memory(network: Network, layers: Sequence[str], side: int) -> int:
-    """Return the side, halved until the maps of a pass take less than half of the memory."""
+def _within_memory(network: Network, layers: Sequence[str], side: int | Size) -> int | Size:
+    """Return the side of a square, halved until the maps of a pass take less than half of the memory; other sizes as they are."""
+    if isinstance(side, tuple):
+        return side
     module = network.cut(layers, (side, side))
     while isinstance(module, GraphModule) and side > 2 * _STEP and activation_bytes(module, side) > memory_bytes() / 2:
         side //= 2

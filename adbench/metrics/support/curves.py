@@ -79,6 +79,11 @@ class Ranking:
         counted = [count_below(group, ranked[new]) for group in good]
         self._below, self._not_above, self._good = (np.array(column) for column in zip(*counted, strict=True))
 
+    @property
+    def groups(self) -> int:
+        """The number G of groups."""
+        return len(self._good)
+
     def curves(
         self, items: Chosen | None = None, groups: Chosen | None = None, weights: NDArray[np.float64] | None = None
     ) -> Curves | None:

@@ -17,6 +17,7 @@ from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
 from adbench.data.images import read_mask
 from adbench.data.pixels import middle
+from adbench.data.remarks import say_once
 from adbench.metrics import Regions, components, reason
 from adbench.metrics.support.regions import label
 from adbench.metrics.support.saturation import Saturation, read_config
@@ -46,6 +47,12 @@ def lost_components(mask: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int
     labels, count = label(mask)
     kept = resize_mask(labels, size)
     return count - np.unique(kept[kept > 0]).size, count
+
+
+def typical_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (height, width) of the median area and the median aspect of images of these sizes."""
+    area, aspect = np.median([height * width for height, width in sizes]), np.median([height / width for height, width in sizes])
+    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
 
 
 @dataclass(frozen=True)
@@ -132,16 +139,37 @@ class CategoryInputs:
     """A category with the facts about its files (digest, size), and what was read of its labels so far.
 
     `sources`: the index of the original that each test image was made from, where several share one (`draw_replicates`).
+    reference: the images whose sizes decide that of a native view, where these are not just the category's training images.
+    fitted_size: (height, width) of a native view that a saved detector was fitted to, which then decides.
     """
 
     category: Category
     facts: Facts
     sources: tuple[int, ...] | None = None
+    reference: tuple[Sample, ...] = ()
+    fitted_size: tuple[int, int] | None = None
     _labels: dict[tuple[Size, float], Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         return category_fingerprint(self.category, self.facts)
+
+    @cached_property
+    def native_size(self) -> tuple[int, int]:
+        """The (height, width) to which a native view resizes all images; said once if the training images have several sizes."""
+        if self.fitted_size:
+            return self.fitted_size
+        every = [(self.facts[s.path].height, self.facts[s.path].width) for s in self.reference or self.category.train]
+        sizes = sorted(set(every), key=math.prod)
+        if len(sizes) == 1:
+            return sizes[0]
+        found = typical_size(every)
+        least, most, size = (f"{height} x {width}" for height, width in (sizes[0], sizes[-1], found))
+        say_once(
+            f"category '{self.category.name}': training images have {len(sizes)} sizes, {least} to {most} px; 'native' resizes "
+            f"all images to {size} px, their median area and aspect"
+        )
+        return found
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of "train", "validation" or "test"."""

@@ -94,16 +94,23 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
     return Section("Which defects are found?", tables, notes=notes)
 
 
-def _table(jobs: Sequence[KeyedJob], question: Question, breakdown: Breakdown, metric: str) -> Table:
-    """Return a row per category and kind or size, with a column per layer, all over the same seeds."""
-    others = [key for key in question.rows if key not in ("layer", "category")]
+def sizes_table(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str, metric: str) -> Table | None:
+    """Return a metric by size of defect, with a column per value of a key; None if no result has it."""
+    sizes = BREAKDOWNS[1]
+    known = [job for job in jobs if job.done and any(metric in part for part in sizes.of(job.done).values())]
+    return _table(known, Question(rows, ()), sizes, metric, columns) if known else None
+
+
+def _table(jobs: Sequence[KeyedJob], question: Question, breakdown: Breakdown, metric: str, column_key: str = "layer") -> Table:
+    """Return a row per category and kind or size, with a column per layer or value of another key, all over the same seeds."""
+    others = [key for key in question.rows if key not in (column_key, "category")]
     counted = "images" if metric == FOUND else breakdown.count
-    comparison, columns = Comparison(jobs, [*question.rows, "layer", "category"]), list(by_layer(jobs))
+    comparison, columns = Comparison(jobs, [*question.rows, column_key, "category"]), list(_by(jobs, column_key))
     labels: list[str] = []
     rows = []
     for group in groups_by(jobs, others):
         for (category,), members in grouped(group.jobs, ["category"]).items():
-            layers = by_layer(members)
+            layers = _by(members, column_key)
             names = {name for job in members if job.done for name in breakdown.of(job.done)}
             for name in sorted(names, key=breakdown.order):
                 column = Column(name, partial(_value, breakdown, name, metric))
@@ -112,8 +119,12 @@ def _table(jobs: Sequence[KeyedJob], question: Question, breakdown: Breakdown, m
                 labels = [*(["configuration"] if others else []), "category", *own]
                 count = max(breakdown.of(job.done).get(name, {}).get(counted, 0) for job in members if job.done)
                 rows.append([*([group.label] if others else []), category, *own.values(), str(count), *found])
-    caption = f"{_CAPTIONS.get(metric, metric)} by {breakdown.caption}, and layer"
-    return Table.of_texts(caption, [*labels, counted, *columns], rows, num_labels=len(labels))
+    caption = f"{_CAPTIONS.get(metric, metric)} by {breakdown.caption}, and {column_key.replace('_', ' ')}"
+    return Table.of_texts(caption, [*labels, counted, *map(str, columns)], rows, num_labels=len(labels))
+
+
+def _by(jobs: Sequence[KeyedJob], key: str) -> dict[Any, list[KeyedJob]]:
+    return by_layer(jobs) if key == "layer" else {value: members for (value,), members in grouped(jobs, [key]).items()}
 
 
 def _value(breakdown: Breakdown, name: str, metric: str, result: Result) -> float | None:

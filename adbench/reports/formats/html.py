@@ -28,19 +28,9 @@ from adbench.types import Result
 
 MOST_JOBS = 5000  # rows that a browser still sorts at once
 KEYS = (
-    "dataset",
-    "category",
-    "backbone",
-    "weights",
-    "layer",
-    "image_size",
-    "eval_size",
-    "detector",
-    "params",
-    "shots",
-    "rotations",
-    "seed",
-)
+    "dataset", "category", "backbone", "weights", "layer", "image_size", "tile", "overlap", "eval_size", "detector", "params",
+    "shots", "rotations", "seed",
+)  # fmt: skip
 ALWAYS = ("category", "layer")  # the other keys are shown where they vary
 COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state MB", "peak_memory_mb": "peak MB"}
 TITLE = "Anomaly detection benchmark"
@@ -249,5 +239,5 @@ def _album(result: Result, store: ResultStore) -> dict[str, Any]:
         shown = f"{job.category} {kept.image}: image, mask's outline, anomaly map, and its highest place enlarged. {reason}"
         source = _data_uri("webp", path.read_bytes())
         pictures.append({"source": source, "alternative": shown, "caption": f"{kept.image}: {reason}"})
-    title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.image_size} px"
+    title = f"{job.category}: {job.detector} on {job.backbone} {job.layer}, {job.weights}, {job.view}"
     return {"title": title, "images": pictures}

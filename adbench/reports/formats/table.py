@@ -22,6 +22,7 @@ ABBREVIATIONS = {  # header: its short form, what it is
     "RRF": ("RRF", "receptive field / image size"),
     "image_size": ("px", "side of the input"),
     "rotations": ("rot.", "turned copies of each training image"),
+    "tile": ("tile", "side of the tiles, 0 = none"),
     "shots": ("shots", "good images that are fitted"),
     "eval_size": ("eval px", "side of the evaluation grid"),
     "categories": ("cat.", "categories done / all"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from adbench.core.registry import Registry
 from adbench.reports.formats import Section
-from adbench.reports.keys import KEYS, KeyedJob, varies
+from adbench.reports.keys import KEYS, VIEW_KEYS, KeyedJob, varies
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Study:
 
     def answered_by(self, jobs: Sequence[KeyedJob]) -> bool:
         """Return whether the results can answer it."""
-        return varies(jobs, self.key, [key for key in KEYS if key != self.key])
+        own = (*VIEW_KEYS, self.key) if self.key == "view" else (self.key,)
+        return varies(jobs, self.key, [key for key in KEYS if key not in own])
 
     def recognized_in(self, jobs: Sequence[KeyedJob]) -> bool:
         """Return whether the results were made for it."""

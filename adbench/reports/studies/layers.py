@@ -182,4 +182,4 @@ def _draw(backbones: Sequence[Backbone]) -> Drawing:
     return drawing
 
 
-register("layers")(Study("layer", section, unless=("weights", "image_size", "shots", "rotations")))
+register("layers")(Study("layer", section, unless=("weights", "view", "shots", "rotations")))

@@ -9,7 +9,7 @@ from adbench.backbones.pretraining import PRETRAININGS
 from adbench.reports import study_data as data
 from adbench.reports.comparison import DASH, Comparison
 from adbench.reports.formats import Figure, Section, Table
-from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varies
+from adbench.reports.keys import VIEW_KEYS, Group, KeyedJob, groups_by, natural, varies
 from adbench.reports.plotting import COLUMN, INK, Look, fill, looks, name_layers, panels, remark
 from adbench.reports.studies import Study, register
 
@@ -26,7 +26,7 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
     """Return a table per metric with a column per pretraining, the sources of the weights, and a figure per detector."""
     measures = data.measured(jobs)
     tables, notes = data.pivot_tables(jobs, KEY, measures)
-    keys = [*data.figure_keys(jobs), *(key for key in data.backbone_keys(jobs, ["image_size"]) if varies(jobs, key))]
+    keys = [*data.figure_keys(jobs), *(key for key in data.backbone_keys(jobs, VIEW_KEYS) if varies(jobs, key))]
     figures = [_figure(group, measures) for group in groups_by(jobs, keys) if measures]
     return Section("Does the pretraining matter?", [*tables, _sources(jobs)], figures, notes)
 
