@@ -29,8 +29,9 @@ from adbench.features.latency import BUDGET_S
 from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling
 from adbench.features.view import View
+from adbench.metrics.support.held_out import fitted_to
 from adbench.statistics.bootstrap import draw_replicates
-from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of
+from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of, views_of
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import ALL, Job, Scores, Size
@@ -143,9 +144,8 @@ class Forecaster:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
         passes, written = 0, 0
         first, tiling = group.jobs[0], self._tiling(group)
-        for split in ("train", "test"):
-            count = len(group.inputs.split(split)) * View.of(first).of_split(split).copies
-            keys = entry_keys(self.runtime, group, split) if count else {}
+        for split, view in views_of(group):
+            count, keys = len(group.inputs.split(split)) * view.copies, entry_keys(self.runtime, group, split, view)
             missing = [layer for layer, key in keys.items() if not self.runtime.cache.path(key).is_file()]
             passes += count * tiling.count if missing else 0
             cells = sum(map(math.prod, self._shapes(group, first, missing)))
@@ -157,7 +157,8 @@ class Forecaster:
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
         self.impossible.extend((job, c.reason) for job, c in zip(group.jobs, costs, strict=True) if c.reason)
-        seconds = sum(sum(self.job_seconds(group, job)) for job in group.jobs)
+        seconds = sum(self.job_seconds(group, job)[1] for job in group.jobs)
+        seconds += sum(self.job_seconds(group, job)[0] for job in {job.unshifted.key: job for job in group.jobs}.values())
         if passes:
             seconds += passes * self._pass_s(group)
         pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
@@ -188,7 +189,7 @@ class Forecaster:
         detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        images = len(group.inputs.category.train) if job.shots == ALL else job.shots
+        images = len(fitted_to(group.inputs, job).category.train) if job.shots == ALL else job.shots
         return probe(detector, shapes, images * View.of(job).copies, self.runtime.device, self.memo.parent / "probes")
 
     def _tiling(self, group: Group) -> Tiling:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adbench.models.calibration import hold_out_images
+from adbench.metrics.support.held_out import hold_out_images
 from adbench.models.files import load_model
 from adbench.models.prediction import Scorer
 from adbench.pictures.overlays import smoothed
