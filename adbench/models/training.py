@@ -94,8 +94,8 @@ def train_model(
         threshold = calibrate(scorer, list(held.values()), calibration.rule, runtime.on_step)
     images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
     size = inputs.native_size if view.is_native else None
-    splits = (tuple(sorted(found)) for found in (held, selected))
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, *splits, size))
+    own, others, chosen = (tuple(sorted(found)) for found in (images, held, selected))
+    save_model(model, Model(job, fitted, cost, own, threshold, others, chosen, size))
     details = fitted.details() | drawn_images(inputs, job)
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     counts = {"fitted_images": len(images), "held_out_images": len(whole & held.keys()), "selected_on_images": len(selected)}

@@ -36,8 +36,8 @@ _FEWEST = 2  # images from which a deviation or a quantile is estimated
 class GoodScores:
     """Scores of n held-out good images.
 
-    image: (n,). highest, medians: (n,), of the images' smoothed maps on a 256 grid (of tiles: finer). pixels: all values of these maps, or None
-    if no rule needs them.
+    image: (n,). highest, medians: (n,), of the images' smoothed maps on a 256 grid (of tiles: finer). pixels: all values of these
+    maps, or None if no rule needs them.
     """
 
     image: NDArray[np.float32]
@@ -163,7 +163,7 @@ class Limits:
 
 
 def good_scores(scored: Iterable[Scores], smoothing: Smoothing, rules: Iterable[Rule]) -> GoodScores:
-    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid; `smoothing` is that of the maps."""
+    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid; `smoothing`: of the maps."""
     parts, keep = list[tuple[NDArray[np.float32], ...]](), any(rule.needs_pixels for rule in rules)
     for scores in scored:
         maps = searched(np.asarray(scores.maps), smoothing)

@@ -90,7 +90,8 @@ def change_of(jobs: Sequence[KeyedJob], shifts: Sequence[str], measure: str, que
             values.setdefault(str(category), []).append(_cell(by_shift, shifts, measure, question))
     if not values:
         return None
-    after, before = (fmean(fmean(cell[i] for cell in own) for own in values.values()) for i in (0, 1))
+    after = fmean(fmean(cell[0] for cell in own) for own in values.values())
+    before = fmean(fmean(cell[1] for cell in own) for own in values.values())
     parts = [_over_seeds([cell[2] for cell in own]) for own in values.values()]
     known = [part for part in parts if part is not None]
     margin = float(Influence.mean(known).margins()[0]) if len(known) == len(parts) else np.nan
