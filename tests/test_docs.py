@@ -258,7 +258,7 @@ def test_the_table_of_presets_counts_their_jobs(name: str) -> None:
         for b in study.backbones
     )
     categories = 8 if name == "mvtec-ad-2" else 4 if study.data == "demo" else 15
-    count = layers * len(study.image_sizes) * len(study.seeds) * len(study.shots) * categories
+    count = layers * len(study.image_sizes) * len(study.seeds) * len(study.shots) * (1 + len(study.shifts)) * categories
     rows = re.findall(rf"^\| `{name}` \|.*$", README + GUIDE, re.MULTILINE)
     assert any(re.search(rf"\b{count}\b", row) for row in rows), f"{count} jobs"
     assert re.search(rf"\b{count} jobs", preset_text(name)) or name == "quickstart"

@@ -13,6 +13,7 @@ _DETECTOR = "Method that finds anomalies in the features, e.g. patchcore; see 'a
 _HOLDOUT = "Share of good images to hold out for --fpr. Default: 0.25, or none if the data have validation/good."
 _SELECTION = "JSON of a selection: set the threshold for --fpr on the good images that took no part in it."
 _LAYER = "Layer from 'adbench list layers BACKBONE', or several joined with '+'."
+_ROTATIONS = "Number of copies of each training image, turned by 360/N degrees each; 0 = none."
 _RULE = "Instead of --fpr, the rule that sets the threshold: conformal:0.01, sigma:3 or quantile:0.95*1.421."
 _CALIBRATE_ON = "Set the threshold on the good images of this folder, e.g. of another day; the fit has all of --data."
 _SHOTS = "Number of good images to fit to, drawn by the seed, or all."
@@ -38,6 +39,7 @@ def train(
     holdout: Annotated[float | None, o.option("SHARE", _HOLDOUT)] = None,
     cross_fit: Annotated[int | None, o.option("K", _CROSS_FIT, low=2)] = None,
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
+    rotations: Annotated[int, o.option("N", _ROTATIONS, low=0, high=360)] = 0,
     crop: Annotated[float, o.option("SHARE", _CROP)] = 1.0,
     smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     from_selection: Annotated[Path | None, o.path_option("FILE", _SELECTION)] = None,
@@ -59,7 +61,7 @@ def train(
     wish = wanted_calibration(fpr, holdout, cross_fit, from_selection, rule, calibrate_on)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        view, few = o.view(image_size, tile, overlap, crop), o.shot_count(shots)
+        view, few = o.view(image_size, tile, overlap, crop, rotations), o.shot_count(shots)
         choices = TrainingRequest(
             detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
         )

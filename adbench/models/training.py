@@ -134,7 +134,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         check_finite(scores, job)
         return scores
 
-    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
+    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)] * View.of(job).copies
     smoothing = made().gaussian
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 

@@ -15,7 +15,8 @@ from adbench.types import EXTERNAL, Job, Result
 
 VIEW_KEYS = ("image_size", "tile", "overlap")  # which "view" names together
 ROW_KEYS = (
-    "dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots", "thresholds", "shift",
+    "dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots", "rotations",
+    "thresholds", "shift",
 )  # fmt: skip
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it

@@ -163,7 +163,7 @@ class Limits:
 
 
 def good_scores(scored: Iterable[Scores], smoothing: Smoothing, rules: Iterable[Rule]) -> GoodScores:
-    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid; `smoothing`: of the maps."""
+    """Return what `rules` set thresholds from: scores of good images, maps on the feature grid before `smoothing`."""
     parts, keep = list[tuple[NDArray[np.float32], ...]](), any(rule.needs_pixels for rule in rules)
     for scores in scored:
         maps = searched(np.asarray(scores.maps), smoothing)

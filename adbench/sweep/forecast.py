@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from adbench.core.environment import accelerator_memory_mb, library_versions, me
 from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import read_pixels
+from adbench.data.pixels import read_pixels, read_turned
 from adbench.detectors import Detector, make_detector
 from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH, decoded_bytes
 from adbench.features.feature_maps import FeatureMaps, Shape
@@ -145,7 +145,7 @@ class Forecaster:
         passes, written = 0, 0
         first, tiling = group.jobs[0], self._tiling(group)
         for split, view in views_of(group):
-            count, keys = len(group.inputs.split(split)), entry_keys(self.runtime, group, split, view)
+            count, keys = len(group.inputs.split(split)) * view.copies, entry_keys(self.runtime, group, split, view)
             missing = [layer for layer, key in keys.items() if not self.runtime.cache.path(key).is_file()]
             passes += count * tiling.count if missing else 0
             cells = sum(map(math.prod, self._shapes(group, first, missing)))
@@ -190,7 +190,7 @@ class Forecaster:
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
         images = len(fitted_to(group.inputs, job).category.train) if job.shots == ALL else job.shots
-        return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
+        return probe(detector, shapes, images * View.of(job).copies, self.runtime.device, self.memo.parent / "probes")
 
     def _tiling(self, group: Group) -> Tiling:
         return tiling_of(self.runtime, group.network, group.inputs, View.of(group.jobs[0]))
@@ -205,11 +205,12 @@ class Forecaster:
         tiling = self._tiling(group)
         times = layer_times(self.runtime, group.network, group.layers, tiling, first.dtype)
         forward = max(t.batched_ms for t in times.values()) / 1000
-        key = ("decode", first.category, tiling.view.size)
+        read = partial(read_turned, degrees=45) if tiling.view.rotations else read_pixels
+        key = ("decode", first.category, tiling.view.size, bool(tiling.view.rotations))
         if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read_pixels(sample.path, tiling.view.size)
+                read(sample.path, tiling.view.size, tiling.view.crop)
             self.trials[key] = (time.perf_counter() - started) / len(few)
         decode = self.trials[key] / torch.get_num_threads()
         seconds = forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)

@@ -27,7 +27,7 @@ from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
 from adbench.data import shifts
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import MEMORY
+from adbench.data.pixels import MEMORY, read_turned
 from adbench.data.shots import drawn
 from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
@@ -117,9 +117,9 @@ def features(
 ) -> dict[str, tuple[CacheEntry, bool]]:
     """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries.
 
-    A shift of the view is one of the test images; those of other splits stay as they are.
+    Only training images are turned, and only test images are shifted.
     """
-    samples, view = inputs.split(split), view if split == "test" else view.unshifted
+    samples, view = inputs.split(split), view.of_split(split)
     tiling = tiling_of(runtime, network, inputs, view)
     images = split_fingerprint(samples, inputs.facts)
     keys = {layer: entry_key(network, images, layer, tiling.view, dtype) for layer in dict.fromkeys(layers)}
@@ -150,16 +150,20 @@ def write_features(
 ) -> None:  # fmt: skip
     """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one dtype.
 
-    A batch is written while the next ones are computed. `read` returns the pixels of an image.
+    A batch is written while the next ones are computed. `read` returns the pixels of an image. Of turned images all come at one
+    angle before the next angle.
     """
     key = next(iter(keys.values()))
-    with runtime.cache.writing(keys, len(paths), facts) as writers:
-        batches = extract(
-            network, paths, list(keys), tiling, runtime.device, runtime.on_step, read, precision_of(key.dtype),
-            half=key.dtype != "float32",
-        )  # fmt: skip
-        for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
-            pass
+    copies = tiling.view.copies
+    with runtime.cache.writing(keys, copies * len(paths), facts) as writers:
+        for number in range(copies):
+            how = partial(read_turned, degrees=360 * number / copies) if number else read
+            batches = extract(
+                network, paths, list(keys), tiling, runtime.device, runtime.on_step, how, precision_of(key.dtype),
+                half=key.dtype != "float32",
+            )  # fmt: skip
+            for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
+                pass
 
 
 def job_features(
@@ -174,7 +178,9 @@ def job_features(
     maps = FeatureMaps(tuple(entry.array for entry in entries))
     if split == "train" and (job.shots != ALL or job.thresholds):
         chosen = drawn(fitted_to(inputs, job).category, job.shots, job.seed)
-        maps = maps.at(rows_of(chosen, inputs.category.train)) if len(chosen) < len(maps) else maps
+        every = inputs.category.train
+        rows = [rows_of(chosen, every) + first for first in range(0, len(maps), len(every))]  # of every angle
+        maps = maps.at(np.concatenate(rows)) if len(chosen) < len(every) else maps
     return maps, entries
 
 
@@ -390,7 +396,7 @@ def views_of(group: Group) -> list[tuple[str, View]]:
     held_out = any(job.thresholds for job in group.jobs) and for_thresholds(group.inputs, group.jobs[0].seed)[2] == "validation"
     passes = [("train", view), *[("validation", view)] * held_out]
     passes += [("test", replace(view, shift=shift)) for shift in dict.fromkeys(job.shift for job in group.jobs)]
-    return [(split, own) for split, own in passes if group.inputs.split(split)]
+    return [(split, own.of_split(split)) for split, own in passes if group.inputs.split(split)]
 
 
 def entry_keys(runtime: Runtime, group: Group, split: str, view: View) -> dict[str, CacheKey]:

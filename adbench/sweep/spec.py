@@ -31,6 +31,7 @@ Tile = Annotated[int, Meta(ge=0, le=MOST)]
 Overlap = Annotated[float, Meta(ge=0, lt=1)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Count = Annotated[int, Meta(ge=1)]
+Rotations = Annotated[int, Meta(ge=0, le=360)]
 _FILLED = Meta(min_length=1)
 
 
@@ -76,6 +77,7 @@ class Spec:
     crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
     thresholds: tuple[Name, ...] = ()
     shifts: tuple[Name, ...] = ()
+    rotations: Annotated[tuple[Rotations, ...], _FILLED] = (Job.rotations,)
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
@@ -96,8 +98,8 @@ class Spec:
         return found
 
     def views(self, choice: Choice) -> list[View]:
-        """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps."""
-        cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap)
+        """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps x rotations."""
+        cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap, self.rotations)
         return list(dict.fromkeys(View(*cell, crop=self.crop).simplest() for cell in cells))
 
     @property
@@ -107,7 +109,7 @@ class Spec:
 
 
 _ADDED = {  # keys after version 0.1.0, with their defaults
-    "tile": (0,), "overlap": (Job.overlap,), "thresholds": (), "shifts": (),
+    "tile": (0,), "overlap": (Job.overlap,), "rotations": (Job.rotations,), "thresholds": (), "shifts": (),
 }  # fmt: skip
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing", "crop")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
@@ -117,6 +119,7 @@ _EXPECTED = {
     "tile": "pixels from 32 to 4096, or 0 for no tiles",
     "overlap": "a share of a tile from 0 to below 1",
     "eval_size": "pixels from 32 to 4096 or 'native'",
+    "rotations": "a number of turned copies up to 360, or 0 for none",
     "shots": "a number of good images from 1 on, or 'all'",
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",

@@ -119,6 +119,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
         "--shots": Case("--shots 2", '"fitted_images": 2'),
+        "--rotations": Case("--rotations 4", '"rotations": 4'),
         "--offline": Case("--offline", MISSING, "RESNET"),
     },
     "eval": DATA

@@ -25,6 +25,7 @@ ABBREVIATIONS = {  # header: its short form, what it is
     "seg_f1": ("seg F1", "F1 of pixels at a threshold set on good images"),
     "RRF": ("RRF", "receptive field / image size"),
     "image_size": ("px", "side of the input"),
+    "rotations": ("rot.", "turned copies of each training image"),
     "tile": ("tile", "side of the tiles, 0 = none"),
     "shots": ("shots", "good images that are fitted"),
     "eval_size": ("eval px", "side of the evaluation grid"),
