@@ -30,6 +30,7 @@ class View:
     tile: int = Job.tile
     overlap: float = Job.overlap
     rotations: int = Job.rotations
+    white: float = 1.0  # of the images, not of a job: see `data.images.white_of`
     crop: float = Job.crop
 
     def __post_init__(self) -> None:
@@ -39,7 +40,7 @@ class View:
     @staticmethod
     def of(job: Job) -> View:
         """Return the view of a job."""
-        return View(**{field.name: getattr(job, field.name) for field in fields(View)})
+        return View(**{name: getattr(job, name) for name in VIEW_FIELDS})
 
     @property
     def is_native(self) -> bool:
@@ -76,6 +77,10 @@ class View:
         whole = not self.tile or (not self.is_native and self.tile == max(self.size))
         return replace(self, tile=Job.tile, overlap=Job.overlap) if whole else self
 
+    def job_fields(self) -> dict[str, Any]:
+        """Return the fields that a Job has too, by name."""
+        return {name: getattr(self, name) for name in VIEW_FIELDS}
+
     def record(self) -> dict[str, Any]:
         """Return the fields by name; of those added after version 0.1.0, only the ones that are not at their default."""
         values = asdict(self)
@@ -90,6 +95,9 @@ class View:
 
     def __str__(self) -> str:
         return view_words(self.image_size, self.tile, self.overlap)
+
+
+VIEW_FIELDS = tuple(field.name for field in fields(View) if field.name != "white")  # that a Job has too
 
 
 def parse_image_size(text: str | int) -> ImageSize:

@@ -95,7 +95,7 @@ def entry_key(network: Network, images: str, layer: str, view: View, dtype: str)
 
 def tiling_of(runtime: Runtime, network: Network, inputs: CategoryInputs, view: View) -> Tiling:
     """Return where a network sees the images of a category."""
-    return runtime.tiling(view, inputs.native_size if view.is_native else (0, 0), network)
+    return runtime.tiling(replace(view, white=inputs.white), inputs.native_size if view.is_native else (0, 0), network)
 
 
 def features(
@@ -277,7 +277,9 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
     if group.keep_maps and scores:
         masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
-        keep_maps(maps, group.inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop)
+        keep_maps(
+            maps, group.inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop, group.inputs.white
+        )
     images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
     return replace(result, details={**result.details, **images})
 

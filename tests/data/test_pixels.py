@@ -68,7 +68,7 @@ def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path) -
 
 def test_kept_pixels_equal_those_read(image: Path) -> None:
     memory = PixelMemory(1 << 20)
-    memory.keeper([(32, 32), (16, 16)])(image, read_image(image))
+    memory.keeper([((32, 32), 1.0), ((16, 16), 1.0)])(image, read_image(image))
     with opened_paths() as opened:
         kept = {size: memory.read(image, size) for size in ((32, 32), (16, 16))}
     assert images_in(opened) == []
