@@ -39,6 +39,7 @@ from adbench.core.errors import DetectorError
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, training_bytes
+from adbench.detectors.training.precision import Mixed
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, ignore_step
@@ -49,7 +50,7 @@ _DECODER_BLOCKS = (3, 4, 6)  # of the stages, the coarsest first; further stages
 _BETAS = (0.5, 0.999)  # of Adam
 
 
-class Block(nn.Module):
+class Block(Mixed):
     """Residual bottleneck block: (B, inputs, h, w) to (B, outputs, h, w), half or twice the height and width."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int, resize: str = "", rectified: bool = True) -> None:
@@ -63,7 +64,7 @@ class Block(nn.Module):
         same = not resize and inputs == outputs
         self.short = nn.Sequential() if same else nn.Sequential(_resizing(inputs, outputs, 1, resize), nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def answer(self, x: Tensor) -> Tensor:
         y: Tensor = self.main(x) + self.short(x)
         return F.relu(y) if self.rectified else y
 
@@ -75,7 +76,7 @@ def _resizing(inputs: int, outputs: int, kernel: int, resize: str) -> nn.Module:
     return nn.Conv2d(inputs, outputs, kernel, 2 if resize == "down" else 1, kernel // 2, bias=False)
 
 
-class Student(nn.Module):
+class Student(Mixed):
     """Fusion, one-class embedding and decoder: layers (B, C_l, h_l, w_l), finest first, to the rebuilt ones.
 
     shapes: (C_l, h_l, w_l) of the layers. rectified: whether the layer has no negative values.
@@ -108,7 +109,7 @@ class Student(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, layers: Sequence[Tensor]) -> list[Tensor]:
+    def answer(self, layers: Sequence[Tensor]) -> list[Tensor]:
         fused = [_fit(reduce(x), self.grids[-1]) for reduce, x in zip(self.fusion, layers, strict=False)]
         x = self.embedding(torch.cat([*fused, layers[-1]], dim=1))
         rebuilt = []
@@ -200,7 +201,9 @@ class RD(TrainedDetector):
         return nn.ModuleDict({"student": Student(_grouped(self.shapes_), self.rectified_, self.hidden_ratio)})
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(network.parameters(), self.learning_rate, _BETAS, weight_decay=self.weight_decay)
+        return torch.optim.Adam(
+            network.parameters(), self.learning_rate, _BETAS, weight_decay=self.weight_decay, fused=self.fused
+        )
 
     def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
         student = networks["student"]

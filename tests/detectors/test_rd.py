@@ -165,3 +165,12 @@ def test_what_cannot_be_distilled_is_refused_in_a_line() -> None:
         RD(hidden_ratio=0.0)
     with pytest.raises(DetectorError, match="rd: a batch of one image has one cell in the code; take"):
         RD(**QUICK).fit(features([(4, 4, 4), (5, 2, 2)], count=1), device=CPU)
+
+
+def test_bfloat16_scores_are_near_those_of_float32() -> None:
+    train = features([(8, 8, 8), (16, 4, 4)])
+    detector = RD(**QUICK).fit(train, device=CPU)
+    lower = RD(**QUICK).load_state_dict(detector.state_dict() | {"bfloat16": torch.tensor(True)})
+    maps = [of.score(train, device=CPU).maps for of in (detector, lower)]
+    assert maps[1].dtype == np.float32 and not np.array_equal(*maps)
+    assert np.abs(np.subtract(*maps)).mean() < 0.02  # of a range of 0 to 4

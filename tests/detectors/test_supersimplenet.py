@@ -135,3 +135,11 @@ def test_wrong_values_are_refused_in_a_line() -> None:
     with pytest.raises(UsageError, match="noise_unit"):
         SuperSimpleNet(noise_unit="percent")
     assert SuperSimpleNet().unsupported([(1, 8, 8)]) is None
+
+
+def test_bfloat16_computes_in_it_and_gives_float32_logits() -> None:
+    train = features(0)
+    detector = SuperSimpleNet(**QUICK, precision="bfloat16").fit(train, device=CPU)
+    maps = detector.score(train, device=CPU).maps
+    assert detector.details()["precision"] == "bfloat16" and maps.dtype == np.float32
+    assert not np.array_equal(maps, SuperSimpleNet(**QUICK).fit(train, device=CPU).score(train, device=CPU).maps)
