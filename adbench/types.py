@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -156,11 +156,14 @@ class Job:
     crop: float = later_axis(1.0)  # side of the middle square that is seen, as a share of the shorter side; 1 = the whole image
     shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
+    thresholds: tuple[str, ...] = later_axis(())  # rules (statistics/rules.py); good images are held out from the fit to set them
+    shift: str = later_axis("")  # KIND:STRENGTH of the test images (data/shifts.py)
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Job":
         """Return the Job that `record()` describes; raise TypeError if a field is missing or unknown."""
-        return Job(**{**record, "layers": tuple(record["layers"])})
+        lists = {name: tuple(record.get(name, ())) for name in ("layers", "thresholds")}
+        return Job(**{**record, **lists})
 
     @property
     def layer(self) -> str:
@@ -209,6 +212,11 @@ class Job:
         """Return the fields by name; a later axis only where it is not at its default."""
         values = {name: getattr(self, name) for name in JOB_FIELDS}
         return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
+
+    @property
+    def unshifted(self) -> "Job":
+        """The job on the test images as they are: its detector is the same."""
+        return replace(self, shift="") if self.shift else self
 
     @property
     def group(self) -> tuple[str | int | float, ...]:

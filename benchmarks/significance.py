@@ -15,7 +15,7 @@ from scipy.stats import friedmanchisquare, norm
 
 from adbench.metrics import Regions, components
 from adbench.models.thresholds import set_threshold
-from adbench.statistics.bootstrap import Draws, curves_metrics, draw_replicates, image_histograms, pixel_histograms
+from adbench.statistics.bootstrap import ENLARGED, Draws, curves_metrics, draw_replicates, image_histograms, pixel_histograms
 from adbench.statistics.influence import Influence, influence_values
 from adbench.statistics.paired import compare_with_best
 from adbench.statistics.ranks import all_pairs, friedman, holm, wilcoxon
@@ -162,11 +162,13 @@ def print_categories(rng: np.random.Generator, trials: int) -> None:
         print(f"{n:10} {k:4} {counts[0] / trials:22.3f}", *(f"{count / trials:8.3f}" for count in counts[1:]), flush=True)
 
 
-def covered(truth: np.ndarray, samples: Iterator[np.ndarray], draws: Draws, replicates: int) -> np.ndarray:
+def covered(names: Sequence[str], truth: np.ndarray, samples: Iterator[np.ndarray], draws: Draws, replicates: int) -> np.ndarray:
     """Return per metric the coverage and mean width of the intervals, then of the percentile bootstrap: (m, 4)."""
     rows = []
     for found in samples:  # (m, 1 + replicates + units)
-        influence = Influence(influence_values(found[:, 1 + replicates :], draws.units.strata), draws.units.strata)
+        enlarged = np.array([[ENLARGED.get(name.replace(" ", "_").lower(), 1.0)] for name in names])
+        values = enlarged * influence_values(found[:, 1 + replicates :], draws.units.strata)
+        influence = Influence(values, draws.units.strata)
         ends = np.array(influence.intervals(found[:, 0]))
         old = np.quantile(found[:, 1 : 1 + replicates], [0.025, 0.975], axis=1).T
         parts = [((e[:, 0] <= truth) & (truth <= e[:, 1]), e[:, 1] - e[:, 0]) for e in (ends, old)]
@@ -187,11 +189,11 @@ def print_intervals(rng: np.random.Generator, trials: int) -> None:
         wide = rng.normal(size=many.size) + shift(auroc) * many
         truth = curves_metrics(image_histograms_of_many(wide, many), np.ones((1, 2)), 0.3)[:3, 0]
         samples = (image_metrics(image_scores(rng, [auroc]), times)[0] for _ in range(trials))
-        show(f"{auroc}", IMAGE, truth, covered(truth, samples, draws, count))
+        show(f"{auroc}", IMAGE, truth, covered(IMAGE, truth, samples, draws, count))
     for strength in (4.0, 8.0):
         truth = np.mean([pixel_metrics(*pixel_maps(rng, [strength]), once)[0, :, 0] for _ in range(200)], axis=0)
         samples = (pixel_metrics(*pixel_maps(rng, [strength]), times)[0] for _ in range(trials // 4))
-        show(f"maps {strength:g}", PIXEL, truth, covered(truth, samples, draws, count))
+        show(f"maps {strength:g}", PIXEL, truth, covered(PIXEL, truth, samples, draws, count))
 
 
 def image_histograms_of_many(scores: np.ndarray, anomalous: np.ndarray) -> object:

@@ -253,9 +253,12 @@ def test_exit_codes_are_in_the_table() -> None:
 def test_the_table_of_presets_counts_their_jobs(name: str) -> None:
     """Full presets on the 15 categories of MVTec AD, the others on the 4 of the generated parts."""
     study = parse(preset_text(name))
-    layers = sum(len(b.layers or study.layers) * len(b.weights or study.weights) for b in study.backbones)
+    layers = sum(
+        len(b.layers or study.layers) * len(b.weights or study.weights) * len(b.detectors or study.detectors)
+        for b in study.backbones
+    )
     categories = 8 if name == "mvtec-ad-2" else 4 if study.data == "demo" else 15
-    count = layers * len(study.image_sizes) * len(study.detectors) * len(study.seeds) * len(study.shots) * categories
+    count = layers * len(study.image_sizes) * len(study.seeds) * len(study.shots) * (1 + len(study.shifts)) * categories
     rows = re.findall(rf"^\| `{name}` \|.*$", README + GUIDE, re.MULTILINE)
     assert any(re.search(rf"\b{count}\b", row) for row in rows), f"{count} jobs"
     assert re.search(rf"\b{count} jobs", preset_text(name)) or name == "quickstart"

@@ -71,12 +71,14 @@ def predict(
 
 
 def threshold_text(threshold: Mapping[str, Any]) -> str:
-    """Return a threshold and its expected false-positive rate in words."""
+    """Return a threshold and its expected false-positive rate, if it has one, in words."""
     if threshold["folds"]:
         return (
             "threshold {image:.4g} from {count} good images, each scored by a fit without it; expected false-positive rate about "
             "{expected:.3g}; at most {bound:.2g} for the vote of the {folds} fits (CV+), without a guarantee for the saved one"
         ).format(**threshold)
+    if threshold["expected"] is None:
+        return "threshold {image:.4g} by {rule} from {count} held-out good images; this rule promises no rate".format(**threshold)
     low, high = threshold["interval"]
     return (
         f"threshold {threshold['image']:.4g} from {threshold['count']} held-out good images; expected false-positive rate "

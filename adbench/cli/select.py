@@ -70,6 +70,8 @@ class CandidateOptions(o.SpecOptions):
         lists = {key: o.split([getattr(self, option) or ""]) for option, key in (keys | {"tiles": "tile"}).items()}
         overrides = [f"{key}={dumps(list(map(_number, items)))}" for key, items in lists.items() if items]
         study = self.parsed("select", overrides)
+        if given := [key for key in ("thresholds", "shifts") if getattr(study, key)]:
+            raise UsageError(f"select: {given[0]} is a key of sweeps; leave it out, and measure the best candidate by a sweep")
         backbones = tuple(replace(choice, layers=()) for choice in study.backbones)
         return replace(study, backbones=backbones) if self.layers else study
 

@@ -36,7 +36,7 @@ def submit(
 
     Examples:
       adbench submit results --data mvtec_ad_2 --out submission
-      adbench submit can.safetensors vial.safetensors --data mvtec_ad_2 --category can --category vial --out submission
+      adbench submit models/*.safetensors --data mvtec_ad_2 --out submission
       adbench submit --check --data mvtec_ad_2 --out submission
     """
     from adbench.models.submission import Wish, check_only

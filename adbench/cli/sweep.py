@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _MOST_GROUPS = 30  # rows of --status
 _GROUP = ("category", "backbone", "weights", "image_size")
 _GROUP_HEADINGS = ("category", "backbone", "weights", "px")
-_CHOICES = ("category", "backbone", "weights", "layer", "view", "detector", "shots", "seed")
-_FORMS = {"shots": "shots {}", "seed": "seed {}"}
+_CHOICES = ("category", "backbone", "weights", "layer", "view", "detector", "shots", "rotations", "shift", "seed")
+_FORMS = {"shots": "shots {}", "rotations": "rotations {}", "seed": "seed {}"}
 _METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AU-PRO": "aupro"}
 
 _DRY_RUN = "Print the groups of jobs, their cost (forward passes, cache, time, memory) and why jobs cannot run; then stop."
@@ -158,7 +158,8 @@ def _named(job: Job) -> list[str]:
 
 
 def _words(job: Job, choices: Sequence[str]) -> list[str]:
-    return [_FORMS.get(name, "{}").format(getattr(job, name)) for name in choices]
+    found = [_FORMS.get(name, "{}").format(getattr(job, name)) for name in choices]
+    return [text for text in found if text]
 
 
 def result_line(result: Result, prefix: str, choices: Sequence[str] | None = None) -> str:

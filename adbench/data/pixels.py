@@ -69,6 +69,30 @@ def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0) -> Pixels:
     return resize(image[middle(image.shape, crop)], size)
 
 
+def read_turned(path: Path, size: tuple[int, int], crop: float = 1.0, *, degrees: float) -> Pixels:
+    """Return `read_pixels` of the image turned counterclockwise."""
+    image = turned(read_image(path), degrees)
+    return resize(image[middle(image.shape, crop)], size)
+
+
+def turned(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3) turned counterclockwise about its center, on the same canvas and rounded to gray levels.
+
+    Bilinear; what comes from beyond a border is mirrored without repeating the border's pixels (reflect-101).
+    """
+    import torch  # slow to import
+    from torch.nn import functional as F
+
+    height, width = (side - 1 for side in image.shape[:2])  # from the center of the first pixel to that of the last
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = [[cosine, -sine * height / max(width, 1), 0], [sine * width / max(height, 1), cosine, 0]]
+    with torch.inference_mode():
+        given = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+        grid = F.affine_grid(torch.tensor([turn]), list(given.shape), align_corners=True)
+        found = F.grid_sample(given, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+    return np.asarray(found[0].round().byte().permute(1, 2, 0).contiguous().numpy())
+
+
 class PixelMemory:
     """Keep the first images that fit into `limit` bytes; decode the others each time. Thread-safe."""
 

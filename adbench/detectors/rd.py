@@ -39,7 +39,7 @@ from adbench.core.errors import DetectorError
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, training_bytes
-from adbench.detectors.training.precision import Chain, Mixed
+from adbench.detectors.training.precision import Mixed
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, join
 from adbench.types import OnStep, ignore_step
@@ -76,7 +76,7 @@ def _resizing(inputs: int, outputs: int, kernel: int, resize: str) -> nn.Module:
     return nn.Conv2d(inputs, outputs, kernel, 2 if resize == "down" else 1, kernel // 2, bias=False)
 
 
-class Student(nn.Module):
+class Student(Mixed):
     """Fusion, one-class embedding and decoder: layers (B, C_l, h_l, w_l), finest first, to the rebuilt ones.
 
     shapes: (C_l, h_l, w_l) of the layers. rectified: whether the layer has no negative values.
@@ -109,7 +109,7 @@ class Student(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, layers: Sequence[Tensor]) -> list[Tensor]:
+    def answer(self, layers: Sequence[Tensor]) -> list[Tensor]:
         fused = [_fit(reduce(x), self.grids[-1]) for reduce, x in zip(self.fusion, layers, strict=False)]
         x = self.embedding(torch.cat([*fused, layers[-1]], dim=1))
         rebuilt = []
@@ -119,13 +119,13 @@ class Student(nn.Module):
         return rebuilt[::-1]
 
 
-def _reduction(fine: Shape, coarse: Shape) -> Chain:
+def _reduction(fine: Shape, coarse: Shape) -> nn.Sequential:
     """Return the convolutions that bring a layer to the channels and the grid of the coarsest one."""
     steps = _progression(fine[0], coarse[0], _halvings(fine, coarse))
     parts: list[nn.Module] = []
     for inputs, outputs in zip([fine[0], *steps], steps, strict=False):
         parts += [_resizing(inputs, outputs, 3, "down"), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return Chain(*parts)
+    return nn.Sequential(*parts)
 
 
 def _halvings(fine: Shape, coarse: Shape) -> int:
@@ -201,8 +201,9 @@ class RD(TrainedDetector):
         return nn.ModuleDict({"student": Student(_grouped(self.shapes_), self.rectified_, self.hidden_ratio)})
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        fused = self.compute_ != torch.float32 or None
-        return torch.optim.Adam(network.parameters(), self.learning_rate, _BETAS, weight_decay=self.weight_decay, fused=fused)
+        return torch.optim.Adam(
+            network.parameters(), self.learning_rate, _BETAS, weight_decay=self.weight_decay, fused=self.fused
+        )
 
     def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
         student = networks["student"]

@@ -38,7 +38,7 @@ from adbench.core.errors import UsageError
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.loop import Standardization, TrainedDetector, TrainingSet, training_bytes
-from adbench.detectors.training.precision import Chain
+from adbench.detectors.training.precision import Mixed, in_float32
 from adbench.features.anomaly_maps import maxima
 from adbench.features.feature_maps import FeatureMaps, Shape, joined_shape
 from adbench.types import OnStep, Scores
@@ -52,22 +52,23 @@ _GAMMA = 4.0  # of the focal loss
 _ADAPTOR_DECAY = 0.01  # of the adaptor's weights; its rate is half of the heads'
 
 
-class Discriminator(nn.Module):
+class Discriminator(Mixed):
     """Both heads: adapted features (B, C, h, w) to the logits of cells (B, 1, h, w) and of images (B,)."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = Chain(nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.LeakyReLU(0.2))
-        self.logit = nn.Conv2d(hidden, 1, 1, bias=False)
-        self.around = Chain(nn.Conv2d(channels + 1, _HEAD, 5, padding=2), nn.BatchNorm2d(_HEAD), nn.ReLU())
+        self.cells = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.BatchNorm2d(hidden), nn.LeakyReLU(0.2), nn.Conv2d(hidden, 1, 1, bias=False)
+        )
+        self.around = nn.Sequential(nn.Conv2d(channels + 1, _HEAD, 5, padding=2), nn.BatchNorm2d(_HEAD), nn.ReLU())
         self.image = nn.Linear(2 * _HEAD + 2, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.logit(self.hidden(x))
+    def answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = in_float32(self.cells[-1], self.cells[:-1](x))
         fixed = logits.detach()  # the image head does not train the segmentation head
-        around = self.around(torch.cat([x, fixed], dim=1))
+        around = self.around(torch.cat([x, fixed.to(x.dtype)], dim=1)).float()
         pooled = [around.amax((2, 3)), around.mean((2, 3)), fixed.amax((2, 3)), fixed.mean((2, 3))]
-        return logits, self.image(torch.cat(pooled, dim=1))[:, 0]
+        return logits, in_float32(self.image, torch.cat(pooled, dim=1))[:, 0]
 
 
 @register("supersimplenet")
@@ -129,9 +130,7 @@ class SuperSimpleNet(TrainedDetector):
         return networks
 
     def _networks(self, channels: int) -> nn.ModuleDict:
-        return nn.ModuleDict(
-            {"adaptor": Chain(nn.Conv2d(channels, channels, 1)), "discriminator": Discriminator(channels, self.hidden)}
-        )
+        return nn.ModuleDict({"adaptor": nn.Conv2d(channels, channels, 1), "discriminator": Discriminator(channels, self.hidden)})
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         adaptor, heads = (cast(nn.ModuleDict, network)[name].parameters() for name in ("adaptor", "discriminator"))
@@ -139,7 +138,7 @@ class SuperSimpleNet(TrainedDetector):
             {"params": adaptor, "lr": self.learning_rate / 2, "weight_decay": _ADAPTOR_DECAY},
             {"params": heads, "lr": self.learning_rate, "weight_decay": self.weight_decay},
         ]
-        return torch.optim.AdamW(groups, fused=self.compute_ != torch.float32 or None)
+        return torch.optim.AdamW(groups, fused=self.fused)
 
     def train_networks(self, networks: nn.ModuleDict, features: FeatureMaps, device: torch.device, on_step: OnStep) -> None:
         draw = torch.Generator().manual_seed(self.seed)

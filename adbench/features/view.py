@@ -21,9 +21,11 @@ class View:
     """How an image file becomes network inputs; part of the cache key, and the same fields as in a Job.
 
     image_size: see `parse_image_size`. tile: side of the tiles in pixels, 0 = the image is one input. overlap: the share of a
-    tile that its neighbor also covers, at least. rotations: number of turned copies of each training image. crop: side of the
-    middle square that is resized, as a share of the image's shorter side; 1 = the whole image, whatever its shape. Resizing the
-    shorter side to 256 px and cropping the middle 224 px is crop 0.875 with image_size 224.
+    tile that its neighbor also covers, at least. rotations: number of copies of each training image, turned by 360 / rotations
+    degrees each, the first one not; 0 = the image alone. crop: side of the middle square that is resized, as a share of the
+    image's shorter side; 1 = the whole image, whatever its shape. Resizing the shorter side to 256 px and cropping the middle
+    224 px is crop 0.875 with image_size 224. shift: of the test
+    images (`adbench.data.shifts`), empty for none.
     """
 
     image_size: ImageSize = 256
@@ -31,6 +33,7 @@ class View:
     overlap: float = Job.overlap
     rotations: int = Job.rotations
     crop: float = Job.crop
+    shift: str = Job.shift
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
@@ -40,6 +43,11 @@ class View:
     def of(job: Job) -> View:
         """Return the view of a job."""
         return View(**{field.name: getattr(job, field.name) for field in fields(View)})
+
+    @property
+    def unshifted(self) -> View:
+        """The view of images as they are: that of training and held-out images, and of every timing."""
+        return replace(self, shift="") if self.shift else self
 
     @property
     def is_native(self) -> bool:
@@ -76,6 +84,16 @@ class View:
         whole = not self.tile or (not self.is_native and self.tile == max(self.size))
         return replace(self, tile=Job.tile, overlap=Job.overlap) if whole else self
 
+    @property
+    def copies(self) -> int:
+        """How many copies of a training image the network sees."""
+        return max(1, self.rotations)
+
+    def of_split(self, split: str) -> View:
+        """Return the view of the images of a split: only training images are turned, only test images are shifted."""
+        turned = self if split == "train" else replace(self, rotations=Job.rotations)
+        return turned if split == "test" else turned.unshifted
+
     def record(self) -> dict[str, Any]:
         """Return the fields by name; of those added after version 0.1.0, only the ones that are not at their default."""
         values = asdict(self)
@@ -89,7 +107,7 @@ class View:
         return math.sqrt(math.prod(self.size))
 
     def __str__(self) -> str:
-        return view_words(self.image_size, self.tile, self.overlap)
+        return view_words(self.image_size, self.tile, self.overlap) + f", {self.rotations} rotations" * bool(self.rotations)
 
 
 def parse_image_size(text: str | int) -> ImageSize:

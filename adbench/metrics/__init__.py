@@ -22,8 +22,8 @@ from adbench.metrics.support.saturation import kind_groups, saturated_curves
 from adbench.types import Scores, Truth
 
 __all__ = [
-    "METRICS", "ON_REQUEST", "ORDER", "STRICT_LIMIT", "Case", "Curves", "Metric", "Regions", "components", "evaluate", "in_order",
-    "measure", "names", "needs", "reason", "reasons", "register", "register_both", "whole_case",
+    "AT_THRESHOLD", "METRICS", "ON_REQUEST", "ORDER", "STRICT_LIMIT", "Case", "Curves", "Metric", "Regions", "components",
+    "evaluate", "in_order", "measure", "names", "needs", "reason", "reasons", "register", "register_both", "whole_case",
 ]  # fmt: skip
 
 
@@ -32,8 +32,8 @@ class Case:
     """What a metric sees: N images, or a part or a bootstrap replicate of them, in which an image may occur repeatedly.
 
     `image` and `pixel` are None where there are no good or no anomalous items. pimo: (N,) AUPIMO of each image, NaN for good
-    ones, None where it is undefined. anomalous: the curves `pixel` against the good pixels of anomalous images only; of a whole test
-    set. saturated: curves of saturated overlap by kind of defect, where there are saturation areas.
+    ones, None where it is undefined. anomalous: as `pixel`, against the good pixels of anomalous images only. saturated:
+    curves of saturated overlap by kind of defect, where there are saturation areas.
     """
 
     scores: Scores
@@ -57,6 +57,7 @@ ON_REQUEST = (
     "aupro_anomalous",
 )  # the package's other ones, which a table has only if they are asked for
 STRICT_LIMIT = 0.05  # the false-positive rate up to which MVTec AD 2 and MVTec LOCO AD integrate
+AT_THRESHOLD = ("image_f1", "image_recall", "image_fpr", "seg_f1")  # only of jobs with `thresholds`: statistics/decisions.py
 
 
 def register_both(name: str, of: Callable[[Curves], float]) -> None:

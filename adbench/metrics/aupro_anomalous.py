@@ -1,8 +1,8 @@
 """AU-PRO over the images with a defect only, as the authors of PatchCore publish it (their column `anomaly_pro`).
 
-The same curve as `aupro`, but false positives are counted on the good pixels of anomalous images alone: good images, on which most
-detectors respond less, do not lower the false-positive rate. Published PRO values of PatchCore compare with this metric, those of
-MVTec AD's evaluation with `aupro`.
+The same curve as `aupro`, but false positives are counted on the good pixels of anomalous images alone. Good images, on which
+most detectors respond less, do not lower the false-positive rate. Published PRO values of PatchCore compare with this metric,
+those of MVTec AD's evaluation with `aupro`.
 """
 
 from adbench.metrics import Case, needs, register

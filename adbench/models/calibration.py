@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,32 +16,44 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files, warn_of_remarks
 from adbench.data.image_lists import find_images
-from adbench.features.anomaly_maps import Smoothing, searched
+from adbench.features.anomaly_maps import Smoothing
 from adbench.features.feature_maps import FeatureMaps
+from adbench.metrics.support.held_out import distinct_images, without_images
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.models.files import load_model, save_model
 from adbench.models.prediction import Scorer
-from adbench.models.thresholds import Threshold, check_rate, set_threshold
+from adbench.models.thresholds import Threshold, check_rate, threshold_by
+from adbench.statistics.rules import Conformal, Rule, good_scores, parse_rule
 from adbench.sweep.workspace import Workspace
 from adbench.types import Category, OnStep, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
+SHARE = 0.25  # of the good images, held out where nothing else is said
 
 
 @dataclass(frozen=True)
 class HoldOut:
-    """The share of the good images to hold out from the fit, and the false-positive rate of the threshold that they set.
+    """Which good images are held out from the fit, and the threshold that they set: for a false-positive rate, or by a rule.
 
-    selection: the file of a selection; instead of a share, the images that took no part in it are held out.
+    share: of the training images; None: the dataset's validation images, else a quarter. Instead of that, selection: the file of
+    a selection, of which the images that took no part are held out; folder: other good images, so that the fit has all.
     """
 
-    fpr: float
-    share: float
+    fpr: float | None
+    share: float | None = None
     selection: Path | None = None
+    folder: Path | None = None
+    by: Rule | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.fpr)
-        check_share(self.share)
+        if self.fpr is not None:
+            check_rate(self.fpr)
+        if self.share is not None:
+            check_share(self.share)
+
+    @property
+    def rule(self) -> Rule:
+        return self.by or Conformal(self.fpr or 0)
 
 
 @dataclass(frozen=True)
@@ -58,51 +70,32 @@ class CrossFit:
 
 
 def wanted_calibration(
-    fpr: float | None, share: float | None, folds: int | None, selection: Path | None = None
-) -> HoldOut | CrossFit | None:
-    """Return what the options --fpr, --holdout, --cross-fit and --from-selection ask for, or None without --fpr."""
-    options = {"--holdout": share, "--cross-fit": folds, "--from-selection": selection}
+    fpr: float | None, share: float | None, folds: int | None, selection: Path | None = None, rule: str | None = None,
+    folder: Path | None = None,
+) -> HoldOut | CrossFit | None:  # fmt: skip
+    """Return what the options of `train` about a threshold ask for, or None without --fpr and --rule."""
+    options = {"--holdout": share, "--cross-fit": folds, "--from-selection": selection, "--calibrate-on": folder}
     given = [name for name, value in options.items() if value is not None]
-    if given and fpr is None:
+    if rule is not None and fpr is not None:
+        raise UsageError(f"--fpr and --rule exclude each other; --fpr {fpr:g} is --rule conformal:{fpr:g}")
+    by = None if rule is None else parse_rule(rule)
+    if isinstance(by, Conformal):
+        fpr, by = by.rate, None
+    if by and folds is not None:
+        raise UsageError(f"--cross-fit sets a threshold for a false-positive rate, not by --rule {rule}; write --fpr 0.01")
+    if given and fpr is None and by is None:
         raise UsageError(f"{given[0]} needs a false-positive rate; add e.g. --fpr 0.01")
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other; leave {'one' if len(given) == 2 else 'all but one'} out")
-    if fpr is None:
-        return None
-    return CrossFit(fpr, folds) if folds is not None else HoldOut(fpr, 0.25 if share is None else share, selection)
+    if folds is not None and fpr is not None:
+        return CrossFit(fpr, folds)
+    return None if fpr is None and by is None else HoldOut(fpr, share, selection, folder, by)
 
 
 def check_share(share: float) -> None:
     """Raise UsageError unless the share is strictly between 0 and 1."""
     if not 0 < share < 1:
         raise UsageError(f"--holdout {share:g}: the share of good images held out must be above 0 and below 1, e.g. 0.25")
-
-
-def hold_out_images(inputs: CategoryInputs, share: float, seed: int) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-    """Return the inputs without the training images held out, and those held out, drawn at random by `seed`.
-
-    Copies of an image are never split between both sides; of held-out copies one is kept. Raise DataError if all training
-    images are copies of one.
-    """
-    distinct = distinct_images(inputs)
-    if len(distinct) < 2:
-        raise DataError(f"category '{inputs.category.name}' has one training image: none can be held out; add good images")
-    count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
-    return without_images(inputs, np.random.default_rng(seed).permutation(distinct)[:count].tolist())
-
-
-def distinct_images(inputs: CategoryInputs) -> list[str]:
-    """Return the SHA-256 of the training images, in order, copies once."""
-    return sorted({inputs.facts[sample.path].sha256 for sample in inputs.category.train})
-
-
-def without_images(inputs: CategoryInputs, digests: Iterable[str]) -> tuple[CategoryInputs, tuple[Sample, ...]]:
-    """Return the inputs without the training images of these SHA-256, and those images, copies once."""
-    chosen, category = set(digests), inputs.category
-    pairs = [(inputs.facts[sample.path].sha256, sample) for sample in category.train]
-    held = {digest: sample for digest, sample in pairs if digest in chosen}
-    rest = tuple(sample for digest, sample in pairs if digest not in chosen)
-    return CategoryInputs(replace(category, train=rest), inputs.facts), tuple(held.values())
 
 
 def selected_on(file: Path) -> frozenset[str]:
@@ -139,12 +132,12 @@ def fresh_images(inputs: CategoryInputs, file: Path) -> tuple[CategoryInputs, tu
     return *without_images(inputs, fresh), seen
 
 
-def calibrate(scorer: Scorer, paths: Sequence[Path], fpr: float, on_step: OnStep) -> Threshold:
-    """Return the threshold for a false-positive rate from good images that the detector was not fitted to.
+def calibrate(scorer: Scorer, paths: Sequence[Path], rule: Rule, on_step: OnStep) -> Threshold:
+    """Return the threshold that a rule sets from good images that the detector was not fitted to.
 
-    Log a warning if there are too few images for that rate.
+    Log a warning if there are too few images for a promised rate.
     """
-    return _threshold(scorer.score(paths, on_step), scorer.smoothing, fpr)
+    return _threshold(scorer.score(paths, on_step), scorer.smoothing, rule)
 
 
 FitAndScore = Callable[[FeatureMaps, FeatureMaps, OnStep], Scores]  # fitted to the first, the scores of the second
@@ -166,7 +159,7 @@ def cross_calibrate(
             rest, own = np.flatnonzero(folds != fold), np.sort(first[folds[first] == fold])
             yield scored(maps.at(rest), maps.at(own), partial(_noted, on_step, f"fit {fold + 1} of {wish.folds + 1}"))
 
-    return _threshold(by_fold(), smoothing, wish.fpr, wish.folds)
+    return _threshold(by_fold(), smoothing, Conformal(wish.fpr), wish.folds)
 
 
 def assign_folds(digests: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
@@ -182,14 +175,9 @@ def _noted(on_step: OnStep, fold: str, done: int, total: int, note: str) -> None
     on_step(done, total, f"{fold}: {note}" if note else fold)
 
 
-def _threshold(scored: Iterable[Scores], smoothing: Smoothing, fpr: float, folds: int = 0) -> Threshold:
+def _threshold(scored: Iterable[Scores], smoothing: Smoothing, rule: Rule, folds: int = 0) -> Threshold:
     """Return the threshold from scores with maps on the feature grid; `smoothing` is that of the maps."""
-    found: list[tuple[float, float, float]] = []
-    for scores in scored:
-        maps = searched(np.asarray(scores.maps), smoothing)
-        found += zip(scores.image.tolist(), maps.max(axis=(1, 2)).tolist(), np.median(maps, axis=(1, 2)).tolist(), strict=True)
-    images, highest, medians = zip(*found, strict=True)
-    threshold = set_threshold(images, highest, float(np.median(medians)), fpr, folds)
+    threshold = threshold_by(rule, good_scores(scored, smoothing, [rule]), folds)
     if threshold.shortfall:
         log.warning("%s", threshold.shortfall)
     return threshold
@@ -200,20 +188,28 @@ def recalibrate(workspace: Workspace, file: Path, sources: Sequence[Path], fpr: 
 
     Raise UsageError if the model was fitted to one of the images, DataError for one that cannot be read.
     """
-    check_rate(fpr)
-    model, images = load_model(file), find_images(sources)
-    samples = tuple(Sample(image.path, str(image.name)) for image in images)
+    rule, model = Conformal(check_rate(fpr)), load_model(file)
+    used = {f"threshold: {file} was fitted to": model.fitted, f"threshold: {file} was selected on": model.selected_on}
+    distinct = unseen_images(workspace, sources, used)
+    threshold = calibrate(Scorer.of(model, file, workspace), list(distinct.values()), rule, workspace.on_step)
+    save_model(file, replace(model, threshold=threshold, held_out=tuple(sorted(distinct))))
+    return {"model": str(file), "threshold": threshold.record()}
+
+
+def unseen_images(workspace: Workspace, sources: Sequence[Path], used: Mapping[str, Collection[str]]) -> dict[str, Path]:
+    """Return the images in `sources` by their SHA-256, so copies once; `used`: those of images that a detector knows, by how.
+
+    Raise UsageError if it knows one of the images, DataError for one that cannot be read.
+    """
+    samples = tuple(Sample(image.path, str(image.name)) for image in find_images(sources))
     category = Category("", "", samples, ())
     facts = check_files([category], workspace.cache / "files.json", workspace.on_step)
     warn_of_remarks(category, facts)
-    for what, used in (("was fitted to", model.fitted), ("was selected on", model.selected_on)):
-        seen = [sample.path for sample in samples if facts[sample.path].sha256 in set(used)]
+    for how, digests in used.items():
+        seen = [sample.path for sample in samples if facts[sample.path].sha256 in digests]
         if seen:
             raise UsageError(
-                f"threshold: {file} {what} {len(seen)} of these {len(samples)} images, e.g. {seen[0]}, so their scores "
+                f"{how} {len(seen)} of these {len(samples)} images, e.g. {seen[0]}, so their scores "
                 "are too low; give good images that it has not seen"
             )
-    distinct = {facts[sample.path].sha256: sample.path for sample in samples}
-    threshold = calibrate(Scorer.of(model, file, workspace), list(distinct.values()), fpr, workspace.on_step)
-    save_model(file, replace(model, threshold=threshold, held_out=tuple(sorted(distinct))))
-    return {"model": str(file), "threshold": threshold.record()}
+    return {facts[sample.path].sha256: sample.path for sample in samples}

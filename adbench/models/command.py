@@ -16,6 +16,7 @@ DEFAULTS = {
     "eval_size": 256,
     "dtype": "float16",
     "shots": ALL,
+    "rotations": 0,
 }  # of `adbench train`
 FPR = 0.01  # one false alarm in a hundred good images
 _RATES = (FPR, 0.02, 0.05, 0.1, 0.2, 0.5)

@@ -148,7 +148,8 @@ def private_objects(workspace: Workspace) -> list[Category]:
 def private_sizes(workspace: Workspace, objects: Sequence[Category]) -> dict[PurePosixPath, tuple[int, int]]:
     """Return (height, width) of each private image by OBJECT/SPLIT/STEM; raise DataError that names every bad file."""
     samples = [Sample(path, str(path)) for category in objects for path in category.unlabeled]
-    facts = check_files([Category("", "", tuple(samples), ())], workspace.cache / "files.json", workspace.on_step)
+    memo, verify = workspace.cache / "files.json", workspace.verify_data
+    facts = check_files([Category("", "", tuple(samples), ())], memo, workspace.on_step, verify=verify)
     return {
         name_of(category, path): (facts[path].height, facts[path].width) for category in objects for path in category.unlabeled
     }
@@ -245,6 +246,8 @@ def _write_object(workspace: Workspace, category: Category, model: Path, wish: W
     saved = load_model(model)
     if saved.job.category != category.name:
         raise UsageError(f"submit: model {model} is of object '{saved.job.category}', not of '{category.name}'")
+    if saved.job.crop != 1:
+        raise UsageError(f"submit: {model} sees only the middle of an image (crop {saved.job.crop:g}); train it with crop 1")
     scorer = Scorer.of(saved, model, workspace)
     scale = _scale(workspace, category, scorer, model, wish)
     targets = {path: files_of(name_of(category, path)) for path in category.unlabeled}
@@ -296,7 +299,7 @@ def _maps(
     done = 0
     for scores in scorer.score(paths, workspace.on_step):
         for anomaly_map in scores.maps:
-            (full,) = upsample([np.asarray(anomaly_map)], "native", [sizes[done]], scorer.detector.smoothing)
+            (full,) = upsample([np.asarray(anomaly_map)], "native", [sizes[done]], scorer.smoothing)
             done += 1
             yield full
 

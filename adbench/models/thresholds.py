@@ -37,10 +37,12 @@ fitted to all n images.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any
 
-from adbench.core.errors import UsageError
+import numpy as np
+
+from adbench.core.errors import DataError, UsageError
+from adbench.statistics.rules import Conformal, GoodScores, Limits, Rule, images_above, images_needed, rate_interval
 
 
 @dataclass(frozen=True)
@@ -50,51 +52,48 @@ class Threshold:
     image: an image is anomalous if its score is above this. pixel: the same order statistic of the maxima of the good
     images' smoothed maps on a 256 grid, so that both have the same false-positive rate. typical: the median of those
     maps. fpr: the rate asked for. count: n. above: m, at least 1. folds: K of a cross-fit, 0 if the images were held out.
+    rule: of `adbench.statistics.rules`, empty for the conformal one; another one promises nothing, so `fpr` and `above` are None.
     """
 
     image: float
     pixel: float
     typical: float
-    fpr: float
+    fpr: float | None
     count: int
-    above: int
+    above: int | None
     folds: int = 0
+    rule: str = ""
 
     def __post_init__(self) -> None:
         finite = all(map(math.isfinite, (self.image, self.pixel, self.typical)))
-        if not finite or not 1 <= self.above <= self.count or not (self.folds == 0 or 2 <= self.folds <= self.count):
+        promise = self.above is None if self.rule else self.above is not None and 1 <= self.above <= self.count
+        if not finite or not promise or not (self.folds == 0 or 2 <= self.folds <= self.count):
             raise ValueError(f"not a valid threshold: {self}")
 
     @property
-    def expected(self) -> float:
+    def expected(self) -> float | None:
         """The false-positive rate expected over all draws of the images: exact if they were held out, else about it."""
-        return self.above / (self.count + 1)
+        return None if self.above is None else self.above / (self.count + 1)
 
     @property
-    def bound(self) -> float:
+    def bound(self) -> float | None:
         """The rate that is not exceeded over all draws of the images; of a cross-fit, by the vote of its fits (CV+)."""
-        if not self.folds:
+        if not self.folds or self.above is None:
             return self.expected
         bounds = [2 * (self.above + self.folds - 1) / (self.count + self.folds)]
         if self.count % self.folds == 0:
-            bounds.append(2 * self.expected + (1 - self.folds / self.count) / (self.folds + 1))
+            bounds.append(2 * self.above / (self.count + 1) + (1 - self.folds / self.count) / (self.folds + 1))
         return min(1.0, *bounds)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the false-positive rate, given the held-out images at hand; None for a cross-fit."""
-        if self.folds:
-            return None
-        from scipy.stats import beta
-
-        low, high = beta.ppf((0.025, 0.975), self.above, self.count + 1 - self.above)
-        return float(low), float(high)
+        """The 95 % interval of the false-positive rate, given the held-out images at hand; None where none is known."""
+        return None if self.folds or self.above is None else rate_interval(self.count, self.above)
 
     @property
     def shortfall(self) -> str | None:
         """A warning if there were too few images for the rate, else None."""
-        needed = math.ceil(1 / Fraction(str(self.fpr))) - 1
-        if self.count >= needed:
+        if self.fpr is None or self.count >= (needed := images_needed(self.fpr)):
             return None
         held_out = "" if self.folds else "held-out "
         return (
@@ -103,13 +102,20 @@ class Threshold:
         )
 
     def stored(self) -> dict[str, Any]:
-        """Return the fields as a model file has them: `folds` only of a cross-fit, so that older versions read the others."""
-        return {name: value for name, value in asdict(self).items() if name != "folds" or value}
+        """Return the fields as a model file has them: `folds` and `rule` only if they have a value, for older versions."""
+        return {name: value for name, value in asdict(self).items() if name not in ("folds", "rule") or value}
+
+    @property
+    def limits(self) -> Limits:
+        """The threshold as metrics are measured at it."""
+        facts = self.image, self.pixel, self.count, self.expected, self.interval, self.shortfall
+        return Limits(self.rule or f"conformal:{self.fpr:g}", *facts)
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form, with the expected rate, its bound, and its interval (null for a cross-fit)."""
+        """Return the JSON form, with the expected rate, its bound, and its interval (null where unknown)."""
         interval = list(self.interval) if self.interval else None
-        return asdict(self) | {"expected": self.expected, "bound": self.bound, "interval": interval}
+        facts = {"rule": self.limits.rule, "expected": self.expected, "bound": self.bound, "interval": interval}
+        return asdict(self) | facts
 
 
 def set_threshold(images: Sequence[float], pixels: Sequence[float], typical: float, fpr: float, folds: int = 0) -> Threshold:
@@ -119,9 +125,20 @@ def set_threshold(images: Sequence[float], pixels: Sequence[float], typical: flo
     those maps. folds: of a cross-fit, 0 if the images were held out.
     """
     count = len(images)
-    above = max(1, int((count + 1) * Fraction(str(check_rate(fpr)))))  # exact: 0.29 * 100 is below 29 in floats
+    above = images_above(count, check_rate(fpr))
     rank = count - above
     return Threshold(float(sorted(images)[rank]), float(sorted(pixels)[rank]), typical, fpr, count, above, folds)
+
+
+def threshold_by(rule: Rule, good: GoodScores, folds: int = 0) -> Threshold:
+    """Return the threshold that a rule sets from held-out images; raise DataError if another than the conformal one cannot."""
+    typical = float(np.median(good.medians))
+    if isinstance(rule, Conformal):
+        return set_threshold(good.image.tolist(), good.highest.tolist(), typical, rule.rate, folds)
+    if reason := rule.shortage(good):
+        raise DataError(f"--rule {reason}; add good images")
+    image, pixel = rule.values(good)
+    return Threshold(image, pixel, typical, None, good.count, None, folds, rule.text)
 
 
 def check_rate(fpr: float) -> float:

@@ -18,8 +18,9 @@ from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
+from adbench.metrics.support.held_out import distinct_images, for_thresholds
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, hold_out_images
+from adbench.models.calibration import CrossFit, HoldOut, calibrate, cross_calibrate, fresh_images, unseen_images
 from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
@@ -37,7 +38,7 @@ from adbench.sweep.pipeline import (
 )
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
-from adbench.types import ALL, Job, OnStep, Result, Sample, Scores, Shots, Size
+from adbench.types import ALL, Job, OnStep, Result, Scores, Shots, Size
 
 _LOG = logging.getLogger("adbench")
 
@@ -65,9 +66,8 @@ def train_model(
 ) -> dict[str, Any]:  # fmt: skip
     """Fit a detector on a category's good images and write it to `model`; return its job, cost and details.
 
-    With a HoldOut, some of the good images are held out from the fit and set the threshold: a share of them, or those that took
-    no part in a selection. With a CrossFit, the threshold is set by further fits, each without a part of the images, and the fit
-    that is saved has all. Shots are drawn among the images that are not held out.
+    With a HoldOut, good images that are held out from the fit set the threshold (`_split`). With a CrossFit, further fits do,
+    each without a part of the images, and the fit that is saved has all. Shots are drawn among the images not held out.
     """
     check_name(model)
     detector = make_detector(choices.detector, params, choices.seed)
@@ -78,13 +78,10 @@ def train_model(
     network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
     rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
     rest |= {"sigma": choices.smoothing, **asdict(view)}
-    held: tuple[Sample, ...] = ()
-    selected: frozenset[str] = frozenset()
+    held, selected = dict[str, Path](), frozenset[str]()
+    whole = set(distinct_images(inputs))
     if isinstance(calibration, HoldOut):
-        if calibration.selection:
-            inputs, held, selected = fresh_images(inputs, calibration.selection)
-        else:
-            inputs, held = hold_out_images(inputs, calibration.share, choices.seed)
+        inputs, held, selected = _split(workspace, inputs, calibration, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, workspace.memo)
@@ -93,16 +90,31 @@ def train_model(
         threshold = _cross_threshold(runtime, network, inputs, job, calibration)
     fitted, cost = fit(runtime, network, inputs, job)
     if isinstance(calibration, HoldOut):
-        paths = [sample.path for sample in held]
-        threshold = calibrate(Scorer(network, job, fitted, runtime.device, tiling), paths, calibration.fpr, runtime.on_step)
+        scorer = Scorer(network, job, fitted, runtime.device, tiling)
+        threshold = calibrate(scorer, list(held.values()), calibration.rule, runtime.on_step)
     images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
-    others = sorted(inputs.facts[sample.path].sha256 for sample in held)
     size = inputs.native_size if view.is_native else None
-    save_model(model, Model(job, fitted, cost, tuple(sorted(images)), threshold, tuple(others), tuple(sorted(selected)), size))
+    own, others, chosen = (tuple(sorted(found)) for found in (images, held, selected))
+    save_model(model, Model(job, fitted, cost, own, threshold, others, chosen, size))
     details = fitted.details() | drawn_images(inputs, job)
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
-    counts = {"fitted_images": len(images), "selected_on_images": len(selected)}
+    counts = {"fitted_images": len(images), "held_out_images": len(whole & held.keys()), "selected_on_images": len(selected)}
+    counts |= {"validation_images": len(held)} if {s.path for s in inputs.category.validation} & {*held.values()} else {}
     return answer | counts | {"threshold": threshold.record() if threshold else None}
+
+
+def _split(
+    workspace: Workspace, inputs: CategoryInputs, wish: HoldOut, seed: int
+) -> tuple[CategoryInputs, dict[str, Path], frozenset[str]]:
+    """Return the inputs to fit to, the held-out images by their SHA-256, and the SHA-256 of images of a selection, if any."""
+    if wish.folder:
+        used = {f"--calibrate-on {wish.folder}: the detector is fitted to": set(distinct_images(inputs))}
+        return inputs, unseen_images(workspace, [wish.folder], used), frozenset()
+    if wish.selection:
+        rest, held, selected = fresh_images(inputs, wish.selection)
+    else:
+        (rest, held, _), selected = for_thresholds(inputs, seed, wish.share), frozenset()
+    return rest, {inputs.facts[sample.path].sha256: sample.path for sample in held}, selected
 
 
 def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, wish: CrossFit) -> Threshold:
@@ -122,7 +134,7 @@ def _cross_threshold(runtime: Runtime, network: Network, inputs: CategoryInputs,
         check_finite(scores, job)
         return scores
 
-    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)]
+    digests = [inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)] * View.of(job).copies
     smoothing = made().gaussian
     return cross_calibrate(maps, digests, scored, smoothing, wish, job.seed, runtime.on_step)
 
@@ -161,7 +173,8 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     detector = saved.detector.spread_over(tiling.spread)
     estimated = estimated_fields(runtime, network, job.layers, analytic, tiling)
     field = joined_field(job.layers, analytic, estimated)
-    result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field)
+    limits = [saved.threshold.limits] if saved.threshold else []
+    result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field, limits)
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

@@ -12,6 +12,7 @@ from adbench.reports.keys import KEYS, NEVER_MIXED, ROW_KEYS, VIEW_KEYS, KeyedJo
 from adbench.types import Result
 
 DASH = "-"
+FALSE_POSITIVES = "image_fpr"
 APPROXIMATE = "~"  # in front of an analytic receptive field where the estimated one is not known
 ENTRY_KEYS = (*ROW_KEYS, *NEVER_MIXED)  # all that names a configuration: its means run over categories and seeds
 _APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")
@@ -39,8 +40,9 @@ class Column:
 
 
 def metric_column(name: str, header: str = "", only: tuple[str, Any] | None = None) -> Column:
-    """Return the column of a metric."""
-    return Column(header or name, lambda result: result.metrics.get(name), only)
+    """Return the column of a metric; a false-positive rate is not ranked, since a detector that finds nothing has the lowest."""
+    is_rate = name == FALSE_POSITIVES
+    return Column(header or name, lambda result: result.metrics.get(name), only, ranked=not is_rate, falling=is_rate)
 
 
 @dataclass(frozen=True)

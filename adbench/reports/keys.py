@@ -14,7 +14,10 @@ from adbench.core.registry import match
 from adbench.types import EXTERNAL, Job, Result
 
 VIEW_KEYS = ("image_size", "tile", "overlap")  # which "view" names together
-ROW_KEYS = ("dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots")
+ROW_KEYS = (
+    "dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots", "rotations",
+    "thresholds", "shift",
+)  # fmt: skip
 KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
@@ -27,11 +30,13 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "dtype": (),
     "smoothing": ("detector",),
     "crop": (),
+    "thresholds": (),
     "revision": ("detector",),
     "weights_sha256": ("backbone", "weights"),
     "fingerprint": ("dataset", "category"),
 }
 COMPARED_WITHIN = NEVER_MIXED | {"params": ("detector",)}
+NONE = "none"  # as a value: no thresholds, no shift
 _NO_FIELD, _USUAL = (False, math.inf), "usual"
 
 
@@ -68,6 +73,8 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
         values |= {
             "weights_sha256": _same_over_seeds(job),
             "params": label(job),
+            "thresholds": ", ".join(job.thresholds) or NONE,
+            "shift": job.shift or NONE,
             "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px",
             "view": _view(job),
         }

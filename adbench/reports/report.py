@@ -25,7 +25,7 @@ from adbench.reports.plotting import images
 from adbench.reports.studies import STUDIES
 from adbench.reports.study_data import MEASURES
 from adbench.reports.tables import ALL as ALL_METRICS
-from adbench.reports.tables import choices, main_table, shown_metrics
+from adbench.reports.tables import choices, main_table, shown_metrics, unshifted
 from adbench.reports.two_folders import compare
 from adbench.sweep.plan import default_params
 from adbench.sweep.results import ResultStore
@@ -151,11 +151,12 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     if view.budget and results:
         results, planned, excluded = within(view.budget, results, planned)
     asked = [view.metric] if view.metric else list(view.metrics) or [ALL_METRICS] * (view.complete and not view.columns)
-    report, jobs, keys = main_table(results, planned, view.rows, view.columns, asked, folder, view.sort, view.top)
+    report, every_job, keys = main_table(results, planned, view.rows, view.columns, asked, folder, view.sort, view.top)
+    jobs = unshifted(every_job)
     rows = choose_rows(jobs, view.rows) if view.columns else keys
     metrics = shown_metrics(results, [view.metric]) if view.metric else list(MEASURES)
     question = Question(rows, metrics, lambda result: store.replicates(result.job.key), view.mm_per_px,
-                        lambda result: store.influence(result.job.key))  # fmt: skip
+                        lambda result: store.influence(result.job.key), every_job)  # fmt: skip
     every = ALL in view.show or (view.complete and not view.show)
     names = ANALYSES.names() if every else dict.fromkeys(map(ANALYSES.canonical, view.show))
     sections = [*_studies(jobs, view.study), *(ANALYSES.get(name)(jobs, question) for name in names)]
@@ -163,7 +164,7 @@ def make_report(folder: Path, view: View | None = None) -> Report:
     known: best_row.Defaults = partial(default_params, memo=view.memo) if view.memo else (lambda detector: {})
     sections += best_row.section(jobs, question, metrics if view.metric or not by else by, commands, known)
     notes = [*report.notes, *excluded, *sentences(jobs, question)]
-    waiting = sum(job.result is None for job in jobs)
+    waiting = sum(job.result is None for job in every_job)
     return replace(report, notes=notes, sections=sections, folder=folder, commands=commands, waiting=waiting)
 
 

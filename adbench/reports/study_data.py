@@ -45,8 +45,8 @@ def backbone_keys(jobs: Sequence[KeyedJob], others: Sequence[str] = ("weights", 
 
 
 def figure_keys(jobs: Sequence[KeyedJob]) -> list[str]:
-    """Return the keys whose values have figures of their own: the detector, the shots, and all that cannot be compared."""
-    return ["detector", *varying(jobs, ("params", "shots", *NEVER_MIXED))]
+    """Return the keys whose values have figures of their own: the detector, shots, rotations, and all that cannot be compared."""
+    return ["detector", *varying(jobs, ("params", "shots", "rotations", *NEVER_MIXED))]
 
 
 def measured(jobs: Sequence[KeyedJob]) -> list[str]:

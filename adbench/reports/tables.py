@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
-from adbench.metrics import METRICS, ON_REQUEST, ORDER, in_order
+from adbench.metrics import AT_THRESHOLD, METRICS, ON_REQUEST, ORDER, in_order
 from adbench.reports.comparison import APPROXIMATE, DASH, Column, Comparison, Mean, metric_column
 from adbench.reports.formats import Cell, Report, Table
 from adbench.reports.keys import KEYS, ROW_KEYS, KeyedJob, choose_rows, grouped, keyed_jobs, natural, varies
@@ -29,11 +29,11 @@ def shown_metrics(results: Iterable[Result], chosen: Sequence[str] | None = None
     results = list(results)
     known = in_order({name for result in results for name in result.metrics} or ORDER)
     if not chosen:
-        return [name for name in known if name in SHOWN or name not in (*ORDER, *ON_REQUEST)]
+        return [name for name in known if name in SHOWN or name not in (*ORDER, *ON_REQUEST, *AT_THRESHOLD)]
     if ALL in chosen:
         valued = {name for name in ON_REQUEST if any(result.metrics.get(name) is not None for result in results)}
         return [name for name in known if name not in ON_REQUEST or name in valued]
-    known = in_order({*known, *ON_REQUEST})
+    known = in_order({*known, *ON_REQUEST, *AT_THRESHOLD})
     return list(dict.fromkeys(match("metric", name, known, see="metrics") for name in chosen))
 
 
@@ -82,7 +82,8 @@ def main_table(
     """
     if not results:
         raise DataError(f"no results in '{folder}': run 'adbench sweep' first, or name the folder that it wrote to")
-    jobs, superseded = current(results, planned)
+    every, superseded = current(results, planned)
+    jobs = every if "shift" in (columns, *choose_rows([], rows)) else unshifted(every)
     column_key = match("column key", columns, KEYS) if columns else None
     row_keys = choose_rows(jobs, rows, column_key)
     shown = shown_metrics(results, metrics or ([PIVOT_METRIC] if columns else ()))
@@ -97,7 +98,14 @@ def main_table(
     notes += [f"each mean also runs over {', '.join(mixed)}; add to --rows to see them apart"] if mixed else []
     notes += _missing_notes(jobs, superseded) + _on_request_notes([job.done for job in jobs if job.done], shown)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
-    return Report(table, notes, results=results), jobs, row_keys
+    if left_out := len(every) - len(jobs):
+        notes.append(f"{counted(left_out, 'job')} on shifted test images left out: --show robustness compares them")
+    return Report(table, notes, results=results), every, row_keys
+
+
+def unshifted(jobs: Sequence[KeyedJob]) -> Sequence[KeyedJob]:
+    """Return the jobs on test images as they are; all, if there are no others."""
+    return [job for job in jobs if not job.job.shift] or jobs
 
 
 def table_of_means(
@@ -207,7 +215,7 @@ def _caption(jobs: Sequence[KeyedJob], rows: Sequence[str], columns: str | None,
     over = "categories" if not categories else counted(int(categories), "category")
     numbers = f"{metrics[0]} by {columns}" if columns else f"Mean over {over}"
     numbers += f", {over}" if columns and categories else ""
-    usual = {"params", *(name for name, default in LATER.items() if jobs[0].values.get(name) == default)}
+    usual = {"params", *(name for name, default in LATER.items() if getattr(jobs[0].job, name) == default)}
     keys = [key for key in (*ROW_KEYS, "category") if key not in (*rows, columns, *usual) and not varies(jobs, key)]
     shared = ", ".join(f"{key} {jobs[0].values[key]}" for key in keys)
     return f"{numbers}; all rows: {shared}" if shared else numbers
@@ -300,6 +308,11 @@ def _on_request_notes(done: Sequence[Result], shown: Sequence[str]) -> list[str]
         if undefined := sum(result.metrics.get(name, 0) is None for result in done):
             needs = METRICS.get(name).__dict__["needs"]
             notes.append(f"{name}: undefined in {undefined} of {counted(len(done), 'result')}; it needs {needs}")
+    if asked := [name for name in shown if name in AT_THRESHOLD and any(name not in result.metrics for result in done)]:
+        without = counted(sum(asked[0] not in result.metrics for result in done), "result")
+        notes.append(
+            f"{', '.join(asked)}: missing in {without} without thresholds; run a sweep with --set thresholds=conformal:0.01"
+        )
     return notes
 
 

@@ -44,6 +44,7 @@ class Candidate(NamedTuple):
     detector: str
     params: str
     shots: Shots = ALL
+    rotations: int = Job.rotations
     tile: int = Job.tile
     overlap: float = Job.overlap
 
@@ -51,7 +52,7 @@ class Candidate(NamedTuple):
     def of(job: Job) -> Candidate:
         """Return the candidate that a job measures."""
         params = json.dumps(job.params, sort_keys=True)
-        more = (job.shots, job.tile, job.overlap)
+        more = (job.shots, job.rotations, job.tile, job.overlap)
         return Candidate(job.backbone, job.weights, job.layer, job.image_size, job.detector, params, *more)
 
     @property

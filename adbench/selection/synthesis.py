@@ -8,7 +8,8 @@ from typing import Any
 from adbench.core.files import check_folder
 from adbench.data.synthetic.dataset import write_dataset
 from adbench.data.synthetic.generation import Recipe
-from adbench.models.calibration import check_share, hold_out_images
+from adbench.metrics.support.held_out import hold_out_images
+from adbench.models.calibration import check_share
 from adbench.pictures.contact_sheet import ContactSheet
 from adbench.sweep.workspace import Workspace
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _NAMES = {"backbone": "backbone", "weights": "weights", "layer": "layer", "image_size": "px", "tile": "tile",
-          "overlap": "overlap", "detector": "detector", "params": "params", "shots": "shots"}  # fmt: skip
-_UNUSED = {"tile": Job.tile, "overlap": Job.overlap}  # named only where they are used
+          "overlap": "overlap", "detector": "detector", "params": "params", "shots": "shots",
+          "rotations": "rotations"}  # fmt: skip
+_UNUSED = {"tile": Job.tile, "overlap": Job.overlap, "rotations": Job.rotations}  # named only where they are used
 _HEADERS = ("RRF", "score", "95 % interval", "AUROC", "AU-PRO", "ms", "MB", "")
 _SPARED = ("AUROC", "AU-PRO", "RRF", "MB", "ms")  # left out in this order where a line is too short
 _LEGEND = {

@@ -16,8 +16,9 @@ from adbench.core.files import replacing, write_text
 from adbench.data.check import check_files, split_fingerprint
 from adbench.data.synthetic.generation import Recipe, make_defects
 from adbench.data.synthetic.kinds import REVISION
+from adbench.metrics.support.held_out import distinct_images, hold_out_images, without_images
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.models.calibration import check_share, distinct_images, hold_out_images, without_images
+from adbench.models.calibration import check_share
 from adbench.types import OnStep, Sample, digest, ignore_step
 
 LEAST_IMAGES = 10

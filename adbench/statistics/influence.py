@@ -116,7 +116,17 @@ class Influence:
             if variance > 0 and 0 < estimate < 1:
                 found.append(_logit_interval(float(estimate), float(variance), self._degrees(row)))
             else:
-                found.append(_exact_interval(float(estimate), int(self.sizes.min())) if self.counted else None)
+                found.append(exact_interval(float(estimate), int(self.sizes.min())) if self.counted else None)
+        return found
+
+    def margins(self) -> Values:
+        """Return the half widths (k,) of the 95 % intervals of differences, by Student's t; NaN where nothing is known of it."""
+        from scipy.stats import t
+
+        found = np.full(len(self.values), np.nan)
+        for i, (variance, row) in enumerate(zip(self.variances, self.values, strict=True)):
+            if variance > 0:
+                found[i] = t.ppf((1 + LEVEL) / 2, self._degrees(row)) * np.sqrt(variance)
         return found
 
     def _degrees(self, row: Values) -> float:
@@ -134,7 +144,7 @@ def _logit_interval(estimate: float, variance: float, degrees: float) -> tuple[f
     return float(low), float(high)
 
 
-def _exact_interval(estimate: float, trials: int) -> tuple[float, float]:
+def exact_interval(estimate: float, trials: int) -> tuple[float, float]:
     """Return the interval of Clopper and Pearson (Biometrika 26, 1934) for a share of trials; one-sided at 0 and at 1."""
     from scipy.stats import beta
 

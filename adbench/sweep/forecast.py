@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from adbench.core.environment import accelerator_memory_mb, library_versions, me
 from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import read_pixels
+from adbench.data.pixels import read_pixels, read_turned
 from adbench.detectors import Detector, make_detector
 from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH, decoded_bytes
 from adbench.features.feature_maps import FeatureMaps, Shape
@@ -29,8 +29,9 @@ from adbench.features.latency import BUDGET_S
 from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling
 from adbench.features.view import View
+from adbench.metrics.support.held_out import fitted_to
 from adbench.statistics.bootstrap import draw_replicates
-from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of
+from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of, views_of
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import ALL, Job, Scores, Size
@@ -143,9 +144,8 @@ class Forecaster:
         """Return a group's forward passes (images through the network) and the bytes that it adds to the cache."""
         passes, written = 0, 0
         first, tiling = group.jobs[0], self._tiling(group)
-        for split in ("train", "test"):
-            count = len(group.inputs.split(split))
-            keys = entry_keys(self.runtime, group, split) if count else {}
+        for split, view in views_of(group):
+            count, keys = len(group.inputs.split(split)) * view.copies, entry_keys(self.runtime, group, split, view)
             missing = [layer for layer, key in keys.items() if not self.runtime.cache.path(key).is_file()]
             passes += count * tiling.count if missing else 0
             cells = sum(map(math.prod, self._shapes(group, first, missing)))
@@ -157,7 +157,8 @@ class Forecaster:
         passes, written = self.counts(group)
         costs = [self._job(group, job) for job in group.jobs]
         self.impossible.extend((job, c.reason) for job, c in zip(group.jobs, costs, strict=True) if c.reason)
-        seconds = sum(sum(self.job_seconds(group, job)) for job in group.jobs)
+        seconds = sum(self.job_seconds(group, job)[1] for job in group.jobs)
+        seconds += sum(self.job_seconds(group, job)[0] for job in {job.unshifted.key: job for job in group.jobs}.values())
         if passes:
             seconds += passes * self._pass_s(group)
         pixels = max(sum(map(math.prod, _map_sizes(group, job.eval_size))) for job in group.jobs)
@@ -188,8 +189,8 @@ class Forecaster:
         detector = make_detector(job.detector, job.params, seed=0)  # no cost depends on it
         if reason := detector.unsupported(shapes):
             return Cost(reason=reason)
-        images = len(group.inputs.category.train) if job.shots == ALL else job.shots
-        return probe(detector, shapes, images, self.runtime.device, self.memo.parent / "probes")
+        images = len(fitted_to(group.inputs, job).category.train) if job.shots == ALL else job.shots
+        return probe(detector, shapes, images * View.of(job).copies, self.runtime.device, self.memo.parent / "probes")
 
     def _tiling(self, group: Group) -> Tiling:
         return tiling_of(self.runtime, group.network, group.inputs, View.of(group.jobs[0]))
@@ -204,11 +205,12 @@ class Forecaster:
         tiling = self._tiling(group)
         times = layer_times(self.runtime, group.network, group.layers, tiling, first.dtype)
         forward = max(t.batched_ms for t in times.values()) / 1000
-        key = ("decode", first.category, tiling.view.size)
+        read = partial(read_turned, degrees=45) if tiling.view.rotations else read_pixels
+        key = ("decode", first.category, tiling.view.size, bool(tiling.view.rotations))
         if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read_pixels(sample.path, tiling.view.size)
+                read(sample.path, tiling.view.size, tiling.view.crop)
             self.trials[key] = (time.perf_counter() - started) / len(few)
         decode = self.trials[key] / torch.get_num_threads()
         seconds = forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)

@@ -9,12 +9,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adbench.backbones.layers import Field, describe, parse_layers
 from adbench.backbones.network import Network
@@ -23,24 +25,28 @@ from adbench.core.environment import accelerator_memory_mb, environment, library
 from adbench.core.errors import AdbenchError, DataError, UsageError
 from adbench.core.memory import ADVICE, in_parts, out_of_memory
 from adbench.core.threads import ordered_map
+from adbench.data import shifts
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import MEMORY
-from adbench.data.shots import draw, drawn
+from adbench.data.pixels import MEMORY, read_turned
+from adbench.data.shots import drawn
 from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
 from adbench.features.cache import CacheEntry, CacheKey
-from adbench.features.extraction import extract, precision_of
+from adbench.features.extraction import Read, extract, precision_of
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.latency import Forward, forward_times, score_times
 from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
-from adbench.metrics import names
+from adbench.metrics import AT_THRESHOLD, in_order, names
 from adbench.metrics.support.breakdown import evaluate_broken_down
+from adbench.metrics.support.held_out import fitted_to, for_thresholds
 from adbench.metrics.support.labels import CategoryInputs, Labels
 from adbench.pictures.kept_maps import keep_maps
 from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, resample
+from adbench.statistics.decisions import decide, merged
 from adbench.statistics.influence import METHOD
+from adbench.statistics.rules import Limits, limits_from, parse_rule
 from adbench.sweep.heartbeat import group_name, heartbeat
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
@@ -52,19 +58,27 @@ log = logging.getLogger("adbench")
 
 def measure_scores(
     scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: Field | None,
-    on_step: OnStep = ignore_step,
+    on_step: OnStep = ignore_step, limits: Sequence[Limits] = (),
 ) -> Result:  # fmt: skip
     """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid.
 
-    Its replicates have the shape (metrics, R), its influence values (metrics + 1, U).
+    Its replicates have the shape (metrics, R), its influence values (metrics + 1, U). limits: thresholds at which further metrics
+    are measured.
     """
     truth, regions = labels.truth, labels.regions
     metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
     replicates, influence = resample(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
+    remarks = list(labels.remarks)
+    if limits:
+        decided = decide(limits, scores, truth, draws)
+        replicates = merged(metrics, replicates, decided.metrics, decided.replicates)
+        influence = merged(metrics, influence, decided.metrics, decided.influence)
+        metrics = {name: (metrics | dict(decided.metrics))[name] for name in in_order([*metrics, *decided.metrics])}
+        parts, remarks = parts | {"thresholds": list(decided.details)}, [*remarks, *filter(None, [decided.reason])]
     details = {"resamples": draws.name, "intervals": intervals(metrics, influence), "interval_method": METHOD}
     known = _field_details(receptive_field) if receptive_field else {}
     known |= {"image_px": labels.image_px} if labels.image_px else {}
-    reason = "; ".join(labels.remarks) or None
+    reason = "; ".join(remarks) or None
     details = known | details | parts
     return Result(job, "done", reason, metrics, details=details, replicates=replicates, influence=influence)
 
@@ -101,8 +115,12 @@ def tiling_of(runtime: Runtime, network: Network, inputs: CategoryInputs, view: 
 def features(
     runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], view: View, dtype: str
 ) -> dict[str, tuple[CacheEntry, bool]]:
-    """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries."""
-    samples, tiling = inputs.split(split), tiling_of(runtime, network, inputs, view)
+    """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries.
+
+    Only training images are turned, and only test images are shifted.
+    """
+    samples, view = inputs.split(split), view.of_split(split)
+    tiling = tiling_of(runtime, network, inputs, view)
     images = split_fingerprint(samples, inputs.facts)
     keys = {layer: entry_key(network, images, layer, tiling.view, dtype) for layer in dict.fromkeys(layers)}
     found = {layer: runtime.cache.read(key) for layer, key in keys.items()}
@@ -110,7 +128,8 @@ def features(
     if missing:
         facts = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
         facts["device"] = device_name(runtime.device)
-        write_features(runtime, network, missing, tiling, [sample.path for sample in samples], facts)
+        read = shifts.reader(view.shift, inputs.seeds(view.shift)) if view.shift else MEMORY.read
+        write_features(runtime, network, missing, tiling, [sample.path for sample in samples], facts, read)
     answer = {}
     for layer, known in found.items():
         entry = known or runtime.cache.read(keys[layer])
@@ -126,20 +145,25 @@ def device_name(device: torch.device) -> str:
 
 
 def write_features(
-    runtime: Runtime, network: Network, keys: dict[str, CacheKey], tiling: Tiling, paths: Sequence[Path], facts: dict[str, Any]
-) -> None:
+    runtime: Runtime, network: Network, keys: dict[str, CacheKey], tiling: Tiling, paths: Sequence[Path], facts: dict[str, Any],
+    read: Read = MEMORY.read,
+) -> None:  # fmt: skip
     """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one dtype.
 
-    A batch is written while the next ones are computed.
+    A batch is written while the next ones are computed. `read` returns the pixels of an image. Of turned images all come at one
+    angle before the next angle.
     """
     key = next(iter(keys.values()))
-    with runtime.cache.writing(keys, len(paths), facts) as writers:
-        batches = extract(
-            network, paths, list(keys), tiling, runtime.device, runtime.on_step, MEMORY.read, precision_of(key.dtype),
-            half=key.dtype != "float32",
-        )  # fmt: skip
-        for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
-            pass
+    copies = tiling.view.copies
+    with runtime.cache.writing(keys, copies * len(paths), facts) as writers:
+        for number in range(copies):
+            how = partial(read_turned, degrees=360 * number / copies) if number else read
+            batches = extract(
+                network, paths, list(keys), tiling, runtime.device, runtime.on_step, how, precision_of(key.dtype),
+                half=key.dtype != "float32",
+            )  # fmt: skip
+            for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
+                pass
 
 
 def job_features(
@@ -147,14 +171,23 @@ def job_features(
 ) -> tuple[FeatureMaps, list[CacheEntry]]:
     """Return the feature maps of a job's layers over one split, and the cache entries that hold them.
 
-    Of the training images only those that the job's shots draw. Raise UsageError if there are too few.
+    Of the training images only those that the job is fitted to. Raise UsageError if there are too few.
     """
     found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
     entries = [found[layer][0] for layer in job.layers]
     maps = FeatureMaps(tuple(entry.array for entry in entries))
-    if split == "train" and job.shots != ALL:
-        maps = maps.at(np.array(draw(inputs.category, job.shots, job.seed)))
+    if split == "train" and (job.shots != ALL or job.thresholds):
+        chosen = drawn(fitted_to(inputs, job).category, job.shots, job.seed)
+        every = inputs.category.train
+        rows = [rows_of(chosen, every) + first for first in range(0, len(maps), len(every))]  # of every angle
+        maps = maps.at(np.concatenate(rows)) if len(chosen) < len(every) else maps
     return maps, entries
+
+
+def rows_of(chosen: Sequence[Sample], samples: Sequence[Sample]) -> NDArray[np.int64]:
+    """Return the places of some samples among those of a split."""
+    places = {sample.path: place for place, sample in enumerate(samples)}
+    return np.array([places[sample.path] for sample in chosen], dtype=np.int64)
 
 
 def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
@@ -192,7 +225,7 @@ def score(
     scores = score_in_parts(detector, maps, runtime.device, runtime.on_step)
     seconds = time.perf_counter() - started
     per_image = (seconds + _extract_seconds(entries)) / len(maps)
-    tiling = tiling_of(runtime, network, inputs, View.of(job))
+    tiling = tiling_of(runtime, network, inputs, View.of(job).unshifted)
     layers = layer_times(runtime, network, job.layers, tiling, job.dtype)
     forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
     p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
@@ -229,23 +262,25 @@ def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], tilin
 
 def assess(
     runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector, fit_cost: dict[str, Any],
-    receptive_field: Field | None = None,
+    receptive_field: Field | None = None, limits: Sequence[Limits] = (),
 ) -> tuple[Result, Scores | None]:  # fmt: skip
     """Return the Result of a fitted detector on the category's test images, and its scores, maps on the feature grid.
 
-    receptive_field: of the job's layers, where it is known. Without test images all metrics are None with a reason, and the
-    scores are None.
+    receptive_field: of the job's layers, where it is known. limits: its thresholds. Without test images all metrics are None with
+    a reason, and the scores are None.
     """
     test, scores, cost = inputs.category.test, None, fit_cost
-    result = Result(job, "done", "no labeled test images: nothing to measure", dict.fromkeys(names()))
+    unmeasured = dict.fromkeys([*names(), *(AT_THRESHOLD if limits else ())])
+    result = Result(job, "done", "no labeled test images: nothing to measure", unmeasured)
     if test:
         scores, score_cost = score(runtime, network, inputs, job, detector)
         cost = fit_cost | score_cost | {"extract_s": (fit_cost["extract_s"] or 0) + score_cost["extract_s"]}
         runtime.on_step(0, 0, "metrics")
         maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.gaussian)
-        labels = inputs.labels(job.eval_size, job.crop)
+        labels = inputs.labels(job.eval_size, job.crop, job.shift)
         draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
-        result = measure_scores(Scores(scores.image, maps), labels, test, draws, job, receptive_field, runtime.on_step)
+        on_grid = Scores(scores.image, maps)
+        result = measure_scores(on_grid, labels, test, draws, job, receptive_field, runtime.on_step, limits)
         if isinstance(job.image_size, str):
             size = tiling_of(runtime, network, inputs, View.of(job)).view.size
             result = replace(result, details={**result.details, "input_px": list(size)})
@@ -273,20 +308,42 @@ def _extract_seconds(entries: Sequence[CacheEntry]) -> float:
 
 def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     """Return the Result of one job of the group, from features to metrics; write its pictures into the folder `maps`."""
-    detector, cost = fit(runtime, group.network, group.inputs, job)
-    result, scores = assess(runtime, group.network, group.inputs, job, detector, cost, group.receptive_field(job))
+    inputs = group.inputs
+    detector, cost, limits = group.shared.of(job.unshifted.key, partial(_fitted, runtime, group, job))
+    result, scores = assess(runtime, group.network, inputs, job, detector, cost, group.receptive_field(job), limits)
     if group.keep_maps and scores:
-        masks = group.inputs.labels(job.eval_size, job.crop).truth.masks
-        keep_maps(maps, group.inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop)
-    images = {"good_images": len(group.inputs.category.train)} | drawn_images(group.inputs, job)
+        masks = inputs.labels(job.eval_size, job.crop, job.shift).truth.masks
+        keep_maps(maps, inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop)
+    images = {"good_images": len(fitted_to(inputs, job).category.train)} | drawn_images(inputs, job)
     return replace(result, details={**result.details, **images})
+
+
+Fitted = tuple[Detector, dict[str, float | None], Sequence[Limits]]
+
+
+def _fitted(runtime: Runtime, group: Group, job: Job) -> Fitted:
+    """Return a job's detector with its cost and its thresholds, which jobs of other shifts share."""
+    detector, cost = fit(runtime, group.network, group.inputs, job)
+    return detector, cost, set_limits(runtime, group.network, group.inputs, job, detector)
+
+
+def set_limits(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job, detector: Detector) -> list[Limits]:
+    """Return the thresholds that the job's rules set from the held-out good images; none for a job without rules."""
+    if not job.thresholds:
+        return []
+    rules, (_, held, split) = list(map(parse_rule, job.thresholds)), for_thresholds(inputs, job.seed)
+    found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
+    maps = FeatureMaps(tuple(found[layer][0].array for layer in job.layers)).at(rows_of(held, inputs.split(split)))
+    scores = score_in_parts(detector, maps, runtime.device, runtime.on_step)
+    check_finite(scores, job)
+    return limits_from([scores], detector.gaussian, rules)
 
 
 def drawn_images(inputs: CategoryInputs, job: Job) -> dict[str, list[str]]:
     """Return the names of the training images that were drawn, as details of a result; empty for a job with all of them."""
     if job.shots == ALL:
         return {}
-    return {"drawn_images": [sample.name for sample in drawn(inputs.category, job.shots, job.seed)]}
+    return {"drawn_images": [sample.name for sample in drawn(fitted_to(inputs, job).category, job.shots, job.seed)]}
 
 
 Measure = Callable[[Runtime, Group, Job, Path], Result]
@@ -307,12 +364,11 @@ def run_group(runtime: Runtime, group: Group, results: ResultStore, run: Measure
 def _run_rest(
     runtime: Runtime, group: Group, results: ResultStore, run: Measure, show_job: Callable[[str], None]
 ) -> Iterator[Result]:
-    view, dtype = View.of(group.jobs[0]), group.jobs[0].dtype
+    view, dtype = View.of(group.jobs[0]).unshifted, group.jobs[0].dtype
     try:
         tiling = tiling_of(runtime, group.network, group.inputs, view)
-        for split in ("train", "test"):
-            if group.inputs.split(split):
-                features(runtime, group.network, group.inputs, split, group.layers, view, dtype)
+        for split, own in views_of(group):
+            features(runtime, group.network, group.inputs, split, group.layers, own, dtype)
         runtime.on_step(0, 0, "timing the network")
         layer_times(runtime, group.network, group.layers, tiling, dtype)
         found = estimated_fields(runtime, group.network, group.layers, group.fields, tiling)
@@ -330,14 +386,23 @@ def _run_rest(
             results.write(result)
         yield replace(result, replicates=None, influence=None)
     if group.cache_limit is not None:
-        keys = (key for split in ("train", "test") for key in entry_keys(runtime, group, split).values())
+        keys = (key for split, own in views_of(group) for key in entry_keys(runtime, group, split, own).values())
         runtime.cache.evict(keys, group.cache_limit)
 
 
-def entry_keys(runtime: Runtime, group: Group, split: str) -> dict[str, CacheKey]:
-    """Return {layer: cache key} of all features that a group needs over a split."""
+def views_of(group: Group) -> list[tuple[str, View]]:
+    """Return the passes that a group needs: splits with images, the test images once for each shift, each with its view."""
+    view = View.of(group.jobs[0]).unshifted
+    held_out = any(job.thresholds for job in group.jobs) and for_thresholds(group.inputs, group.jobs[0].seed)[2] == "validation"
+    passes = [("train", view), *[("validation", view)] * held_out]
+    passes += [("test", replace(view, shift=shift)) for shift in dict.fromkeys(job.shift for job in group.jobs)]
+    return [(split, own.of_split(split)) for split, own in passes if group.inputs.split(split)]
+
+
+def entry_keys(runtime: Runtime, group: Group, split: str, view: View) -> dict[str, CacheKey]:
+    """Return {layer: cache key} of all features that a group needs in one pass over a split."""
     images, job = split_fingerprint(group.inputs.split(split), group.inputs.facts), group.jobs[0]
-    view = tiling_of(runtime, group.network, group.inputs, View.of(job)).view
+    view = tiling_of(runtime, group.network, group.inputs, view).view
     return {layer: entry_key(group.network, images, layer, view, job.dtype) for layer in group.layers}
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, count, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adbench.backbones.layers import Description, Field, describe, joined_field, parse_layers
 from adbench.backbones.network import Network, find_network
@@ -20,10 +20,10 @@ from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import match
 from adbench.core.subprocess import in_subprocess
-from adbench.data.shots import shortage
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
+from adbench.metrics.support.held_out import shots_shortage
 from adbench.metrics.support.labels import CategoryInputs
 from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Choice, Spec
@@ -31,6 +31,8 @@ from adbench.types import SMOOTHING_GRID, Job, OnStep, Result, digest, ignore_st
 
 if TYPE_CHECKING:
     from adbench.detectors import Detector
+
+T = TypeVar("T")
 
 
 def method_of(detector: Detector, name: str) -> dict[str, Any]:
@@ -78,6 +80,22 @@ def _default_params(detector: str) -> dict[str, Any]:
         return {}
 
 
+@dataclass
+class Latest:
+    """The last value that was asked for, so that jobs which share a fit need not repeat it, if they come in turn."""
+
+    _key: str = ""
+    _value: Any = None
+
+    def of(self, key: str, make: Callable[[], T]) -> T:
+        """Return the value of a key; the last one is released before another is made."""
+        if key != self._key:
+            self._key, self._value = "", None
+            self._value, self._key = make(), key
+        found: T = self._value
+        return found
+
+
 @dataclass(frozen=True)
 class Group:
     """Jobs of one category, backbone, weights and input size: they share one forward pass per image."""
@@ -89,6 +107,7 @@ class Group:
     keep_maps: int = 0  # number of best maps, of worst maps and of false alarms to keep as pictures of each job
     cache_limit: int | None = None  # bytes; a finished group's features are deleted while the cache is larger
     estimated: dict[str, int] = field(default_factory=dict)  # receptive fields of the other layers; empty before the group runs
+    shared: Latest = field(default_factory=lambda: Latest(), compare=False, repr=False)  # the fit of the job that runs
 
     @property
     def layers(self) -> list[str]:
@@ -181,12 +200,14 @@ def make_plan(
         misfits += [misfit_of(view, None) for view in views if not inputs]
         for item, view in product(inputs, views):
             rest: dict[str, Any] = {**asdict(view), "sigma": spec.smoothing}
-            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit")}
+            rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit", "thresholds")}
             misfits.append(misfit := misfit_of(view, item))
-            why_not = {shots: misfit or reason or shortage(item.category, shots) for shots in spec.shots}
+            held_out = bool(spec.thresholds)
+            why_not = {s: misfit or reason or shots_shortage(item, s, held_out, spec.seeds[0]) for s in spec.shots}
             for own, seeds in _by_seed(network, spec.seeds):
                 cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))
-                jobs = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+                fits = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
+                jobs = [replace(job, shift=shift) for job in fits for shift in ("", *spec.shifts)]  # in turn: they share a fit
                 skipped += [Result(job, "skipped", why) for job in jobs if (why := why_not[job.shots])]
                 if left := tuple(job for job in jobs if not why_not[job.shots]):
                     groups.append(Group(item, own, left, description.fields))

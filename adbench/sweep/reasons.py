@@ -5,7 +5,8 @@ from typing import Any
 
 from adbench.types import Job
 
-_AXES = ("category", "backbone", "weights", "layer", "image_size", "tile", "overlap", "detector", "shots", "seed")
+_AXES = ("category", "backbone", "weights", "layer", "image_size", "tile", "overlap", "detector", "shots", "rotations",
+         "shift", "seed")  # fmt: skip
 _MOST_VALUES = 6  # of an axis that are named
 
 

@@ -14,7 +14,11 @@ from msgspec import Meta
 
 from adbench.core.errors import DataError, UsageError
 from adbench.core.registry import match, squeeze
+from adbench.data.shifts import EXPECTED as SHIFTS
+from adbench.data.shifts import parse_shifts
 from adbench.features.view import LEAST, MOST, SIZES, View, parse_image_size
+from adbench.statistics.rules import EXPECTED as RULES
+from adbench.statistics.rules import parse_rule
 from adbench.types import ALL, DTYPES, Job
 
 _MAX_BYTES = 1 << 20
@@ -27,6 +31,7 @@ Tile = Annotated[int, Meta(ge=0, le=MOST)]
 Overlap = Annotated[float, Meta(ge=0, lt=1)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 31)]
 Count = Annotated[int, Meta(ge=1)]
+Rotations = Annotated[int, Meta(ge=0, le=360)]
 _FILLED = Meta(min_length=1)
 
 
@@ -49,7 +54,9 @@ class Spec:
     A backbone's own layers, weights and image sizes replace `layers`, `weights` and `image_sizes`; its own detectors are those
     of `detectors` that it takes part with. `smoothing`: sigma, in input
     pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none. `crop`: side of the
-    middle square that the network sees, as a share of the image's shorter side.
+    middle square that the network sees, as a share of the image's shorter side. `thresholds`: rules by which held-out good images
+    set thresholds (`adbench.statistics.rules`). `shifts`: of the test images (`adbench.data.shifts`), each in jobs of its own
+    beside those on the images as they are.
     """
 
     data: Name | None = None
@@ -68,6 +75,9 @@ class Spec:
     overlap: Annotated[tuple[Overlap, ...], _FILLED] = (Job.overlap,)
     smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
     crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    thresholds: tuple[Name, ...] = ()
+    shifts: tuple[Name, ...] = ()
+    rotations: Annotated[tuple[Rotations, ...], _FILLED] = (Job.rotations,)
 
     def record(self) -> dict[str, Any]:
         """Return the keys by name; one added after version 0.1.0 only where it is given, so that plans keep their names."""
@@ -88,8 +98,8 @@ class Spec:
         return found
 
     def views(self, choice: Choice) -> list[View]:
-        """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps."""
-        cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap)
+        """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps x rotations."""
+        cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap, self.rotations)
         return list(dict.fromkeys(View(*cell, crop=self.crop).simplest() for cell in cells))
 
     @property
@@ -98,7 +108,9 @@ class Spec:
         return list(dict.fromkeys(view for choice in self.backbones for view in self.views(choice)))
 
 
-_ADDED = {"tile": (0,), "overlap": (Job.overlap,)}  # keys after version 0.1.0, with their defaults
+_ADDED = {  # keys after version 0.1.0, with their defaults
+    "tile": (0,), "overlap": (Job.overlap,), "rotations": (Job.rotations,), "thresholds": (), "shifts": (),
+}  # fmt: skip
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing", "crop")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
 _CHOICES = {"backbones": ("name", "layers", "weights", "image_sizes", "detectors"), "detectors": ("name", "params")}
@@ -107,11 +119,14 @@ _EXPECTED = {
     "tile": "pixels from 32 to 4096, or 0 for no tiles",
     "overlap": "a share of a tile from 0 to below 1",
     "eval_size": "pixels from 32 to 4096 or 'native'",
+    "rotations": "a number of turned copies up to 360, or 0 for none",
     "shots": "a number of good images from 1 on, or 'all'",
     "seeds": f"a whole number from 0 to {(1 << 31) - 1}",
     "pro_limit": "a number above 0 and at most 1",
     "smoothing": "pixels from 0 to 64",
     "crop": "a number above 0 and at most 1",
+    "thresholds": f"a rule such as {RULES}",
+    "shifts": SHIFTS,
     "params": "a mapping of names to values",
     **{key: f"a name, or {{{', '.join(f'{part}: ...' for part in parts)}}}" for key, parts in _CHOICES.items()},
 }  # of all other keys: a name
@@ -164,7 +179,9 @@ def parse(text: str, overrides: Sequence[str] = (), source: str = "spec") -> Spe
         spec = _with_sizes(msgspec.convert(content, Spec), source)
     except msgspec.ValidationError as error:
         raise _mistake(str(error), content, source) from None
-    return replace(spec, dtype=match("dtype", spec.dtype, DTYPES, where=f" in {source}"))
+    rules = tuple(dict.fromkeys(parse_rule(text).text for text in spec.thresholds))
+    dtype = match("dtype", spec.dtype, DTYPES, where=f" in {source}")
+    return replace(spec, dtype=dtype, thresholds=rules, shifts=parse_shifts(spec.shifts))
 
 
 def _with_sizes(spec: Spec, source: str) -> Spec:

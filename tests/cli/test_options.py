@@ -33,6 +33,7 @@ BASE = {  # what each option is added to
     "eval": "MODEL --data PARTS --json",
     "threshold": "MODEL PARTS/alpha/test/good --fpr 0.4 --json",
     "predict": "MODEL PARTS/alpha/test/good --out out --json",
+    "submit": "MODEL --data PRIVATE --out sent --json",
     "sweep": "--spec spec.yaml --data PARTS --out out --json",
     "report": "RESULTS --json",
     "select": f"--data NUTS --category nut --layers {LAYER} --image-sizes 64 --detectors mahalanobis --defects 10 --json",
@@ -81,9 +82,22 @@ CASES: dict[str, dict[str, Case]] = {
     | {
         "--category": Case("--category beta", '"category": "beta"'),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
-        "--image-size": Case("--image-size 96", "24, 24, 24"),
+        "--image-size": Case("--image-size native/2", "[5, 24, 8, 8]"),
+        "--tile": Case("--tile 200", "tile 200 is larger than the image, 64 x 64 px"),
+        "--overlap": Case("--overlap 0.5", "--overlap 0.5 needs tiles; add e.g. --tile 256"),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
         "--offline": Case("--offline", MISSING, "RESNET"),
+    },
+    "submit": DATA
+    | OF_MODEL
+    | {
+        "--cache": DATA["--cache"],
+        "--category": Case("--category beta", "unknown category 'beta'"),
+        "--out": Case("--out other", "file other.tar.gz"),
+        "--threshold": Case("--threshold sigma:9", '"rule": "sigma:9"'),
+        "--metric": Case("--metric nosuch", "unknown metric 'nosuch'"),
+        "--row": Case("--row layer=layer2", "--row chooses a row of a results folder"),
+        "--check": Case("--check", "or --check, not both"),
     },
     "train": DATA
     | {
@@ -91,16 +105,21 @@ CASES: dict[str, dict[str, Case]] = {
         "--smoothing": Case("--smoothing 2", '"smoothing": 2.0'),
         "--crop": Case("--crop 0.5", '"crop": 0.5'),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
-        "--image-size": Case("--image-size 96", '"image_size": 96'),
+        "--image-size": Case("--image-size 64x96", '"image_size": "64x96"'),
+        "--tile": Case("--tile 32 --overlap 0", '"tile": 32'),
+        "--overlap": Case("--overlap 0.9", "overlap 0.9 of tiles of 32 px", "--tile 32"),
         "--eval-size": Case("--eval-size 64", '"eval_size": 64'),
         "--param": Case("--param nosuch=1", "unknown parameter 'nosuch'"),
         "--fpr": Case("--fpr 0.4", '"threshold": {'),
+        "--rule": Case("--rule median", "threshold rule 'median': write conformal:0.01"),
+        "--calibrate-on": Case("--calibrate-on other", "--calibrate-on needs a false-positive rate"),
         "--holdout": Case("--holdout 0.5", "--holdout needs a false-positive rate"),
         "--cross-fit": Case("--cross-fit 2", "--cross-fit needs a false-positive rate"),
         "--from-selection": Case("--from-selection s.json", "--from-selection needs a false-positive rate"),
         "--seed": Case("--seed 3", '"seed": 3'),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),
         "--shots": Case("--shots 2", '"fitted_images": 2'),
+        "--rotations": Case("--rotations 4", '"rotations": 4'),
         "--offline": Case("--offline", MISSING, "RESNET"),
     },
     "eval": DATA
@@ -168,6 +187,8 @@ CASES: dict[str, dict[str, Case]] = {
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
         "--layers": Case("--layers nosuch", "unknown layer 'nosuch'"),
         "--image-sizes": Case("--image-sizes x", "select: image_sizes: expected pixels"),
+        "--tiles": Case("--tiles 8", "select: tile: expected pixels from 32 to 4096, or 0 for no tiles, not the number 8"),
+        "--overlap": Case("--overlap 1.5", "select: overlap: expected a share of a tile from 0 to below 1, not the number 1.5"),
         "--detectors": Case("--detectors nosuch", "unknown detector 'nosuch'"),
         "--shots": Case("--shots 4", "--shots 4"),  # of the command that trains the best candidate
         "--preset": Case("--preset nosuch", "unknown preset 'nosuch'"),
@@ -234,7 +255,7 @@ ELSEWHERE = (
     }
     | {
         (command, "--verify-data"): "data/test_file_check.py"
-        for command in ("extract", "train", "eval", "sweep", "select", "synth", "eval-maps")
+        for command in ("extract", "train", "eval", "submit", "sweep", "select", "synth", "eval-maps")
     }
     | {("synth", "--force"): "cli/test_synth.py"}
 )
@@ -277,6 +298,13 @@ def folder(parts: Path, models: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copy(models / "without.safetensors", "without.safetensors")
     if not (parts.parent / "nuts").is_dir():
         make_category(parts.parent / "nuts" / "nut", 7, train=12)
+    if not (private := parts.parent / "private" / "alpha").is_dir():
+        shutil.copytree(parts / "alpha", private)
+        (private / "test").rename(private / "test_public")
+        (private / "ground_truth").rename(private / "test_public/ground_truth")
+        for place in ("validation/good/000", "test_private/000_regular", "test_private_mixed/000_mixed"):
+            (private / place).parent.mkdir(parents=True)
+            shutil.copy(private / "test_public/good/000.png", private / f"{place}.png")
     Path("FILE").write_text("no checkpoint")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(URLError("no network")))
@@ -306,6 +334,7 @@ def arguments(command: str, parts: Path, *added: str) -> list[str]:
         .replace("PARTS", str(parts))
         .replace("OTHER", str(Path("other").absolute()))
         .replace("NUTS", str(parts.parent / "nuts"))
+        .replace("PRIVATE", str(parts.parent / "private"))
     )
 
 

@@ -31,6 +31,9 @@ WRONG = {
     f"train patchcore {NETWORK} --model m.safetensors --shots 0": (
         "--shots '0': write a number of good images from 1 on, or 'all'"
     ),
+    f"train patchcore {NETWORK} --model m.safetensors --rotations -1": (
+        "Invalid value for '--rotations': '-1' is not a whole number from 0 to 360. See 'adbench train --help'."
+    ),
     "select --shots 0": "select: shots: expected a number of good images from 1 on, or 'all', not the number 0",
     f"train patchcore {NETWORK} --model m.safetensors --holdout 2": "--holdout needs a false-positive rate",
     f"train patchcore {NETWORK} --model m.safetensors --seed 1{'0' * 60}": (

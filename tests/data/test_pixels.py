@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from conftest import Run, make_category, opened_paths, replace_in_disguise
 from PIL import Image
+from scipy.ndimage import affine_transform
 
 from adbench.core.errors import DataError
 from adbench.data.images import read_image
-from adbench.data.pixels import STEPS, PixelMemory, read_pixels, resize
+from adbench.data.pixels import STEPS, PixelMemory, read_pixels, resize, turned
 
 
 def images_in(opened: list[str]) -> list[str]:
@@ -68,7 +69,7 @@ def test_the_check_and_every_pass_share_one_decoding(run: Run, tmp_path: Path) -
 
 def test_kept_pixels_equal_those_read(image: Path) -> None:
     memory = PixelMemory(1 << 20)
-    memory.keeper([(32, 32), (16, 16)])(image, read_image(image))
+    memory.keeper([((32, 32), 1.0), ((16, 16), 1.0)])(image, read_image(image))
     with opened_paths() as opened:
         kept = {size: memory.read(image, size) for size in ((32, 32), (16, 16))}
     assert images_in(opened) == []
@@ -105,3 +106,20 @@ def test_no_more_is_kept_than_fits(image: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^cannot read image .*gone\.png: No such file or directory; replace or remove it$"):
         PixelMemory(1 << 20).read(tmp_path / "gone.png", (16, 16))
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (31, 31)])
+def test_right_angles_turn_pixels_into_pixels(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    for quarter in range(4):
+        np.testing.assert_array_equal(turned(image, 90 * quarter), np.rot90(image, quarter))
+
+
+def test_other_angles_are_bilinear_with_mirrored_borders() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3)).astype(np.uint8)
+    cosine, sine = np.cos(np.radians(30)), np.sin(np.radians(30))
+    turn, center = np.array([[cosine, sine], [-sine, cosine]]), np.array([14.5, 24.5])
+    planes = [
+        affine_transform(image[..., k].astype(float), turn, center - turn @ center, order=1, mode="mirror") for k in range(3)
+    ]
+    np.testing.assert_allclose(turned(image, 30), np.stack(planes, axis=-1), atol=0.55)  # rounded to gray levels

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adbench.core.errors import DetectorError, UsageError
-from adbench.detectors import asymst, detector_params
+from adbench.detectors import asymst, detector_params, make_detector
 from adbench.detectors.asymst import AsymST
 from adbench.detectors.fastflow import FastFlow
 from adbench.detectors.training import precision
@@ -165,7 +165,7 @@ def test_a_diverging_run_in_bfloat16_ends_with_its_reason() -> None:
 @pytest.mark.parametrize("kind", ["fastflow", "asymst"])
 def test_bfloat16_is_near_float32_and_keeps_the_state_in_float32(kind: str) -> None:
     make = quick if kind == "fastflow" else quick_asymst
-    low, full = (make(precision=name, epochs=8).fit(features(), device=CPU) for name in ("bfloat16", "float32"))
+    low, full = (make(precision=name, epochs=4).fit(features(), device=CPU) for name in ("bfloat16", "float32"))
     test = features(2, 1)
     scores = low.score(test, device=CPU).image
     assert (scores != full.score(test, device=CPU).image).any()
@@ -173,11 +173,24 @@ def test_bfloat16_is_near_float32_and_keeps_the_state_in_float32(kind: str) -> N
     assert (low.details()["precision"], full.details()["precision"]) == ("bfloat16", "float32")
     state = low.state_dict()
     assert {v.dtype for k, v in state.items() if v.is_floating_point()} == {torch.float32}
-    again = make(precision="bfloat16", epochs=8).fit(features(), device=CPU).state_dict()
+    again = make(precision="bfloat16", epochs=4).fit(features(), device=CPU).state_dict()
     assert all(torch.equal(again[name], value) for name, value in state.items())
     loaded = make().load_state_dict(state)  # a model scores in the precision that it was trained in
     np.testing.assert_array_equal(loaded.score(test, device=CPU).image, scores)
     assert loaded.details()["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("kind", "params"), [("rd", {}), ("supersimplenet", {"hidden": 8})])
+def test_other_trained_detectors_compute_in_bfloat16(kind: str, params: dict[str, object]) -> None:
+    maps = FeatureMaps((*features(side=8).layers, *features(channels=6).layers))
+    scores = {}
+    for name in ("bfloat16", "float32"):
+        made = make_detector(kind, {"epochs": 1, "min_steps": 0, "precision": name} | params, 0)
+        scores[name] = made.fit(maps, device=CPU).score(maps, device=CPU).image
+        assert made.details()["precision"] == name
+        assert {v.dtype for v in made.state_dict().values() if v.is_floating_point()} == {torch.float32}
+    assert (scores["bfloat16"] != scores["float32"]).any()
+    np.testing.assert_allclose(scores["bfloat16"], scores["float32"], rtol=0.2)
 
 
 def test_the_density_is_exact_whatever_the_precision_of_subnets() -> None:

@@ -39,9 +39,9 @@ def test_heads() -> None:
         return (y - mean) / (variance + 1e-5).sqrt() * weight + bias
 
     hidden = norm(
-        "hidden.1", torch.einsum("oc,bchw->bohw", state["hidden.0.weight"][:, :, 0, 0], x) + state["hidden.0.bias"][:, None, None]
+        "cells.1", torch.einsum("oc,bchw->bohw", state["cells.0.weight"][:, :, 0, 0], x) + state["cells.0.bias"][:, None, None]
     )
-    logits = torch.einsum("oc,bchw->bohw", state["logit.weight"][:, :, 0, 0], torch.where(hidden > 0, hidden, 0.2 * hidden))
+    logits = torch.einsum("oc,bchw->bohw", state["cells.3.weight"][:, :, 0, 0], torch.where(hidden > 0, hidden, 0.2 * hidden))
     around = F.conv2d(torch.cat([x, logits], 1), state["around.0.weight"], state["around.0.bias"], padding=2)
     around = norm("around.1", around).clamp(min=0)
     pooled = [pool for y in (around, logits) for pool in (y.flatten(2).max(2)[0], y.flatten(2).mean(2))]
@@ -55,7 +55,7 @@ def test_the_image_head_does_not_train_the_cells_head() -> None:
     heads = Discriminator(4, 6)
     heads(torch.randn(2, 4, 5, 7))[1].sum().backward()
     assert heads.image.weight.grad is not None
-    assert all(parameter.grad is None for parameter in heads.hidden.parameters())
+    assert all(parameter.grad is None for parameter in heads.cells.parameters())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

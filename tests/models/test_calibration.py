@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adbench.models.calibration import hold_out_images
+from adbench.features.anomaly_maps import searched
+from adbench.metrics.support.held_out import hold_out_images
 from adbench.models.files import load_model
 from adbench.models.prediction import Scorer
-from adbench.pictures.overlays import smoothed
 from adbench.sweep.workspace import Workspace
 
 
@@ -36,7 +36,7 @@ def test_the_threshold_is_the_order_statistic_of_held_out_scores(workspace: Work
     _, held = hold_out_images(workspace.single(), 0.4, seed=0)
     scores = list(scorer.score([sample.path for sample in held]))
     highest = max(float(batch.image.max()) for batch in scores)
-    in_maps = max(float(smoothed(np.asarray(batch.maps), scorer.detector.smoothing).max()) for batch in scores)
+    in_maps = max(float(searched(np.asarray(batch.maps), scorer.smoothing).max()) for batch in scores)
     found = load_model(model).threshold
     assert found is not None
     assert (found.image, found.pixel) == (highest, in_maps)

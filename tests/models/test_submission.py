@@ -88,6 +88,14 @@ def test_from_sweep_to_submission(run: Run, data: Path, tmp_path: Path, monkeypa
     assert [one["made"] for one in stricter["objects"]] == [4, 4] and stricter["row"]["layer"] == "blocks.1.1.add"
 
 
+def test_validation_images_set_the_threshold_and_the_fit_has_all_others(run: Run, data: Path) -> None:
+    layer = ("padim", "efficientnet_lite0", "blocks.1.1.add", "--image-size", 64, "--model", "can.safetensors")
+    command = ("train", *layer, "--data", data, "--category", "can", "--fpr", 0.4, "--json")
+    found, other = run(*command).json, run(*command, "--holdout", 0.25).json
+    assert (found["fitted_images"], found["threshold"]["count"], found["validation_images"]) == (4, 2, 2)
+    assert (other["fitted_images"], other["threshold"]["count"], "validation_images" in other) == (3, 1, False)
+
+
 def fail_after(count: int, write: Callable[..., None]) -> Callable[..., None]:
     """Return `write` for threads, interrupted at every call after the first ones."""
     calls: list[int] = []

@@ -28,6 +28,7 @@ eval_size: native
 detectors: [patchcore, {name: patchcore, params: {coreset_fraction: 0.01}}]
 seeds: [0, 1]
 shots: [4, all]
+rotations: 8
 dtype: float32
 pro_limit: 0.05
 """)
@@ -36,7 +37,7 @@ pro_limit: 0.05
     assert (spec.data, spec.categories, spec.layers) == ("parts", ("a", "b"), ("layer2",))
     assert (spec.image_sizes, spec.eval_size, spec.seeds) == ((128, 256), "native", (0, 1))
     assert (spec.weights, spec.dtype, spec.pro_limit) == (("imagenet", "random"), "float32", 0.05)
-    assert spec.shots == (4, "all") and parse("shots: 2").shots == (2,)
+    assert spec.rotations == (8,) and spec.shots == (4, "all") and parse("shots: 2").shots == (2,)
 
 
 def test_overrides_win_and_take_comma_lists() -> None:
@@ -66,8 +67,15 @@ MISTAKES = {
     "seeds: [-1]": "spec: seeds: expected a whole number from 0 to 2147483647, not the number -1",
     "seeds: [true]": "spec: seeds: expected a whole number from 0 to 2147483647, not true",
     "shots: [1, 0]": "spec: shots: expected a number of good images from 1 on, or 'all', not the number 0",
+    "rotations: -1": "spec: rotations: expected a number of turned copies up to 360, or 0 for none, not the number -1",
     "shots: few": "spec: shots: expected a number of good images from 1 on, or 'all', not the text 'few'",
     "pro_limit: 2": "spec: pro_limit: expected a number above 0 and at most 1, not the number 2",
+    "thresholds: median": "threshold rule 'median': write conformal:0.01, sigma:3 or quantile:0.95*1.421",
+    "thresholds: [3]": (
+        "spec: thresholds: expected a rule such as conformal:0.01, sigma:3 or quantile:0.95*1.421, not the number 3"
+    ),
+    "shifts: blurr": "unknown shift 'blurr'; did you mean 'blur'?",
+    "shifts: [blur:4]": "shift 'blur:4': the strength is 1, 2 or 3, e.g. blur:2",
     "smoothing: -1": "spec: smoothing: expected pixels from 0 to 64, not the number -1",
     "crop: 0": "spec: crop: expected a number above 0 and at most 1, not the number 0",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
@@ -174,6 +182,13 @@ def test_the_cost_in_the_head_of_a_preset_is_that_of_its_grid(name: str) -> None
     assert f"{jobs * MVTEC_AD[0]} jobs, {passes * MVTEC_AD[1]:,} forward passes" in head(name)
 
 
+def test_the_cost_of_turned_training_images_is_in_the_head_of_a_preset() -> None:
+    train, test = 3629, 1725
+    spec = parse(preset_text("anomalydino"))
+    assert (train + test, spec.rotations) == (MVTEC_AD[1], (8,))
+    assert f"{count(spec)[0] * 15} jobs, {8 * train + test:,} forward passes" in head("anomalydino")
+
+
 @pytest.mark.parametrize(
     "name",
     ["layers-small", "layers-vit-small", "image-size-small", "pretraining-resnet50-small", "seeds-small", "few-shot-small"],
@@ -183,6 +198,14 @@ def test_the_cost_of_a_small_preset_is_that_of_its_grid_on_the_demo(name: str) -
     jobs, passes = count(spec)
     assert spec.data == "demo"
     assert f"{jobs * 4} jobs, {passes * 4 * DEMO_IMAGES} forward passes" in head(name)
+
+
+def test_the_cost_of_shifts_is_that_of_the_test_images_alone() -> None:
+    spec = parse(preset_text("robustness-small"))
+    fits, passes = count(spec)
+    shifts, tests = 1 + len(spec.shifts), GOOD + 4 * EACH
+    assert f"{fits * shifts * 4} jobs, {passes * 4 * (TRAIN + tests * shifts)} forward passes" in head("robustness-small")
+    assert f"{fits * 4} fits" in head("robustness-small")
 
 
 @pytest.mark.parametrize("name", OF_TIMM)

@@ -144,12 +144,13 @@ class TrainedDetector(Detector):
         raise NotImplementedError
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer of a network's parameters; groups may differ in the learning rate that the schedule scales.
+        """Return the optimizer of a network's parameters; groups may differ in the learning rate that the schedule scales."""
+        return torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=self.fused)
 
-        Adam is fused, i.e. in one pass, beside bfloat16; in float32 that would move the last bits of earlier results.
-        """
-        fused = self.compute_ != torch.float32 or None
-        return torch.optim.Adam(network.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+    @property
+    def fused(self) -> bool | None:
+        """Whether Adam takes one pass over the parameters; not in float32, where that would move the last bits of results."""
+        return self.compute_ != torch.float32 or None
 
     def score_batch(self, layers: list[Tensor]) -> Scores:
         """Return the scores of a batch (B, C_l, h_l, w_l) of each layer, by `score_maps` and `score_images`."""

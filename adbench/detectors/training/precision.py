@@ -5,6 +5,8 @@ both: parameters, Adam's state, the flow's z, log-determinants, losses, batch-no
 float32. Hence no autocast around a whole step, whose list of float32 operations also differs between CPU and GPU.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -30,32 +32,47 @@ def chosen_precision(name: str, device: torch.device) -> torch.dtype:
 class Mixed(nn.Module):
     """A network of convolutions, (batch norms,) and activations that computes in `compute` and returns float32.
 
-    Subclasses write `answer`; its maps (B, C, h, w) come in `compute`, channels last in memory if that is not float32.
+    Subclasses write `answer`; its maps (B, C, h, w) come in `compute`, channels last in memory if that is not float32. Inputs and
+    outputs may be lists or tuples of tensors.
     """
 
     compute = torch.float32
 
-    def answer(self, *inputs: Any) -> Tensor:
+    def answer(self, *inputs: Any) -> Any:
         """Return the output."""
         raise NotImplementedError
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any) -> Any:
         if self.compute == torch.float32:
             return self.answer(*inputs)
-        inputs = tuple(self._lower(value) if isinstance(value, Tensor) and value.dim() == 4 else value for value in inputs)
-        with torch.autocast(inputs[0].device.type, self.compute):
-            output = self.answer(*inputs)
-        return output.to(torch.float32, memory_format=torch.contiguous_format)
-
-    def _lower(self, maps: Tensor) -> Tensor:
-        return maps.to(self.compute, memory_format=torch.channels_last)
+        lower = partial(_moved, kind=self.compute, layout=torch.channels_last)
+        with torch.autocast(_first(inputs).device.type, self.compute):
+            output = self.answer(*_each(lower, inputs))
+        return _each(partial(_moved, kind=torch.float32, layout=torch.contiguous_format), output)
 
 
-class Chain(Mixed, nn.Sequential):
-    """Modules in a row, computed as a `Mixed` network."""
+def _each(change: Callable[[Tensor], Tensor], values: Any) -> Any:
+    """Return a tensor, or a list or tuple of them, changed; anything else as it is."""
+    if isinstance(values, list | tuple):
+        return type(values)(_each(change, value) for value in values)
+    return change(values) if isinstance(values, Tensor) else values
 
-    def answer(self, *inputs: Any) -> Tensor:
-        return cast(Tensor, nn.Sequential.forward(self, *inputs))  # type: ignore[no-untyped-call]
+
+def _moved(value: Tensor, kind: torch.dtype, layout: torch.memory_format) -> Tensor:
+    if value.dim() == 4:
+        return value.to(kind, memory_format=layout)
+    return value.to(kind) if kind == torch.float32 else value  # factors stay as they are
+
+
+def _first(values: Any) -> Tensor:
+    """Return the first tensor."""
+    return values if isinstance(values, Tensor) else _first(values[0])
+
+
+def in_float32(network: nn.Module, x: Tensor) -> Tensor:
+    """Return a network's output computed in float32, inside `answer`: of a last layer whose rounding would make scores tie."""
+    with torch.autocast(x.device.type, enabled=False):
+        return cast(Tensor, network(x.float()))
 
 
 def set_precision(networks: nn.Module, compute: torch.dtype) -> None:

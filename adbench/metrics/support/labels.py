@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.errors import DataError
+from adbench.data import shifts
 from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
 from adbench.data.images import read_mask
@@ -24,6 +26,7 @@ from adbench.metrics.support.saturation import Saturation, read_config
 from adbench.types import Category, Masks, Sample, Saturated, Size, Truth
 
 Pixel = TypeVar("Pixel", np.bool_, np.int32)
+STILL = (0, 0)  # the step of an image that is not moved
 
 
 @lru_cache(maxsize=64)
@@ -69,18 +72,21 @@ class Labels:
 
 
 def read_labels(
-    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None, crop: float = 1.0
-) -> Labels:
+    samples: Sequence[Sample], size: Size, native: Sequence[tuple[int, int]], saturation: Path | None = None, crop: float = 1.0,
+    steps: Mapping[Path, tuple[int, int]] = MappingProxyType({}),
+) -> Labels:  # fmt: skip
     """Return labels at `size` (pixels of a square grid, or "native": each image's own (height, width) in `native`).
 
     Masks are resized with nearest neighbor; 8-connected regions that vanish are counted in the remarks. saturation: the file with
     the saturation areas of the defects, each of which has a mask file of its own. crop: see `data.pixels.middle`; regions outside
-    of the middle square are counted, too.
+    of the middle square are counted, too. steps: how far the masks of an image are moved, (down, right) in pixels of the file, by
+    the image's path.
     """
     masks: Masks | None = None
     lost = total = outside = 0
     if all(sample.masks is not None for sample in samples):
-        whole = [read_union(sample, shape) for sample, shape in zip(samples, native, strict=True)]
+        unions = zip(samples, [read_union(s, shape) for s, shape in zip(samples, native, strict=True)], strict=True)
+        whole = [shifts.moved(mask, steps.get(sample.path, STILL)) for sample, mask in unions]
         masks = [mask[middle(mask.shape, crop)] for mask in whole]
         outside = 0 if crop == 1 else sum(_outside(mask, crop) for mask in whole)
         if size != "native":
@@ -89,19 +95,21 @@ def read_labels(
     truth = Truth(np.array([sample.anomalous for sample in samples], dtype=bool), masks)
     if saturation and masks is not None:
         areas = read_config(saturation)
-        defects = [list(saturated_defects(sample, size, areas, crop)) for sample in samples]
+        defects = [list(saturated_defects(sample, size, areas, crop, steps.get(sample.path, STILL))) for sample in samples]
         truth = replace(truth, defects=defects, kinds=[sample.defect for sample in samples])
     remarks = [reason(truth), f"{lost} of {total} defect regions vanish at {size} px" if lost else None]
-    remarks += [f"{outside} defect regions are outside of the crop" if outside else None]
+    remarks += [f"defect regions outside of the crop: {outside}" if outside else None]
     sides = [math.sqrt(height * width) for height, width in _sizes_within(native, crop)]
     side = round(float(np.median(sides))) if sides else None
     return Labels(truth, None if masks is None else components(masks), [remark for remark in remarks if remark], side)
 
 
-def saturated_defects(sample: Sample, size: Size, areas: Mapping[int, Saturation], crop: float = 1.0) -> Iterator[Saturated]:
+def saturated_defects(
+    sample: Sample, size: Size, areas: Mapping[int, Saturation], crop: float = 1.0, step: tuple[int, int] = STILL
+) -> Iterator[Saturated]:
     """Yield the defects of a sample at `size`, one for each mask file with a pixel there; `areas` by the file's gray value."""
     for path in sample.masks or ():
-        mask, value = read_mask(path), int(np.max(decode(path.read_bytes()).values))
+        mask, value = shifts.moved(read_mask(path), step), int(np.max(decode(path.read_bytes()).values))
         if value not in areas:
             raise DataError(f"mask {path}: gray value {value} is not in the dataset's defects_config.json; get both again")
         mask = mask[middle(mask.shape, crop)]
@@ -148,7 +156,7 @@ class CategoryInputs:
     sources: tuple[int, ...] | None = None
     reference: tuple[Sample, ...] = ()
     fitted_size: tuple[int, int] | None = None
-    _labels: dict[tuple[Size, float], Labels] = field(default_factory=dict, repr=False)
+    _labels: dict[tuple[Size, float, str], Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -180,8 +188,20 @@ class CategoryInputs:
         sizes = [(self.facts[s.path].height, self.facts[s.path].width) for s in self.category.test]
         return _sizes_within(sizes, crop)
 
-    def labels(self, size: Size, crop: float = 1.0) -> Labels:
-        """Return the test labels at the evaluation grid, read once."""
-        if (size, crop) not in self._labels:
-            self._labels[size, crop] = read_labels(self.category.test, size, self.native_sizes(), self.category.saturation, crop)
-        return self._labels[size, crop]
+    def labels(self, size: Size, crop: float = 1.0, shift: str = "") -> Labels:
+        """Return the test labels at the evaluation grid, read once; masks move with the images of a shift that moves them."""
+        sizes, steps = self.native_sizes(), self._steps(shift) if shift else {}
+        key = size, crop, shift if steps else ""
+        if key not in self._labels:
+            self._labels[key] = read_labels(self.category.test, size, sizes, self.category.saturation, crop, steps)
+        return self._labels[key]
+
+    def _steps(self, shift: str) -> dict[Path, tuple[int, int]]:
+        """Return how far each test image is moved, (down, right); those that are not are absent."""
+        pairs = zip(self.seeds(shift).items(), self.native_sizes(), strict=True)
+        steps = {path: shifts.offset(shift, seed, size) for (path, seed), size in pairs}
+        return {path: step for path, step in steps.items() if step != STILL}
+
+    def seeds(self, shift: str) -> dict[Path, int]:
+        """Return the seed of each test image for a shift."""
+        return {s.path: shifts.seed_of(shift, s.name, self.facts[s.path].sha256) for s in self.category.test}

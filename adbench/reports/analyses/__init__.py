@@ -21,6 +21,7 @@ class Question:
 
     replicates: returns (metrics, R), in the order of `adbench.metrics.in_order`, or None if the result has none. influence:
     returns (metrics + 1, U), the last row being the strata, or None. mm_per_px: millimeters per pixel of the images, if known.
+    every: all jobs, also those on shifted test images, which an analysis is not given.
     """
 
     rows: Sequence[str]
@@ -28,6 +29,7 @@ class Question:
     replicates: Callable[[Result], NDArray[np.float32] | None] = lambda result: None
     mm_per_px: float | None = None
     influence: Callable[[Result], NDArray[np.float32] | None] = lambda result: None
+    every: Sequence[KeyedJob] = ()
 
 
 Analysis = Callable[[Sequence[KeyedJob], Question], Section]

@@ -29,7 +29,7 @@ from adbench.types import Result
 MOST_JOBS = 5000  # rows that a browser still sorts at once
 KEYS = (
     "dataset", "category", "backbone", "weights", "layer", "image_size", "tile", "overlap", "eval_size", "detector", "params",
-    "shots", "seed",
+    "shots", "rotations", "thresholds", "shift", "seed",
 )  # fmt: skip
 ALWAYS = ("category", "layer")  # the other keys are shown where they vary
 COSTS = {"fit_s": "fit s", "images_per_second": "images/s", "state_mb": "state MB", "peak_memory_mb": "peak MB"}

@@ -182,4 +182,4 @@ def _draw(backbones: Sequence[Backbone]) -> Drawing:
     return drawing
 
 
-register("layers")(Study("layer", section, unless=("weights", "view", "shots")))
+register("layers")(Study("layer", section, unless=("weights", "view", "shots", "rotations")))
