@@ -86,7 +86,7 @@ def _price(trained: Mapping[str, Any], threshold: Mapping[str, Any]) -> str:
     if folds or not trained["held_out_images"]:
         how = f"took {folds} more fits" if folds else f"comes from {count} others"
         return f"the detector is fitted to all {fitted} good images; its threshold {how}"
-    return (
-        f"holding out costs the fit {count} of {fitted + count} good images; "
-        f"with --cross-fit {min(5, fitted + count)} it would have all of them"
-    )
+    price = f"holding out costs the fit {count} of {fitted + count} good images"
+    if threshold["expected"] is None:  # by a rule that --cross-fit does not take
+        return f"{price}; with --calibrate-on DIR, good images of another folder, it would have all of them"
+    return f"{price}; with --cross-fit {min(5, fitted + count)} it would have all of them"

@@ -9,12 +9,13 @@ from adbench.core.errors import UsageError
 from adbench.types import ALL, Category, Sample, Shots
 
 
-def shortage(category: Category, shots: Shots) -> str | None:
-    """Return why a category has too few training images for so many shots, or None."""
+def shortage(category: Category, shots: Shots, held_out: int = 0) -> str | None:
+    """Return why a category has too few training images for so many shots, or None; `held_out`: how many it lacks for that."""
     count = len(category.train)
     if shots == ALL or shots <= count:
         return None
     images = f"{count} training image{'s' * (count != 1)}"
+    images += f" besides {held_out} held out for the threshold" if held_out else ""
     return f"shots {shots}: category '{category.name}' has {images}; take at most {count}, or add good images"
 
 

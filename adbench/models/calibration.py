@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adbench.core.errors import DataError, UsageError
 from adbench.data.check import check_files, warn_of_remarks
-from adbench.data.image_lists import find_images
+from adbench.data.image_lists import GOOD, NewImage, find_images
 from adbench.features.anomaly_maps import Smoothing
 from adbench.features.feature_maps import FeatureMaps
 from adbench.metrics.support.held_out import distinct_images, without_images
@@ -199,9 +199,12 @@ def recalibrate(workspace: Workspace, file: Path, sources: Sequence[Path], fpr: 
 def unseen_images(workspace: Workspace, sources: Sequence[Path], used: Mapping[str, Collection[str]]) -> dict[str, Path]:
     """Return the images in `sources` by their SHA-256, so copies once; `used`: those of images that a detector knows, by how.
 
-    Raise UsageError if it knows one of the images, DataError for one that cannot be read.
+    Raise UsageError if it knows one of the images, or if images lie beside folders of good ones; DataError for one that cannot
+    be read.
     """
-    samples = tuple(Sample(image.path, str(image.name)) for image in find_images(sources))
+    images = find_images(sources)
+    _refuse_defective(images)
+    samples = tuple(Sample(image.path, str(image.name)) for image in images)
     category = Category("", "", samples, ())
     facts = check_files([category], workspace.cache / "files.json", workspace.on_step)
     warn_of_remarks(category, facts)
@@ -213,3 +216,17 @@ def unseen_images(workspace: Workspace, sources: Sequence[Path], used: Mapping[s
                 "are too low; give good images that it has not seen"
             )
     return {facts[sample.path].sha256: sample.path for sample in samples}
+
+
+def _refuse_defective(images: Sequence[NewImage]) -> None:
+    """Raise UsageError for a folder that holds good images in folders named so, and others beside these: defects, or masks."""
+    good, others = dict[Path, Path](), dict[Path, Path]()  # an image of each folder that was named
+    for image in images:
+        folders = image.name.parent.parts
+        side = good if any(part.casefold() in GOOD for part in folders) else others
+        side.setdefault(image.path.parents[len(folders)], image.path)
+    for root in good.keys() & others.keys():
+        raise UsageError(
+            f"{root}: {others[root]} lies in no folder of good images, as {good[root]} does, so it may be defective or a mask; "
+            f"name the folder of good images, e.g. {good[root].parent}"
+        )

@@ -9,9 +9,10 @@ from typing import Any
 
 from adbench.backbones.layers import describe, joined_field, parse_layers
 from adbench.backbones.network import Network
+from adbench.core.errors import UsageError
 from adbench.core.files import check_folder
 from adbench.data.datasets import category_names
-from adbench.data.shots import drawn
+from adbench.data.shots import drawn, shortage
 from adbench.detectors import Detector, detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
@@ -82,6 +83,8 @@ def train_model(
     whole = set(distinct_images(inputs))
     if isinstance(calibration, HoldOut):
         inputs, held, selected = _split(workspace, inputs, calibration, choices.seed)
+    if short := shortage(inputs.category, choices.shots, len(whole & held.keys())):
+        raise UsageError(short)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
     tiling = tiling_of(runtime, network, inputs, view)
@@ -167,6 +170,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
         fingerprint=inputs.fingerprint,
         pro_limit=pro_limit or job.pro_limit,
     )
+    _warn_of_promise(model, saved, inputs)
     runtime = workspace.runtime()
     analytic = describe(job.backbone, workspace.memo).fields
     tiling = tiling_of(runtime, network, inputs, View.of(job))
@@ -178,3 +182,11 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     if heatmaps and scores:
         draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop, inputs.white)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out
+
+
+def _warn_of_promise(model: Path, saved: Model, inputs: CategoryInputs) -> None:
+    """Warn if test images have set the model's threshold: then its rates on them say little about new images."""
+    own = {inputs.facts[sample.path].sha256 for sample in inputs.category.test} & {*saved.held_out}
+    if saved.threshold and own:
+        text = "model %s: %d of the test images set its threshold, so image_fpr there is no estimate for new images; test others"
+        _LOG.warning(text, model, len(own))

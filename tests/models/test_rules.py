@@ -154,3 +154,17 @@ def test_calibrate_on_another_folder(run: Run, parts: Path) -> None:
     seen = run(*train, "--fpr", 0.3, "--calibrate-on", parts / "alpha")
     assert "the detector is fitted to 5 of these" in one_line(seen, 2)
     assert one_line(run(*train, "--fpr", 0.3, "--rule", "sigma"), 2).startswith("--fpr and --rule exclude each other")
+
+
+def test_mistakes_about_thresholds_are_refused_or_said(run: Run, parts: Path) -> None:
+    train = ("train", "mahalanobis", "efficientnet_lite0", "blocks.1.1.add", "--data", parts, "--category", "alpha",
+             "--image-size", 64, "--model", "m.safetensors")  # fmt: skip
+    mixed = one_line(run(*train, "--fpr", 0.3, "--calibrate-on", parts / "beta/test"), 2)
+    assert "lies in no folder of good images" in mixed and str(parts / "beta/test/good") in mixed
+    assert not Path("m.safetensors").exists()
+    short = one_line(run(*train, "--fpr", 0.3, "--shots", 5), 2)
+    assert "has 4 training images besides 1 held out for the threshold; take at most 4" in short
+    assert "--cross-fit" not in run(*train, "--rule", "sigma", "--holdout", 0.4).err  # which takes no such rule
+    assert run(*train, "--fpr", 0.3, "--calibrate-on", parts / "alpha/test/good").code == 0
+    count = len(list((parts / "alpha/test/good").iterdir()))
+    assert f"{count} of the test images set its threshold" in run("eval", "m.safetensors", "--data", parts).err

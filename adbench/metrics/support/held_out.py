@@ -52,7 +52,10 @@ def shots_shortage(inputs: CategoryInputs, shots: Shots, held_out: bool, seed: i
     """Return why a category has too few training images for so many shots, or None; `held_out`: if some set thresholds."""
     if short := shortage(inputs.category, shots):
         return short
-    return shortage(for_thresholds(inputs, seed)[0].category, shots) if held_out and len(distinct_images(inputs)) > 1 else None
+    if not held_out or len(distinct_images(inputs)) < 2:
+        return None
+    rest = for_thresholds(inputs, seed)[0].category
+    return shortage(rest, shots, len(inputs.category.train) - len(rest.train))
 
 
 def distinct_images(inputs: CategoryInputs) -> list[str]:

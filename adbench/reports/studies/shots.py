@@ -128,14 +128,19 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
     curves = {measure: [c for row in rows if len((c := curve(row.label, row.jobs, measure)).levels) > 1] for measure in measures}
     curves = {measure: found for measure, found in curves.items() if found}
     answers = [answer(one) for found in curves.values() for one in _worth_a_sentence(found)]
+    tested = [_answers(measure, found) for measure, found in curves.items() if any(one.testable for one in found)]
     return Section(
         "How many good images are enough?",
-        [*tables, *(_answers(measure, found) for measure, found in curves.items())],
+        [*tables, *tested],
         [figure for group in _figure_groups(jobs) for measure in curves if (figure := _figure(group, measure))],
-        [*answers, *notes, _METHOD],
+        [*answers, *notes, *([_COLUMNS] if tested else []), _METHOD],
     )
 
 
+_COLUMNS = (
+    "enough: the number of images from which on no gain is significant; most: the largest number; gain: from enough to most; "
+    "largest gain, in: that of the category that gains most; p: of that mean gain; cells: pairs of category and seed"
+)
 _METHOD = (
     "a gain is significant if Wilcoxon's test of two numbers of images, paired over categories and seeds, says so after Holm's "
     f"correction for every two numbers (at {ALPHA:.0%}); that is about other draws of images from these categories"
