@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from adbench.core.errors import DataError
 from adbench.core.files import stamp
 from adbench.core.memo import Memo
-from adbench.data.images import decode_image, decode_mask, unreadable
+from adbench.data.images import decode_image, decode_mask, unreadable, white_of
 from adbench.types import Category, OnStep, Sample, digest, ignore_step
 
 log = logging.getLogger("adbench")
 _SHOWN = 10  # problems named in a message
-_DARK = 0.25  # of white: if no value of a category is above, the upper bits are unused
 REMARKS = {
     "pages": "have several pages; only the first is read",
     "frames": "have several frames; only the first is read",
@@ -46,7 +44,8 @@ class FileFacts(NamedTuple):
     @property
     def identity(self) -> str:
         """What decides the pixels: the digest, and how they are read if that has changed."""
-        return f"{self.sha256}-{self.remark}" if self.remark in _OTHER_PIXELS else self.sha256
+        deep = "" if self.brightest is None else "-levels"  # older versions rounded to 8 bits
+        return f"{self.sha256}-{self.remark}{deep}" if self.remark in _OTHER_PIXELS else f"{self.sha256}{deep}"
 
 
 Facts = dict[Path, FileFacts]
@@ -127,20 +126,19 @@ def warn_of_remarks(category: Category, facts: Facts) -> None:
     for kind, paths in files.items():
         texts = {text: [path for path in paths if facts[path].remark == remark] for remark, text in REMARKS.items()}
         deep = [path for path in paths if facts[path].brightest is not None]
-        for text, found in (texts | {_darkness([facts[path].brightest or 0 for path in deep]): deep}).items():
+        for text, found in (texts | {_range([facts[path].brightest or 0 for path in deep if kind == "images"]): deep}).items():
             if found and text and (text, found[0]) not in _said:
                 _said.add((text, found[0]))
                 log.warning("%s%d of %d %s %s; e.g. %s", where, len(found), len(paths), kind, text, found[0])
 
 
-def _darkness(brightest: Sequence[float]) -> str:
-    """Return what to say of images with these highest values, as fractions of white; "" if they use their range."""
-    highest = max(brightest, default=1)
-    if highest > _DARK:
+def _range(brightest: Sequence[float]) -> str:
+    """Return what to say of images with these highest values, as shares of white; "" if they use their range."""
+    share = white_of(brightest)
+    if not brightest or share == 1:
         return ""
-    factor = 2 ** int(math.log2(1 / max(highest, 1 / 256)))  # the unused upper bits
-    return (f"have more than 8 bits per channel but use only {100 * highest:.2g} % of the range, so they are read nearly black; "
-            f"multiply their values by {factor}")  # fmt: skip
+    return (f"have more than 8 bits per channel but use only {100 * max(brightest):.2g} % of the range: {100 * share:.2g} % "
+            "of it is read as white")  # fmt: skip
 
 
 def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep, verify: bool) -> FileFacts | str:
@@ -160,7 +158,7 @@ def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep, verify: bool) -> Fi
         return str(unreadable(path, kind, error.strerror or str(error)))
     except DataError as error:
         return str(error)
-    if kind == "image":
+    if kind == "image" and found.brightest is None:
         keep(path, found.pixels)
     height, width = found.pixels.shape[:2]
     facts = FileFacts(hashlib.sha256(data).hexdigest(), height, width, found.remark, found.brightest)

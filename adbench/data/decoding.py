@@ -14,14 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from adbench.core.environment import memory_bytes
+
 if TYPE_CHECKING:
     import tifffile
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # no others: some of Pillow's readers start other programs
-MOST_PIXELS = 1 << 27  # 134 million: a file that claims more may be a decompression bomb
+_BYTES_PER_PIXEL = 24  # of memory, while an image of three colors is decoded
+MOST_PIXELS = max(1 << 27, memory_bytes() // _BYTES_PER_PIXEL)  # what the memory of this machine takes, at least 134 million
+_SUSPECT, _DENSEST = 1 << 27, 500  # an image of more pixels must not have more of them in a byte of its file: it is a bomb
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS_PER_SAMPLE, _SUBFILE_TYPE, _REDUCED = 258, 254, 1  # tags of TIFF files; a reduced page is a preview
 _ALPHA_BANDS = ("LA", "PA", "RGBA", "RGBa")
+
+Image.MAX_IMAGE_PIXELS = None  # `_check_size` refuses what is too large
 
 for name in ("PIL", "tifffile"):
     logging.getLogger(name).addHandler(logging.NullHandler())  # or Python itself prints their errors on stderr
@@ -54,7 +60,7 @@ def decode(data: bytes) -> Raster:
         raise ValueError("the file is empty")
     try:
         with _quiet, Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size)
+            _check_size(*image.size, len(data))
             image.load()
             upright, deep, lossy = ImageOps.exif_transpose(image), _is_deep(image, data), _is_lossy(image, data)
             unread = _unread(image)
@@ -63,13 +69,21 @@ def decode(data: bytes) -> Raster:
         if not data.startswith(_TIFF_HEADS):
             raise ValueError("no PNG, JPEG, BMP, TIFF, WEBP or PPM content") from None
         return _decode_tiff(data)
+    if deep and values.dtype == np.uint8 and data.startswith(_TIFF_HEADS):  # Pillow has cut its colors to 8 bits
+        return _decode_tiff(data)
     return Raster(values, alpha, _white(values), deep, lossy, unread)
 
 
-def _check_size(width: int, height: int, channels: int = 1) -> None:
-    if width * height * channels > MOST_PIXELS:
-        what = f"{width} x {height} pixels" + (f" of {channels} channels" if channels > 1 else "")
-        raise ValueError(f"{what} are more than {MOST_PIXELS >> 20} million")
+def _check_size(width: int, height: int, size: int, channels: int = 1) -> None:
+    """Raise ValueError for a picture that is none, that the memory does not take, or that a file of `size` bytes cannot hold."""
+    what, pixels = f"{width} x {height} pixels", width * height * channels
+    what += f" of {channels} channels" if channels > 1 else ""
+    if pixels > MOST_PIXELS:
+        raise ValueError(
+            f"{what} are more than the {MOST_PIXELS // 10**6} million that this machine's memory takes; cut the image"
+        )
+    if pixels > max(_SUSPECT, _DENSEST * size):
+        raise ValueError(f"{what} in a file of {size:,} bytes are a decompression bomb; remove it")
     if min(width, height) < 2:
         raise ValueError(f"{width} x {height} pixels are no picture")
 
@@ -137,7 +151,7 @@ def _decode_tiff(data: bytes) -> Raster:
 
     with _quiet, tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
-        _check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+        _check_size(page.imagewidth, page.imagelength, len(data), page.samplesperpixel)
         samples, kind = page.samplesperpixel, f"a TIFF of {page.samplesperpixel} x {page.dtype}"
         colors, extra = _colors(page, kind), page.extrasamples
         if page.dtype is None or page.dtype.kind not in "buif":

@@ -5,7 +5,7 @@ Large plain PNG files are decoded here, because Pillow takes longer; all others 
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -38,14 +38,37 @@ class Decoded(NamedTuple):
     brightest: float | None = None
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, white: float = 1.0) -> NDArray[np.uint8]:
     """Return the image as (H, W, 3) uint8 RGB, rotated upright by its EXIF tag, without alpha.
 
-    16-bit values are divided by 257 and rounded. Float values are read as [0, 1] if all lie in that range, else as [0, 255].
-    Raises DataError if it cannot be decoded.
+    Values of more than 8 bits are scaled as `read_levels` does, and rounded. Raises DataError if it cannot be decoded.
+    """
+    levels = read_levels(path, white)
+    return levels if levels.dtype == np.uint8 else np.floor(levels + np.float32(0.5)).astype(np.uint8)
+
+
+def read_levels(path: Path, white: float = 1.0) -> NDArray[Any]:
+    """Return the image as (H, W, 3) RGB levels from 0 to 255: uint8 of a file of 8 bits, else float32 with their fractions.
+
+    white: the share of the file's own white that becomes 255, see `white_of`; what is brighter is 255, too. The white of 16 bits
+    is 65535. Float values are read as [0, 1] if all lie in that range, else as [0, 255]. Raises DataError as `read_image` does.
     """
     with _named(path, "image"):
-        return decode_image(path, path.read_bytes()).pixels
+        data = path.read_bytes()
+        if (plain := plain_png(data)) is not None:
+            return plain
+        raster = _decoded(data)
+        return _levels(raster, white) if raster.deep else _rgb(raster)
+
+
+def white_of(brightest: Iterable[float | None]) -> float:
+    """Return the share of white that the images of a category use, given the brightest value of each: 1, 1/2, 1/4, ..., 1/256.
+
+    None: an image of 8 bits, which does not count. Pictures of 10 or 12 bits in files of 16 use 1/64 or 1/16 of them.
+    """
+    found = [value for value in brightest if value is not None]
+    bits = max([8, *(round(65535 * value).bit_length() for value in found)]) if found else 16
+    return float((1 << bits) - 1) / 65535
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -75,7 +98,7 @@ def decode_image(path: Path, data: bytes) -> Decoded:
     with _named(path, "image"):
         if (plain := plain_png(data)) is not None:
             return Decoded(plain)
-        raster = decode(data)
+        raster = _decoded(data)
         highest = float(raster.values.max()) / raster.white if raster.deep else None
         return Decoded(_rgb(raster), raster.unread, highest)
 
@@ -130,6 +153,20 @@ def _rgb(raster: Raster) -> NDArray[np.uint8]:
     return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
 
 
+def _decoded(data: bytes) -> Raster:
+    """Return what `decode` does, but all bits of a PNG's 16-bit colors, which Pillow cuts to 8."""
+    deep = deep_png(data)
+    return decode(data) if deep is None else Raster(deep, white=65535, deep=True)
+
+
+def _levels(raster: Raster, white: float) -> NDArray[np.float32]:
+    values, highest = raster.values.astype(np.float32), max(raster.white, 255)
+    if not (values.min() >= 0 and values.max() <= highest):  # so that NaN fails too
+        raise ValueError(f"values from {values.min():g} to {values.max():g} do not fit 0 to {highest:g}")
+    levels = np.minimum(values * np.float32(255 / (raster.white * white)), 255)
+    return levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
+
+
 def _eight_bits(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
     values, highest = values.astype(np.float64), max(white, 255)
     if not (values.min() >= 0 and values.max() <= highest):  # so that NaN fails too
@@ -174,6 +211,17 @@ def plain_png(data: bytes) -> NDArray[np.uint8] | None:
     return _pixels(width, height, channels, stream)
 
 
+def deep_png(data: bytes) -> NDArray[np.uint16] | None:
+    """Return the (H, W, 3) uint16 RGB pixels of a PNG file with 16-bit colors, plain otherwise; None if Pillow must read it."""
+    if data[24:26] not in (b"\x10\x02", b"\x10\x06") or (found := _chunks(data)) is None:
+        return None
+    width, height, _, color, compression, filters, interlace = struct.unpack(">IIBBBBB", found[0])
+    if compression or filters or interlace or width * height > MOST_PIXELS or min(width, height) < 2:
+        return None
+    lines = _lines(height, width, 2 * _CHANNELS[color], found[1])
+    return None if lines is None else lines.view(">u2").reshape(height, width, -1)[..., :3].astype(np.uint16)
+
+
 def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
     """Return the header and the compressed pixels; None if a chunk is damaged or may change the meaning of the pixels."""
     if not data.startswith(_SIGNATURE):
@@ -197,12 +245,13 @@ def _chunks(data: bytes) -> tuple[bytes, bytes] | None:
     return None
 
 
-def _pixels(width: int, height: int, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
+def _lines(height: int, width: int, step: int, stream: bytes) -> NDArray[np.uint8] | None:
+    """Return the unfiltered lines (height, width step) of `step` bytes per pixel, None if the stream is damaged."""
     from isal import isal_zlib
 
     from adbench.data.kernels import unfilter  # slow to import
 
-    size = height * (width * channels + 1)
+    size = height * (width * step + 1)
     inflate = isal_zlib.decompressobj()
     try:
         filtered = inflate.decompress(stream, size + 1)
@@ -210,8 +259,13 @@ def _pixels(width: int, height: int, channels: int, stream: bytes) -> NDArray[np
         return None
     if len(filtered) != size or not inflate.eof:
         return None
-    lines = np.empty((height, width * channels), np.uint8)
-    if not unfilter(np.frombuffer(filtered, np.uint8), lines, channels):
+    lines = np.empty((height, width * step), np.uint8)
+    return lines if unfilter(np.frombuffer(filtered, np.uint8), lines, step) else None
+
+
+def _pixels(width: int, height: int, channels: int, stream: bytes) -> NDArray[np.uint8] | None:
+    lines = _lines(height, width, channels, stream)
+    if lines is None:
         return None
     pixels = lines.reshape(height, width, channels)
     if channels == 3:

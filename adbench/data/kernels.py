@@ -74,7 +74,7 @@ Floats = NDArray[np.float32]
 
 @compiled
 def resize(
-    lines: NDArray[np.uint8],
+    lines: NDArray[np.uint8] | NDArray[np.float32],
     first_rows: NDArray[np.int64],
     row_weights: Floats,
     first_columns: NDArray[np.int64],

@@ -9,27 +9,30 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adbench.core.environment import memory_bytes
 from adbench.core.files import stamp
-from adbench.data.images import read_image
+from adbench.data.images import read_image, read_levels
 
 STEPS = 128  # per gray level: white is 32,640
 Pixels = NDArray[np.int16]  # RGB in such steps: (h, w, 3) of one image, (B, h, w, 3) of several
 _Key = tuple[Path | float, ...]  # with the file's stamp, the image's size and the crop
 
 
-def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> Pixels:
-    """Return `image` (H, W, 3) as (h, w, 3) for size = (h, w): bilinear with half-pixel centers, antialiased where it shrinks.
+def resize(image: NDArray[Any], size: tuple[int, int]) -> Pixels:
+    """Return `image` (H, W, 3) of uint8 or float32 levels as (h, w, 3) for size = (h, w).
+
+    Bilinear with half-pixel centers, antialiased where it shrinks.
 
     The weights are those of Pillow and torchvision.
     """
     height, width, channels = image.shape
     if (height, width) == size:
-        return image.astype(np.int16) * STEPS
+        return image.astype(np.int16) * STEPS if image.dtype == np.uint8 else np.rint(image * STEPS).astype(np.int16)
     from adbench.data import kernels  # slow to import
 
     pixels = np.empty((*size, channels), np.int16)
@@ -63,15 +66,18 @@ def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0) -> Pixels:
-    """Return one image as the network sees it, before normalization: (h, w, 3) RGB for size = (h, w); crop: see `middle`."""
-    image = read_image(path)
+def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0, white: float = 1.0) -> Pixels:
+    """Return one image as the network sees it, before normalization: (h, w, 3) RGB for size = (h, w).
+
+    crop: see `middle`. white: see `images.read_levels`.
+    """
+    image = read_levels(path, white)
     return resize(image[middle(image.shape, crop)], size)
 
 
-def read_turned(path: Path, size: tuple[int, int], crop: float = 1.0, *, degrees: float) -> Pixels:
+def read_turned(path: Path, size: tuple[int, int], crop: float = 1.0, white: float = 1.0, *, degrees: float) -> Pixels:
     """Return `read_pixels` of the image turned counterclockwise."""
-    image = turned(read_image(path), degrees)
+    image = turned(read_image(path, white), degrees)
     return resize(image[middle(image.shape, crop)], size)
 
 
@@ -100,13 +106,13 @@ class PixelMemory:
         self._left, self._lock = limit, threading.Lock()
         self._kept: dict[_Key, Pixels] = {}
 
-    def read(self, path: Path, size: tuple[int, int], crop: float = 1.0) -> Pixels:
+    def read(self, path: Path, size: tuple[int, int], crop: float = 1.0, white: float = 1.0) -> Pixels:
         """Return `read_pixels` of the file in its current state."""
-        key = _key(path, size, crop)
+        key = _key(path, size, crop, white)
         known = self._kept.get(key) if key else None
         if known is not None:
             return known
-        pixels = read_pixels(path, size, crop)
+        pixels = read_pixels(path, size, crop, white)
         self._keep(key, pixels)
         return pixels
 
@@ -116,7 +122,7 @@ class PixelMemory:
         def keep(path: Path, image: NDArray[np.uint8]) -> None:
             for size, crop in dict.fromkeys(sizes):
                 if self._left >= 6 * math.prod(size):  # bytes: checked before the work of resizing
-                    self._keep(_key(path, size, crop), resize(image[middle(image.shape, crop)], size))
+                    self._keep(_key(path, size, crop, 1.0), resize(image[middle(image.shape, crop)], size))
 
         return keep
 
@@ -127,9 +133,9 @@ class PixelMemory:
                 self._kept[key] = pixels
 
 
-def _key(path: Path, size: tuple[int, int], crop: float) -> _Key | None:
+def _key(path: Path, size: tuple[int, int], crop: float, white: float) -> _Key | None:
     try:
-        return (path, *stamp(path), *size, crop)
+        return (path, *stamp(path), *size, crop, white)
     except OSError:  # reading the file will raise the error
         return None
 

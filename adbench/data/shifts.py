@@ -67,11 +67,11 @@ def shifted(image: Image, shift: str, seed: int) -> Image:
     return rounded
 
 
-def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size, float], Pixels]:
+def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size, float, float], Pixels]:
     """Return a function that reads the pixels of an image after a shift, as `read_pixels` does without one; `seeds` by path."""
 
-    def read(path: Path, size: Size, crop: float) -> Pixels:
-        image = shifted(read_image(path), shift, seeds[path])
+    def read(path: Path, size: Size, crop: float, white: float) -> Pixels:
+        image = shifted(read_image(path, white), shift, seeds[path])
         return resize(image[middle(image.shape, crop)], size)
 
     return read

@@ -25,7 +25,7 @@ from adbench.features.tiling import Tiling
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
-Read = Callable[[Path, Size, float], Pixels]  # of a file, at a size, cropped to a share
+Read = Callable[[Path, Size, float, float], Pixels]  # of a file, as `read_pixels` does
 Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; the returned function waits for its features
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
@@ -60,8 +60,8 @@ def _passes(
     side_by_side = _side_by_side(total, tiling.inputs, device)
     size = batch_size(total, tiling.inputs, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
-    crop = tiling.view.crop
-    decoded = ordered_map(lambda path: read(path, tiling.view.size, crop), paths, *_readers(tiling, size))
+    size_of, crop, white = tiling.view.size, tiling.view.crop, tiling.view.white
+    decoded = ordered_map(lambda path: read(path, size_of, crop, white), paths, *_readers(tiling, size))
     inputs = decoded if tiling.is_whole else chain.from_iterable(map(tiling.cut, decoded))
     groups = iter(lambda: list(islice(inputs, size)), [])
     on_gpu = device.type == "cuda"

@@ -32,6 +32,7 @@ class View:
     tile: int = Job.tile
     overlap: float = Job.overlap
     rotations: int = Job.rotations
+    white: float = 1.0  # of the images, not of a job: see `data.images.white_of`
     crop: float = Job.crop
     shift: str = Job.shift
 
@@ -42,7 +43,7 @@ class View:
     @staticmethod
     def of(job: Job) -> View:
         """Return the view of a job."""
-        return View(**{field.name: getattr(job, field.name) for field in fields(View)})
+        return View(**{name: getattr(job, name) for name in VIEW_FIELDS})
 
     @property
     def unshifted(self) -> View:
@@ -84,6 +85,10 @@ class View:
         whole = not self.tile or (not self.is_native and self.tile == max(self.size))
         return replace(self, tile=Job.tile, overlap=Job.overlap) if whole else self
 
+    def job_fields(self) -> dict[str, Any]:
+        """Return the fields that a Job has too, by name."""
+        return {name: getattr(self, name) for name in VIEW_FIELDS}
+
     @property
     def copies(self) -> int:
         """How many copies of a training image the network sees."""
@@ -108,6 +113,9 @@ class View:
 
     def __str__(self) -> str:
         return view_words(self.image_size, self.tile, self.overlap) + f", {self.rotations} rotations" * bool(self.rotations)
+
+
+VIEW_FIELDS = tuple(field.name for field in fields(View) if field.name != "white")  # that a Job has too
 
 
 def parse_image_size(text: str | int) -> ImageSize:

@@ -28,6 +28,7 @@ class Model:
     fitted: SHA-256 of each image that it was fitted to; held_out: of each that set the threshold; selected_on: of each that took
     part in the selection of the detector. All are empty where they are unknown, as in files of older versions. threshold: None
     until one is set. size: (height, width) of the fitted images, to which a native view resizes all others; None: no such view.
+    white: that of the fitted images, see `data.images.white_of`.
     """
 
     job: Job
@@ -38,6 +39,7 @@ class Model:
     held_out: tuple[str, ...] = ()
     selected_on: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    white: float = 1.0
 
 
 def check_name(path: Path) -> None:
@@ -52,7 +54,7 @@ def save_model(path: Path, model: Model) -> None:
     header = {"schema": 1, "job": model.job.record(), "cost": model.cost, "fitted": model.fitted}
     header |= {name: split for name in _SPLITS if (split := getattr(model, name))}
     header |= {"threshold": model.threshold.stored() if model.threshold else None}
-    header |= {"size": model.size} if model.size else {}
+    header |= ({"size": model.size} if model.size else {}) | ({"white": model.white} if model.white != 1 else {})
     with replacing(path) as temporary:
         state = {key: value.contiguous() for key, value in model.detector.state_dict().items()}
         text = json.dumps(header)
@@ -91,7 +93,15 @@ def load_model(path: Path) -> Model:
         threshold = Threshold(**header["threshold"]) if header.get("threshold") else None
         native = (int(header["size"][0]), int(header["size"][1])) if "size" in header else None
         own = {name: tuple(header.get(name, ())) for name in ("fitted", *_SPLITS)}
-        return Model(job, detector.load_state_dict(state), header["cost"], threshold=threshold, size=native, **own)
+        return Model(
+            job,
+            detector.load_state_dict(state),
+            header["cost"],
+            threshold=threshold,
+            size=native,
+            white=float(header.get("white", 1)),
+            **own,
+        )
     except FileNotFoundError:
         raise DataError(f"model {path}: no such file; make it with 'adbench train'") from None
     except UsageError as error:  # of the detector's plug-in: the checksum has shown that the file is whole

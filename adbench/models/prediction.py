@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from pathlib import Path, PurePath
 from threading import Event, Lock
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ from adbench.core.files import check_folder, replacing
 from adbench.core.registry import match
 from adbench.core.threads import Item, Outcome, ordered_map
 from adbench.data.image_lists import NewImage, find_images, picture_names
-from adbench.data.images import read_image
+from adbench.data.images import read_image, read_levels
 from adbench.data.pixels import Pixels, middle, read_pixels, resize
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.detectors import Detector
 from adbench.features.anomaly_maps import Smoothing, searched
-from adbench.features.extraction import Features, extract_for, precision_of
+from adbench.features.extraction import Features, Read, extract_for, precision_of
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.tiling import Tiling
 from adbench.features.view import View
@@ -65,7 +65,7 @@ class Scorer:
     def of(model: Model, file: Path, workspace: Workspace) -> Scorer:
         """Return the scorer of a model that was read from `file`; raise DataError if its network's weights have changed."""
         network = workspace.network_of(file, model.job)
-        tiling = workspace.runtime().tiling(View.of(model.job), model.size or (0, 0), network)
+        tiling = workspace.runtime().tiling(replace(View.of(model.job), white=model.white), model.size or (0, 0), network)
         detector = model.detector.spread_over(tiling.spread)
         return Scorer(network, model.job, detector, choose_device(workspace.device), tiling)
 
@@ -74,9 +74,7 @@ class Scorer:
         """The smoothing of the maps."""
         return self.detector.gaussian
 
-    def score(
-        self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Callable[[Path, Size, float], Pixels] = read_pixels
-    ) -> Iterator[Scores]:
+    def score(self, paths: Sequence[Path], on_step: OnStep = ignore_step, read: Read = read_pixels) -> Iterator[Scores]:
         """Yield the scores of images in order, a batch at a time, maps (B, h, w) on the feature grid.
 
         An image scores as in `train` and `eval`: its features are rounded as the cache rounds them. `read` decodes images
@@ -153,9 +151,9 @@ class Reader:
 
     errors: dict[Path, str] = field(default_factory=dict)
 
-    def __call__(self, path: Path, size: Size, crop: float) -> Pixels:
+    def __call__(self, path: Path, size: Size, crop: float, white: float) -> Pixels:
         try:
-            image = read_image(path)
+            image = read_levels(path, white)
         except DataError as error:
             self.errors[path] = str(error)
             return np.zeros((*size, 3), np.int16)
@@ -192,7 +190,7 @@ class Predictor:
             target = self.folder / image.name
             fine = searched(image.anomaly_map[None], self.scorer.smoothing)[0]
             # read again: kept until its score is known, a large image would fill the memory with those decoded ahead
-            whole = read_image(image.path)
+            whole = read_image(image.path, self.scorer.tiling.view.white)
             overlay = draw_overlay(whole[middle(whole.shape, self.scorer.job.crop)], fine, [image.path.name, caption], colors)
             save_picture(overlay, target, "JPEG", durable=False, quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
         return Prediction(str(image.path), image.score, limit.image if limit else None, decision, str(target) if target else None)

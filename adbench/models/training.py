@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from adbench.data.shots import drawn
 from adbench.detectors import Detector, detector_of, make_detector
 from adbench.features.feature_maps import FeatureMaps
 from adbench.features.runtime import Runtime
-from adbench.features.tiling import Tiling, check_view
+from adbench.features.tiling import check_view
 from adbench.features.view import View
 from adbench.metrics import check_pro_limit
 from adbench.metrics.support.held_out import distinct_images, for_thresholds
@@ -77,14 +77,14 @@ def train_model(
     check_view(description, view, workspace.memo)
     network, inputs = workspace.network(choices.backbone, choices.weights).drawn_by(choices.seed), workspace.single(views=[view])
     rest: dict[str, Any] = {name: getattr(choices, name) for name in ("eval_size", "dtype", "pro_limit", "shots")}
-    rest |= {"sigma": choices.smoothing, **asdict(view)}
+    rest |= {"sigma": choices.smoothing, **view.job_fields()}
     held, selected = dict[str, Path](), frozenset[str]()
     whole = set(distinct_images(inputs))
     if isinstance(calibration, HoldOut):
         inputs, held, selected = _split(workspace, inputs, calibration, choices.seed)
     job = job_for(inputs, network, layers, choices.seed, **method_of(detector, choices.detector), **rest)
     runtime, threshold = workspace.runtime(), None
-    tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, workspace.memo)
+    tiling = tiling_of(runtime, network, inputs, view)
     tiling.check_layers(description, layers, workspace.memo)
     if isinstance(calibration, CrossFit):  # first: it finds too few images, and the bar counts up to the last fit
         threshold = _cross_threshold(runtime, network, inputs, job, calibration)
@@ -95,7 +95,7 @@ def train_model(
     images = {inputs.facts[sample.path].sha256 for sample in drawn(inputs.category, job.shots, job.seed)}
     size = inputs.native_size if view.is_native else None
     own, others, chosen = (tuple(sorted(found)) for found in (images, held, selected))
-    save_model(model, Model(job, fitted, cost, own, threshold, others, chosen, size))
+    save_model(model, Model(job, fitted, cost, own, threshold, others, chosen, size, inputs.white))
     details = fitted.details() | drawn_images(inputs, job)
     answer = {"model": str(model), "job": Result(job, "done").record(), "cost": cost, "details": details}
     counts = {"fitted_images": len(images), "held_out_images": len(whole & held.keys()), "selected_on_images": len(selected)}
@@ -152,7 +152,7 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     network = workspace.network_of(model, job)
     if not workspace.categories and job.category in category_names(workspace.data):
         workspace = replace(workspace, categories=(job.category,))
-    inputs = replace(workspace.single(views=[View.of(job)]), fitted_size=saved.size)
+    inputs = replace(workspace.single(views=[View.of(job)]), fitted_size=saved.size, fitted_white=saved.white)
     category = inputs.category
     if heatmaps:
         check_folder("--heatmaps", heatmaps)
@@ -176,5 +176,5 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     limits = [saved.threshold.limits] if saved.threshold else []
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field, limits)
     if heatmaps and scores:
-        draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop)
+        draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop, inputs.white)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out

@@ -33,13 +33,14 @@ def draw_heatmaps(
     smoothing: float | Smoothing,
     on_step: OnStep = ignore_step,
     crop: float = 1.0,
+    white: float = 1.0,
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
     A name that is taken is numbered.
     """
     targets = heatmap_files(folder, samples)
-    drawn = panels(samples, scores, smoothing, crop)
+    drawn = panels(samples, scores, smoothing, crop, white)
     for index, target in enumerate(targets):
         save_picture(drawn(index), target, "PNG")
         on_step(index + 1, len(samples), "drawing heatmaps")
@@ -54,7 +55,7 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
 
 
 def panels(
-    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0
+    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0, white: float = 1.0
 ) -> Callable[[int], Image.Image]:
     """Return what draws one image by its index, or its middle square (see `data.pixels.middle`).
 
@@ -74,16 +75,16 @@ def panels(
         own = float(highest[index])
         bar = ColorBar(low, own, end, [*shared, ("highest here", own)])
         part = None if scores.foreground is None else scores.foreground[index]
-        return _draw(samples[index], maps[index], float(scores.image[index]), bar, crop, part)
+        return _draw(samples[index], maps[index], float(scores.image[index]), bar, crop, white, part)
 
     return draw
 
 
 def _draw(
-    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, crop: float,
+    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, crop: float, white: float,
     part: NDArray[np.bool_] | None = None,
 ) -> Image.Image:  # fmt: skip
-    full = read_image(sample.path)
+    full = read_image(sample.path, white)
     within = middle(full.shape, crop)
     mask, full = read_union(sample, full.shape[:2])[within], full[within]
     size = scaled(full.shape, _SIDE / max(full.shape[:2]))

@@ -47,6 +47,7 @@ def keep_maps(
     smoothing: float | Smoothing,
     count: int,
     crop: float = 1.0,
+    white: float = 1.0,
 ) -> None:
     """Write `count` pictures of each role and their index into `folder`.
 
@@ -54,7 +55,7 @@ def keep_maps(
     image with one of the highest image scores. `masks` are those of the evaluation grid.
     """
     separations = {} if masks is None else own_separations(np.asarray(scores.maps), masks, smoothing)
-    drawn = panels(samples, scores, smoothing, crop)
+    drawn = panels(samples, scores, smoothing, crop, white)
     kept, names = [], ["-".join(name.parts) for name in sample_names(samples, ".webp")]
     for role, index in chosen(separations, scores.image, [sample.anomalous for sample in samples], count):
         sample = samples[index]

@@ -34,7 +34,7 @@ def synthesize(
         check_folder("--contact-sheet", contact_sheet.parent)
     train, held = hold_out_images(workspace.single(training_only=True), share, seed)
     sheet = ContactSheet(f"Synthetic defects on {train.category.name}, seed {seed}")
-    made = write_dataset(train.category, held, out, recipe, count, seed, sheet.add, workspace.on_step, replace)
+    made = write_dataset(train.category, held, out, recipe, count, seed, sheet.add, workspace.on_step, replace, train.white)
     if contact_sheet:
         sheet.save(contact_sheet)
     return made | {"contact_sheet": str(contact_sheet) if contact_sheet else None}

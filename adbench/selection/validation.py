@@ -103,7 +103,7 @@ def make_validation(
     rest, held = hold_out_images(good, wanted / len(good.category.train), seed)
     recipe = {name: value for name, value in asdict(holdout).items() if name != "reserve"}
     folder = cache / "synthetic" / digest([split_fingerprint(held, good.facts), recipe, seed, REVISION])
-    defects = _read_defects(folder) or _paint_defects(folder, held, holdout, seed, on_step)
+    defects = _read_defects(folder) or _paint_defects(folder, held, holdout, seed, good.white, on_step)
     synthetic = (_sample(folder, defect) for defect in defects)
     category = replace(rest.category, dataset=f"{rest.category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
@@ -139,11 +139,11 @@ def _read_defects(folder: Path) -> list[dict[str, Any]] | None:
 
 
 def _paint_defects(
-    folder: Path, held: Sequence[Sample], holdout: ValidationRecipe, seed: int, on_step: OnStep
+    folder: Path, held: Sequence[Sample], holdout: ValidationRecipe, seed: int, white: float, on_step: OnStep
 ) -> list[dict[str, Any]]:
     """Paint the synthetic images and masks into `folder`, list them in defects.json once all are there, and return the list."""
     defects = []
-    for made in make_defects(held, holdout.defects, seed, holdout.recipe, on_step):
+    for made in make_defects(held, holdout.defects, seed, holdout.recipe, on_step, white):
         stem = f"{made.index:03d}-{made.kind}"
         for name, pixels in {"images": made.image, "masks": made.mask.astype(np.uint8) * 255}.items():
             with replacing(folder / name / f"{stem}.png") as temporary:

@@ -109,7 +109,7 @@ def entry_key(network: Network, images: str, layer: str, view: View, dtype: str)
 
 def tiling_of(runtime: Runtime, network: Network, inputs: CategoryInputs, view: View) -> Tiling:
     """Return where a network sees the images of a category."""
-    return runtime.tiling(view, inputs.native_size if view.is_native else (0, 0), network)
+    return runtime.tiling(replace(view, white=inputs.white), inputs.native_size if view.is_native else (0, 0), network)
 
 
 def features(
@@ -313,7 +313,7 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     result, scores = assess(runtime, group.network, inputs, job, detector, cost, group.receptive_field(job), limits)
     if group.keep_maps and scores:
         masks = inputs.labels(job.eval_size, job.crop, job.shift).truth.masks
-        keep_maps(maps, inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop)
+        keep_maps(maps, inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop, inputs.white)
     images = {"good_images": len(fitted_to(inputs, job).category.train)} | drawn_images(inputs, job)
     return replace(result, details={**result.details, **images})
 

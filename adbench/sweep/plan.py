@@ -199,7 +199,7 @@ def make_plan(
         views, misfit_of = spec.views(choice), partial(_misfit, description, set(chain.from_iterable(layers)), memo)
         misfits += [misfit_of(view, None) for view in views if not inputs]
         for item, view in product(inputs, views):
-            rest: dict[str, Any] = {**asdict(view), "sigma": spec.smoothing}
+            rest: dict[str, Any] = {**view.job_fields(), "sigma": spec.smoothing}
             rest |= {name: getattr(spec, name) for name in ("eval_size", "dtype", "pro_limit", "thresholds")}
             misfits.append(misfit := misfit_of(view, item))
             held_out = bool(spec.thresholds)

@@ -82,7 +82,7 @@ CASES: dict[str, dict[str, Case]] = {
     | {
         "--category": Case("--category beta", '"category": "beta"'),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
-        "--image-size": Case("--image-size native/2", "[5, 24, 8, 8]"),
+        "--image-size": Case("--image-size native/2", "24, 8, 8"),
         "--tile": Case("--tile 200", "tile 200 is larger than the image, 64 x 64 px"),
         "--overlap": Case("--overlap 0.5", "--overlap 0.5 needs tiles; add e.g. --tile 256"),
         "--dtype": Case("--dtype float32", '"dtype": "float32"'),

@@ -12,7 +12,8 @@ from PIL import Image
 
 from adbench.core.errors import DataError
 from adbench.data import decoding
-from adbench.data.images import decode_image, read_image, read_mask
+from adbench.data.images import decode_image, read_image, read_levels, read_mask, white_of
+from adbench.data.pixels import STEPS, read_pixels
 
 GRAY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=2)
@@ -196,7 +197,7 @@ def test_channels_beside_the_colors_are_said(tmp_path):
 
 @pytest.mark.parametrize(("values", "highest"), [
     (GRAY, None), (GRAY.astype(np.uint16), 239 / 65535), (GRAY.astype(np.float32) / 1000, 0.239),
-    (RGB.astype(np.uint16) * 16, 15 / 255),
+    (RGB.astype(np.uint16) * 16, 16 * int(RGB.max()) / 65535),
 ])  # fmt: skip
 def test_the_range_of_deep_files_is_known(tmp_path, values, highest):
     tifffile.imwrite(tmp_path / "a.tif", values)
@@ -259,6 +260,30 @@ def test_a_truncated_file_is_refused_in_one_line(save, capfd, name, kept):
     assert "\n" not in text and capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("colors", [1, 3])
+def test_all_bits_of_a_deep_file_reach_the_network(tmp_path, name, colors):
+    values = np.linspace(0, 4095, 64 * 64 * colors).round().astype(np.uint16).reshape(64, 64, colors)
+    path = tmp_path / name
+    if name == "a.tif":
+        tifffile.imwrite(path, values.squeeze(), photometric="rgb" if colors == 3 else "minisblack")
+    elif colors == 1:
+        Image.fromarray(values[..., 0]).save(path)
+    else:
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+        chunks = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+        parts = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    brightest = decode_image(path, path.read_bytes()).brightest
+    white = white_of([None, brightest])
+    assert white == 4095 / 65535 and white_of([brightest, 0.9]) == white_of([None]) == 1
+    levels = read_levels(path, white)
+    np.testing.assert_allclose(levels, np.broadcast_to(values * (255 / 4095), (64, 64, 3)), atol=1e-4)
+    assert (read_levels(path, white / 2) <= 255).all() and read_image(path, white).dtype == np.uint8
+    pixels = read_pixels(path, (64, 64), white=white)
+    assert np.abs(pixels / STEPS - levels).max() <= 0.5 / STEPS + 1e-4
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     assert message(tmp_path / "a.png").endswith("a.png: No such file or directory; replace or remove it")
     assert message(tmp_path).endswith("Is a directory; replace or remove it")
@@ -270,8 +295,8 @@ def test_a_single_pixel_is_no_picture(save):
 
 
 @pytest.mark.parametrize(("side", "text"), [
-    (12_000, "12000 x 12000 pixels are more than 128 million"),
-    (20_000, "exceeds limit of 178956970 pixels, could be decompression bomb DOS attack"),
+    (12_000, "12000 x 12000 pixels in a file of 49 bytes are a decompression bomb; remove it"),
+    (2_000_000, f"2000000 x 2000000 pixels are more than the {decoding.MOST_PIXELS // 10**6} million that this machine's memory"),
 ])  # fmt: skip
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side, text):
     head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)

@@ -30,7 +30,7 @@ def test_a_caller_may_decode_images_its_own_way(scorer: Scorer, parts: Path) -> 
     paths = sorted((parts / "alpha/test").rglob("*.png"))[:3]
     seen = {}
 
-    def read(path: Path, size: tuple[int, int]) -> np.ndarray:
+    def read(path: Path, size: tuple[int, int], crop: float, white: float) -> np.ndarray:
         seen[path] = size
         return read_pixels(paths[0], size)
 

@@ -25,6 +25,7 @@ from adbench.types import Category, OnStep, Sample, ignore_step
 def write_dataset(
     train: Category, held_out: Sequence[Sample], out: Path, recipe: Recipe, count: int, seed: int,
     show: Callable[[SyntheticImage], None], on_step: OnStep = ignore_step, replace: bool = False,
+    white: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write OUT/CATEGORY with `count` defective images and return a summary of its content.
 
@@ -33,7 +34,7 @@ def write_dataset(
     - synthetic.json: seeds and options, and the source, kind and size of each defect.
 
     The folder appears when it is complete. Each image is passed to `show`. Raises UsageError for a count below 1, DataError if a
-    folder is in the way, unless this function has written it and `replace` is true.
+    folder is in the way, unless this function has written it and `replace` is true. white: see `data.images.read_levels`.
     """
     if count < 1:
         raise UsageError(f"--count {count}: give 1 or more")
@@ -42,7 +43,7 @@ def write_dataset(
         raise DataError(f"{target} is there and was not made by 'adbench synth'; choose another --out")
     if target.exists() and not replace:
         raise DataError(f"{target} is there, from an earlier 'adbench synth'; add --force to replace it, or choose another --out")
-    maker = Maker(Parts(held_out, learn_foreground((*train.train, *held_out), on_step)), recipe, seed)
+    maker = Maker(Parts(held_out, learn_foreground((*train.train, *held_out), on_step, white), white), recipe, seed)
     with whole_folder(target) as folder:
         _copy(train.train, folder / "train" / "good")
         _copy(held_out, folder / "test" / "good")

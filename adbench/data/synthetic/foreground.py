@@ -49,7 +49,7 @@ class Foreground:
         return self.typical is not None
 
 
-def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step) -> Foreground:
+def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step, white: float = 1.0) -> Foreground:
     """Return the foreground of good images, from up to 12 of them.
 
     They show an object if one of about the same size is found in at least two thirds of them.
@@ -57,7 +57,7 @@ def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step) -
     chosen = [samples[k] for k in np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int))]
     found = []
     for done, sample in enumerate(chosen):
-        mask = estimate(read_image(sample.path))
+        mask = estimate(read_image(sample.path, white))
         found += [] if mask is None else [mask]
         on_step(done + 1, len(chosen), "looking for the part")
     shares = np.array([mask.mean() for mask in found])

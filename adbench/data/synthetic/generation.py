@@ -139,12 +139,12 @@ class Part:
 class Parts:
     """The good images of a category, read on demand; the last few stay in memory."""
 
-    def __init__(self, samples: Sequence[Sample], foreground: Foreground) -> None:
-        self.samples, self.foreground = samples, foreground
+    def __init__(self, samples: Sequence[Sample], foreground: Foreground, white: float = 1.0) -> None:
+        self.samples, self.foreground, self.white = samples, foreground, white
         self.part = lru_cache(maxsize=_KEPT)(self._read)
 
     def _read(self, index: int) -> Part:
-        image = read_image(self.samples[index].path)
+        image = read_image(self.samples[index].path, self.white)
         return Part(image, self.foreground.of(image))
 
     def texture(self, rng: Rng, shape: tuple[int, int]) -> Picture:
@@ -250,14 +250,19 @@ def _spread(window: Image, inside: Mask) -> float:
 
 
 def make_defects(
-    samples: Sequence[Sample], num: int, seed: int, recipe: Recipe | None = None, on_step: OnStep = ignore_step
+    samples: Sequence[Sample],
+    num: int,
+    seed: int,
+    recipe: Recipe | None = None,
+    on_step: OnStep = ignore_step,
+    white: float = 1.0,
 ) -> Iterator[SyntheticImage]:
     """Yield `num` images with one synthetic defect each, made from good `samples` as they are needed.
 
     Image k depends only on the samples, the recipe, `seed` and k. Raises DataError for an image that cannot be read and if
-    no kind of the recipe is visible, UsageError if the part is too small for the defect.
+    no kind of the recipe is visible, UsageError if the part is too small for the defect. white: see `data.images.read_levels`.
     """
-    maker = Maker(Parts(samples, learn_foreground(samples, on_step)), recipe or Recipe(), seed)
+    maker = Maker(Parts(samples, learn_foreground(samples, on_step, white), white), recipe or Recipe(), seed)
     for index in range(num):
         yield maker.make(index)
         on_step(index + 1, num, "painting defects")

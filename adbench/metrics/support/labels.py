@@ -17,7 +17,7 @@ from adbench.core.errors import DataError
 from adbench.data import shifts
 from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
-from adbench.data.images import read_mask
+from adbench.data.images import read_mask, white_of
 from adbench.data.pixels import middle
 from adbench.data.remarks import say_once
 from adbench.metrics import Regions, components, reason
@@ -148,7 +148,7 @@ class CategoryInputs:
 
     `sources`: the index of the original that each test image was made from, where several share one (`draw_replicates`).
     reference: the images whose sizes decide that of a native view, where these are not just the category's training images.
-    fitted_size: (height, width) of a native view that a saved detector was fitted to, which then decides.
+    fitted_size, fitted_white: of the images that a saved detector was fitted to, which then decide.
     """
 
     category: Category
@@ -156,11 +156,18 @@ class CategoryInputs:
     sources: tuple[int, ...] | None = None
     reference: tuple[Sample, ...] = ()
     fitted_size: tuple[int, int] | None = None
+    fitted_white: float | None = None
     _labels: dict[tuple[Size, float, str], Labels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         return category_fingerprint(self.category, self.facts)
+
+    @cached_property
+    def white(self) -> float:
+        """The share of white that the training images use, see `data.images.white_of`."""
+        known = (self.facts[sample.path].brightest for sample in self.reference or self.category.train)
+        return white_of(known) if self.fitted_white is None else self.fitted_white
 
     @cached_property
     def native_size(self) -> tuple[int, int]:
