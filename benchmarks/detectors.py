@@ -60,10 +60,12 @@ def results(name: str) -> list[Result]:
 
 def interval(members: list[Result], metric: str) -> str:
     """Return the mean over categories and seeds with the half width of its 95 % interval, from those of the categories."""
-    values = [result.metrics[metric] for result in members]
-    categories = len({result.job.category for result in members})
-    halves = [np.ptp(result.details["intervals"][metric]) / 2 for result in members]
-    return f"{np.mean(values):.3f} ± {np.sqrt(np.mean(np.square(halves)) / categories):.3f}"
+    values, halves = defaultdict(list), defaultdict(list)
+    for result in members:
+        values[result.job.category].append(result.metrics[metric])
+        halves[result.job.category].append(np.ptp(result.details["intervals"][metric]) / 2)
+    half = np.sqrt(sum(np.mean(of) ** 2 for of in halves.values())) / len(halves)
+    return f"{np.mean([np.mean(of) for of in values.values()]):.3f} ± {half:.3f}"
 
 
 def rows(name: str, found: list[Result]) -> list[str]:

@@ -19,7 +19,8 @@ _COLUMNS = "Key of a job whose values make the columns, e.g. category."
 _STUDY = "Question to answer: layers, image-size, pretraining, seeds, shots, none, or auto: all that the results were made for."
 _SHOW = (
     "More to print: cost (metrics beside time and memory), defects (metrics by kind and size of defect), significance (are the "
-    "differences larger than chance?), or all; may be repeated."
+    "differences larger than chance?), thresholds (promised and attained rates), robustness (changes on shifted test images), or "
+    "all; may be repeated."
 )
 
 
