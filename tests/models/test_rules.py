@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,21 @@ def test_calibrate_on_another_folder(run: Run, parts: Path) -> None:
     seen = run(*train, "--fpr", 0.3, "--calibrate-on", parts / "alpha")
     assert "the detector is fitted to 5 of these" in one_line(seen, 2)
     assert one_line(run(*train, "--fpr", 0.3, "--rule", "sigma"), 2).startswith("--fpr and --rule exclude each other")
+
+
+def test_validation_images_set_the_threshold_of_a_fit_to_all_training_images(run: Run, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "own")
+    (tmp_path / "own/alpha/train/good").rename(tmp_path / "own/alpha/validation")
+    make_category(tmp_path / "own/alpha", 9, train=3)
+    own = tmp_path / "own/alpha/validation"
+    own.rename(tmp_path / "good")
+    own.mkdir()
+    (tmp_path / "good").rename(own / "good")
+    spec = SPEC.replace("patchcore", "mahalanobis") + "thresholds: conformal:0.2\nshifts: blur:3\n"
+    Path("spec.yaml").write_text(spec)
+    assert run("sweep", "--spec", "spec.yaml", "--data", "own", "--out", "out", "--json").json["done"] == 2
+    for record in run("report", "out", "--json").json:
+        (facts,) = record["details"]["thresholds"]
+        assert (record["details"]["good_images"], facts["count"], facts["promised"]) == (3, 8, 1 / 9)
+    shown = run("report", "out", "--columns", "category", "--metric", "image_fpr").out
+    assert "1 job on shifted test images left out" in shown
