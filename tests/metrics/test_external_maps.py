@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import Run, make_category, one_line
+from conftest import Run, make_category, one_line, write_deep_png
 from PIL import Image
 
 from adbench.core.errors import DataError
@@ -237,19 +237,25 @@ def test_a_gray_picture_holds_its_gray_levels_however_it_is_stored(tmp_path: Pat
     assert np.array_equal(foreign_maps.read_map(tmp_path / "a.png"), np.arange(64).reshape(8, 8) * 4)
 
 
+def test_gray_levels_of_16_bits_that_a_tiff_stores_as_colors_are_exact(tmp_path: Path) -> None:
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1001
+    tifffile.imwrite(tmp_path / "a.tif", np.repeat(levels[..., None], 3, axis=2), photometric="rgb")
+    assert np.array_equal(foreign_maps.read_map(tmp_path / "a.tif"), levels)
+
+
 def test_pictures_that_are_no_scores_are_refused(tmp_path: Path) -> None:
     plane, colors = Image.new("L", (8, 8)), np.random.default_rng(0).integers(0, 9, (8, 8, 3))
     alpha = Image.merge("LA", [plane, picture("L")])
     Image.fromarray(colors.astype(np.uint8)).save(tmp_path / "color.png")
     alpha.save(tmp_path / "alpha.png")
     plane.save(tmp_path / "pages.tif", save_all=True, append_images=[plane])
-    tifffile.imwrite(tmp_path / "deep.tif", np.ones((8, 8, 3), np.uint16), photometric="rgb")
+    write_deep_png(tmp_path / "deep.png", np.ones((8, 8, 3), np.uint16))
     (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
     texts = {
         "color.png": "must be one finite two-dimensional array, not of shape (8, 8, 3)",
         "alpha.png": "cannot be read (it has further values in alpha); write it again",
         "pages.tif": "cannot be read (it has further pages); write it again",
-        "deep.tif": "cannot be read (its 16-bit colors would be rounded to 8 bits); write it again",
+        "deep.png": "cannot be read (its 16-bit colors would be rounded to 8 bits); write it again",
         "eps.png": "cannot be read (no PNG, JPEG, BMP, TIFF, WEBP or PPM content); write it again",
     }
     for name, text in texts.items():
