@@ -57,11 +57,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _traced_once() -> Iterator[None]:
-    """A process traces a network once, although many tests begin with an empty cache, where a user's command traces it."""
+    """A process traces a network and measures a field once, although many tests begin with an empty cache, where users do both."""
     from adbench.backbones import layers
+    from adbench.sweep import pipeline
+
+    known: dict[tuple[Any, ...], int] = {}
+    measure = pipeline.remembered
+
+    def remembered(network: Any, names: Any, analytic: Any, size: Any, *rest: Any) -> dict[str, int]:
+        keys = {name: (network.backbone, network.weights.sha256, name, analytic.get(name), size) for name in names}
+        missing = [name for name in names if keys[name] not in known]
+        found = measure(network, missing, analytic, size, *rest) if missing else {}
+        known.update({keys[name]: px for name, px in found.items()})
+        return {name: known[keys[name]] for name in names}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers, "_trace", lru_cache(maxsize=None)(layers._trace))
+        patch.setattr(pipeline, "remembered", remembered)
         yield
 
 
