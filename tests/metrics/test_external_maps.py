@@ -1,8 +1,6 @@
 """Maps of other programs: measured as they are, named when they are missing or damaged."""
 
-import struct
 import unicodedata
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
