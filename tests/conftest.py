@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _traced_once() -> Iterator[None]:
-    """A process traces a network and measures a field once, although many tests begin with an empty cache, where users do both."""
+    """A process traces a network and measures a field once, although tests with an empty cache would do both again."""
     from adbench.backbones import layers
     from adbench.sweep import pipeline
 
