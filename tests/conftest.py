@@ -2,8 +2,10 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -57,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _traced_once() -> Iterator[None]:
-    """A process traces a network and measures a field once, although many tests begin with an empty cache, where users do both."""
+    """A process traces a network and measures a field once, although tests with an empty cache would do both again."""
     from adbench.backbones import layers
     from adbench.sweep import pipeline
 
@@ -124,6 +126,17 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_note)  # a hook cannot be taken away again: it is idle while nobody watches
+
+
+def write_deep_png(path: Path, values: np.ndarray) -> Path:
+    """Write (H, W, 3) colors of 16 bits, which Pillow cannot; return the path."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
 
 
 @contextmanager
