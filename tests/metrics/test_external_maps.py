@@ -1,15 +1,13 @@
 """Maps of other programs: measured as they are, named when they are missing or damaged."""
 
-import struct
 import unicodedata
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from conftest import Run, make_category, one_line
+from conftest import Run, make_category, one_line, write_deep_png
 from PIL import Image
 
 from adbench.core.errors import DataError
@@ -242,20 +240,10 @@ def test_a_gray_picture_holds_its_gray_levels_however_it_is_stored(tmp_path: Pat
     assert np.array_equal(foreign_maps.read_map(tmp_path / "a.png"), np.arange(64).reshape(8, 8) * 4)
 
 
-def test_a_gray_tiff_of_deep_colors_holds_all_its_bits(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 65536, (8, 8)).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", np.repeat(values[..., None], 3, axis=2), photometric="rgb")
-    assert np.array_equal(foreign_maps.read_map(tmp_path / "a.tif"), values)
-
-
-def deep_png(side: int) -> bytes:
-    """Return a PNG file with 16-bit colors, which Pillow cannot write."""
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes(side * (6 * side + 1)))),
-    ]
-    chunks = [(name + content, len(content)) for name, content in [*parts, (b"IEND", b"")]]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", n) + c + struct.pack(">I", zlib.crc32(c)) for c, n in chunks)
+def test_gray_levels_of_16_bits_that_a_tiff_stores_as_colors_are_exact(tmp_path: Path) -> None:
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1001
+    tifffile.imwrite(tmp_path / "a.tif", np.repeat(levels[..., None], 3, axis=2), photometric="rgb")
+    assert np.array_equal(foreign_maps.read_map(tmp_path / "a.tif"), levels)
 
 
 def test_pictures_that_are_no_scores_are_refused(tmp_path: Path) -> None:
@@ -264,14 +252,12 @@ def test_pictures_that_are_no_scores_are_refused(tmp_path: Path) -> None:
     Image.fromarray(colors.astype(np.uint8)).save(tmp_path / "color.png")
     alpha.save(tmp_path / "alpha.png")
     plane.save(tmp_path / "pages.tif", save_all=True, append_images=[plane])
-    tifffile.imwrite(tmp_path / "deep.tif", colors.astype(np.uint16), photometric="rgb")
-    (tmp_path / "deep.png").write_bytes(deep_png(8))
+    write_deep_png(tmp_path / "deep.png", np.ones((8, 8, 3), np.uint16))
     (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
     texts = {
         "color.png": "must be one finite two-dimensional array, not of shape (8, 8, 3)",
         "alpha.png": "cannot be read (it has further values in alpha); write it again",
         "pages.tif": "cannot be read (it has further pages); write it again",
-        "deep.tif": "must be one finite two-dimensional array, not of shape (8, 8, 3)",
         "deep.png": "cannot be read (its 16-bit colors would be rounded to 8 bits); write it again",
         "eps.png": "cannot be read (no PNG, JPEG, BMP, TIFF, WEBP or PPM content); write it again",
     }
