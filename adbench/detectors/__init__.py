@@ -96,7 +96,7 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
         if type(value) is not wanted:
             shown = "null" if value is None else value
             raise UsageError(f"{name}: {key}={shown} must be {_KINDS[wanted]}, like its default {default}")
-        if wanted is float and not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{name}: {key}={value} must be finite, like its default {default}")
     return kind(seed=seed, **values)
 
