@@ -189,14 +189,16 @@ def _method(name: str, params: Params) -> None:
 
 @_check("metrics")
 def _fraction(name: str, params: Params) -> None:
-    """It is a fraction of 1 where images of both kinds and masks are there, the same each time."""
+    """It is a fraction of 1 where images of both kinds, masks and saturation areas are there, the same each time."""
     from adbench.metrics import evaluate
-    from adbench.types import Scores, Truth
+    from adbench.types import Saturated, Scores, Truth
 
-    rng, masks = np.random.default_rng(0), np.zeros((4, 8, 8), bool)
-    masks[2:, 2:4, 2:5] = True
-    scores = Scores(rng.normal(size=4).astype(np.float32), rng.normal(size=(4, 8, 8)).astype(np.float32))
-    first, second = (evaluate(scores, Truth(np.array([False, False, True, True]), masks))[name] for _ in range(2))
+    rng, masks = np.random.default_rng(0), np.zeros((4, 256, 256), bool)  # the good pixels that AUPIMO needs
+    masks[2:, 64:128, 64:160] = True
+    scores = Scores(rng.normal(size=4).astype(np.float32), (rng.normal(size=masks.shape) + 3 * masks).astype(np.float32))
+    defects = [[Saturated(np.flatnonzero(mask), 6000)] if mask.any() else [] for mask in masks]
+    truth = Truth(np.array([False, False, True, True]), masks, defects)
+    first, second = (evaluate(scores, truth)[name] for _ in range(2))
     _expect(first is not None and 0 <= first <= 1, f"it is {first}, not between 0 and 1")
     _expect(first == second, f"it is {first} first, then {second}")
 

@@ -23,7 +23,7 @@ EXTERNAL = "-"  # backbone, weights and layer of a job whose maps another progra
 ESTIMATED = "estimated"  # kind of a receptive field: from gradients, not from the graph
 SMOOTHING_GRID = 256  # the grid in whose pixels a detector states the sigma of its map's Gaussian
 USUAL_SMOOTHING = 4.0  # input pixels; PatchCore's
-_SMOOTHED_BEFORE = ("patchcore", "padim", "mahalanobis")  # detectors of version 0.1.0 that smooth
+SMOOTHED = ("patchcore", "padim", "mahalanobis", "rd", "subspace", "supersimplenet")  # detectors whose maps are smoothed
 DTYPES = ("float16", "float32", "bfloat16")  # of features; bfloat16: computed in it, kept as float16
 Size = int | Literal["native"]
 ImageSize = int | str  # side of a square in pixels, "HxW", "native", or a part of it such as "native/2"
@@ -187,10 +187,10 @@ class Job:
     def unusual_smoothing(self) -> float | None:
         """The sigma in input pixels of a map's Gaussian if it is not the usual one, else None.
 
-        Versions before 0.2.0 smoothed by 4 pixels of a 256 grid, whatever the size of the input.
+        Without a sigma a job smooths by 4 pixels of a 256 grid whatever the size of the input, as versions before 0.2.0 did.
         """
         side = self.input_side
-        if self.smoothing is None and self.detector in _SMOOTHED_BEFORE and side != SMOOTHING_GRID:
+        if self.smoothing is None and self.detector in SMOOTHED and side != SMOOTHING_GRID:
             return USUAL_SMOOTHING * side / SMOOTHING_GRID
         return None if self.smoothing == USUAL_SMOOTHING else self.smoothing
 

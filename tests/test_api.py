@@ -63,8 +63,8 @@ def test_mistakes_are_errors_of_one_line(parts: Path, cache: Path, tmp_path: Pat
         adbench.run_sweep({"layer": "x"}, parts, tmp_path, cache)
     with pytest.raises(UsageError, match="unknown detector 'patchcor'; did you mean 'patchcore'"):
         adbench.make_detector("patchcor")
-    with pytest.raises(UsageError, match="unknown parameter 'coreset' of patchcore"):
-        adbench.make_detector("patchcore", coreset=1)
+    with pytest.raises(UsageError, match="unknown parameter 'coreset_size' of patchcore"):
+        adbench.make_detector("patchcore", coreset_size=1)
     with pytest.raises(UsageError, match=r"did you mean 'blocks\.1\.1\.add'"):
         adbench.extract_features([], "efficientnet_lite0", ["blocks.1.1.ad"], cache=cache)
     with pytest.raises(DataError, match="no results folder"):

@@ -350,7 +350,8 @@ def view(image_size: str, tile: int | None, overlap: float | None, crop: float =
         raise UsageError(f"--overlap {overlap:g} needs tiles; add e.g. --tile 256")
     if overlap is not None and not 0 <= overlap < 1:
         raise UsageError(f"--overlap {overlap:g}: the share of a tile that overlaps must be 0 or more and below 1, e.g. 0.25")
-    return View(size, tile or 0, View.overlap if overlap is None else overlap, rotations, crop).simplest()
+    overlap = View.overlap if overlap is None else overlap
+    return View(size, tile or 0, overlap, rotations=rotations, crop=crop).simplest()
 
 
 def shot_count(text: str) -> Shots:

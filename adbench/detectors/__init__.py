@@ -1,6 +1,8 @@
 """Anomaly detectors on feature maps; one file each, found by import. A detector never sees an image or a backbone."""
 
+import math
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -89,12 +91,21 @@ def make_detector(name: str, params: dict[str, Any], seed: int) -> Detector:
     for key, value in values.items():
         default = allowed[key].default
         wanted = type(default)
-        if wanted is float and type(value) is int:
-            values[key] = float(value)
-        elif type(value) is not wanted:
+        if wanted is float:
+            values[key] = value = _number(value)
+        if type(value) is not wanted:
             shown = "null" if value is None else value
             raise UsageError(f"{name}: {key}={shown} must be {_KINDS[wanted]}, like its default {default}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{name}: {key}={value} must be finite, like its default {default}")
     return kind(seed=seed, **values)
+
+
+def _number(value: Any) -> Any:
+    """Return a whole number as a float, also a text such as 1e-3, which YAML takes for a word; all else as it is."""
+    with suppress(ValueError, OverflowError):
+        return float(value) if type(value) in (int, str) else value
+    return value
 
 
 def detector_of(job: Job) -> Detector:

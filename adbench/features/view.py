@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from typing import Any
 
 from adbench.backbones.families import Size
@@ -32,6 +32,7 @@ class View:
     tile: int = Job.tile
     overlap: float = Job.overlap
     rotations: int = Job.rotations
+    _: KW_ONLY
     white: float = 1.0  # of the images, not of a job: see `data.images.white_of`
     crop: float = Job.crop
     shift: str = Job.shift

@@ -48,6 +48,8 @@ def train_command(
     for name, value in job.params.items():
         if value != (defaults or {}).get(name):
             words += ["--param", f"{name}={value}"]
+    if job.thresholds:  # it was fitted without the images that set them, as `train` will be
+        return shlex.join([*words, "--rule", job.thresholds[0], "--model", f"{category}.safetensors"])
     words += ["--fpr", f"{fpr:g}"] if fpr is not None else []
     words += ["--cross-fit", str(cross_fit)] if cross_fit is not None else []
     words += ["--from-selection", str(selection)] if selection is not None else []

@@ -10,7 +10,7 @@ from typing import Any
 
 from adbench.models.command import FPR, threshold_of, train_command
 from adbench.reports.analyses import Question
-from adbench.reports.comparison import fraction
+from adbench.reports.comparison import FALSE_POSITIVES, fraction
 from adbench.reports.configurations import (
     MOST,
     SCALE_KEYS,
@@ -39,7 +39,7 @@ def section(
     commands: that made the results. defaults: returns a detector's parameters at their defaults.
     """
     keys = [key for key in question.rows if key not in (*TEST_SET_KEYS, *SCALE_KEYS)]
-    known = [name for name in metrics if name not in AXIS_NAMES or name in measured(jobs)]
+    known = [name for name in metrics if (name not in AXIS_NAMES or name in measured(jobs)) and name != FALSE_POSITIVES]
     notes: list[str] = []
     for scale in groups_by(jobs, varying(jobs, SCALE_KEYS)) if known else ():
         found = comparisons(scale, keys, known, " and ".join(AXIS_NAMES.get(name, name) for name in known))

@@ -16,7 +16,8 @@ FALSE_POSITIVES = "image_fpr"
 APPROXIMATE = "~"  # in front of an analytic receptive field where the estimated one is not known
 ENTRY_KEYS = (*ROW_KEYS, *NEVER_MIXED)  # all that names a configuration: its means run over categories and seeds
 _APART = ("dataset", "category", "fingerprint", "eval_size", "pro_limit")
-_IMPLIED = {"layer": "backbone", "backbone": "layer", "params": "detector"}  # by a key that names a mean, if each has only one
+# by a key that names a mean, if each has only one
+_IMPLIED = {"layer": "backbone", "backbone": "layer", "params": "detector", "smoothing": "detector"}
 Key = tuple[Any, ...]
 
 

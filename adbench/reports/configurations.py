@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adbench.reports.analyses import Question
-from adbench.reports.comparison import Comparison
+from adbench.reports.comparison import FALSE_POSITIVES, Comparison
 from adbench.reports.keys import Group, KeyedJob, groups_by, natural, varying
 from adbench.reports.study_data import influence_of, replicates_of
 from adbench.statistics.influence import Influence
@@ -107,7 +107,8 @@ def configurations(jobs: Sequence[KeyedJob], question: Question) -> list[Configu
     """Return the comparisons by each metric on each scale: of the complete rows, and of all rows over what they share."""
     keys = [key for key in question.rows if key not in (*TEST_SET_KEYS, *SCALE_KEYS)]
     scales = groups_by(jobs, varying(jobs, SCALE_KEYS))
-    return [c for metric in question.metrics for scale in scales for c in comparisons(scale, keys, [metric], metric)]
+    ranked = [metric for metric in question.metrics if metric != FALSE_POSITIVES]
+    return [c for metric in ranked for scale in scales for c in comparisons(scale, keys, [metric], metric)]
 
 
 def comparisons(scale: Group, keys: Sequence[str], metrics: Sequence[str], name: str) -> list[Configurations]:

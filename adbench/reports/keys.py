@@ -11,7 +11,7 @@ from typing import Any
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
-from adbench.types import EXTERNAL, Job, Result
+from adbench.types import EXTERNAL, SMOOTHING_GRID, USUAL_SMOOTHING, Job, Result
 
 VIEW_KEYS = ("image_size", "tile", "overlap")  # which "view" names together
 ROW_KEYS = (
@@ -37,7 +37,9 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
 }
 COMPARED_WITHIN = NEVER_MIXED | {"params": ("detector",)}
 NONE = "none"  # as a value: no thresholds, no shift
-_NO_FIELD, _USUAL = (False, math.inf), "usual"
+_NO_FIELD = (False, math.inf)
+_USUAL = "usual"
+_ON_GRID = f"{USUAL_SMOOTHING:g} px of a {SMOOTHING_GRID} grid"  # as a smoothing: another sigma in input pixels at each size
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
 
     `params` names the parameters in which jobs of one detector differ, `smoothing` a sigma that is not the usual one.
     """
-    label = _params_label([job for job, _ in jobs])
+    label, smoothing = (make([job for job, _ in jobs]) for make in (_params_label, _smoothing_label))
     names, keyed = [key for key in dict.fromkeys((*KEYS, *NEVER_MIXED)) if key != "params"], []
     for job, result in jobs:
         values = {key: getattr(job, key) for key in names}
@@ -75,7 +77,7 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
             "params": label(job),
             "thresholds": ", ".join(job.thresholds) or NONE,
             "shift": job.shift or NONE,
-            "smoothing": _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px",
+            "smoothing": smoothing(job),
             "view": _view(job),
         }
         if job.external:
@@ -106,6 +108,24 @@ def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
         for text, params in variants.items():
             labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in differing if n in params)
     return lambda job: labels[job.detector, job.params_text]
+
+
+def _smoothing_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
+    """Return what names a job's smoothing: its sigma, unless all jobs of the detector smooth alike on the grid.
+
+    Then the sigma in input pixels differs only because the sizes do, as in versions before 0.2.0, and has one name.
+    """
+    seen: dict[str, set[tuple[float | None, float | None]]] = defaultdict(set)  # detector -> sigmas as recorded, if unusual
+    for job in jobs:
+        seen[job.detector].add((job.smoothing, job.unusual_smoothing))
+    on_grid = {name for name, sigmas in seen.items() if len(sigmas) > 1 and all(recorded is None for recorded, _ in sigmas)}
+
+    def label(job: Job) -> str:
+        if job.detector in on_grid:
+            return _ON_GRID
+        return _USUAL if (px := job.unusual_smoothing) is None else f"{px:g} px"
+
+    return label
 
 
 def varies(jobs: Sequence[KeyedJob], key: str, within: Sequence[str] = ()) -> bool:

@@ -440,7 +440,8 @@ def extract_layers(
     check_view(description, view, workspace.memo)
     network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([view])
     for item in inputs:
-        Tiling.of(view, item.native_size, description, workspace.memo).check_layers(description, names, workspace.memo)
+        native = item.native_size if view.is_native else (0, 0)  # which is said where sizes differ
+        Tiling.of(view, native, description, workspace.memo).check_layers(description, names, workspace.memo)
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
     for item, split in product(inputs, ("train", "test")):

@@ -52,6 +52,10 @@ NAMES = {
         train("--data", "DATA", "--category", "alpha", "--param", "coreset_fraction=lots"),
         "patchcore: coreset_fraction=lots must be a number, like its default 0.1",
     ),
+    "not finite": (
+        train("--data", "DATA", "--category", "alpha", "--param", "learning_rate=nan", detector="fastflow"),
+        "fastflow: learning_rate=nan must be finite, like its default 0.001",
+    ),
     "range": (
         train("--data", "DATA", "--category", "alpha", "--param", "coreset_fraction=0"),
         "patchcore: coreset_fraction=0 must be above 0 and at most 1",

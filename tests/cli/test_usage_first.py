@@ -16,9 +16,8 @@ WRONG = {
     "extract efficientnet_lite0 blocks.99": "unknown layer 'blocks.99' of efficientnet_lite0; the "
     "first is 'blocks.0', the last 'blocks.6'",
     "extract efficientnet_lite0 blocks.2.9.add": "unknown layer 'blocks.2.9.add' of efficientnet_lite0; did you mean 'blocks.2.1",
-    f"extract {NETWORK} --image-size 224x224": (
-        "Invalid value for '--image-size': '224x224' is not a whole number from 32 to 4096. See 'adbench extract --help'."
-    ),
+    f"extract {NETWORK} --image-size 224x": "--image-size '224x': write pixels from 32 to 4096, height x width such as 512x1240",
+    f"extract {NETWORK} --image-size 5000x5000": "--image-size '5000x5000': write pixels from 32 to 4096",
     f"extract {NETWORK} --cache ~nosuchuser/x": "path '~nosuchuser/x': there is no such user; write the home folder out",
     f"train patchcor {NETWORK} --model m.safetensors": "unknown detector 'patchcor'; did you mean 'patchcore'?",
     f"train patchcore {NETWORK} --model m.safetensors --param coreset_max=1.5": (

@@ -14,6 +14,8 @@ from adbench.detectors.patchcore import PatchCore
 from adbench.features import extraction
 from adbench.features.extraction import Network, extract
 from adbench.features.feature_maps import FeatureMaps
+from adbench.features.tiling import Tiling
+from adbench.features.view import View
 from adbench.sweep.pipeline import failure, score_in_parts
 from adbench.types import Job
 
@@ -73,10 +75,11 @@ def test_scores_in_parts_are_the_same_bits(error: Exception, monkeypatch: pytest
 
 def test_a_batch_is_halved(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, network = sorted(parts.rglob("alpha/*/*/*.png")), Network("resnet18", resolve("resnet18", "random"))
-    expected = np.concatenate([maps["layer1.1.bn2"] for maps in extract(network, images, ["layer1.1.bn2"], 64, CPU)])
+    how = (network, images, ["layer1.1.bn2"], Tiling.whole(View(64)), CPU)
+    expected = np.concatenate([maps["layer1.1.bn2"] for maps in extract(*how)])
     short = short_of(MemoryError(), 1, extraction.launched, lambda *arguments: len(arguments[-1]))
     monkeypatch.setattr(extraction, "launched", short)
-    found = np.concatenate([maps["layer1.1.bn2"] for maps in extract(network, images, ["layer1.1.bn2"], 64, CPU)])
+    found = np.concatenate([maps["layer1.1.bn2"] for maps in extract(*how)])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from conftest import write_deep_png
 from PIL import Image
 
 from adbench.core.errors import DataError
@@ -270,10 +271,7 @@ def test_all_bits_of_a_deep_file_reach_the_network(tmp_path, name, colors):
     elif colors == 1:
         Image.fromarray(values[..., 0]).save(path)
     else:
-        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-        chunks = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-        parts = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+        write_deep_png(path, values)
     brightest = decode_image(path, path.read_bytes()).brightest
     white = white_of([None, brightest])
     assert white == 4095 / 65535 and white_of([brightest, 0.9]) == white_of([None]) == 1

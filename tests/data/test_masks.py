@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_deep_png
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -118,9 +119,15 @@ def test_16_bit_class_numbers_count(save: Save) -> None:
 
 def test_16_bit_colors_that_pillow_rounds_to_nothing_are_refused(tmp_path: Path) -> None:
     colors = np.repeat(DISK[..., None], 3, axis=2).astype(np.uint16)
-    path = write_tiff(tmp_path / "a.tif", colors, photometric="rgb")
+    path = write_deep_png(tmp_path / "a.png", colors)
     assert refusal(path) == "no value of its 16-bit colors is above 255, but class numbers may be below; save it as gray"
-    assert np.array_equal(read_mask(write_tiff(path, colors * 65535, photometric="rgb")), DISK)
+    assert np.array_equal(read_mask(write_deep_png(path, colors * 65535)), DISK)
+
+
+@pytest.mark.parametrize("value", [1, 65535])
+def test_16_bit_colors_of_a_tiff_count_with_all_bits(tmp_path: Path, value: int) -> None:
+    colors = np.repeat(DISK[..., None], 3, axis=2).astype(np.uint16) * value
+    assert np.array_equal(read_mask(write_tiff(tmp_path / "a.tif", colors, photometric="rgb")), DISK)
 
 
 @pytest.mark.parametrize(("color", "alpha"), [

@@ -61,7 +61,7 @@ def test_masks_of_a_category_move_with_its_images(workspace: Workspace) -> None:
     seeds = inputs.seeds("shift:3")
     for sample, before, after in zip(inputs.category.test, usual.truth.masks or (), moved.truth.masks or (), strict=True):
         assert np.array_equal(shifts.moved(before, shifts.offset("shift:3", seeds[sample.path], before.shape)), after)
-    read = shifts.reader("shift:3", seeds)(inputs.category.test[0].path, (64, 64), 1.0)
+    read = shifts.reader("shift:3", seeds)(inputs.category.test[0].path, (64, 64), 1.0, 1.0)
     image = read_image(inputs.category.test[0].path)
     assert np.array_equal(read // 128, shifts.shifted(image, "shift:3", seeds[inputs.category.test[0].path]))
 

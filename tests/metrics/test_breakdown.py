@@ -69,12 +69,13 @@ def test_a_size_equals_regions_of_that_size_against_all_good_pixels() -> None:
     assert part["image_auroc"] == round(images["image_auroc"] or 0, 6)
 
 
-def test_the_mean_over_sizes_weighed_by_regions_is_the_aupro() -> None:
+@pytest.mark.parametrize("name", ["aupro", "aupro_05", "aupro_anomalous"])
+def test_the_mean_over_sizes_weighed_by_regions_is_the_aupro(name: str) -> None:
     scores, truth, regions = case()
     whole, details = evaluate_broken_down(scores, truth, 0.3, regions, samples())
     parts = details["by_side"].values()
-    mean = sum(part["regions"] * part["aupro"] for part in parts) / sum(part["regions"] for part in parts)
-    assert mean == pytest.approx(whole["aupro"], abs=1e-6)
+    mean = sum(part["regions"] * part[name] for part in parts) / sum(part["regions"] for part in parts)
+    assert mean == pytest.approx(whole[name], abs=1e-6)
 
 
 def test_sizes_are_relative_to_the_image() -> None:

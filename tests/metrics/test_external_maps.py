@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import Run, make_category, one_line
+from conftest import Run, make_category, one_line, write_deep_png
 from PIL import Image
 
 from adbench.core.errors import DataError
+from adbench.metrics import ORDER
 from adbench.metrics.support import external_maps as foreign_maps
 
 
@@ -35,8 +36,10 @@ def test_maps_that_know_the_masks_are_perfect(run: Run, parts: Path, maps: Path)
     found = run("eval-maps", "--maps", maps, "--data", parts, "--category", "alpha", "--json").json
     assert [item["category"] for item in found] == ["alpha"]
     assert found[0]["reason"] is None
-    values = [value for value in found[0]["metrics"].values() if value is not None]  # few pixels for AUPIMO, no saturation areas
-    assert values == pytest.approx([1.0] * 8, abs=1e-12)
+    undefined = {"aupimo", "au_spro"}  # too few good pixels, no saturation areas
+    assert {name for name, value in found[0]["metrics"].items() if value is None} == undefined
+    values = {name: value for name, value in found[0]["metrics"].items() if value is not None}
+    assert values == pytest.approx(dict.fromkeys([*ORDER, "aupro_05", "aupro_anomalous"], 1.0), abs=1e-12)
 
 
 def test_maps_of_another_size_are_resized(run: Run, parts: Path, maps: Path) -> None:
@@ -237,19 +240,25 @@ def test_a_gray_picture_holds_its_gray_levels_however_it_is_stored(tmp_path: Pat
     assert np.array_equal(foreign_maps.read_map(tmp_path / "a.png"), np.arange(64).reshape(8, 8) * 4)
 
 
+def test_gray_levels_of_16_bits_that_a_tiff_stores_as_colors_are_exact(tmp_path: Path) -> None:
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1001
+    tifffile.imwrite(tmp_path / "a.tif", np.repeat(levels[..., None], 3, axis=2), photometric="rgb")
+    assert np.array_equal(foreign_maps.read_map(tmp_path / "a.tif"), levels)
+
+
 def test_pictures_that_are_no_scores_are_refused(tmp_path: Path) -> None:
     plane, colors = Image.new("L", (8, 8)), np.random.default_rng(0).integers(0, 9, (8, 8, 3))
     alpha = Image.merge("LA", [plane, picture("L")])
     Image.fromarray(colors.astype(np.uint8)).save(tmp_path / "color.png")
     alpha.save(tmp_path / "alpha.png")
     plane.save(tmp_path / "pages.tif", save_all=True, append_images=[plane])
-    tifffile.imwrite(tmp_path / "deep.tif", np.ones((8, 8, 3), np.uint16), photometric="rgb")
+    write_deep_png(tmp_path / "deep.png", np.ones((8, 8, 3), np.uint16))
     (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
     texts = {
         "color.png": "must be one finite two-dimensional array, not of shape (8, 8, 3)",
         "alpha.png": "cannot be read (it has further values in alpha); write it again",
         "pages.tif": "cannot be read (it has further pages); write it again",
-        "deep.tif": "cannot be read (its 16-bit colors would be rounded to 8 bits); write it again",
+        "deep.png": "cannot be read (its 16-bit colors would be rounded to 8 bits); write it again",
         "eps.png": "cannot be read (no PNG, JPEG, BMP, TIFF, WEBP or PPM content); write it again",
     }
     for name, text in texts.items():

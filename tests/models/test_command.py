@@ -22,6 +22,9 @@ def test_the_command_names_options_off_their_default() -> None:
         "--image-size 320 --seed 2 --param coreset_fraction=0.01 --fpr 0.05 --cross-fit 5 --model nut.safetensors"
     )
     assert " --data " not in train_command(JOB, None, "nut")
+    assert train_command(replace(JOB, thresholds=("sigma:3",)), "demo", "nut", DEFAULTS).endswith(
+        "--category nut --rule sigma:3 --model nut.safetensors"
+    )
 
 
 @pytest.mark.parametrize(

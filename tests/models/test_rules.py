@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,21 @@ def test_mistakes_about_thresholds_are_refused_or_said(run: Run, parts: Path) ->
     assert run(*train, "--fpr", 0.3, "--calibrate-on", parts / "alpha/test/good").code == 0
     count = len(list((parts / "alpha/test/good").iterdir()))
     assert f"{count} of the test images set its threshold" in run("eval", "m.safetensors", "--data", parts).err
+
+
+def test_validation_images_set_the_threshold_of_a_fit_to_all_training_images(run: Run, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "own")
+    (tmp_path / "own/alpha/train/good").rename(tmp_path / "own/alpha/validation")
+    make_category(tmp_path / "own/alpha", 9, train=3)
+    own = tmp_path / "own/alpha/validation"
+    own.rename(tmp_path / "good")
+    own.mkdir()
+    (tmp_path / "good").rename(own / "good")
+    spec = SPEC.replace("patchcore", "mahalanobis") + "thresholds: conformal:0.2\nshifts: blur:3\n"
+    Path("spec.yaml").write_text(spec)
+    assert run("sweep", "--spec", "spec.yaml", "--data", "own", "--out", "out", "--json").json["done"] == 2
+    for record in run("report", "out", "--json").json:
+        (facts,) = record["details"]["thresholds"]
+        assert (record["details"]["good_images"], facts["count"], facts["promised"]) == (3, 8, 1 / 9)
+    shown = run("report", "out", "--columns", "category", "--metric", "image_fpr").out
+    assert "1 job on shifted test images left out" in shown

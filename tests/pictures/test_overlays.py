@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from adbench.features.anomaly_maps import searched
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import laid_over
-from adbench.pictures.overlays import at_own_size, draw_overlay, laid_map, smoothed
+from adbench.pictures.overlays import at_own_size, draw_overlay, laid_map
 
 LIMIT = Threshold(image=5.0, pixel=3.0, typical=1.0, fpr=0.1, count=9, above=1)
 GRAY = np.full((256, 256, 3), 100, np.uint8)
@@ -61,4 +62,4 @@ def test_without_a_threshold_the_map_is_its_own_scale() -> None:
 
 def test_a_map_does_not_depend_on_the_others() -> None:
     maps = np.random.default_rng(0).random((7, 32, 32), np.float32)
-    assert (smoothed(maps, 4.0)[3] == smoothed(maps[3:4], 4.0)[0]).all()
+    assert (searched(maps, 4.0)[3] == searched(maps[3:4], 4.0)[0]).all()

@@ -148,10 +148,14 @@ def test_a_command_names_what_is_off_its_default() -> None:
         train_command(job, "demo", "nut", {"k": 1, "x": 2}, None) == f"{start} --data demo --category nut --model nut.safetensors"
     )
     changed = replace(job, weights="random", image_size=320, seed=2, dtype="float32", params={"k": 1, "x": 3})
-    assert train_command(changed, None, "big nut", {"k": 1, "x": 2}) == (
+    command = (
         f"{start} --category 'big nut' --weights random --image-size 320 --seed 2 --dtype float32 --param x=3 --fpr 0.01 "
         "--model 'big nut.safetensors'"
     )
+    assert train_command(replace(changed, smoothing=4.0), None, "big nut", {"k": 1, "x": 2}) == command
+    of_an_old_result = train_command(changed, None, "big nut", {"k": 1, "x": 2})  # 4 px of a 256 grid
+    assert of_an_old_result == command.replace("--param", "--smoothing 5 --param")
+    assert "--smoothing" not in train_command(replace(changed, detector="knn"), None, "nut")
 
 
 def test_the_report_ends_in_the_command_without_parameters_at_their_default(run: Run, parts: Path) -> None:

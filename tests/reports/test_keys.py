@@ -60,3 +60,16 @@ def test_random_weights_of_each_jobs_seed_are_one_configuration_over_seeds() -> 
     drawn = [replace(JOB, seed=seed, weights_sha256=f"random-{seed}") for seed in (0, 1)]
     assert not varies(keyed(*drawn), "weights_sha256")
     assert varies(keyed(*drawn, replace(JOB, seed=1, weights_sha256="random-0")), "weights_sha256")  # of version 0.1.0
+
+
+def test_a_smoothing_has_one_name_where_only_the_sizes_differ() -> None:
+    old = [replace(JOB, detector="patchcore", image_size=size) for size in (256, 512)]
+    new = replace(old[1], smoothing=4.0)
+
+    def names(*jobs: Job) -> list[str]:
+        return [job.values["smoothing"] for job in keyed(*jobs)]
+
+    assert names(*old) == ["4 px of a 256 grid"] * 2
+    assert names(*old, new) == ["usual", "8 px", "usual"]
+    assert names(old[1], replace(JOB, image_size=512)) == ["8 px", "usual"]
+    assert names(*old, replace(new, detector="padim", smoothing=1.0))[2] == "1 px"

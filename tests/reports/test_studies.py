@@ -48,7 +48,7 @@ SWEEPS = {
 
 
 def done(job: Job, value: float | None) -> Result:
-    field = {"receptive_field_px": FIELDS[job.layer]}
+    field = {"receptive_field_px": FIELDS[job.layer], "receptive_field_kind": "estimated"}
     return Result(job, "done", None, {"image_auroc": value, "aupro": value and value / 2}, {}, {}, field)
 
 
@@ -118,9 +118,15 @@ class TestLayers:
     def test_notes_say_how_ties_count_and_what_draws_figure_1(self) -> None:
         assert section("layers", found(grid())).notes == [
             "a layer is best in a category if none of the same backbone has a higher value as printed; ties count for each",
-            "RF: analytic receptive field; RRF: RF / image size; the estimated fields of the paper's Figure 1: "
+            "RF: receptive field, estimated from gradients; RRF: RF / image size; the fields as in the paper's Figure 1: "
             "adbench rf resnet50 --figure FILE.png",
         ]
+
+    def test_a_receptive_field_of_an_earlier_version_is_marked_as_approximate(self) -> None:
+        old = [replace(done(job, 0.5), details={"receptive_field_px": FIELDS[job.layer]}) for job in grid()]
+        made = section("layers", current(old, [])[0])
+        assert [row[2:4] for row in cells(made.tables[0])] == [["~35", "~0.14"], ["~91", "~0.36"], ["~400", "~1.56"]]
+        assert made.notes[-1].startswith("~: the analytic receptive field of a result without the estimated one")
 
     def test_a_category_counts_once_all_layers_are_done(self) -> None:
         made = section("layers", found(grid(), share=5 / 9))  # the second category lacks one layer
@@ -171,7 +177,7 @@ class TestImageSize:
         assert auroc.headers == ["layer", "128", "256", "1024"]
         assert cells(auroc)[0] == ["layer1.2.relu_2", "0.062", "0.125", "0.500"]
         assert cells(fields)[1] == ["resnet50", "layer2.3.relu_2", "0.71", "0.36", "0.09"]
-        assert made.notes == ["all sizes are scored at one grid, eval_size 256; RRF: analytic receptive field / image size"]
+        assert made.notes == ["all sizes are scored at one grid, eval_size 256; RRF: estimated receptive field / image size"]
 
     def test_the_figure_says_its_numbers_in_words(self) -> None:
         figure = section("image-size", found(SWEEPS["image-size"], lambda job: 0.5)).figures[0]
@@ -185,6 +191,24 @@ class TestImageSize:
         assert panel.get_xlabel() == "hollow, dotted or missing: 2/3"
         assert sum(line.get_markerfacecolor() == "white" for line in panel.get_lines()) == 3
 
+    def test_sizes_of_earlier_versions_answer_it_though_their_smoothing_in_pixels_differs(self) -> None:
+        old = grid(image_size=[128, 512], detector=["fastflow", "patchcore"])
+        assert {job.unusual_smoothing for job in old} == {None, 2.0, 8.0}
+        entries = found(old, lambda job: 0.5)
+        assert [name for name, study in STUDIES.items().items() if study.recognized_in(entries)] == ["image-size"]
+        made = section("image-size", entries)
+        assert made.tables[0].headers == ["layer", "detector", "128", "512"]
+        assert {tuple(row[2:]) for row in cells(made.tables[0])} == {("0.500", "0.500")}  # none is partial
+        assert [figure.name for figure in made.figures] == ["image-size-fastflow", "image-size-patchcore"]
+
+    def test_sizes_of_both_smoothings_stay_apart_and_say_so(self) -> None:
+        old = grid(image_size=[128, 512], layers=[("layer2.3.relu_2",)])
+        new = [replace(job, smoothing=4.0) for job in old]
+        auroc = section("image-size", found([*old, *new], lambda job: 0.75 if job.smoothing else 0.5)).tables[0]
+        assert auroc.headers[:2] == ["layer", "smoothing"] and auroc.headers[-2:] == ["128", "512"]
+        apart = [["2 px", "0.500", "-"], ["8 px", "-", "0.500"], ["usual", "0.750", "0.750"]]
+        assert [[row[1], *row[-2:]] for row in cells(auroc)] == apart
+
 
 class TestPretraining:
     def test_a_column_per_pretraining_and_where_it_comes_from(self) -> None:
@@ -193,7 +217,7 @@ class TestPretraining:
         assert cells(auroc)[2] == ["layer10.1.relu_2", "0.250", "0.250", "0.250"]
         source = "https://github.com/facebookresearch/moco"
         assert cells(sources)[0] == ["moco", "resnet50", source, "moco_v2_800ep_pretrain.pth.tar", "moco"]
-        assert cells(sources)[1] == ["random", "resnet50", "initialization with a fixed seed", "-", "-"]
+        assert cells(sources)[1] == ["random", "resnet50", "initialization, drawn by the job's seed", "-", "-"]
 
     def test_bars_of_missing_weights_say_so(self) -> None:
         jobs = [replace(job, weights_sha256="missing") if job.weights == "moco" else job for job in SWEEPS["pretraining"]]

@@ -9,10 +9,10 @@ import pytest
 from adbench.backbones.network import Network
 from adbench.backbones.weights import load, resolve
 from adbench.core.errors import UsageError
-from adbench.detectors import detector_of
+from adbench.detectors import DETECTORS, detector_of
 from adbench.sweep.plan import job_for, make_plan
 from adbench.sweep.spec import parse
-from adbench.types import Category, Job
+from adbench.types import SMOOTHED, Category, Job
 
 INPUTS: Any = SimpleNamespace(category=Category("mvtec", "bolt", (), ()), fingerprint="f")
 
@@ -57,6 +57,12 @@ def test_the_smoothing_of_earlier_versions_is_told_apart() -> None:
     new, old = job("padim", 4.0, image_size=512), job("padim", 4.0, 8, image_size=512)
     assert (new.unusual_smoothing, old.unusual_smoothing) == (None, 8.0)
     assert job("fastflow", 0.0, image_size=512).unusual_smoothing is None
+
+
+def test_a_sigma_that_is_in_no_key_is_known_of_every_detector_that_smooths() -> None:
+    own = {name: made for name, made in DETECTORS.items().items() if made.__module__.startswith("adbench.")}
+    assert sorted(SMOOTHED) == sorted(name for name, made in own.items() if made.smoothing)
+    assert {job(name, 4.0, 8, image_size=512).unusual_smoothing for name in SMOOTHED} == {8.0}
 
 
 def test_each_seed_draws_random_weights_of_its_own(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ OBJECTIVES = ("signs", "sum", "mean")  # over the channels of the central cell
 _PAPER_PX = 1024  # side of the paper's image
 _MARGIN = 16  # px
 _STEP = 64  # px; a multiple of the strides, so that the central cells of images of several sizes see the same pixels
+_SURELY = 256  # px; a side whose passes fit into the memory of every machine that runs networks
 _SEED = 0  # of the noise image and of the signs: the same network gives the same box
 _TINY = np.finfo(np.float64).tiny
 
@@ -306,7 +307,7 @@ def _side(field: int) -> int:
 
 def _within_memory(network: Network, layers: Sequence[str], side: int | Size) -> int | Size:
     """Return the side of a square, halved until the maps of a pass take less than half of the memory; other sizes as they are."""
-    if isinstance(side, tuple):
+    if isinstance(side, tuple) or side <= _SURELY:
         return side
     module = network.cut(layers, (side, side))
     while isinstance(module, GraphModule) and side > 2 * _STEP and activation_bytes(module, side) > memory_bytes() / 2:

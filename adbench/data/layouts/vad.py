@@ -24,4 +24,4 @@ class VAD(MVTec):
         return super().is_category(folder) and bad and not folders_at(folder, "ground_truth")
 
     def matches(self, root: Path) -> bool:
-        return set(self.categories(root)) == set(MVTec(self.name).categories(root)) and super().matches(root)
+        return super().matches(root) and set(self.categories(root)) == set(MVTec(self.name).categories(root))

@@ -69,9 +69,10 @@ def evaluate_broken_down(
         on_step(number, len(parts), "metrics")
         own, own_images = select(scores, truth, np.flatnonzero(part.images)), np.flatnonzero(part.images & truth.anomalous)
         pixel = ranking.curves(part.pixels, part.groups) if ranking else None
+        anomalous = ranking.curves(part.pixels, part.groups & (np.arange(ranking.groups) > 0)) if ranking else None
         pimo = None if whole.pimo is None else whole.pimo[part.images]
         saturated = {name: curves for name, curves in whole.saturated.items() if part.table == KIND and name == part.name}
-        metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel, pimo, saturated))
+        metrics = measure(Case(*own, pro_limit, image_curves(*own), pixel, pimo, saturated, anomalous))
         rounded = {name: None if value is None else round(value, _DIGITS) for name, value in metrics.items()}
         found = {"found": round(float((scores.image[own_images] > threshold).mean()), _DIGITS)} if own_images.size else {}
         details.setdefault(part.table, {})[part.name] = part.counts | found | rounded

@@ -60,7 +60,8 @@ def section(jobs: Sequence[KeyedJob], question: Question) -> Section:
         return Section(
             title, notes=["no result has shifted test images; run a sweep with --set shifts=brightness,blur,noise,shift"]
         )
-    measures = [m for m in (*question.metrics, *AT_THRESHOLD) if any(j.done and j.done.metrics.get(m) is not None for j in every)]
+    asked = dict.fromkeys((*question.metrics, *AT_THRESHOLD))
+    measures = [m for m in asked if any(j.done and j.done.metrics.get(m) is not None for j in every)]
     groups = groups_by(every, [key for key in question.rows if key not in ("shift", "category")])
     order = [shift for kind in AMOUNTS for shift in found if shift.startswith(f"{kind}:")]
     whole = [[group.label, *(_text(group, order, m, question) for m in measures)] for group in groups]
