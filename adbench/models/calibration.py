@@ -203,7 +203,6 @@ def unseen_images(workspace: Workspace, sources: Sequence[Path], used: Mapping[s
     be read.
     """
     images = find_images(sources)
-    _refuse_defective(images)
     samples = tuple(Sample(image.path, str(image.name)) for image in images)
     category = Category("", "", samples, ())
     facts = check_files([category], workspace.cache / "files.json", workspace.on_step)
@@ -215,6 +214,7 @@ def unseen_images(workspace: Workspace, sources: Sequence[Path], used: Mapping[s
                 f"{how} {len(seen)} of these {len(samples)} images, e.g. {seen[0]}, so their scores "
                 "are too low; give good images that it has not seen"
             )
+    _refuse_defective(images)
     return {facts[sample.path].sha256: sample.path for sample in samples}
 
 

@@ -99,7 +99,7 @@ def main_table(
     notes += _missing_notes(jobs, superseded) + _on_request_notes([job.done for job in jobs if job.done], shown)
     notes += mixed_environment_note(job.done for job in jobs if job.done)
     if left_out := len(every) - len(jobs):
-        notes.append(f"{counted(left_out, 'job')} on shifted test images are not in this table: --show robustness compares them")
+        notes.append(f"{counted(left_out, 'job')} on shifted test images not in this table: --show robustness compares them")
     return Report(table, notes, results=results), every, row_keys
 
 

@@ -85,7 +85,7 @@ def test_one_fit_serves_all_shifts_of_a_sweep(run: Run, parts: Path, monkeypatch
     both = {record.get("shift"): record for record in run("report", "both", "--json").json}
     assert set(both) == {None, "noise:3", "shift:1"} and both["noise:3"]["metrics"] != both[None]["metrics"]
     shown = run("report", "both", "--show", "robustness,thresholds", "--figures", "figures")
-    assert "2 jobs on shifted test images are not in this table: --show robustness compares them" in shown.out
+    assert "2 jobs on shifted test images not in this table: --show robustness compares them" in shown.out
     assert "noise:3" in shown.out and "Promised and attained rate" in shown.out and Path("figures/robustness.svg").is_file()
     apart = run("report", "both", "--rows", "shift", "--metrics", "image_fpr,image_auroc").out
     assert "left out" not in apart and "shift:1" in apart and "FPR" in apart

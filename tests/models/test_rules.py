@@ -186,4 +186,4 @@ def test_validation_images_set_the_threshold_of_a_fit_to_all_training_images(run
         (facts,) = record["details"]["thresholds"]
         assert (record["details"]["good_images"], facts["count"], facts["promised"]) == (3, 8, 1 / 9)
     shown = run("report", "out", "--columns", "category", "--metric", "image_fpr").out
-    assert "1 job on shifted test images left out" in shown
+    assert "1 job on shifted test images not in this table" in shown
