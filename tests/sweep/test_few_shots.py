@@ -112,6 +112,7 @@ def test_the_first_copy_is_the_image_and_the_others_are_turned(workspace: Worksp
     assert (len(images), len(turned)) == (5, 10)
     np.testing.assert_array_equal(turned[:5], images)
     pixels = [np.rot90(read_pixels(sample.path, (64, 64)), 2) for sample in inputs.category.train]
-    (maps,) = extract(network, [Path(str(i)) for i in range(5)], ["blocks.1.1.add"], Tiling.whole(View(64)), torch.device("cpu"),
+    batches = extract(network, [Path(str(i)) for i in range(5)], ["blocks.1.1.add"], Tiling.whole(View(64)), torch.device("cpu"),
                       read=lambda path, size, crop, white: pixels[int(path.name)])  # fmt: skip
-    np.testing.assert_allclose(turned[5:], maps["blocks.1.1.add"], atol=1e-4)
+    maps = np.concatenate([batch["blocks.1.1.add"] for batch in batches])
+    np.testing.assert_allclose(turned[5:], maps, atol=1e-4)

@@ -133,11 +133,11 @@ def section(jobs: Sequence[KeyedJob]) -> Section:
         "How many good images are enough?",
         [*tables, *tested],
         [figure for group in _figure_groups(jobs) for measure in curves if (figure := _figure(group, measure))],
-        [*answers, *notes, *([_COLUMNS] if tested else []), _METHOD],
+        [*answers, *notes, *([_EXPLAINED] if tested else []), _METHOD],
     )
 
 
-_COLUMNS = (
+_EXPLAINED = (
     "enough: the number of images from which on no gain is significant; most: the largest number; gain: from enough to most; "
     "largest gain, in: that of the category that gains most; p: of that mean gain; cells: pairs of category and seed"
 )
