@@ -50,7 +50,6 @@ def test_plug_ins_are_listed(outside: Path) -> None:
     assert {"from_file", "from_package", "patchcore"} <= set(done.stdout.split()), done.stderr
 
 
-@pytest.mark.long
 def test_plug_ins_run_in_the_workers_of_a_sweep(outside: Path, parts: Path, cache: Path) -> None:
     (outside / "spec.yaml").write_text(SPEC)
     arguments = ["--spec", "spec.yaml", "--data", parts, "--out", "results", "--jobs", 2, "--device", "cpu", "--json"]

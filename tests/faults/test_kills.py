@@ -51,7 +51,6 @@ def test_two_sweeps_at_once_share_the_work(bench: Bench, run: Run, expected: dic
     assert bench.metrics("shared") == expected
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("sent", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
 def test_a_stopped_sweep_says_how_to_go_on(
     bench: Bench, run: Run, expected: dict[str, str], sent: int, code: int, name: str

@@ -257,7 +257,6 @@ def test_nothing_within_the_limits_is_an_error(run: Run, nuts: Path) -> None:
     assert re.fullmatch(f"adbench: error: {message}", answer.err.splitlines()[-1])
 
 
-@pytest.mark.long
 def test_verify_compares_the_choice_with_real_defects(run: Run, parts: Path) -> None:
     make_category(Path("labeled/alpha"), 1, train=10)
     make_category(Path("labeled/beta"), 2, train=10)

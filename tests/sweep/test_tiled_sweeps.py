@@ -29,7 +29,6 @@ def metrics(run: Run, out: str) -> dict[Any, Any]:
     return {(r["image_size"], r["tile"]): r["metrics"] for r in records}
 
 
-@pytest.mark.long
 def test_every_way_to_the_numbers_gives_the_same(run: Run, wide: Path, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     sweep = ("sweep", "--spec", tmp_path / "spec.yaml", "--data", wide, "--json")

@@ -44,7 +44,6 @@ def test_other_commands_answer_the_size_before_any_work(command: list[str], run:
     assert one_line(done, 2) == MISFIT
 
 
-@pytest.mark.long
 def test_the_same_metrics_from_two_workers_and_from_a_cold_cache(run: Run, parts: Path, tmp_path: Path) -> None:
     write(SPEC.replace(", 50", ""))
     first = run("sweep", "--spec", "spec.yaml", "--data", parts, "--out", "one", "--json")
