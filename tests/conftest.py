@@ -58,7 +58,7 @@ LONG = ("readme", "plugins", "select", "kills", "compiled", "same_numbers", "bad
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the files that 'make check' leaves out; start the longest test first, or other workers would wait for it at the end."""
+    """Mark the files that 'make check' leaves out; start the longest test first, or the others would wait for it at the end."""
     for item in items:
         if item.path.name in {f"test_{name}.py" for name in LONG}:
             item.add_marker(pytest.mark.long)
