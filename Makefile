@@ -30,11 +30,11 @@ test-cluster: $(VENV)/.installed  ## the executors slurm and ray on real cluster
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM); fi
 	$(BIN)/python -m pytest -m cluster -rs tests/cluster
 
-check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests without the long ones
+check: $(VENV)/.installed  ## what CI runs: format, lint, strict types, tests
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy
-	$(ONE_THREAD) $(BIN)/python -m pytest -rs -m 'not cluster and not long' $(SIDE_BY_SIDE)
+	$(ONE_THREAD) $(BIN)/python -m pytest -rs $(SIDE_BY_SIDE)
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format $(PYTHON_FILES)

@@ -122,6 +122,16 @@ def view_words(image_size: ImageSize, tile: int, overlap: float) -> str:
     return f"{size} in tiles of {tile} px{more}" if tile else size
 
 
+def input_side(image_size: ImageSize, tile: int) -> float:
+    """Return the side in pixels of the square that has as many as the network's input: a tile, or an image of that size.
+
+    Of images of native size, whose number of pixels differs, it is the side of the smoothing grid: their maps are smoothed by as
+    many input pixels as those of any other size.
+    """
+    height, _, width = str(tile or image_size).partition("x")
+    return math.sqrt(int(height) * int(width or height)) if height.isdigit() else float(SMOOTHING_GRID)
+
+
 def later_axis(default: Any) -> Any:
     """Return a field for an axis added after version 0.1.0: keys and records leave it out where it has its default.
 
@@ -196,13 +206,8 @@ class Job:
 
     @property
     def input_side(self) -> float:
-        """The side in pixels of the square that has as many as the network's input: a tile, or an image of the job's size.
-
-        Of images of native size, whose number of pixels differs, it is the side of the smoothing grid: their maps are smoothed
-        by as many input pixels as those of any other size.
-        """
-        height, _, width = str(self.tile or self.image_size).partition("x")
-        return math.sqrt(int(height) * int(width or height)) if height.isdigit() else float(SMOOTHING_GRID)
+        """The side in pixels of the network's input, see the function of that name."""
+        return input_side(self.image_size, self.tile)
 
     @cached_property
     def params_text(self) -> str:

@@ -52,16 +52,9 @@ def make_category(root: Path, seed: int, train: int = 5, good: int = 3, bad: int
     return root
 
 
-LONG = ("readme", "plugins", "select", "kills", "compiled", "same_numbers", "bad_inputs", "subprocess", "submission", "disks",
-        "tiled_sweeps", "transformers_in_sweeps", "legacy")  # fmt: skip
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the files that 'make check' leaves out; start the longest test first, or the others would wait for it at the end."""
-    for item in items:
-        if item.path.name in {f"test_{name}.py" for name in LONG}:
-            item.add_marker(pytest.mark.long)
+    """Start the longest test first, or the others would wait for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 

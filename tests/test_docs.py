@@ -155,7 +155,6 @@ def test_specifications_in_the_docs_are_accepted() -> None:
     assert all(parse(block).backbones for block in found)
 
 
-@pytest.mark.long
 @pytest.mark.skipif(not hasattr(adbench, "run_sweep"), reason="adbench has no run_sweep yet")
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from typing import Any
 
 from adbench.backbones.families import Size
 from adbench.core.errors import UsageError
-from adbench.types import SMOOTHING_GRID, ImageSize, Job, view_words
+from adbench.types import ImageSize, Job, input_side, view_words
 
 LEAST, MOST = 32, 4096  # px of a square's side, and of a tile's
 _LONGEST = 1 << 15  # px of a side of another size
@@ -107,10 +106,8 @@ class View:
 
     @property
     def side(self) -> float:
-        """The side in pixels of the input that a detector's smoothing is given for, as `Job.input_side`."""
-        if self.tile or self.is_native:
-            return self.tile or SMOOTHING_GRID
-        return math.sqrt(math.prod(self.size))
+        """The side in pixels of the input that a detector's smoothing is given for."""
+        return input_side(self.image_size, self.tile)
 
     def __str__(self) -> str:
         return view_words(self.image_size, self.tile, self.overlap) + f", {self.rotations} rotations" * bool(self.rotations)

@@ -28,7 +28,6 @@ from adbench.sweep.workspace import Workspace
 from adbench.types import Category, OnStep, Sample, Scores, ignore_step
 
 log = logging.getLogger("adbench")
-SHARE = 0.25  # of the good images, held out where nothing else is said
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adbench.metrics.support.held_out import SHARE
+from adbench.statistics.rules import images_needed
 from adbench.types import ALL, Job
 
 DEFAULTS = {
@@ -20,7 +22,6 @@ DEFAULTS = {
 }  # of `adbench train`
 FPR = 0.01  # one false alarm in a hundred good images
 _RATES = (FPR, 0.02, 0.05, 0.1, 0.2, 0.5)
-_HELD_OUT = 0.25  # the default of --holdout
 _FOLDS = 5
 
 
@@ -67,7 +68,7 @@ def threshold_for(images: int) -> tuple[float | None, int | None]:
     A quarter of them is held out if that is enough for `FPR`, because its promise is the stronger one; else cross-fitting
     scores all of them. A single image can set no threshold, so it has no rate.
     """
-    if (1 + int(_HELD_OUT * images)) * FPR >= 1:
+    if int(SHARE * images) >= images_needed(FPR):
         return FPR, None
     if images < 2:
         return None, None
@@ -76,4 +77,4 @@ def threshold_for(images: int) -> tuple[float | None, int | None]:
 
 def attainable_rate(images: int) -> float:
     """Return the lowest usual false-positive rate that the scores of so many good images can promise."""
-    return next((rate for rate in _RATES if (1 + images) * rate >= 1), _RATES[-1])
+    return next((rate for rate in _RATES if images >= images_needed(rate)), _RATES[-1])

@@ -16,6 +16,7 @@ from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
 from adbench.selection.select import Selecting, Selection
 from adbench.selection.verification import Verdict, Verification
+from adbench.statistics.rules import images_needed
 from adbench.types import ALL, Job
 
 _NAMED = 3  # candidates that a note names
@@ -106,7 +107,7 @@ def _training(selection: Selection) -> str:
     if not fresh:
         return f"train it on {few or 'all '}{fitted} good images; all took part in the selection, so a threshold needs new ones"
     rate = attainable_rate(fresh)
-    least = "" if rate == FPR else f"; a rate of {FPR:g} would need {round(1 / FPR) - 1}"
+    least = "" if rate == FPR else f"; a rate of {FPR:g} would need {images_needed(FPR)}"
     return f"train it on {few}{fitted} good images; the other {fresh} took no part in the selection and set its threshold{least}"
 
 

@@ -9,10 +9,8 @@ from dataclasses import replace
 from adbench.core.environment import environment
 from adbench.core.errors import UsageError
 from adbench.core.registry import squeeze
-from adbench.data.check import split_fingerprint
 from adbench.detectors import DETECTORS
 from adbench.metrics.support.labels import CategoryInputs
-from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import measure_scores
 from adbench.sweep.results import ResultStore
 from adbench.types import EXTERNAL, Job, OnStep, Scores, Size
@@ -32,11 +30,10 @@ def recorded(
         raise UsageError(f"--name '{name}': choose a name that no detector of adbench has, e.g. --name their_patchcore")
 
     def measure(item: CategoryInputs, scores: Scores, content: str) -> dict[str, float | None]:
-        category, labels = item.category, item.labels(size)
+        category = item.category
         job = Job(category.dataset, item.fingerprint, category.name, EXTERNAL, EXTERNAL, "", (EXTERNAL,), 0, size, name, {}, 1, 0,
                   pro_limit=pro_limit)  # fmt: skip
-        draws = draw_replicates(split_fingerprint(category.test, item.facts), labels.truth.anomalous, sources=item.sources)
-        result = measure_scores(scores, labels, category.test, draws, job, None, on_step)
+        result = measure_scores(scores, item.labels(size), item, job, None, on_step)
         details = {**result.details, "maps_sha256": content}
         known = store.read(job.key)
         if known and known.details.get("maps_sha256") != content:

@@ -20,7 +20,6 @@ from adbench.backbones.layers import Field, describe, map_shapes
 from adbench.core.environment import accelerator_memory_mb, library_versions, memory_bytes, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import DetectorError
 from adbench.core.memo import Memo
-from adbench.data.check import split_fingerprint
 from adbench.data.pixels import read_pixels, read_turned
 from adbench.detectors import Detector, make_detector
 from adbench.features.extraction import BYTES_PER_PIXEL, DEVICE_BATCH, HOST_BATCH, decoded_bytes
@@ -30,7 +29,6 @@ from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling
 from adbench.features.view import View
 from adbench.metrics.support.held_out import fitted_to
-from adbench.statistics.bootstrap import draw_replicates
 from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of, views_of
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
@@ -225,10 +223,9 @@ class Forecaster:
             rng = np.random.default_rng(0)
             maps: Any = [rng.random(size, np.float32) for size in _map_sizes(group, job.eval_size)]
             scores = Scores(rng.random(len(test), np.float32), maps if job.eval_size == "native" else np.stack(maps))
-            images = split_fingerprint(test, group.inputs.facts)
-            draws = draw_replicates(images, labels.truth.anomalous, sources=group.inputs.sources)
+            field = group.receptive_field(job) or Field(self._tiling(group).inputs[0])
             started = time.perf_counter()
-            measure_scores(scores, labels, test, draws, job, group.receptive_field(job) or Field(self._tiling(group).inputs[0]))
+            measure_scores(scores, labels, group.inputs, job, field)
             self.trials[key] = (time.perf_counter() - started) / len(test)
         return self.trials.get(key, 0.0)
 

@@ -43,7 +43,7 @@ from adbench.metrics.support.breakdown import evaluate_broken_down
 from adbench.metrics.support.held_out import fitted_to, for_thresholds
 from adbench.metrics.support.labels import CategoryInputs, Labels
 from adbench.pictures.kept_maps import keep_maps
-from adbench.statistics.bootstrap import Draws, draw_replicates, intervals, resample
+from adbench.statistics.bootstrap import draw_replicates, intervals, resample
 from adbench.statistics.decisions import decide, merged
 from adbench.statistics.influence import METHOD
 from adbench.statistics.rules import Limits, limits_from, parse_rule
@@ -57,16 +57,17 @@ log = logging.getLogger("adbench")
 
 
 def measure_scores(
-    scores: Scores, labels: Labels, samples: Sequence[Sample], draws: Draws, job: Job, receptive_field: Field | None,
+    scores: Scores, labels: Labels, inputs: CategoryInputs, job: Job, receptive_field: Field | None,
     on_step: OnStep = ignore_step, limits: Sequence[Limits] = (),
 ) -> Result:  # fmt: skip
-    """Return the result of scores of test `samples`, without its cost; maps on the evaluation grid.
+    """Return the result of scores of a category's test images, without its cost; maps on the evaluation grid.
 
     Its replicates have the shape (metrics, R), its influence values (metrics + 1, U). limits: thresholds at which further metrics
     are measured.
     """
-    truth, regions = labels.truth, labels.regions
-    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, samples, on_step)
+    truth, regions, test = labels.truth, labels.regions, inputs.category.test
+    draws = draw_replicates(split_fingerprint(test, inputs.facts), truth.anomalous, sources=inputs.sources)
+    metrics, parts = evaluate_broken_down(scores, truth, job.pro_limit, regions, test, on_step)
     replicates, influence = resample(scores, truth, regions, job.pro_limit, draws, metrics, on_step)
     remarks = list(labels.remarks)
     if limits:
@@ -278,9 +279,7 @@ def assess(
         runtime.on_step(0, 0, "metrics")
         maps = upsample(scores.maps, job.eval_size, inputs.native_sizes(job.crop), detector.gaussian)
         labels = inputs.labels(job.eval_size, job.crop, job.shift)
-        draws = draw_replicates(split_fingerprint(test, inputs.facts), labels.truth.anomalous, sources=inputs.sources)
-        on_grid = Scores(scores.image, maps)
-        result = measure_scores(on_grid, labels, test, draws, job, receptive_field, runtime.on_step, limits)
+        result = measure_scores(Scores(scores.image, maps), labels, inputs, job, receptive_field, runtime.on_step, limits)
         if isinstance(job.image_size, str):
             size = tiling_of(runtime, network, inputs, View.of(job)).view.size
             result = replace(result, details={**result.details, "input_px": list(size)})

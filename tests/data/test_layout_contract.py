@@ -1,7 +1,7 @@
 """What every registered folder layout must keep, checked on a small dataset of its own."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,14 +36,18 @@ def like_mvtec(kind: type[MVTec]) -> Make:
     return make
 
 
-def like_mvtec3d(root: Path, category: str, good_only: bool) -> None:
-    folder = root / category
-    put(folder / "train/good/rgb/000.png")
-    put(folder / "train/good/rgb/001.png")
-    if not good_only:
-        put(folder / "test/good/rgb/000.png")
-        put(folder / "test/bad/rgb/000.png")
-        put(folder / "test/bad/gt/000.png")
+def laid_out(train: Sequence[str], test: Sequence[str]) -> Make:
+    def make(root: Path, category: str, good_only: bool) -> None:
+        for name in (*train, *(() if good_only else test)):
+            put(root / category / name)
+
+    return make
+
+
+like_mvtec3d = laid_out(
+    ["train/good/rgb/000.png", "train/good/rgb/001.png"], ["test/good/rgb/000.png", "test/bad/rgb/000.png", "test/bad/gt/000.png"]
+)
+like_btad = laid_out(["train/ok/000.bmp", "train/ok/001.bmp"], ["test/ok/000.bmp", "test/ko/000.bmp", "ground_truth/ko/000.png"])
 
 
 def like_plain(root: Path, category: str, good_only: bool) -> None:
@@ -67,16 +71,6 @@ def like_visa(root: Path, category: str, good_only: bool) -> None:
     table.parent.mkdir(exist_ok=True)
     head = table.read_text() if table.exists() else "object,split,label,image,mask\n"
     table.write_text(head + "\n".join(rows) + "\n")
-
-
-def like_btad(root: Path, category: str, good_only: bool) -> None:
-    folder = root / category
-    put(folder / "train/ok/000.bmp")
-    put(folder / "train/ok/001.bmp")
-    if not good_only:
-        put(folder / "test/ok/000.bmp")
-        put(folder / "test/ko/000.bmp")
-        put(folder / "ground_truth/ko/000.png")
 
 
 def like_vad(root: Path, category: str, good_only: bool) -> None:

@@ -99,7 +99,6 @@ def test_a_cache_limit_deletes_what_is_finished_and_changes_no_bit(
     assert measured(run, "tight") == reference
 
 
-@pytest.mark.long
 def test_two_workers_change_no_bit_and_who_needs_no_torch_does_not_load_it(
     run: Run, reference: dict[Any, Any], parts: Path, spec: Path
 ) -> None:
