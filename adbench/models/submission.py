@@ -104,8 +104,7 @@ def submit(workspace: Workspace, wish: Wish) -> dict[str, Any]:
     sizes = private_sizes(workspace, objects)
     if wrong := [*misnumbered(list(sizes)), *extras(wish.out, sizes)]:
         raise DataError(f"submission {wish.out}: {_some(wrong)}; correct this first")
-    if lacking := uncounted(list(sizes)):
-        log.warning("the server will refuse this submission, since the data are incomplete: %s", _some(lacking))
+    _warn_of_lacking(sizes)
     row, models = _models(workspace, objects, wish)
     made = [_write_object(workspace, category, models[category.name], wish, sizes) for category in objects]
     check_submission(wish.out, sizes)
@@ -117,7 +116,13 @@ def check_only(workspace: Workspace, out: Path) -> dict[str, Any]:
     """Check a folder as `submit` checks what it has written; raise DataError that names the faults."""
     sizes = private_sizes(workspace, private_objects(workspace))
     check_submission(out, sizes)
+    _warn_of_lacking(sizes)
     return {"out": str(out), "maps": len(sizes)}
+
+
+def _warn_of_lacking(sizes: Sizes) -> None:
+    if lacking := uncounted(list(sizes)):
+        log.warning("the server will refuse this submission, since the data are incomplete: %s", _some(lacking))
 
 
 def check_submission(root: Path, sizes: Sizes) -> None:
@@ -125,9 +130,8 @@ def check_submission(root: Path, sizes: Sizes) -> None:
     if not root.is_dir():
         raise DataError(f"submission {root}: no such folder; make it with 'adbench submit'")
     if found := faults(root, sizes):
-        raise DataError(
-            f"submission {root} has {len(found)} faults: {_some(found)}; remove these files and run the command again"
-        )
+        count = f"{len(found)} fault{'s' * (len(found) > 1)}"
+        raise DataError(f"submission {root} has {count}: {_some(found)}; delete what is wrong and run 'adbench submit' again")
 
 
 def _some(words: Sequence[str]) -> str:
@@ -175,6 +179,8 @@ def _models(workspace: Workspace, objects: Sequence[Category], wish: Wish) -> tu
 
 
 def _given(files: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
+    if missing := [str(file) for file in files if not file.exists()]:
+        raise DataError(f"{missing[0]}: no such results folder or model file; 'adbench sweep' and 'adbench train' make them")
     found: dict[str, Path] = {}
     for file in files:
         name = load_model(file).job.category
