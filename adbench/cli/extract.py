@@ -13,7 +13,7 @@ def extract(
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
     image_size: o.ImageSize = "256",
-    tile: o.Tile = None,
+    tile: o.Tile = 0,
     overlap: o.Overlap = None,
     dtype: o.Dtype = "float16",
     json: o.Json = False,

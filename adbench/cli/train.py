@@ -31,7 +31,7 @@ def train(
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
     image_size: o.ImageSize = "256",
-    tile: o.Tile = None,
+    tile: o.Tile = 0,
     overlap: o.Overlap = None,
     eval_size: o.EvalSize = "256",
     param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,

@@ -72,7 +72,7 @@ class View:
             scale = float(str(self.image_size).partition("/")[2] or 1)
             height, width = (round(side / scale) for side in native)
             if min(height, width) < LEAST:
-                raise UsageError(f"image size {self.image_size} is {height} x {width} px here; take at least {LEAST} px a side")
+                raise UsageError(f"image size {self.image_size} is {height} x {width} px; take at least {LEAST} px a side")
             view = replace(self, image_size=_canonical(height, width))
         if view.tile > max(view.size):
             raise UsageError(
