@@ -94,6 +94,8 @@ _TILE = "Side of the overlapping tiles that the resized image is cut into, from 
 Tile = Annotated[int, option("N", _TILE)]
 _OVERLAP = "Share of a tile that its neighbor also covers, 0 or more and below 1. Default: 0.25."
 Overlap = Annotated[float | None, option("F", _OVERLAP)]
+_VALUE_RANGE = "Values of black and white in images of more than 8 bits, e.g. 0,4095. Default: as the training images have them."
+ValueRange = Annotated[str | None, option("LOW,HIGH", _VALUE_RANGE)]
 _EVAL_SIZE = "Side in pixels at which maps are scored, or 'native': the size of each image."
 EvalSize = Annotated[str, option("N", _EVAL_SIZE, complete=completion.fixed("native"))]
 _DTYPE = "Type of the stored features: float16, float32, or bfloat16 (faster, less precise)."
@@ -338,7 +340,9 @@ def evaluation_size(text: str) -> Size:
     return int(text)
 
 
-def view(image_size: str, tile: int, overlap: float | None, crop: float = 1.0, rotations: int = 0) -> View:
+def view(
+    image_size: str, tile: int, overlap: float | None, crop: float = 1.0, rotations: int = 0, value_range: str | None = None
+) -> View:
     """Return how a network sees images; raise UsageError for values that no image can have."""
     from adbench.features.view import LEAST, MOST, SIZES, View, parse_image_size
 
@@ -353,7 +357,18 @@ def view(image_size: str, tile: int, overlap: float | None, crop: float = 1.0, r
     if overlap is not None and not 0 <= overlap < 1:
         raise UsageError(f"--overlap {overlap:g}: the share of a tile that overlaps must be 0 or more and below 1, e.g. 0.25")
     overlap = View.overlap if overlap is None else overlap
-    return View(size, tile, overlap, rotations=rotations, crop=crop).simplest()
+    return View(size, tile, overlap, rotations, crop=crop, value_range=_range(value_range)).simplest()
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Return the two numbers of LOW,HIGH."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--value-range '{text[:_SHOWN]}': write the values of black and white, e.g. 0,4095") from None
+    return low, high
 
 
 def shot_count(text: str) -> Shots:
