@@ -78,16 +78,20 @@ def _bin_table(maps: Maps, masks: Masks, low: float, bins: int) -> tuple[NDArray
     """Return the bin of each fine bin (FINE,), 0 for the highest scores, and the number of bins."""
     good = _fine_counts((m[~k][::EVERY] for m, k in zip(maps, masks, strict=True)), low)
     defective = _fine_counts((m[k] for m, k in zip(maps, masks, strict=True)), low)
-    above = [np.cumsum(counts[::-1]) - counts[::-1] for counts in (good, defective)]
-    steps = [np.floor(a / max(c.sum(), 1) * (bins // 2)) for a, c in zip(above, (good, defective), strict=True)]
-    table = np.cumsum(np.diff(steps[0] + steps[1], prepend=0) > 0).astype(np.int16)
-    return table[::-1], int(table[-1]) + 1
+    used = np.flatnonzero(good + defective)[::-1]
+    passed = [np.cumsum(counts[used]) for counts in (good, defective)]
+    steps = sum(np.floor(p / max(p[-1], 1) * (bins // 2)) for p in passed)
+    table = np.zeros(FINE, dtype=np.int16)
+    below = used[np.diff(steps, prepend=0) > 0] - 1  # the bin that these scores fill ends here
+    table[below[below >= 0]] = 1
+    table = np.cumsum(table[::-1], dtype=np.int16)[::-1]
+    return table, int(table[0]) + 1
 
 
 def _fine_counts(parts: Iterable[Floats], low: float) -> NDArray[np.int64]:
     counts = np.zeros(FINE, dtype=np.int64)
     for part in parts:
-        counts += np.bincount(_fine(part, low), minlength=FINE)
+        np.add.at(counts, _fine(part, low), 1)  # touches as many bins as there are pixels, not all of them
     return counts
 
 
@@ -143,11 +147,21 @@ def resample(
     Metrics are in the order of `in_order(metrics)`, NaN where undefined. The last row of the influence values is the stratum of
     each of U units.
     """
-    times = np.concatenate([draws.times, draws.units.kept])
-    found = _measured(scores, truth, regions, pro_limit, times, metrics, on_step)
+    distinct, home = _distinct(np.concatenate([draws.times, draws.units.kept]))
+    found = _measured(scores, truth, regions, pro_limit, distinct, metrics, on_step)[:, home]
     replicates, left_out = found[:, : len(draws.times)], found[:, len(draws.times) :]
     influence = np.concatenate([influence_values(left_out, draws.units.strata), draws.units.strata[None]])
     return replicates.astype(np.float32), influence.astype(np.float32)
+
+
+def _distinct(times: ImageWeights) -> tuple[ImageWeights, NDArray[np.int64]]:
+    """Return the distinct rows of an array (R, N) in the order of their first, and the place among them of each row (R,).
+
+    Few images have few replicates: three good and three defective ones have 100.
+    """
+    places: dict[bytes, int] = {}
+    home = np.array([places.setdefault(row.tobytes(), len(places)) for row in times])
+    return times[np.unique(home, return_index=True)[1]], home
 
 
 def _measured(
