@@ -1,8 +1,9 @@
 """What a preset costs on MVTec AD, for the heads of the presets. Run: python benchmarks/preset_costs.py layers image-size
 
 Forward passes and bytes of cache are what `sweep --dry-run` says of a stand-in with MVTec AD's number of images. Hours are
-computed, not measured: operations of backbones and detectors, counted, at a share of each GPU's peak for the precision, the
-coreset of PatchCore at the pace of memory, and what the CPU does between them; expect a factor of two either way.
+computed, not measured: operations of backbones and detectors, counted, at a share of each GPU's peak for the precision, and
+what the CPU does between them; expect a factor of two either way. Only the time of a coreset's pick was measured, on an H100.
+Detectors other than patchcore, fastflow and asymst are named as not counted.
 """
 
 import sys
@@ -11,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from PIL import Image
@@ -19,33 +20,39 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adbench.backbones.families import bare, find
 from adbench.backbones.layers import describe, map_shapes
+from adbench.detectors import make_detector
 from adbench.detectors.asymst import Student
+from adbench.detectors.patchcore import PatchCore
 from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, position_map
+from adbench.features.feature_maps import Shape, joined_shape
 from adbench.sweep.forecast import Forecaster
 from adbench.sweep.plan import Group
 from adbench.sweep.run import plan_sweep
 from adbench.sweep.spec import Spec, parse, preset_text
 from adbench.sweep.workspace import Workspace
-from adbench.types import Job
+from adbench.types import ALL, Job
 
 
 class Gpu(NamedTuple):
-    """Peak operations per second of dense products in TF32 and in bfloat16, and bytes per second of memory as it is reached."""
+    """Peak operations per second in float32, which backbones and distances use, and of dense products in TF32, which training
+    in float32 uses, and in bfloat16; bytes per second of memory as it is reached.
+    """
 
     float32: float
+    tf32: float
     bfloat16: float
     memory: float
 
     def rate(self, precision: str, wide: bool = False) -> float:
         """Return the operations per second that are reached."""
-        peak = self.bfloat16 if precision == "bfloat16" else self.float32
-        return peak * (WIDE_SHARE if wide else SHARE)
+        return float(getattr(self, precision)) * (WIDE_SHARE if wide else SHARE)
 
 
-GPUS = {"A100": Gpu(156e12, 312e12, 1.2e12), "H100": Gpu(494e12, 989e12, 2.2e12)}  # classes
+GPUS = {"A100": Gpu(19.5e12, 156e12, 312e12, 1.2e12), "H100": Gpu(67e12, 494e12, 989e12, 2.2e12)}  # classes
 SHARE = 0.2  # of the peak that convolutions of usual networks reach between their passes over memory
 WIDE_SHARE = 0.4  # that convolutions of 512 or more channels reach, AsymST's student at its default: nearly all is products
 WIDE = 512
+PICK_S, PICK_S_PER_POINT = 20e-6, 6.5e-12  # of a coreset of points of 128 dimensions on an H100 (gpu.py); else by memory's pace
 CPU_SECONDS_PER_JOB = 4.0  # metrics with their intervals, reading features, writing results
 MVTEC_AD = {  # images: train, test
     "carpet": (280, 117), "grid": (264, 78), "leather": (245, 124), "tile": (230, 117), "wood": (247, 79), "bottle": (209, 83),
@@ -80,42 +87,60 @@ def of_backbone(name: str, size: int) -> float:
         return flops(family.build(bare(canonical)).eval(), torch.zeros(1, 3, size, size))
 
 
-def shape(job: Job, memo: Path) -> tuple[int, int]:
-    """Channels and side of a job's feature map."""
-    ((channels, side, _),) = map_shapes(describe(job.backbone, memo), job.layers, job.image_size, memo)
-    return channels, side
+@cache
+def of_flow(channels: int, side: int, steps: int, hidden_ratio: float, clamp: float) -> float:
+    """Return the operations of FastFlow's forward pass on one image's map."""
+    ratio = hidden_ratio or (1.0 if channels < 1024 else 0.25)
+    with torch.device("meta"):
+        flow = Flow(OneSidedStep(channels, ratio, 1 if i % 2 else 3, clamp) for i in range(steps))
+        return flops(flow, torch.zeros(1, channels, side, side))
 
 
 @cache
-def of_training(name: str, given: tuple[tuple[str, object], ...], channels: int, side: int) -> dict[bool, float]:
-    """Return the operations of training on one image: forward and backward (twice as much) through all epochs; by width."""
-    params = dict(given)
+def of_asymst(channels: int, side: int, teacher_hidden: int, student_hidden: int, clamp: float) -> tuple[float, float]:
+    """Return the operations of the forward passes of teacher and student on one image's map."""
     with torch.device("meta"):
         x, where = torch.zeros(1, channels, side, side), position_map(32, side, side)
-        if name == "fastflow":
-            ratio = params["hidden_ratio"] or (1.0 if channels < 1024 else 0.25)
-            steps = [OneSidedStep(channels, ratio, 1 if i % 2 else 3, params["clamp"]) for i in range(params["steps"])]
-            return {False: 3 * flops(Flow(steps), x) * params["epochs"]}
-        hidden, clamp = params["teacher_hidden"], params["clamp"]
-        teacher = Flow(TwoSidedStep(channels, hidden, kernel, clamp, 32) for kernel in (3, 3, 3, 5))
-        works = Counter({False: flops(teacher, x, where)})
-        works[params["student_hidden"] >= WIDE] += flops(Student(channels, params["student_hidden"]), x, where)
-        return {wide: 3 * work * params["epochs"] for wide, work in works.items()}
+        teacher = Flow(TwoSidedStep(channels, teacher_hidden, kernel, clamp, 32) for kernel in (3, 3, 3, 5))
+        return flops(teacher, x, where), flops(Student(channels, student_hidden), x, where)
+
+
+def passes(job: Job, shapes: list[Shape]) -> list[tuple[float, bool]]:
+    """Return the operations of a trained detector's passes over one image, and whether they are of wide convolutions."""
+    params = job.params
+    if job.detector == "fastflow":
+        given = params["steps"], params["hidden_ratio"], params["clamp"]
+        return [(sum(of_flow(channels, side, *given) for channels, side, _ in shapes), False)]
+    channels, side, _ = joined_shape(shapes)
+    teacher, student = of_asymst(channels, side, params["teacher_hidden"], params["student_hidden"], params["clamp"])
+    return [(teacher, False), (student, params["student_hidden"] >= WIDE)]
+
+
+def of_patchcore(job: Job, shapes: list[Shape], train: int, test: int, gpu: Gpu) -> float:
+    """Return the seconds of a coreset and of the distances to the bank."""
+    detector = cast(PatchCore, make_detector(job.detector, job.params, job.seed))
+    patch = detector._patch_shape(shapes)
+    count, dim, picks = detector._sizes(train, patch)
+    distances = 2 * test * patch[1] * patch[2] * patch[0] * picks / gpu.rate("float32")
+    if detector.coreset == "approximate":  # passes over all points for each pick
+        return count * dim * 4 * picks / gpu.memory + distances
+    slower = GPUS["H100"].memory / gpu.memory
+    return slower * picks * (PICK_S + PICK_S_PER_POINT * count) * (picks < count) + distances
 
 
 def seconds(job: Job, group: Group, memo: Path, gpu: Gpu) -> dict[str, float]:
-    """Return the parts of a job's time on the GPU."""
-    channels, side = shape(job, memo)
-    train, test = len(group.inputs.category.train), len(group.inputs.category.test)
-    if job.detector != "patchcore":
-        works = of_training(job.detector, tuple(job.params.items()), channels, side)
-        precision = job.params.get("precision", "float32")
-        per_image = sum(work / gpu.rate(precision, wide) for wide, work in works.items())
-        return {job.detector: per_image * (train + test / job.params["epochs"] / 3)}
-    cells = train * side**2
-    picks = min(job.params["coreset_fraction"] * cells, job.params["coreset_max"] or cells)
-    products = 2 * test * side**2 * channels * picks / gpu.rate("float32")
-    return {"patchcore": cells * channels * 4 * picks / gpu.memory + products}
+    """Return the parts of a job's time on the GPU: training takes three passes over an image per epoch, two of them backward."""
+    shapes = map_shapes(describe(job.backbone, memo), job.layers, job.image_size, memo)
+    images, test = len(group.inputs.category.train), len(group.inputs.category.test)
+    train = (images if job.shots == ALL else min(images, job.shots)) * max(1, job.rotations)
+    if job.detector == "patchcore":
+        return {"patchcore": of_patchcore(job, shapes, train, test, gpu)}
+    if job.detector not in ("fastflow", "asymst"):
+        return {f"{job.detector} (not counted)": 0.0}
+    given = job.params.get("precision", "float32")
+    precision = {"float32": "tf32", "auto": "bfloat16"}.get(given, given)
+    per_pass = sum(work / gpu.rate(precision, wide) for work, wide in passes(job, shapes))
+    return {job.detector: per_pass * (3 * train * job.params["epochs"] + test)}
 
 
 def cost(name: str, data: Path, folder: Path) -> str:
