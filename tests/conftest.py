@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+from fresh import Nursery
 from PIL import Image
 
 from adbench.cli import main
@@ -95,6 +96,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def demo(cache: Path) -> Path:
+    """The generated dataset `demo` in the shared cache; not to be changed."""
+    from adbench.data.layouts.demo import Demo
+
+    return Demo("demo").generate(cache)
+
+
 def replace_in_disguise(path: Path, content: bytes) -> None:
     """Put content of the same length in a file's place, with the same modification time, as a copy that keeps times does."""
     status = path.stat()
@@ -148,6 +157,32 @@ def opened_paths() -> Iterator[list[str]]:
         yield seen
     finally:
         _watched.remove(seen)
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts processes that need not load torch."""
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers of a sweep run their task messages in this process, which has loaded torch already."""
+    from adbench.sweep.executors import local
+    from adbench.sweep.workers import run_task, task_message
+
+    def start(pool: Any, groups: Any) -> dict[int, Any]:
+        tasks = {}
+        for group in groups:
+            pool.count += 1
+            message = json.dumps(task_message(group, pool.site.workspace, pool.site.out))
+            tasks[pool.count] = (group,)
+            assert all(result.status == "done" for result in run_task(json.loads(message)))
+        return tasks
+
+    monkeypatch.setattr(local._Workers, "start", start)
 
 
 @pytest.fixture(scope="session")
