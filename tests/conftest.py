@@ -59,25 +59,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
+def _once(measure: Callable[..., dict[str, Any]], key: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Let a function of a network and some of its layers answer for each layer once per process."""
+    known: dict[Any, Any] = {}
+
+    def measured(network: Any, layers: Any, *rest: Any) -> dict[str, Any]:
+        keys = {name: (network.backbone, network.weights.sha256, name, *key(name, *rest)) for name in layers}
+        missing = [name for name in layers if keys[name] not in known]
+        found = measure(network, missing, *rest) if missing else {}
+        known.update({keys[name]: answer for name, answer in found.items()})
+        return {name: known[keys[name]] for name in layers}
+
+    return measured
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _traced_once() -> Iterator[None]:
-    """A process traces a network and measures a field once, although tests with an empty cache would do both again."""
-    from adbench.backbones import layers
+def _networks_once() -> Iterator[None]:
+    """A process builds, traces and times a network and measures its fields once, although an empty cache asks for it again."""
+    from adbench.backbones import layers, network
+    from adbench.features import latency
     from adbench.sweep import pipeline
 
-    known: dict[tuple[Any, ...], int] = {}
-    measure = pipeline.remembered
-
-    def remembered(network: Any, names: Any, analytic: Any, size: Any, *rest: Any) -> dict[str, int]:
-        keys = {name: (network.backbone, network.weights.sha256, name, analytic.get(name), size) for name in names}
-        missing = [name for name in names if keys[name] not in known]
-        found = measure(network, missing, analytic, size, *rest) if missing else {}
-        known.update({keys[name]: px for name, px in found.items()})
-        return {name: known[keys[name]] for name in names}
-
+    fields = _once(pipeline.remembered, lambda name, analytic, size, *rest: (analytic.get(name), size))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers, "_trace", lru_cache(maxsize=None)(layers._trace))
-        patch.setattr(pipeline, "remembered", remembered)
+        patch.setattr(network, "load", lru_cache(maxsize=4)(network.load))  # a test that changes a network draws its own
+        patch.setattr(network.Network, "_graphs", property(lambda one: vars(one.module).setdefault("graphs", {})))
+        patch.setattr(pipeline, "remembered", fields)
+        patch.setattr(latency, "_timed", _once(latency._timed, lambda name, *rest: rest))
         yield
 
 

@@ -31,6 +31,7 @@ def interrupt_sleep():
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs of a shell ignore
     try:
         {call}
     except UsageError as error:
