@@ -33,7 +33,7 @@ STAGES = ("blocks.2.1.add", "blocks.4.2.add")  # strides 8 and 16
 FAST = (*STAGES, JOINED)
 SHORT = {"epochs": 20, "schedule": "onecycle", "precision": "auto"}
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # layers and parameters; training is measured on fewer layers
-    "patchcore": (FAST, {"image_score": "smoothed", "coreset_max": 2048}),
+    "patchcore": (FAST, {"coreset_max": 2048}),
     "subspace": (FAST, {}),
     "padim": (FAST, {}),
     "mahalanobis": (FAST, {}),

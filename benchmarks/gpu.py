@@ -32,7 +32,7 @@ from adbench.features.cache import FeatureCache  # noqa: E402
 from adbench.features.extraction import DEVICE_BATCH, extract  # noqa: E402
 from adbench.features.feature_maps import FeatureMaps  # noqa: E402
 from adbench.features.runtime import Runtime  # noqa: E402
-from adbench.sweep.pipeline import entry_key, write_features  # noqa: E402
+from adbench.sweep.job_features import entry_key, write_features  # noqa: E402
 
 GPU, CPU, SIZE, IMAGES = torch.device("cuda"), torch.device("cpu"), 256, 512
 DIM = 128

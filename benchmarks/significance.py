@@ -1,6 +1,7 @@
 """Do the statistics keep their promises? False-positive rates, power, coverage and thresholds on simulated test images.
 
-Run: python benchmarks/significance.py PART... --seed N, with parts of rows, pixels, categories, intervals, promise.
+Run: python benchmarks/significance.py PART... --seed N, with parts of rows, pixels, categories, intervals, promise. The parts
+rows and pixels can be cut with --rows and --settings; each cut draws from the start of the seed's numbers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 
 import numpy as np
 from scipy.stats import friedmanchisquare, norm
@@ -26,6 +28,7 @@ LABELS = np.arange(GOOD + BAD) >= GOOD
 SHARED = 0.5  # of the variance of an image's score: common to all rows
 IMAGE, PIXEL = ("image AUROC", "image AP", "image F1-max"), ("pixel AUROC", "pixel AP", "pixel F1-max", "AU-PRO")
 SIDE = 12
+SETTINGS = ("equal", "one worse", "one better")
 REPLICATES = 200
 
 
@@ -132,20 +135,19 @@ def _outcome(estimates: np.ndarray, equal: np.ndarray, test: Callable[[np.ndarra
     return [float((among_equal[equal] < ALPHA).any()), float((p[true] < ALPHA).mean()) if true.any() else 0.0]
 
 
-def print_rows(rng: np.random.Generator, trials: int, measured: Measured, names: Sequence[str], levels: Sequence[float]) -> None:
-    """Print the false-positive rates and the power for 4 and 16 rows: equal ones, with one worse, with one better."""
-    usual, worse, better = levels
+def print_rows(
+    rng: np.random.Generator, options: argparse.Namespace, measured: Measured, names: Sequence[str], levels: Sequence[float]
+) -> None:
+    """Print the false-positive rates and the power of so many rows: equal ones, with one worse, with one better.
+
+    levels: of the equal rows, the worse and the better one.
+    """
     print(f"{'rows':>4} {'setting':12} {'metric':12} {'test':34} {'false':>6} {'found':>6}")
-    for rows in (4, 16):
-        settings = {
-            "equal": [usual] * rows,
-            "one worse": [usual] * (rows - 1) + [worse],
-            "one better": [usual] * (rows - 1) + [better],
-        }
-        for setting, values in settings.items():
-            for (metric, test), (false, true) in rejections(rng, trials, values, measured, names).items():
-                power = "" if setting == "equal" else f"{true:6.2f}"
-                print(f"{rows:4} {setting:12} {metric:12} {test:34} {false:6.3f} {power:>6}", flush=True)
+    for rows, setting in product(options.rows, options.settings):
+        values = [levels[0]] * (rows - 1) + [levels[SETTINGS.index(setting)]]
+        for (metric, test), (false, true) in rejections(rng, options.trials, values, measured, names).items():
+            power = "" if setting == "equal" else f"{true:6.2f}"
+            print(f"{rows:4} {setting:12} {metric:12} {test:34} {false:6.3f} {power:>6}", flush=True)
 
 
 def print_categories(rng: np.random.Generator, trials: int) -> None:
@@ -233,14 +235,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=["rows", "pixels", "categories", "intervals", "promise"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[4, 16], metavar="N", help="numbers of rows that are compared")
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, choices=SETTINGS)
     options = parser.parse_args()
     for part in options.parts:
         rng = np.random.default_rng([options.seed, len(part)])
         print(f"{part}, seed {options.seed}, {options.trials} trials, {GOOD} good and {BAD} anomalous images")
         if part == "rows":
-            print_rows(rng, options.trials, measured_images, IMAGE, (0.85, 0.7, 0.97))
+            print_rows(rng, options, measured_images, IMAGE, (0.85, 0.7, 0.97))
         elif part == "pixels":
-            print_rows(rng, options.trials, measured_pixels, PIXEL, (4.0, 2.0, 7.0))
+            print_rows(rng, options, measured_pixels, PIXEL, (4.0, 2.0, 7.0))
         elif part == "categories":
             print_categories(rng, options.trials)
         elif part == "intervals":

@@ -25,7 +25,7 @@ def extract(
     Examples:
       adbench extract efficientnet_lite0 blocks.2.1.add blocks.4.2.add --data demo
     """
-    from adbench.sweep.pipeline import extract_layers
+    from adbench.sweep.job_features import extract_layers
 
     stored = o.feature_dtype(dtype)
     with runtime.open(images) as workspace:

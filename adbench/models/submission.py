@@ -18,6 +18,7 @@ import logging
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -40,8 +41,9 @@ from adbench.metrics import names as metric_names
 from adbench.models.files import SUFFIX as MODEL_SUFFIX
 from adbench.models.files import load_model
 from adbench.models.prediction import Scorer
-from adbench.models.submission_check import ABOVE, Sizes, extras, faults, files_of, misnumbered, sigmas_of, uncounted
+from adbench.models.submission_check import ABOVE, Sizes, extras, faults, files_of, misnumbered, uncounted
 from adbench.models.training import TrainingRequest, train_model
+from adbench.statistics.rules import Sigma, parse_rule
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
 from adbench.types import JOB_FIELDS, Category, Job, Result, Sample
@@ -67,9 +69,16 @@ class Wish:
     row: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if sigmas_of(self.rule) is None:
-            raise UsageError(f"--threshold '{self.rule}': write sigma:K, e.g. {RULE} (mean plus 3 standard deviations)")
+        self.deviations  # noqa: B018  raises
         match("metric", self.metric, metric_names(), see="metrics")
+
+    @property
+    def deviations(self) -> float:
+        """The K of `rule`; raise UsageError for another rule."""
+        with suppress(UsageError):
+            if isinstance(rule := parse_rule(self.rule), Sigma):
+                return rule.deviations
+        raise UsageError(f"--threshold '{self.rule}': write sigma:K, e.g. {RULE} (mean plus 3 standard deviations)")
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,7 @@ def submit(workspace: Workspace, wish: Wish) -> dict[str, Any]:
     sizes = private_sizes(workspace, objects)
     if wrong := [*misnumbered(list(sizes)), *extras(wish.out, sizes)]:
         raise DataError(f"submission {wish.out}: {_some(wrong)}; correct this first")
-    if lacking := uncounted(list(sizes)):
-        log.warning("the server will refuse this submission, since the data are incomplete: %s", _some(lacking))
+    _warn_of_lacking(sizes)
     row, models = _models(workspace, objects, wish)
     made = [_write_object(workspace, category, models[category.name], wish, sizes) for category in objects]
     check_submission(wish.out, sizes)
@@ -117,7 +125,13 @@ def check_only(workspace: Workspace, out: Path) -> dict[str, Any]:
     """Check a folder as `submit` checks what it has written; raise DataError that names the faults."""
     sizes = private_sizes(workspace, private_objects(workspace))
     check_submission(out, sizes)
+    _warn_of_lacking(sizes)
     return {"out": str(out), "maps": len(sizes)}
+
+
+def _warn_of_lacking(sizes: Sizes) -> None:
+    if lacking := uncounted(list(sizes)):
+        log.warning("the server will refuse this submission, since the data are incomplete: %s", _some(lacking))
 
 
 def check_submission(root: Path, sizes: Sizes) -> None:
@@ -125,9 +139,8 @@ def check_submission(root: Path, sizes: Sizes) -> None:
     if not root.is_dir():
         raise DataError(f"submission {root}: no such folder; make it with 'adbench submit'")
     if found := faults(root, sizes):
-        raise DataError(
-            f"submission {root} has {len(found)} faults: {_some(found)}; remove these files and run the command again"
-        )
+        count = f"{len(found)} fault{'s' * (len(found) > 1)}"
+        raise DataError(f"submission {root} has {count}: {_some(found)}; delete what is wrong and run 'adbench submit' again")
 
 
 def _some(words: Sequence[str]) -> str:
@@ -175,6 +188,8 @@ def _models(workspace: Workspace, objects: Sequence[Category], wish: Wish) -> tu
 
 
 def _given(files: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
+    if missing := [str(file) for file in files if not file.exists()]:
+        raise DataError(f"{missing[0]}: no such results folder or model file; 'adbench sweep' and 'adbench train' make them")
     found: dict[str, Path] = {}
     for file in files:
         name = load_model(file).job.category
@@ -268,14 +283,14 @@ def _scale(workspace: Workspace, category: Category, scorer: Scorer, model: Path
             return known
     except (OSError, ValueError, TypeError):  # the first run, or one that was stopped before its end
         pass
-    found = _measure_scale(workspace, category, scorer, digest, wish.rule)
+    found = _measure_scale(workspace, category, scorer, digest, wish)
     for folder in {file.parents[1] for path in category.unlabeled for file in files_of(name_of(category, path))}:
         shutil.rmtree(wish.out / folder, ignore_errors=True)  # of another model or threshold
     write_text(state, json.dumps(asdict(found)) + "\n")
     return found
 
 
-def _measure_scale(workspace: Workspace, category: Category, scorer: Scorer, model: str, rule: str) -> Scale:
+def _measure_scale(workspace: Workspace, category: Category, scorer: Scorer, model: str, wish: Wish) -> Scale:
     paths = [sample.path for sample in category.validation]
     facts = check_files([Category("", "", category.validation, ())], workspace.cache / "files.json", workspace.on_step)
     low, count, total, squares = np.inf, 0, 0.0, 0.0
@@ -284,10 +299,10 @@ def _measure_scale(workspace: Workspace, category: Category, scorer: Scorer, mod
         low, count = min(low, float(exact.min())), count + exact.size
         total, squares = total + float(exact.sum()), squares + float(np.square(exact).sum())
     mean = total / count
-    threshold = mean + (sigmas_of(rule) or 0) * max(0.0, squares / count - mean**2) ** 0.5
+    threshold = mean + wish.deviations * max(0.0, squares / count - mean**2) ** 0.5
     if not threshold > low:
         raise DataError(f"'{category.name}': all pixels of its validation images score {low:g}: they set no threshold")
-    return Scale(low, threshold, rule, model, len(paths))
+    return Scale(low, threshold, wish.rule, model, len(paths))
 
 
 def _maps(

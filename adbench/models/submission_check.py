@@ -6,7 +6,6 @@ Images are numbered from 000 without gaps. There is nothing else in ROOT, not ev
 must be finite and have its image's size, and a mask must be 255 exactly where its map is above `ABOVE`.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -101,9 +100,3 @@ def content_faults(root: Path, anomaly_map: Path, mask: Path, size: tuple[int, i
 
 def _agree(scores: NDArray[np.float16], binary: NDArray[np.uint8]) -> bool:
     return bool(((scores > ABOVE) == (binary > 0)).all())
-
-
-def sigmas_of(rule: str) -> float | None:
-    """Return K of the rule `sigma:K`, None for another text."""
-    found = re.fullmatch(r"sigma:(\d+(?:\.\d+)?)", rule.strip())
-    return float(found[1]) if found else None

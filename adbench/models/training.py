@@ -26,17 +26,8 @@ from adbench.models.files import Model, check_name, load_model, save_model
 from adbench.models.prediction import Scorer
 from adbench.models.thresholds import Threshold
 from adbench.pictures.heatmaps import draw_heatmaps, heatmap_files
-from adbench.sweep.pipeline import (
-    assess,
-    check_finite,
-    check_supported,
-    drawn_images,
-    estimated_fields,
-    fit,
-    job_features,
-    score_in_parts,
-    tiling_of,
-)
+from adbench.sweep.job_features import job_features, tiling_of
+from adbench.sweep.pipeline import assess, check_finite, check_supported, drawn_images, estimated_fields, fit, score_in_parts
 from adbench.sweep.plan import job_for, method_of
 from adbench.sweep.workspace import Workspace
 from adbench.types import ALL, Job, OnStep, Result, Scores, Shots, Size

@@ -29,7 +29,8 @@ from adbench.features.runtime import Runtime
 from adbench.features.tiling import Tiling
 from adbench.features.view import View
 from adbench.metrics.support.held_out import fitted_to
-from adbench.sweep.pipeline import device_name, entry_keys, layer_times, measure_scores, tiling_of, views_of
+from adbench.sweep.job_features import device_name, entry_keys, layer_times, tiling_of, views_of
+from adbench.sweep.pipeline import measure_scores
 from adbench.sweep.plan import Group, Plan
 from adbench.sweep.reasons import by_reason, sentence
 from adbench.types import ALL, Job, Scores, Size

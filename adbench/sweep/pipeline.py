@@ -1,4 +1,4 @@
-"""The stages as plain functions: extract, fit, score, evaluate, and all of them for a group of jobs.
+"""The stages as plain functions: fit, score, evaluate, and all of them for a group of jobs.
 
 `train`, `eval`, `sweep` and the tasks of a cluster call the same functions.
 """
@@ -10,33 +10,26 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from adbench.backbones.layers import Field, describe, parse_layers
+from adbench.backbones.layers import Field
 from adbench.backbones.network import Network
 from adbench.backbones.receptive_field.measure import remembered
-from adbench.core.environment import accelerator_memory_mb, environment, library_versions, peak_memory_mb, reset_peak_memory
+from adbench.core.environment import accelerator_memory_mb, environment, peak_memory_mb, reset_peak_memory
 from adbench.core.errors import AdbenchError, DataError, UsageError
 from adbench.core.memory import ADVICE, in_parts, out_of_memory
-from adbench.core.threads import ordered_map
-from adbench.data import shifts
 from adbench.data.check import split_fingerprint
-from adbench.data.pixels import MEMORY, read_turned
 from adbench.data.shots import drawn
 from adbench.detectors import Detector, detector_of
 from adbench.features.anomaly_maps import upsample
-from adbench.features.cache import CacheEntry, CacheKey
-from adbench.features.extraction import Read, extract, precision_of
 from adbench.features.feature_maps import FeatureMaps
-from adbench.features.latency import Forward, forward_times, score_times
+from adbench.features.latency import score_times
 from adbench.features.runtime import Runtime
-from adbench.features.tiling import Tiling, check_view
+from adbench.features.tiling import Tiling
 from adbench.features.view import View
 from adbench.metrics import AT_THRESHOLD, in_order, names
 from adbench.metrics.support.breakdown import evaluate_broken_down
@@ -48,10 +41,20 @@ from adbench.statistics.decisions import decide, merged
 from adbench.statistics.influence import METHOD
 from adbench.statistics.rules import Limits, limits_from, parse_rule
 from adbench.sweep.heartbeat import group_name, heartbeat
+from adbench.sweep.job_features import (
+    device_name,
+    entry_keys,
+    extract_seconds,
+    features,
+    job_features,
+    layer_times,
+    rows_of,
+    tiling_of,
+    views_of,
+)
 from adbench.sweep.plan import Group
 from adbench.sweep.results import ResultStore
-from adbench.sweep.workspace import Workspace
-from adbench.types import ALL, ESTIMATED, Job, OnStep, Result, Sample, Scores, ignore_step
+from adbench.types import ALL, ESTIMATED, Job, OnStep, Result, Scores, ignore_step
 
 log = logging.getLogger("adbench")
 
@@ -102,95 +105,6 @@ def estimated_fields(
         return {}
 
 
-def entry_key(network: Network, images: str, layer: str, view: View, dtype: str) -> CacheKey:
-    """Return the cache key of one layer's features; `images` is the fingerprint of a split."""
-    weights = network.weights
-    return CacheKey(images, network.backbone, weights.sha256, weights.mean, weights.std, view, layer, dtype)
-
-
-def tiling_of(runtime: Runtime, network: Network, inputs: CategoryInputs, view: View) -> Tiling:
-    """Return where a network sees the images of a category."""
-    return runtime.tiling(replace(view, white=inputs.white), inputs.native_size if view.is_native else (0, 0), network)
-
-
-def features(
-    runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, layers: Sequence[str], view: View, dtype: str
-) -> dict[str, tuple[CacheEntry, bool]]:
-    """Return {layer: (cache entry, whether it was cached)}. ONE forward pass over the split makes all missing entries.
-
-    Only training images are turned, and only test images are shifted.
-    """
-    samples, view = inputs.split(split), view.of_split(split)
-    tiling = tiling_of(runtime, network, inputs, view)
-    images = split_fingerprint(samples, inputs.facts)
-    keys = {layer: entry_key(network, images, layer, tiling.view, dtype) for layer in dict.fromkeys(layers)}
-    found = {layer: runtime.cache.read(key) for layer, key in keys.items()}
-    missing = {layer: key for layer, key in keys.items() if found[layer] is None}
-    if missing:
-        facts = {"images": [sample.name for sample in samples], "split": split, "versions": library_versions()}
-        facts["device"] = device_name(runtime.device)
-        read = shifts.reader(view.shift, inputs.seeds(view.shift)) if view.shift else MEMORY.read
-        write_features(runtime, network, missing, tiling, [sample.path for sample in samples], facts, read)
-    answer = {}
-    for layer, known in found.items():
-        entry = known or runtime.cache.read(keys[layer])
-        if entry is None:
-            raise DataError(f"the cache entry of layer '{layer}' vanished while it was used; run the command again")
-        answer[layer] = entry, layer not in missing
-    return answer
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of a GPU, else the kind of device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def write_features(
-    runtime: Runtime, network: Network, keys: dict[str, CacheKey], tiling: Tiling, paths: Sequence[Path], facts: dict[str, Any],
-    read: Read = MEMORY.read,
-) -> None:  # fmt: skip
-    """Write the features of some images to the cache, with `facts` in the sidecars; keys: by layer, of one dtype.
-
-    A batch is written while the next ones are computed. `read` returns the pixels of an image. Of turned images all come at one
-    angle before the next angle.
-    """
-    key = next(iter(keys.values()))
-    copies = tiling.view.copies
-    with runtime.cache.writing(keys, copies * len(paths), facts) as writers:
-        for number in range(copies):
-            how = partial(read_turned, degrees=360 * number / copies) if number else read
-            batches = extract(
-                network, paths, list(keys), tiling, runtime.device, runtime.on_step, how, precision_of(key.dtype),
-                half=key.dtype != "float32",
-            )  # fmt: skip
-            for _ in ordered_map(writers.append, batches, threads=1, ahead=2):
-                pass
-
-
-def job_features(
-    runtime: Runtime, network: Network, inputs: CategoryInputs, split: str, job: Job
-) -> tuple[FeatureMaps, list[CacheEntry]]:
-    """Return the feature maps of a job's layers over one split, and the cache entries that hold them.
-
-    Of the training images only those that the job is fitted to. Raise UsageError if there are too few.
-    """
-    found = features(runtime, network, inputs, split, job.layers, View.of(job), job.dtype)
-    entries = [found[layer][0] for layer in job.layers]
-    maps = FeatureMaps(tuple(entry.array for entry in entries))
-    if split == "train" and (job.shots != ALL or job.thresholds):
-        chosen = drawn(fitted_to(inputs, job).category, job.shots, job.seed)
-        every = inputs.category.train
-        rows = [rows_of(chosen, every) + first for first in range(0, len(maps), len(every))]  # of every angle
-        maps = maps.at(np.concatenate(rows)) if len(chosen) < len(every) else maps
-    return maps, entries
-
-
-def rows_of(chosen: Sequence[Sample], samples: Sequence[Sample]) -> NDArray[np.int64]:
-    """Return the places of some samples among those of a split."""
-    places = {sample.path: place for place, sample in enumerate(samples)}
-    return np.array([places[sample.path] for sample in chosen], dtype=np.int64)
-
-
 def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) -> tuple[Detector, dict[str, float | None]]:
     """Return the job's detector fitted to the category's training images, and the cost of the fit.
 
@@ -204,7 +118,7 @@ def fit(runtime: Runtime, network: Network, inputs: CategoryInputs, job: Job) ->
     detector.fit(maps, device=runtime.device, on_step=runtime.on_step)
     seconds = time.perf_counter() - started
     size = sum(t.numel() * t.element_size() for t in detector.state_dict().values())
-    extract_s = _extract_seconds(entries) * len(maps) / len(entries[0].array)
+    extract_s = extract_seconds(entries) * len(maps) / len(entries[0].array)
     return detector, {"extract_s": extract_s, "fit_s": seconds, "state_mb": size / 1e6}
 
 
@@ -225,14 +139,14 @@ def score(
     started = time.perf_counter()
     scores = score_in_parts(detector, maps, runtime.device, runtime.on_step)
     seconds = time.perf_counter() - started
-    per_image = (seconds + _extract_seconds(entries)) / len(maps)
+    per_image = (seconds + extract_seconds(entries)) / len(maps)
     tiling = tiling_of(runtime, network, inputs, View.of(job).unshifted)
     layers = layer_times(runtime, network, job.layers, tiling, job.dtype)
     forward = max(layers.values(), key=lambda times: times.p50_ms)  # the deepest layer
     p50, p95 = score_times(lambda one: detector.score(one, device=runtime.device), maps)
     batched_ms = forward.batched_ms + 1000 * seconds / len(maps)
     cost = {
-        "extract_s": _extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image,
+        "extract_s": extract_seconds(entries), "score_s": seconds, "images_per_second": 1 / per_image,
         "forward_ms": forward.p50_ms, "forward_p95_ms": forward.p95_ms, "score_ms": p50, "score_p95_ms": p95,
         "latency_ms": round(forward.p50_ms + p50, 3), "latency_p95_ms": round(forward.p95_ms + p95, 3),
         "batch_size": forward.batch, "batch_images_per_second": round(1000 / batched_ms, 3),
@@ -254,11 +168,6 @@ def score_in_parts(detector: Detector, maps: FeatureMaps, device: torch.device, 
     seen = [part.foreground for part in parts if part.foreground is not None]
     image, whole = np.concatenate([part.image for part in parts]), np.concatenate([part.maps for part in parts])
     return Scores(image, whole, np.concatenate(seen) if seen else None)
-
-
-def layer_times(runtime: Runtime, network: Network, layers: Sequence[str], tiling: Tiling, dtype: str) -> dict[str, Forward]:
-    """Return the time from an image to each layer on this device. Unknown ones are measured together and kept in the cache."""
-    return forward_times(network, layers, tiling, dtype, runtime.device, runtime.cache.folder / "latency")
 
 
 def assess(
@@ -298,11 +207,6 @@ COST_KEYS = (
 
 class UnsupportedError(UsageError):
     """The detector cannot use features of these shapes. The job is skipped with this reason."""
-
-
-def _extract_seconds(entries: Sequence[CacheEntry]) -> float:
-    """Return the seconds of the passes that made the entries; the layers of one pass share its cost equally."""
-    return float(sum(entry.sidecar["seconds"] / entry.sidecar["layers_in_pass"] for entry in entries))
 
 
 def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
@@ -389,22 +293,6 @@ def _run_rest(
         runtime.cache.evict(keys, group.cache_limit)
 
 
-def views_of(group: Group) -> list[tuple[str, View]]:
-    """Return the passes that a group needs: splits with images, the test images once for each shift, each with its view."""
-    view = View.of(group.jobs[0]).unshifted
-    held_out = any(job.thresholds for job in group.jobs) and for_thresholds(group.inputs, group.jobs[0].seed)[2] == "validation"
-    passes = [("train", view), *[("validation", view)] * held_out]
-    passes += [("test", replace(view, shift=shift)) for shift in dict.fromkeys(job.shift for job in group.jobs)]
-    return [(split, own.of_split(split)) for split, own in passes if group.inputs.split(split)]
-
-
-def entry_keys(runtime: Runtime, group: Group, split: str, view: View) -> dict[str, CacheKey]:
-    """Return {layer: cache key} of all features that a group needs in one pass over a split."""
-    images, job = split_fingerprint(group.inputs.split(split), group.inputs.facts), group.jobs[0]
-    view = tiling_of(runtime, group.network, group.inputs, view).view
-    return {layer: entry_key(group.network, images, layer, view, job.dtype) for layer in group.layers}
-
-
 def _attempt(runtime: Runtime, group: Group, job: Job, maps: Path, run: Measure) -> Result:
     try:
         return run(runtime, group, job, maps)
@@ -428,28 +316,3 @@ def fail(jobs: Iterable[Job], error: Exception, results: ResultStore) -> Iterato
     for job in jobs:
         results.write(result := failure(job, error))
         yield result
-
-
-def extract_layers(
-    workspace: Workspace, backbone: str, layers: Sequence[str], weights: str, view: View, dtype: str
-) -> dict[str, Any]:
-    """Extract layers of all images of the categories into the cache; return the entries, and images per second of new ones."""
-    description = describe(backbone, workspace.memo)
-    names = [name for text in layers for name in parse_layers(text, description)]
-    check_view(description, view, workspace.memo)
-    network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([view])
-    for item in inputs:
-        native = item.native_size if view.is_native else (0, 0)  # which is said where sizes differ
-        Tiling.of(view, native, description, workspace.memo).check_layers(description, names, workspace.memo)
-    entries: list[dict[str, Any]] = []
-    images, started = 0, time.perf_counter()
-    for item, split in product(inputs, ("train", "test")):
-        if not item.split(split):
-            continue
-        found = features(runtime, network, item, split, names, view, dtype)
-        images += 0 if all(cached for _, cached in found.values()) else len(item.split(split))
-        for layer, (entry, cached) in found.items():
-            facts = {"path": str(entry.path), "shape": list(entry.array.shape), "dtype": entry.array.dtype.name}
-            entries.append({"category": item.category.name, "split": split, "layer": layer, **facts, "cached": cached})
-    speed = images / (time.perf_counter() - started) if images else None
-    return {"entries": entries, "images_per_second": speed}

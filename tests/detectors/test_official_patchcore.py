@@ -1,9 +1,8 @@
 """The preset patchcore-official against the official pipeline, rebuilt step by step from its description.
 
-Run as a script, it compares the maps of wide_resnet50_2: python tests/detectors/test_official_patchcore.py
+benchmarks/official_patchcore.py compares it with the authors' own code.
 """
 
-import tempfile
 from pathlib import Path
 
 import faiss
@@ -109,12 +108,3 @@ def test_the_maps_agree_with_the_official_pipeline(tmp_path: Path, side: int, sh
     train, new = write(tmp_path, 2, side), write(tmp_path / "new", 2, side, seed=1)
     for difference in differences("resnet18", tmp_path, train, new, "float32"):
         assert difference < share
-
-
-if __name__ == "__main__":
-    for side in (256, 320):
-        for kind in ("float32", "float16"):
-            with tempfile.TemporaryDirectory() as made:
-                root = Path(made)
-                nominal, others = write(root, 3, side), write(root / "new", 3, side, seed=1)
-                print(side, kind, differences("wide_resnet50_2", root, nominal, others, kind))  # noqa: T201

@@ -14,7 +14,7 @@ from adbench.features import extraction
 from adbench.features.extraction import extract
 from adbench.features.tiling import Tiling
 from adbench.features.view import View
-from adbench.sweep.pipeline import features
+from adbench.sweep.job_features import features
 from adbench.sweep.results import ResultStore
 from adbench.sweep.workspace import Workspace
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from adbench.core.errors import DataError
-from adbench.sweep.results import ResultStore, dump
+from adbench.sweep.records import dump
+from adbench.sweep.results import ResultStore
 from adbench.types import Job, Result
 
 JOB = Job("demo", "f0", "bolt", "resnet18", "random", "ab", ("layer2",), 256, 256, "knn", {"neighbours": 5}, 1, 0)
