@@ -163,6 +163,7 @@ class Job:
     tile: int = later_axis(0)  # pixels; 0 = none
     overlap: float = later_axis(0.25)  # of neighboring tiles, as a share of a tile
     rotations: int = later_axis(0)  # of each training image
+    value_range: tuple[float, float] | None = later_axis(None)  # values of black and white in deep images; None: observed
     crop: float = later_axis(1.0)  # side of the middle square that is seen, as a share of the shorter side; 1 = the whole image
     shots: int | Literal["all"] = later_axis(ALL)  # training images, drawn by the seed (data/shots.py)
     smoothing: float | None = later_axis(None)  # input pixels: sigma of the map's Gaussian; None: the detector's, on a 256 grid
@@ -173,6 +174,7 @@ class Job:
     def from_record(record: Mapping[str, Any]) -> "Job":
         """Return the Job that `record()` describes; raise TypeError if a field is missing or unknown."""
         lists = {name: tuple(record.get(name, ())) for name in ("layers", "thresholds")}
+        lists |= {"value_range": tuple(record["value_range"])} if record.get("value_range") else {}
         return Job(**{**record, **lists})
 
     @property
@@ -224,14 +226,14 @@ class Job:
         return replace(self, shift="") if self.shift else self
 
     @property
-    def group(self) -> tuple[str | int | float, ...]:
+    def group(self) -> tuple[Any, ...]:
         """The values that jobs of one forward pass over a category share; later axes only if one is not at its default."""
         return (self.dataset, self.fingerprint, self.category, self.backbone, self.weights, self.weights_sha256,
                 self.image_size, self.dtype, self.extraction, *self._later_view)  # fmt: skip
 
     @property
-    def _later_view(self) -> tuple[str | int | float, ...]:
-        values = {name: getattr(self, name) for name in ("tile", "overlap", "rotations", "crop")}
+    def _later_view(self) -> tuple[Any, ...]:
+        values: dict[str, Any] = {name: getattr(self, name) for name in ("tile", "overlap", "rotations", "crop", "value_range")}
         return tuple(values.values()) if any(value != LATER[name] for name, value in values.items()) else ()
 
 

@@ -13,8 +13,9 @@ def extract(
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
     image_size: o.ImageSize = "256",
-    tile: o.Tile = None,
+    tile: o.Tile = 0,
     overlap: o.Overlap = None,
+    value_range: o.ValueRange = None,
     dtype: o.Dtype = "float16",
     json: o.Json = False,
 ) -> None:
@@ -27,9 +28,9 @@ def extract(
     """
     from adbench.sweep.job_features import extract_layers
 
-    stored = o.feature_dtype(dtype)
+    stored, view = o.feature_dtype(dtype), o.view(image_size, tile, overlap, value_range=value_range)
     with runtime.open(images) as workspace:
-        found = extract_layers(workspace, backbone, layers, weights, o.view(image_size, tile, overlap), stored)
+        found = extract_layers(workspace, backbone, layers, weights, view, stored)
     if json:
         return console.answer_json(found)
     rows = [

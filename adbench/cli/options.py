@@ -90,10 +90,12 @@ _WEIGHTS = "imagenet, random, a name from 'adbench list weights BACKBONE', or th
 Weights = Annotated[str, option("W", _WEIGHTS, complete=completion.weight)]
 IMAGE_SIZE = "Side of the square input in pixels, height x width (512x1240), 'native', or a part of it (native/2)."
 ImageSize = Annotated[str, option("N", IMAGE_SIZE, complete=completion.fixed("native", "native/2"))]
-_TILE = "Side of the overlapping tiles that the resized image is cut into, in pixels. Default: none."
-Tile = Annotated[int | None, option("N", _TILE, low=32, high=4096)]
+_TILE = "Side of the overlapping tiles that the resized image is cut into, from 32 to 4096 pixels; 0 = no tiles."
+Tile = Annotated[int, option("N", _TILE)]
 _OVERLAP = "Share of a tile that its neighbor also covers, 0 or more and below 1. Default: 0.25."
 Overlap = Annotated[float | None, option("F", _OVERLAP)]
+_VALUE_RANGE = "Values of black and white in images of more than 8 bits, e.g. 0,4095. Default: as the training images have them."
+ValueRange = Annotated[str | None, option("LOW,HIGH", _VALUE_RANGE)]
 _EVAL_SIZE = "Side in pixels at which maps are scored, or 'native': the size of each image."
 EvalSize = Annotated[str, option("N", _EVAL_SIZE, complete=completion.fixed("native"))]
 _DTYPE = "Type of the stored features: float16, float32, or bfloat16 (faster, less precise)."
@@ -338,20 +340,35 @@ def evaluation_size(text: str) -> Size:
     return int(text)
 
 
-def view(image_size: str, tile: int | None, overlap: float | None, crop: float = 1.0, rotations: int = 0) -> View:
+def view(
+    image_size: str, tile: int, overlap: float | None, crop: float = 1.0, rotations: int = 0, value_range: str | None = None
+) -> View:
     """Return how a network sees images; raise UsageError for values that no image can have."""
-    from adbench.features.view import SIZES, View, parse_image_size
+    from adbench.features.view import LEAST, MOST, SIZES, View, parse_image_size
 
     try:
         size = parse_image_size(image_size)
     except ValueError:
         raise UsageError(f"--image-size '{image_size[:_SHOWN]}': write {SIZES}") from None
-    if overlap is not None and tile is None:
+    if tile and not LEAST <= tile <= MOST:
+        raise UsageError(f"--tile {tile}: write pixels from {LEAST} to {MOST}, or 0 for no tiles")
+    if overlap is not None and not tile:
         raise UsageError(f"--overlap {overlap:g} needs tiles; add e.g. --tile 256")
     if overlap is not None and not 0 <= overlap < 1:
         raise UsageError(f"--overlap {overlap:g}: the share of a tile that overlaps must be 0 or more and below 1, e.g. 0.25")
     overlap = View.overlap if overlap is None else overlap
-    return View(size, tile or 0, overlap, rotations=rotations, crop=crop).simplest()
+    return View(size, tile, overlap, rotations, crop=crop, value_range=_range(value_range)).simplest()
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Return the two numbers of LOW,HIGH."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--value-range '{text[:_SHOWN]}': write the values of black and white, e.g. 0,4095") from None
+    return low, high
 
 
 def shot_count(text: str) -> Shots:

@@ -31,7 +31,7 @@ def train(
     runtime: o.RuntimeOptions,
     weights: o.Weights = "imagenet",
     image_size: o.ImageSize = "256",
-    tile: o.Tile = None,
+    tile: o.Tile = 0,
     overlap: o.Overlap = None,
     eval_size: o.EvalSize = "256",
     param: Annotated[list[str] | None, o.option("NAME=VALUE", _PARAM)] = None,
@@ -41,6 +41,7 @@ def train(
     shots: Annotated[str, o.option("N", _SHOTS, complete=completion.fixed("all"))] = "all",
     rotations: Annotated[int, o.option("N", _ROTATIONS, low=0, high=360)] = 0,
     crop: Annotated[float, o.option("SHARE", _CROP)] = 1.0,
+    value_range: o.ValueRange = None,
     smoothing: Annotated[float | None, o.option("S", _SMOOTHING, low=0, high=64)] = None,
     from_selection: Annotated[Path | None, o.path_option("FILE", _SELECTION)] = None,
     rule: Annotated[str | None, o.option("RULE", _RULE)] = None,
@@ -61,7 +62,7 @@ def train(
     wish = wanted_calibration(fpr, holdout, cross_fit, from_selection, rule, calibrate_on)
     with runtime.open(images) as workspace:
         grid, stored = o.evaluation_size(eval_size), o.feature_dtype(dtype)
-        view, few = o.view(image_size, tile, overlap, crop, rotations), o.shot_count(shots)
+        view, few = o.view(image_size, tile, overlap, crop, rotations, value_range), o.shot_count(shots)
         choices = TrainingRequest(
             detector, backbone, layer, weights, view, grid, stored, seed=seed, shots=few, smoothing=smoothing
         )

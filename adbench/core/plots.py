@@ -4,11 +4,13 @@ import logging
 import os
 import sys
 from contextlib import suppress
+from threading import Lock
 from types import ModuleType
 
 from adbench.core.errors import DataError
 
 _SAFE = {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}  # a notebook's backend or a damaged file would stop the import
+_LOCK = Lock()
 
 
 def load_matplotlib() -> ModuleType:
@@ -18,8 +20,9 @@ def load_matplotlib() -> ModuleType:
     settings cannot be written, and says nothing about it. Raises DataError if it finds no folder at all, or if the working
     folder has a damaged matplotlibrc.
     """
-    if "matplotlib" not in sys.modules:
-        _import()
+    with _LOCK:  # threads that draw overlays would restore each other's variables
+        if "matplotlib" not in sys.modules:
+            _import()
     import matplotlib
 
     return matplotlib

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.core.errors import DataError
+from adbench.core.errors import DataError, UsageError
 from adbench.core.files import stamp
 from adbench.core.memo import Memo
-from adbench.data.images import decode_image, decode_mask, unreadable, white_of
+from adbench.data.images import Range, decode_image, decode_mask, unfit, unreadable, white_of
 from adbench.types import Category, OnStep, Sample, digest, ignore_step
 
 log = logging.getLogger("adbench")
@@ -28,6 +28,7 @@ REMARKS = {
     "alpha": "are drawn in alpha: visible pixels count as defective",
     "levels": "have 3 to 16 gray levels: any value above 0 counts as defective; if these are soft edges, save black and white",
 }
+_CLIPPED = "have values outside of the stated range, {:g} to {:g}: they are read as black or white"
 _OTHER_PIXELS = ("soft", "alpha")  # older versions read other pixels from such masks
 _said: set[tuple[str, Path]] = set()  # by this process: what was said, and of which first file
 
@@ -39,12 +40,17 @@ class FileFacts(NamedTuple):
     height: int
     width: int
     remark: str = ""
-    brightest: float | None = None
+    deep: tuple[float, float, float] | None = None
+
+    @property
+    def brightest(self) -> float | None:
+        """The highest value of an image of more than 8 bits per channel, as a share of white."""
+        return self.deep[1] / self.deep[2] if self.deep else None
 
     @property
     def identity(self) -> str:
         """What decides the pixels: the digest, and how they are read if that has changed."""
-        deep = "" if self.brightest is None else "-levels"  # older versions rounded to 8 bits
+        deep = "" if self.deep is None else "-levels"  # older versions rounded to 8 bits
         return f"{self.sha256}-{self.remark}{deep}" if self.remark in _OTHER_PIXELS else f"{self.sha256}{deep}"
 
 
@@ -67,7 +73,7 @@ def check_files(
     """
     samples = [sample for c in categories for sample in (*c.train, *c.validation, *c.test)]
     files = {path: "mask" if path != s.path else "image" for s in samples for path in (s.path, *(s.masks or ()))}
-    memo = Memo(memo_file, "stamp, SHA-256, height, width, remark, brightest")
+    memo = Memo(memo_file, "stamp, SHA-256, height, width, remark, values of deep images")
     facts: Facts = {}
     problems = []
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
@@ -115,8 +121,32 @@ def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
                    f"{image_facts.width} x {image_facts.height}; make them the same")  # fmt: skip
 
 
-def warn_of_remarks(category: Category, facts: Facts) -> None:
-    """Log a warning for each thing that a user should know of how the category's files were read, once in a process."""
+def check_values(categories: Sequence[Category], facts: Facts, stated: Range | None) -> None:
+    """Raise DataError for images whose values fit no range that is known, UsageError for a stated range that fits no image."""
+    found = {s.path: facts[s.path].deep for c in categories for s in (*c.train, *c.validation, *c.test) if facts[s.path].deep}
+    deep = {path: values for path, values in found.items() if values}
+    if stated:
+        low, high = stated
+        if not deep:
+            raise UsageError(f"value_range {low:g}, {high:g}: no image has more than 8 bits per channel; leave it out")
+        if all(highest <= low or lowest >= high for lowest, highest, _ in deep.values()):
+            ends = min(values[0] for values in deep.values()), max(values[1] for values in deep.values())
+            raise UsageError(
+                "value_range {:g}, {:g}: all images would be black or white; their values are from {:g} to {:g}".format(
+                    *stated, *ends
+                )
+            )
+        return
+    problems = [str(unreadable(path, "image", why)) for path, values in deep.items() if (why := unfit(*values))]
+    if problems:
+        raise DataError(problems[0] + f" | and {len(problems) - 1} more such images" * (len(problems) > 1))
+
+
+def warn_of_remarks(category: Category, facts: Facts, stated: Range | None = None) -> None:
+    """Log a warning for each thing that a user should know of how the category's files were read, once in a process.
+
+    stated: the values of black and white in images of more than 8 bits, if the user has said them.
+    """
     samples = (*category.train, *category.validation, *category.test)
     files = {
         "images": list(dict.fromkeys(sample.path for sample in samples)),
@@ -126,10 +156,18 @@ def warn_of_remarks(category: Category, facts: Facts) -> None:
     for kind, paths in files.items():
         texts = {text: [path for path in paths if facts[path].remark == remark] for remark, text in REMARKS.items()}
         deep = [path for path in paths if facts[path].brightest is not None]
-        for text, found in (texts | {_range([facts[path].brightest or 0 for path in deep if kind == "images"]): deep}).items():
+        if stated and kind == "images":
+            texts[_CLIPPED.format(*stated)] = [path for path in deep if _beyond(facts[path], stated)]
+        elif kind == "images":
+            texts[_range([facts[path].brightest or 0 for path in deep])] = deep
+        for text, found in texts.items():
             if found and text and (text, found[0]) not in _said:
                 _said.add((text, found[0]))
                 log.warning("%s%d of %d %s %s; e.g. %s", where, len(found), len(paths), kind, text, found[0])
+
+
+def _beyond(facts: FileFacts, stated: Range) -> bool:
+    return facts.deep is not None and (facts.deep[0] < stated[0] or facts.deep[1] > stated[1])
 
 
 def _range(brightest: Sequence[float]) -> str:
@@ -158,9 +196,9 @@ def _facts(path: Path, kind: str, *, memo: Memo, keep: Keep, verify: bool) -> Fi
         return str(unreadable(path, kind, error.strerror or str(error)))
     except DataError as error:
         return str(error)
-    if kind == "image" and found.brightest is None:
+    if kind == "image" and found.deep is None:
         keep(path, found.pixels)
     height, width = found.pixels.shape[:2]
-    facts = FileFacts(hashlib.sha256(data).hexdigest(), height, width, found.remark, found.brightest)
+    facts = FileFacts(hashlib.sha256(data).hexdigest(), height, width, found.remark, found.deep)
     memo.put(key, [state, *facts])
     return facts

@@ -3,6 +3,7 @@
 Large plain PNG files are decoded here, because Pillow takes longer; all others in `decoding`.
 """
 
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -26,19 +27,28 @@ _MAY_ROTATE = (b"Raw profile type", b"XML:com")  # texts that may hold EXIF data
 _MOST_CLASSES = 16  # a mask of more gray levels is drawn with soft edges, not with a number for each class
 
 
+Range = tuple[float, float]  # the values of black and white
+White = float | Range  # a share of the file's own white, or the values of black and white as a user states them
+
+
 class Decoded(NamedTuple):
     """An image, (H, W, 3) uint8, or a mask, (H, W) bool, and how its file was read.
 
-    remark: "" or a key of `check.REMARKS`: what a user should know. brightest: the highest value of an image of more than 8 bits
-    per channel, as a fraction of white.
+    remark: "" or a key of `check.REMARKS`: what a user should know. deep: the lowest and the highest value of an image of more
+    than 8 bits per channel, and the file's own white.
     """
 
     pixels: NDArray[Any]
     remark: str = ""
-    brightest: float | None = None
+    deep: tuple[float, float, float] | None = None
+
+    @property
+    def brightest(self) -> float | None:
+        """The highest value of an image of more than 8 bits per channel, as a share of white."""
+        return self.deep[1] / self.deep[2] if self.deep else None
 
 
-def read_image(path: Path, white: float = 1.0) -> NDArray[np.uint8]:
+def read_image(path: Path, white: White = 1.0) -> NDArray[np.uint8]:
     """Return the image as (H, W, 3) uint8 RGB, rotated upright by its EXIF tag, without alpha.
 
     Values of more than 8 bits are scaled as `read_levels` does, and rounded. Raises DataError if it cannot be decoded.
@@ -47,11 +57,12 @@ def read_image(path: Path, white: float = 1.0) -> NDArray[np.uint8]:
     return levels if levels.dtype == np.uint8 else np.floor(levels + np.float32(0.5)).astype(np.uint8)
 
 
-def read_levels(path: Path, white: float = 1.0) -> NDArray[Any]:
+def read_levels(path: Path, white: White = 1.0) -> NDArray[Any]:
     """Return the image as (H, W, 3) RGB levels from 0 to 255: uint8 of a file of 8 bits, else float32 with their fractions.
 
     white: the share of the file's own white that becomes 255, see `white_of`; what is brighter is 255, too. The white of 16 bits
-    is 65535. Float values are read as [0, 1] if all lie in that range, else as [0, 255]. Raises DataError as `read_image` does.
+    is 65535. Float values are read as [0, 1] if all lie in that range, else as [0, 255]. Of a stated range, what is darker is 0.
+    Raises DataError as `read_image` does.
     """
     with _named(path, "image"):
         data = path.read_bytes()
@@ -99,8 +110,11 @@ def decode_image(path: Path, data: bytes) -> Decoded:
         if (plain := plain_png(data)) is not None:
             return Decoded(plain)
         raster = _decoded(data)
-        highest = float(raster.values.max()) / raster.white if raster.deep else None
-        return Decoded(_rgb(raster), raster.unread, highest)
+        if not raster.deep:
+            return Decoded(_rgb(raster), raster.unread)
+        pixels = np.floor(_levels(raster, (0, raster.white)) + np.float32(0.5)).astype(np.uint8)
+        lowest, highest = float(raster.values.min()), float(raster.values.max())
+        return Decoded(pixels, raster.unread, (lowest, highest, raster.white))
 
 
 def decode_mask(path: Path, data: bytes) -> Decoded:
@@ -159,12 +173,26 @@ def _decoded(data: bytes) -> Raster:
     return decode(data) if deep is None else Raster(deep, white=65535, deep=True)
 
 
-def _levels(raster: Raster, white: float) -> NDArray[np.float32]:
-    values, highest = raster.values.astype(np.float32), max(raster.white, 255)
-    if not (values.min() >= 0 and values.max() <= highest):  # so that NaN fails too
-        raise ValueError(f"values from {values.min():g} to {values.max():g} do not fit 0 to {highest:g}")
-    levels = np.minimum(values * np.float32(255 / (raster.white * white)), 255)
+def _levels(raster: Raster, white: White) -> NDArray[np.float32]:
+    lowest, highest = float(raster.values.min()), float(raster.values.max())
+    if not math.isfinite(lowest + highest):
+        raise ValueError("some values are no numbers")
+    if isinstance(white, tuple):
+        low, high = white
+        levels = np.clip((raster.values - np.float64(low)) * (255 / (high - low)), 0, 255).astype(np.float32)
+    elif problem := unfit(lowest, highest, raster.white):
+        raise ValueError(problem)
+    else:
+        levels = np.minimum(raster.values.astype(np.float32) * np.float32(255 / (raster.white * white)), 255)
     return levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
+
+
+def unfit(lowest: float, highest: float, white: float) -> str:
+    """Return why values from `lowest` to `highest` need a stated range, and how to state it; "" if they fit the file's own."""
+    if lowest >= 0 and highest <= white:
+        return ""
+    return (f"values from {lowest:g} to {highest:g} do not fit 0 to {white:g}; state the values of black and white as "
+            f"value_range, e.g. {min(lowest, 0):g},{highest:g}")  # fmt: skip
 
 
 def _eight_bits(values: NDArray[Any], white: float) -> NDArray[np.uint8]:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from adbench.core.environment import memory_bytes
 from adbench.core.files import stamp
-from adbench.data.images import read_image, read_levels
+from adbench.data.images import White, read_image, read_levels
 
 STEPS = 128  # per gray level: white is 32,640
 Pixels = NDArray[np.int16]  # RGB in such steps: (h, w, 3) of one image, (B, h, w, 3) of several
-_Key = tuple[Path | float, ...]  # with the file's stamp, the image's size and the crop
+_Key = tuple[Path | White, ...]  # with the file's stamp, the image's size and the crop
 
 
 def resize(image: NDArray[Any], size: tuple[int, int]) -> Pixels:
@@ -66,7 +66,7 @@ def _taps(length: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0, white: float = 1.0) -> Pixels:
+def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0, white: White = 1.0) -> Pixels:
     """Return one image as the network sees it, before normalization: (h, w, 3) RGB for size = (h, w).
 
     crop: see `middle`. white: see `images.read_levels`.
@@ -75,7 +75,7 @@ def read_pixels(path: Path, size: tuple[int, int], crop: float = 1.0, white: flo
     return resize(image[middle(image.shape, crop)], size)
 
 
-def read_turned(path: Path, size: tuple[int, int], crop: float = 1.0, white: float = 1.0, *, degrees: float) -> Pixels:
+def read_turned(path: Path, size: tuple[int, int], crop: float = 1.0, white: White = 1.0, *, degrees: float) -> Pixels:
     """Return `read_pixels` of the image turned counterclockwise."""
     image = turned(read_image(path, white), degrees)
     return resize(image[middle(image.shape, crop)], size)
@@ -106,7 +106,7 @@ class PixelMemory:
         self._left, self._lock = limit, threading.Lock()
         self._kept: dict[_Key, Pixels] = {}
 
-    def read(self, path: Path, size: tuple[int, int], crop: float = 1.0, white: float = 1.0) -> Pixels:
+    def read(self, path: Path, size: tuple[int, int], crop: float = 1.0, white: White = 1.0) -> Pixels:
         """Return `read_pixels` of the file in its current state."""
         key = _key(path, size, crop, white)
         known = self._kept.get(key) if key else None
@@ -133,7 +133,7 @@ class PixelMemory:
                 self._kept[key] = pixels
 
 
-def _key(path: Path, size: tuple[int, int], crop: float, white: float) -> _Key | None:
+def _key(path: Path, size: tuple[int, int], crop: float, white: White) -> _Key | None:
     try:
         return (path, *stamp(path), *size, crop, white)
     except OSError:  # reading the file will raise the error

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from adbench.core.errors import UsageError
 from adbench.core.registry import match
-from adbench.data.images import read_image
+from adbench.data.images import White, read_image
 from adbench.data.pixels import Pixels, middle, resize
 
 Image = NDArray[np.uint8]  # (H, W, 3)
@@ -67,10 +67,10 @@ def shifted(image: Image, shift: str, seed: int) -> Image:
     return rounded
 
 
-def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size, float, float], Pixels]:
+def reader(shift: str, seeds: Mapping[Path, int]) -> Callable[[Path, Size, float, White], Pixels]:
     """Return a function that reads the pixels of an image after a shift, as `read_pixels` does without one; `seeds` by path."""
 
-    def read(path: Path, size: Size, crop: float, white: float) -> Pixels:
+    def read(path: Path, size: Size, crop: float, white: White) -> Pixels:
         image = shifted(read_image(path, white), shift, seeds[path])
         return resize(image[middle(image.shape, crop)], size)
 

@@ -19,13 +19,14 @@ from adbench.backbones.network import Network
 from adbench.core.environment import memory_bytes
 from adbench.core.memory import in_parts, out_of_memory
 from adbench.core.threads import Item, Outcome, in_background, ordered_map
+from adbench.data.images import White
 from adbench.data.pixels import Pixels, read_pixels
 from adbench.features.graph_optimization import inference_module
 from adbench.features.tiling import Tiling
 from adbench.types import OnStep, ignore_step
 
 Features = dict[str, NDArray[np.floating]]  # (B, C, h, w) by layer; float32, or float16 on request
-Read = Callable[[Path, Size, float, float], Pixels]  # of a file, as `read_pixels` does
+Read = Callable[[Path, Size, float, White], Pixels]  # of a file, as `read_pixels` does
 Launch = Callable[[Tensor], Callable[[], Features]]  # starts a batch of pixels; the returned function waits for its features
 HOST_BATCH, DEVICE_BATCH = 4 * 256**2, 64 * 256**2  # pixels of a pass: on a CPU its maps should stay in the caches
 BYTES_PER_PIXEL = 2048  # of all maps that a pass holds at once: twice what the widest backbones need
@@ -60,7 +61,7 @@ def _passes(
     side_by_side = _side_by_side(total, tiling.inputs, device)
     size = batch_size(total, tiling.inputs, device, side_by_side)
     launch: Launch = partial(_in_halves, partial(launched, network, module, device, precision, half))
-    size_of, crop, white = tiling.view.size, tiling.view.crop, tiling.view.white
+    size_of, crop, white = tiling.view.size, tiling.view.crop, tiling.view.levels
     decoded = ordered_map(lambda path: read(path, size_of, crop, white), paths, *_readers(tiling, size))
     inputs = decoded if tiling.is_whole else chain.from_iterable(map(tiling.cut, decoded))
     groups = iter(lambda: list(islice(inputs, size)), [])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adbench.backbones.families import Size
 from adbench.core.errors import UsageError
 from adbench.types import ImageSize, Job, input_side, view_words
+
+if TYPE_CHECKING:
+    from adbench.data.images import Range, White
 
 LEAST, MOST = 32, 4096  # px of a square's side, and of a tile's
 _LONGEST = 1 << 15  # px of a side of another size
@@ -24,7 +28,8 @@ class View:
     degrees each, the first one not; 0 = the image alone. crop: side of the middle square that is resized, as a share of the
     image's shorter side; 1 = the whole image, whatever its shape. Resizing the shorter side to 256 px and cropping the middle
     224 px is crop 0.875 with image_size 224. shift: of the test
-    images (`adbench.data.shifts`), empty for none.
+    images (`adbench.data.shifts`), empty for none. value_range: the values of black and white in images of more than 8 bits;
+    None = as `white` says.
     """
 
     image_size: ImageSize = 256
@@ -34,11 +39,17 @@ class View:
     _: KW_ONLY
     white: float = 1.0  # of the images, not of a job: see `data.images.white_of`
     crop: float = Job.crop
+    value_range: Range | None = Job.value_range
     shift: str = Job.shift
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1:
             raise UsageError(f"crop {self.crop:g} must be above 0 and at most 1, e.g. 0.875")
+        if self.value_range and not (all(map(math.isfinite, self.value_range)) and self.value_range[0] < self.value_range[1]):
+            low, high = self.value_range
+            raise UsageError(
+                f"value_range {low:g}, {high:g}: give the values of black and of white, the lower one first, e.g. 0, 4095"
+            )
 
     @staticmethod
     def of(job: Job) -> View:
@@ -49,6 +60,11 @@ class View:
     def unshifted(self) -> View:
         """The view of images as they are: that of training and held-out images, and of every timing."""
         return replace(self, shift="") if self.shift else self
+
+    @property
+    def levels(self) -> White:
+        """What `data.images.read_levels` takes as white."""
+        return self.value_range or self.white
 
     @property
     def is_native(self) -> bool:
@@ -72,7 +88,7 @@ class View:
             scale = float(str(self.image_size).partition("/")[2] or 1)
             height, width = (round(side / scale) for side in native)
             if min(height, width) < LEAST:
-                raise UsageError(f"image size {self.image_size} is {height} x {width} px here; take at least {LEAST} px a side")
+                raise UsageError(f"image size {self.image_size} is {height} x {width} px; take at least {LEAST} px a side")
             view = replace(self, image_size=_canonical(height, width))
         if view.tile > max(view.size):
             raise UsageError(

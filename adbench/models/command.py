@@ -45,6 +45,7 @@ def train_command(
     words += ["--tile", str(job.tile)] if job.tile else []
     words += ["--overlap", f"{job.overlap:g}"] if job.overlap != Job.overlap else []
     words += ["--crop", f"{job.crop:g}"] if job.crop != 1 else []
+    words += ["--value-range", "{:.12g},{:.12g}".format(*job.value_range)] if job.value_range else []
     words += ["--smoothing", f"{job.unusual_smoothing:g}"] if job.unusual_smoothing is not None else []
     for name, value in job.params.items():
         if value != (defaults or {}).get(name):

@@ -28,7 +28,7 @@ from adbench.core.files import check_folder, replacing
 from adbench.core.registry import match
 from adbench.core.threads import Item, Outcome, ordered_map
 from adbench.data.image_lists import NewImage, find_images, picture_names
-from adbench.data.images import read_image, read_levels
+from adbench.data.images import White, read_image, read_levels
 from adbench.data.pixels import Pixels, middle, read_pixels, resize
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.detectors import Detector
@@ -151,7 +151,7 @@ class Reader:
 
     errors: dict[Path, str] = field(default_factory=dict)
 
-    def __call__(self, path: Path, size: Size, crop: float, white: float) -> Pixels:
+    def __call__(self, path: Path, size: Size, crop: float, white: White) -> Pixels:
         try:
             image = read_levels(path, white)
         except DataError as error:
@@ -190,7 +190,7 @@ class Predictor:
             target = self.folder / image.name
             fine = searched(image.anomaly_map[None], self.scorer.smoothing)[0]
             # read again: kept until its score is known, a large image would fill the memory with those decoded ahead
-            whole = read_image(image.path, self.scorer.tiling.view.white)
+            whole = read_image(image.path, self.scorer.tiling.view.levels)
             overlay = draw_overlay(whole[middle(whole.shape, self.scorer.job.crop)], fine, [image.path.name, caption], colors)
             save_picture(overlay, target, "JPEG", durable=False, quality=_QUALITY, subsampling=0)  # 0: outlines stay sharp
         return Prediction(str(image.path), image.score, limit.image if limit else None, decision, str(target) if target else None)

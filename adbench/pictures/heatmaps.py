@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from adbench.data.image_lists import sample_names
-from adbench.data.images import read_image
+from adbench.data.images import White, read_image
 from adbench.data.pixels import middle
 from adbench.data.writing import check_no_image_is_replaced, save_picture
 from adbench.features.anomaly_maps import Smoothing, resize_maps
@@ -33,7 +33,7 @@ def draw_heatmaps(
     smoothing: float | Smoothing,
     on_step: OnStep = ignore_step,
     crop: float = 1.0,
-    white: float = 1.0,
+    white: White = 1.0,
 ) -> list[Path]:
     """Write one PNG per image as FOLDER/KIND/NAME.png and return their paths; `panels` says what they show.
 
@@ -55,7 +55,7 @@ def heatmap_files(folder: Path, samples: Sequence[Sample]) -> list[Path]:
 
 
 def panels(
-    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0, white: float = 1.0
+    samples: Sequence[Sample], scores: Scores, smoothing: float | Smoothing, crop: float = 1.0, white: White = 1.0
 ) -> Callable[[int], Image.Image]:
     """Return what draws one image by its index, or its middle square (see `data.pixels.middle`).
 
@@ -81,7 +81,7 @@ def panels(
 
 
 def _draw(
-    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, crop: float, white: float,
+    sample: Sample, values: NDArray[np.float32], score: float, bar: ColorBar, crop: float, white: White,
     part: NDArray[np.bool_] | None = None,
 ) -> Image.Image:  # fmt: skip
     full = read_image(sample.path, white)

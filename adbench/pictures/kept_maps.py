@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from adbench.core.files import fitting, write_text
 from adbench.data.image_lists import sample_names
+from adbench.data.images import White
 from adbench.data.writing import save_picture
 from adbench.features.anomaly_maps import Smoothing, resize_maps
 from adbench.pictures.heatmaps import panels
@@ -47,7 +48,7 @@ def keep_maps(
     smoothing: float | Smoothing,
     count: int,
     crop: float = 1.0,
-    white: float = 1.0,
+    white: White = 1.0,
 ) -> None:
     """Write `count` pictures of each role and their index into `folder`.
 

@@ -18,7 +18,7 @@ ROW_KEYS = (
     "dataset", "backbone", "weights", "layer", *VIEW_KEYS, "eval_size", "detector", "params", "shots", "rotations",
     "thresholds", "shift",
 )  # fmt: skip
-KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop")
+KEYS = (*ROW_KEYS, "category", "seed", "dtype", "pro_limit", "smoothing", "crop", "value_range")
 SELF_EXPLAINING = ("dataset", "backbone", "weights", "layer", "detector", "params")  # a value needs no key in front of it
 
 # Results that differ in one of these keys never share a cell. A key with a tuple is compared only among results that agree
@@ -30,6 +30,7 @@ NEVER_MIXED: dict[str, tuple[str, ...]] = {
     "dtype": (),
     "smoothing": ("detector",),
     "crop": (),
+    "value_range": (),
     "thresholds": (),
     "revision": ("detector",),
     "weights_sha256": ("backbone", "weights"),
@@ -39,6 +40,7 @@ COMPARED_WITHIN = NEVER_MIXED | {"params": ("detector",)}
 NONE = "none"  # as a value: no thresholds, no shift
 _NO_FIELD = (False, math.inf)
 _USUAL = "usual"
+_OBSERVED = "observed"
 _ON_GRID = f"{USUAL_SMOOTHING:g} px of a {SMOOTHING_GRID} grid"  # as a smoothing: another sigma in input pixels at each size
 
 
@@ -78,6 +80,7 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
             "thresholds": ", ".join(job.thresholds) or NONE,
             "shift": job.shift or NONE,
             "smoothing": smoothing(job),
+            "value_range": "{:g} to {:g}".format(*job.value_range) if job.value_range else _OBSERVED,
             "view": _view(job),
         }
         if job.external:

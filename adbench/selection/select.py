@@ -172,7 +172,9 @@ def select(workspace: Workspace, request: SelectionRequest, good: CategoryInputs
 
 def prepare(workspace: Workspace, request: SelectionRequest, good: CategoryInputs, out: Path) -> Selecting:
     """Return a selection that is ready to run, with its validation images painted. Raise UsageError for unknown names."""
-    validation = make_validation(good, request.holdout, request.spec.seeds[0], workspace.cache, workspace.on_step)
+    validation = make_validation(
+        good, request.holdout, request.spec.seeds[0], workspace.cache, workspace.on_step, request.spec.value_range
+    )
     return Selecting(workspace, request, good, validation, ResultStore(out))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from adbench.core.errors import DataError, UsageError
 from adbench.core.files import replacing, write_text
 from adbench.data.check import check_files, split_fingerprint
+from adbench.data.images import Range, White
 from adbench.data.synthetic.generation import Recipe, make_defects
 from adbench.data.synthetic.kinds import REVISION
 from adbench.metrics.support.held_out import distinct_images, hold_out_images, without_images
@@ -88,9 +89,12 @@ class Validation:
 
 
 def make_validation(
-    good: CategoryInputs, holdout: ValidationRecipe, seed: int, cache: Path, on_step: OnStep = ignore_step
-) -> Validation:
+    good: CategoryInputs, holdout: ValidationRecipe, seed: int, cache: Path, on_step: OnStep = ignore_step,
+    value_range: Range | None = None,
+) -> Validation:  # fmt: skip
     """Return validation data made of a category's training images; the synthetic images are painted once, below `cache`.
+
+    value_range: as in a View.
 
     Raise DataError if there are too few good images, or if no defect can be painted.
     """
@@ -102,8 +106,8 @@ def make_validation(
     wanted = min(holdout.share * count, _MOST_HELD_OUT, holdout.defects)
     rest, held = hold_out_images(good, wanted / len(good.category.train), seed)
     recipe = {name: value for name, value in asdict(holdout).items() if name != "reserve"}
-    folder = cache / "synthetic" / digest([split_fingerprint(held, good.facts), recipe, seed, REVISION])
-    defects = _read_defects(folder) or _paint_defects(folder, held, holdout, seed, good.white, on_step)
+    folder = cache / "synthetic" / digest([split_fingerprint(held, good.facts), recipe, seed, REVISION, *(value_range or ())])
+    defects = _read_defects(folder) or _paint_defects(folder, held, holdout, seed, value_range or good.white, on_step)
     synthetic = (_sample(folder, defect) for defect in defects)
     category = replace(rest.category, dataset=f"{rest.category.dataset}+synthetic", test=(*held, *synthetic))
     facts = check_files([category], cache / "files.json", on_step)
@@ -139,7 +143,7 @@ def _read_defects(folder: Path) -> list[dict[str, Any]] | None:
 
 
 def _paint_defects(
-    folder: Path, held: Sequence[Sample], holdout: ValidationRecipe, seed: int, white: float, on_step: OnStep
+    folder: Path, held: Sequence[Sample], holdout: ValidationRecipe, seed: int, white: White, on_step: OnStep
 ) -> list[dict[str, Any]]:
     """Paint the synthetic images and masks into `folder`, list them in defects.json once all are there, and return the list."""
     defects = []

@@ -209,7 +209,7 @@ class Forecaster:
         if key not in self.trials:
             started = time.perf_counter()
             for sample in few:
-                read(sample.path, tiling.view.size, tiling.view.crop)
+                read(sample.path, tiling.view.size, tiling.view.crop, tiling.view.levels)
             self.trials[key] = (time.perf_counter() - started) / len(few)
         decode = self.trials[key] / torch.get_num_threads()
         seconds = forward + decode if self.runtime.device.type == "cpu" else max(forward, decode)

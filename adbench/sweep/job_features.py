@@ -39,7 +39,7 @@ from adbench.types import ALL, Job, Sample
 
 def tiling_of(runtime: Runtime, network: Network, inputs: CategoryInputs, view: View) -> Tiling:
     """Return where a network sees the images of a category."""
-    return runtime.tiling(replace(view, white=inputs.white), inputs.native_size if view.is_native else (0, 0), network)
+    return runtime.tiling(replace(view, white=inputs.white), inputs.native(view), network)
 
 
 def entry_key(network: Network, images: str, layer: str, view: View, dtype: str) -> CacheKey:
@@ -161,8 +161,7 @@ def extract_layers(
     check_view(description, view, workspace.memo)
     network, runtime, inputs = workspace.network(backbone, weights), workspace.runtime(), workspace.inputs([view])
     for item in inputs:
-        native = item.native_size if view.is_native else (0, 0)  # which is said where sizes differ
-        Tiling.of(view, native, description, workspace.memo).check_layers(description, names, workspace.memo)
+        Tiling.of(view, item.native(view), description, workspace.memo).check_layers(description, names, workspace.memo)
     entries: list[dict[str, Any]] = []
     images, started = 0, time.perf_counter()
     for item, split in product(inputs, ("train", "test")):

@@ -216,7 +216,8 @@ def measure(runtime: Runtime, group: Group, job: Job, maps: Path) -> Result:
     result, scores = assess(runtime, group.network, inputs, job, detector, cost, group.receptive_field(job), limits)
     if group.keep_maps and scores:
         masks = inputs.labels(job.eval_size, job.crop, job.shift).truth.masks
-        keep_maps(maps, inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop, inputs.white)
+        white = job.value_range or inputs.white
+        keep_maps(maps, inputs.category.test, scores, masks, detector.gaussian, group.keep_maps, job.crop, white)
     images = {"good_images": len(fitted_to(inputs, job).category.train)} | drawn_images(inputs, job)
     return replace(result, details={**result.details, **images})
 

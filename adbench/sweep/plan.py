@@ -244,7 +244,7 @@ def _misfit(description: Description, layers: Iterable[str], memo: Path, view: V
         if inputs is None:
             check_view(description, view, memo)
         else:
-            tiling = Tiling.of(view, inputs.native_size if view.is_native else (0, 0), description, memo)
+            tiling = Tiling.of(view, inputs.native(view), description, memo)
             tiling.check_layers(description, layers, memo)
     except UsageError as error:
         return str(error)

@@ -186,7 +186,7 @@ def _held_once(value: Any) -> Any:
     if isinstance(value, str):
         return intern(value)
     if isinstance(value, tuple):
-        return tuple(map(intern, value))
+        return tuple(map(_held_once, value))
     return _POOL.setdefault(repr(value), value) if isinstance(value, dict) else value
 
 

@@ -55,7 +55,8 @@ class Spec:
     of `detectors` that it takes part with. `smoothing`: sigma, in input
     pixels, of the Gaussian on the maps of detectors that smooth; None = each detector's own (4), 0 = none. `crop`: side of the
     middle square that the network sees, as a share of the image's shorter side. `thresholds`: rules by which held-out good images
-    set thresholds (`adbench.statistics.rules`). `shifts`: of the test images (`adbench.data.shifts`), each in jobs of its own
+    set thresholds (`adbench.statistics.rules`). `value_range`: the values of black and white in images of more than 8 bits,
+    None = as the training images have them. `shifts`: of the test images (`adbench.data.shifts`), each in jobs of its own
     beside those on the images as they are.
     """
 
@@ -75,6 +76,7 @@ class Spec:
     overlap: Annotated[tuple[Overlap, ...], _FILLED] = (Job.overlap,)
     smoothing: Annotated[float, Meta(ge=0, le=64)] | None = None
     crop: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    value_range: tuple[float, float] | None = None
     thresholds: tuple[Name, ...] = ()
     shifts: tuple[Name, ...] = ()
     rotations: Annotated[tuple[Rotations, ...], _FILLED] = (Job.rotations,)
@@ -100,7 +102,7 @@ class Spec:
     def views(self, choice: Choice) -> list[View]:
         """Return how a backbone's network sees images, each view once: sizes x tiles x overlaps x rotations."""
         cells = product(choice.image_sizes or self.image_sizes, self.tile, self.overlap, self.rotations)
-        return list(dict.fromkeys(View(*cell, crop=self.crop).simplest() for cell in cells))
+        return list(dict.fromkeys(View(*cell, crop=self.crop, value_range=self.value_range).simplest() for cell in cells))
 
     @property
     def all_views(self) -> list[View]:
@@ -110,6 +112,7 @@ class Spec:
 
 _ADDED = {  # keys after version 0.1.0, with their defaults
     "tile": (0,), "overlap": (Job.overlap,), "rotations": (Job.rotations,), "thresholds": (), "shifts": (),
+    "value_range": None,
 }  # fmt: skip
 _SINGLE = ("data", "eval_size", "dtype", "pro_limit", "smoothing", "crop")  # the values of all other keys are lists
 _NAMES = ("data", "categories", "backbones", "weights", "layers", "detectors", "dtype")  # keys whose values are names
@@ -125,6 +128,7 @@ _EXPECTED = {
     "pro_limit": "a number above 0 and at most 1",
     "smoothing": "pixels from 0 to 64",
     "crop": "a number above 0 and at most 1",
+    "value_range": "the values of black and white such as [0, 4095]",
     "thresholds": f"a rule such as {RULES}",
     "shifts": SHIFTS,
     "params": "a mapping of names to values",

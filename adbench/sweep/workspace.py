@@ -12,7 +12,7 @@ from adbench.backbones.network import Network
 from adbench.backbones.weights import random_seed, resolve
 from adbench.core.environment import choose_device
 from adbench.core.errors import DataError, UsageError, WeightsError
-from adbench.data.check import check_files, warn_of_remarks
+from adbench.data.check import check_files, check_values, warn_of_remarks
 from adbench.data.datasets import open_dataset, open_training
 from adbench.data.pixels import MEMORY
 from adbench.features.cache import FeatureCache
@@ -48,7 +48,8 @@ class Workspace:
     def inputs(self, views: Sequence[View] = (), warn: bool = True) -> list[CategoryInputs]:
         """Return the categories with all of their files decoded once and hashed; raise DataError that names every bad file.
 
-        views: those that follow; pixels are kept in memory for them, so that images are not decoded twice.
+        views: those that follow; pixels are kept in memory for them, so that images are not decoded twice. The values of the
+        images must fit their range, which they share.
         warn: log what a user should know of how files were read.
         """
         return self._checked(open_dataset(self.data, self.cache, self.categories, self.on_step), views, warn)
@@ -56,8 +57,11 @@ class Workspace:
     def _checked(self, categories: Sequence[Category], views: Sequence[View], warn: bool = True) -> list[CategoryInputs]:
         keep = MEMORY.keeper([(view.size, view.crop) for view in views if not view.is_native])
         facts = check_files(categories, self.cache / "files.json", self.on_step, keep, self.verify_data)
+        stated = next((view.value_range for view in views), None)
+        if views:
+            check_values(categories, facts, stated)
         for category in categories if warn else ():
-            warn_of_remarks(category, facts)
+            warn_of_remarks(category, facts, stated)
         return [CategoryInputs(category, facts) for category in categories]
 
     def single(self, training_only: bool = False, views: Sequence[View] = ()) -> CategoryInputs:

@@ -72,7 +72,7 @@ def test_a_native_view_has_the_size_of_the_images() -> None:
     ("view", "message"),
     [
         (View(128, 256), "tile 256 is larger than the image, 128 x 128 px; take a smaller tile, or a larger image size"),
-        (View("native/8"), "image size native/8 is 13 x 19 px here; take at least 32 px a side"),
+        (View("native/8"), "image size native/8 is 13 x 19 px; take at least 32 px a side"),
         (View("native", 100), "tile 100 does not fit efficientnet_lite0; take 96 or 128"),
         (
             View("native", 64, 0.75),

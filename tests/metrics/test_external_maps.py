@@ -258,7 +258,8 @@ def test_pictures_that_are_no_scores_are_refused(tmp_path: Path) -> None:
         "color.png": "must be one finite two-dimensional array, not of shape (8, 8, 3)",
         "alpha.png": "cannot be read (it has further values in alpha); write it again",
         "pages.tif": "cannot be read (it has further pages); write it again",
-        "deep.png": "cannot be read (its 16-bit colors would be rounded to 8 bits); write it again",
+        "deep.png": "cannot be read (its 16-bit colors would be rounded to 8 bits, those of gray, TIFF or .npy are not); "
+        "write it again",
         "eps.png": "cannot be read (no PNG, JPEG, BMP, TIFF, WEBP or PPM content); write it again",
     }
     for name, text in texts.items():

@@ -77,6 +77,7 @@ MISTAKES = {
     "shifts: blurr": "unknown shift 'blurr'; did you mean 'blur'?",
     "shifts: [blur:4]": "shift 'blur:4': the strength is 1, 2 or 3, e.g. blur:2",
     "smoothing: -1": "spec: smoothing: expected pixels from 0 to 64, not the number -1",
+    "value_range: 4095": "spec: value_range: expected the values of black and white such as [0, 4095], not the list [4095]",
     "crop: 0": "spec: crop: expected a number above 0 and at most 1, not the number 0",
     "dtype: float1": "unknown dtype 'float1' in spec; did you mean 'float16'?",
     "layers: [[3]]": "spec: layers: expected a name, not the list ['3']",

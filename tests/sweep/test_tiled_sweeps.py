@@ -63,14 +63,20 @@ WRONG = {
     "a part of it such as native/2",
     ("--image-size", "128", "--tile", "256"): "tile 256 is larger than the image, 128 x 128 px; take a smaller tile, or a larger "
     "image size",
-    ("--image-size", "native", "--tile", "512"): "tile 512 is larger than the image, 150 x 200 px; take a smaller tile, or a "
-    "larger image size",
+    (
+        "--image-size",
+        "native",
+        "--tile",
+        "512",
+    ): "category 'gamma': tile 512 is larger than the image, 150 x 200 px; take a smaller tile, or a larger image size",
     (
         "--tile",
         "128",
         "--overlap",
         "1",
     ): "--overlap 1: the share of a tile that overlaps must be 0 or more and below 1, e.g. 0.25",
+    ("--tile", "20"): "--tile 20: write pixels from 32 to 4096, or 0 for no tiles",
+    ("--tile", "0", "--overlap", "0"): "--overlap 0 needs tiles; add e.g. --tile 256",
     ("--tile", "100"): "tile 100 does not fit efficientnet_lite0; take 96 or 128",
 }
 
@@ -101,5 +107,7 @@ def test_a_size_that_a_network_cannot_take(run: Run, wide: Path) -> None:
 def test_a_sweep_without_a_fitting_view_ends_before_any_work(run: Run, wide: Path, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(f"layers: [{LAYER}]\nimage_sizes: [native, 512]\ntile: [512]\nweights: [random]\n")
     sweep = ("sweep", "--spec", tmp_path / "spec.yaml", "--data", wide, "--out", "o")
-    assert "cannot run: tile 512 is larger than the image, 150 x 200 px" in run(*sweep, "--dry-run").out
-    assert one_line(run(*sweep, "--set", "image_sizes=native"), 2).startswith("tile 512 is larger than the image, 150 x 200 px")
+    assert "cannot run: category 'gamma': tile 512 is larger than the image, 150 x 200 px" in run(*sweep, "--dry-run").out
+    assert one_line(run(*sweep, "--set", "image_sizes=native"), 2).startswith(
+        "category 'gamma': tile 512 is larger than the image, 150 x 200 px"
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from adbench import __version__
 from adbench.core.errors import DataError, UsageError
 from adbench.data.image_lists import unique_names
+from adbench.data.images import White
 from adbench.data.synthetic.foreground import learn_foreground
 from adbench.data.synthetic.generation import Maker, Parts, Recipe, SyntheticImage
 from adbench.data.synthetic.kinds import REVISION
@@ -25,7 +26,7 @@ from adbench.types import Category, OnStep, Sample, ignore_step
 def write_dataset(
     train: Category, held_out: Sequence[Sample], out: Path, recipe: Recipe, count: int, seed: int,
     show: Callable[[SyntheticImage], None], on_step: OnStep = ignore_step, replace: bool = False,
-    white: float = 1.0,
+    white: White = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Write OUT/CATEGORY with `count` defective images and return a summary of its content.
 

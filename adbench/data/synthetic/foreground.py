@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_closing, binary_erosion, binary_opening, gaussian_filter
 
-from adbench.data.images import read_image
+from adbench.data.images import White, read_image
 from adbench.data.regions import Mask, large_regions
 from adbench.types import OnStep, Sample, ignore_step
 
@@ -49,7 +49,7 @@ class Foreground:
         return self.typical is not None
 
 
-def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step, white: float = 1.0) -> Foreground:
+def learn_foreground(samples: Sequence[Sample], on_step: OnStep = ignore_step, white: White = 1.0) -> Foreground:
     """Return the foreground of good images, from up to 12 of them.
 
     They show an object if one of about the same size is found in at least two thirds of them.

@@ -17,7 +17,7 @@ from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
 from adbench.core.errors import DataError, UsageError
 from adbench.data.image_lists import list_below
-from adbench.data.images import read_image, read_mask
+from adbench.data.images import White, read_image, read_mask
 from adbench.data.regions import EIGHT, Mask, large_regions, region_areas
 from adbench.data.synthetic.foreground import Foreground, learn_foreground
 from adbench.data.synthetic.kinds import KINDS, Canvas, Kind, Picture, Rng
@@ -139,7 +139,7 @@ class Part:
 class Parts:
     """The good images of a category, read on demand; the last few stay in memory."""
 
-    def __init__(self, samples: Sequence[Sample], foreground: Foreground, white: float = 1.0) -> None:
+    def __init__(self, samples: Sequence[Sample], foreground: Foreground, white: White = 1.0) -> None:
         self.samples, self.foreground, self.white = samples, foreground, white
         self.part = lru_cache(maxsize=_KEPT)(self._read)
 
@@ -255,7 +255,7 @@ def make_defects(
     seed: int,
     recipe: Recipe | None = None,
     on_step: OnStep = ignore_step,
-    white: float = 1.0,
+    white: White = 1.0,
 ) -> Iterator[SyntheticImage]:
     """Yield `num` images with one synthetic defect each, made from good `samples` as they are needed.
 

@@ -203,6 +203,6 @@ def _picture(data: bytes) -> NDArray[Any]:
     if raster.unread or (raster.alpha is not None and raster.alpha.min() < raster.alpha.max()):
         raise ValueError(f"it has further {raster.unread or 'values in alpha'}")
     if raster.rounded_off:
-        raise ValueError("its 16-bit colors would be rounded to 8 bits")
+        raise ValueError("its 16-bit colors would be rounded to 8 bits, those of gray, TIFF or .npy are not")
     gray = raster.values.ndim == 3 and (raster.values == raster.values[..., :1]).all()
     return raster.values[..., 0] if gray else raster.values

@@ -13,13 +13,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from adbench.core.errors import DataError
+from adbench.core.errors import DataError, UsageError
 from adbench.data import shifts
 from adbench.data.check import Facts, category_fingerprint
 from adbench.data.decoding import decode
 from adbench.data.images import read_mask, white_of
 from adbench.data.pixels import middle
 from adbench.data.remarks import say_once
+from adbench.features.view import View
 from adbench.metrics import Regions, components, reason
 from adbench.metrics.support.regions import label
 from adbench.metrics.support.saturation import Saturation, read_config
@@ -185,6 +186,19 @@ class CategoryInputs:
             f"all images to {size} px, their median area and aspect"
         )
         return found
+
+    def native(self, view: View) -> tuple[int, int]:
+        """Return the (height, width) that a native view starts from, (0, 0) for another view.
+
+        Raise UsageError, which names the category, if the images are too small for the view.
+        """
+        if not view.is_native:
+            return 0, 0
+        try:
+            view.at(self.native_size)
+        except UsageError as error:
+            raise UsageError(f"category '{self.category.name}': {error}") from None
+        return self.native_size
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of "train", "validation" or "test"."""
