@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+from fresh import Nursery
 from PIL import Image
 
 from adbench.cli import main
@@ -58,25 +59,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
+def _once(measure: Callable[..., dict[str, Any]], key: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Let a function of a network and some of its layers answer for each layer once per process."""
+    known: dict[Any, Any] = {}
+
+    def measured(network: Any, layers: Any, *rest: Any) -> dict[str, Any]:
+        keys = {name: (network.backbone, network.weights.sha256, name, *key(name, *rest)) for name in layers}
+        missing = [name for name in layers if keys[name] not in known]
+        found = measure(network, missing, *rest) if missing else {}
+        known.update({keys[name]: answer for name, answer in found.items()})
+        return {name: known[keys[name]] for name in layers}
+
+    return measured
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _traced_once() -> Iterator[None]:
-    """A process traces a network and measures a field once, although tests with an empty cache would do both again."""
-    from adbench.backbones import layers
+def _networks_once() -> Iterator[None]:
+    """A process builds, traces and times a network and measures its fields once, although an empty cache asks for it again."""
+    from adbench.backbones import layers, network
+    from adbench.features import latency
     from adbench.sweep import pipeline
 
-    known: dict[tuple[Any, ...], int] = {}
-    measure = pipeline.remembered
-
-    def remembered(network: Any, names: Any, analytic: Any, size: Any, *rest: Any) -> dict[str, int]:
-        keys = {name: (network.backbone, network.weights.sha256, name, analytic.get(name), size) for name in names}
-        missing = [name for name in names if keys[name] not in known]
-        found = measure(network, missing, analytic, size, *rest) if missing else {}
-        known.update({keys[name]: px for name, px in found.items()})
-        return {name: known[keys[name]] for name in names}
-
+    fields = _once(pipeline.remembered, lambda name, analytic, size, *rest: (analytic.get(name), size))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layers, "_trace", lru_cache(maxsize=None)(layers._trace))
-        patch.setattr(pipeline, "remembered", remembered)
+        patch.setattr(network, "load", lru_cache(maxsize=4)(network.load))  # a test that changes a network draws its own
+        patch.setattr(network.Network, "_graphs", property(lambda one: vars(one.module).setdefault("graphs", {})))
+        patch.setattr(pipeline, "remembered", fields)
+        patch.setattr(latency, "_timed", _once(latency._timed, lambda name, *rest: rest))
         yield
 
 
@@ -93,6 +103,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that tests share; a test that damages it makes its own."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def demo(cache: Path) -> Path:
+    """The generated dataset `demo` in the shared cache; not to be changed."""
+    from adbench.data.layouts.demo import Demo
+
+    return Demo("demo").generate(cache)
 
 
 def replace_in_disguise(path: Path, content: bytes) -> None:
@@ -148,6 +166,32 @@ def opened_paths() -> Iterator[list[str]]:
         yield seen
     finally:
         _watched.remove(seen)
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts processes that need not load torch."""
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the workers of a sweep run their task messages in this process, which has loaded torch already."""
+    from adbench.sweep.executors import local
+    from adbench.sweep.workers import run_task, task_message
+
+    def start(pool: Any, groups: Any) -> dict[int, Any]:
+        tasks = {}
+        for group in groups:
+            pool.count += 1
+            message = json.dumps(task_message(group, pool.site.workspace, pool.site.out))
+            tasks[pool.count] = (group,)
+            assert all(result.status == "done" for result in run_task(json.loads(message)))
+        return tasks
+
+    monkeypatch.setattr(local._Workers, "start", start)
 
 
 @pytest.fixture(scope="session")

@@ -29,17 +29,19 @@ def in_subprocess(function: Callable[[], T]) -> T:
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(sender, function), daemon=True)
-    process.start()
-    sender.close()
     try:
+        process.start()
+        sender.close()
         outcome = receiver.recv()
     except EOFError:
         return function()
     except BaseException:  # an interrupt
-        process.terminate()
+        if process.pid:
+            process.terminate()
         raise
     finally:
-        process.join()
+        if process.pid:
+            process.join()
     if isinstance(outcome, AdbenchError):
         raise outcome
     return outcome  # type: ignore[no-any-return]
@@ -59,12 +61,19 @@ def _send_result(pipe: Connection, function: Callable[[], object]) -> None:
 
 def default_threads(memo: Path) -> int:
     """Return the number of CPU threads that torch uses on this machine; `memo` is the folder of the memo that keeps it."""
-    if "torch" in sys.modules:
-        return _threads()
+    return _threads() if "torch" in sys.modules else _known_threads(memo, partial(in_subprocess, _threads))
+
+
+def keep_threads(memo: Path) -> None:
+    """Keep the number of threads for later processes; this one loads torch."""
+    _known_threads(memo, _threads)
+
+
+def _known_threads(memo: Path, ask: Callable[[], int]) -> int:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     variables = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")]
     question = ["threads", os.uname().nodename if hasattr(os, "uname") else "", cores, *variables]
-    return int(Memo(memo / "threads.json", code_and_libraries()).answer(question, partial(in_subprocess, _threads)))
+    return int(Memo(memo / "threads.json", code_and_libraries()).answer(question, ask))
 
 
 def _threads() -> int:

@@ -121,12 +121,12 @@ class Influence:
 
     def margins(self) -> Values:
         """Return the half widths (k,) of the 95 % intervals of differences, by Student's t; NaN where nothing is known of it."""
-        from scipy.stats import t
+        from scipy.special import stdtrit  # t.ppf of scipy.stats, which takes a second to import
 
         found = np.full(len(self.values), np.nan)
         for i, (variance, row) in enumerate(zip(self.variances, self.values, strict=True)):
             if variance > 0:
-                found[i] = t.ppf((1 + LEVEL) / 2, self._degrees(row)) * np.sqrt(variance)
+                found[i] = stdtrit(self._degrees(row), (1 + LEVEL) / 2) * np.sqrt(variance)
         return found
 
     def _degrees(self, row: Values) -> float:
@@ -136,19 +136,18 @@ class Influence:
 
 
 def _logit_interval(estimate: float, variance: float, degrees: float) -> tuple[float, float]:
-    from scipy.special import expit, logit
-    from scipy.stats import t
+    from scipy.special import expit, logit, stdtrit
 
-    half = t.ppf((1 + LEVEL) / 2, degrees) * np.sqrt(variance) / (estimate * (1 - estimate))
+    half = stdtrit(degrees, (1 + LEVEL) / 2) * np.sqrt(variance) / (estimate * (1 - estimate))
     low, high = expit([logit(estimate) - half, logit(estimate) + half])
     return float(low), float(high)
 
 
 def exact_interval(estimate: float, trials: int) -> tuple[float, float]:
     """Return the interval of Clopper and Pearson (Biometrika 26, 1934) for a share of trials; one-sided at 0 and at 1."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv  # beta.ppf of scipy.stats
 
     hits, missed = estimate * trials, (1 - estimate) * trials
     tail = (1 - LEVEL) / 2 if hits > 0 < missed else 1 - LEVEL
-    low = float(beta.ppf(tail, hits, missed + 1)) if hits > 0 else 0.0
-    return low, float(beta.ppf(1 - tail, hits + 1, missed)) if missed > 0 else 1.0
+    low = float(betaincinv(hits, missed + 1, tail)) if hits > 0 else 0.0
+    return low, float(betaincinv(hits + 1, missed, 1 - tail)) if missed > 0 else 1.0

@@ -26,9 +26,13 @@ def least_categories(comparisons: int, alpha: float = ALPHA) -> int:
 
 def mean_ranks(values: Values) -> Values:
     """Return the mean rank (k,) of each configuration, 1 = best."""
-    from scipy.stats import rankdata
+    return np.asarray(np.mean([_ranks(row, np.sort(row)) for row in -values], axis=0))
 
-    return np.asarray(rankdata(-values, axis=1).mean(axis=0))
+
+def _ranks(row: Values, ordered: Values) -> Values:
+    """Return the rank of each value, 1 = lowest; equal ones have their mean. Importing `scipy.stats.rankdata` takes a second."""
+    found: Values = (np.searchsorted(ordered, row, "left") + np.searchsorted(ordered, row, "right") + 1) / 2
+    return found
 
 
 def friedman(values: Values) -> float:

@@ -19,7 +19,7 @@ from adbench.backbones.weights import RANDOM, Weights, expanded
 from adbench.core.errors import UsageError, WeightsError
 from adbench.core.memo import Memo, code_and_libraries
 from adbench.core.registry import match
-from adbench.core.subprocess import in_subprocess
+from adbench.core.subprocess import in_subprocess, keep_threads
 from adbench.features.cache import EXTRACTION_REVISION
 from adbench.features.tiling import Tiling, check_view
 from adbench.features.view import View
@@ -252,17 +252,19 @@ def _misfit(description: Description, layers: Iterable[str], memo: Path, view: V
 
 
 def fill_memo(spec: Spec, memo: Path, on_step: OnStep = ignore_step) -> None:
-    """Let a subprocess fill `memo` with all answers for which a plan of `spec` would load torch; raise as `make_plan` does.
+    """Fill `memo` with all answers for which a plan of `spec` would load torch; raise as `make_plan` does.
 
-    Weights are not downloaded.
+    A subprocess loads torch, unless it is here. Weights are not downloaded.
     """
     on_step(0, 1, "looking at networks and detectors")
-    question = ["learnt", asdict(replace(spec, seeds=()))]
-    Memo(memo / "learnt.json", code_and_libraries()).answer(question, partial(in_subprocess, partial(_learn, spec, memo)))
+    question, learn = ["learnt", asdict(replace(spec, seeds=()))], partial(_learn, spec, memo)
+    ask = learn if "torch" in sys.modules else partial(in_subprocess, learn)
+    Memo(memo / "learnt.json", code_and_libraries()).answer(question, ask)
 
 
 def _learn(spec: Spec, memo: Path) -> bool:
     check_names(spec, memo)
+    keep_threads(memo)
     return True
 
 

@@ -1,5 +1,6 @@
 """Receptive fields: the analytic ones against Table 2 and against gradients, the estimated ones against the analytic ones."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import matplotlib
@@ -273,9 +274,9 @@ def test_rrf_is_of_the_estimated_field_also_if_the_analytic_one_is_known() -> No
 
 
 def test_attention_that_outweighs_the_patch_itself_sees_every_pixel(transformer: Network) -> None:
-    module = transformer.cut(["blocks.0"], (128, 128))
+    module = deepcopy(transformer.cut(["blocks.0"], (128, 128)))
     local = estimated(module, "blocks.0", Measure(128, margin=0))
-    transformer.module.blocks[0].attn.proj.weight.mul_(1000)
+    module.network.blocks[0].attn.proj.weight.mul_(1000)
     everywhere = estimated(module, "blocks.0", Measure(128, margin=0))
     assert local.px < 128 == everywhere.px
     assert local.everywhere and everywhere.everywhere  # attention reaches each patch, however little of it

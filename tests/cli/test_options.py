@@ -184,7 +184,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--reserve": Case("--reserve 0.8", "the share of good images kept for a threshold"),
         "--budget": Case("--budget 10", "--budget '10': write a time with its unit"),
         "--dry-run": Case("--dry-run", '"candidates": ['),
-        "--top": Case("--top 1 --layers all", "14 more candidates", "TEXT"),
+        "--top": Case("--top 1 --layers blocks.2.1.add,blocks.4.2.add,blocks.6.0.bn3", "2 more candidates", "TEXT"),
         "--backbones": Case("--backbones nosuch", "unknown backbone 'nosuch'"),
         "--weights": Case("--weights nosuch", "has no weights 'nosuch'"),
         "--layers": Case("--layers nosuch", "unknown layer 'nosuch'"),

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import replace_in_disguise
 
-from adbench.backbones.families import find
 from adbench.backbones.network import find_network
 from adbench.core.errors import UsageError
 from adbench.core.memo import Memo
+from adbench.core.registry import match
 from adbench.core.subprocess import default_threads, in_subprocess
 from adbench.sweep.plan import find_method
 
@@ -67,6 +66,8 @@ def test_a_wrong_parameter_is_refused_each_time(tmp_path: Path) -> None:
 
 
 def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
+    import torch
+
     file, known = tmp_path / "own.pth", Memo(tmp_path / "a.json")
     torch.save({"conv1.weight": torch.zeros(1)}, file)
     first = find_network("resnet18", str(file), known)
@@ -81,7 +82,7 @@ def test_weights_that_changed_are_looked_at_again(tmp_path: Path) -> None:
 
 def test_a_question_refused_apart_is_refused() -> None:
     with pytest.raises(UsageError, match="'nosuch'"):
-        in_subprocess(partial(find, "nosuch"))
+        in_subprocess(partial(match, "thing", "nosuch", ["such"]))
 
 
 def test_a_question_whose_process_dies_is_asked_here() -> None:
@@ -95,6 +96,8 @@ def _dies_elsewhere(home: int) -> int:
 
 
 def test_threads_are_those_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
     here = default_threads(tmp_path)
     assert here == torch.get_num_threads()
     monkeypatch.delitem(sys.modules, "torch")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 CODE = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, threading, time
 from functools import partial
 from pathlib import Path
 from adbench.core.environment import choose_device
@@ -19,7 +19,19 @@ def children():
     return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
+def sleep():
+    Path("asleep").touch()
+    time.sleep(60)
+
+
+def interrupt_sleep():
+    while not Path("asleep").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs of a shell ignore
     try:
         {call}
     except UsageError as error:
@@ -35,11 +47,7 @@ if __name__ == "__main__":
 """
 CALLS = {
     "an error": ('in_subprocess(partial(choose_device, "cuda:99"))', "device 'cuda:99' is not on this machine"),
-    "an interrupt": (
-        "import signal, threading; threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start(); "
-        "in_subprocess(partial(time.sleep, 60))",
-        "interrupted",
-    ),
+    "an interrupt": ("threading.Thread(target=interrupt_sleep).start(); in_subprocess(sleep)", "interrupted"),
 }
 
 
@@ -49,5 +57,5 @@ def test_nothing_is_left_behind(case: str, tmp_path: Path) -> None:
     call, shown = CALLS[case]
     script = tmp_path / "main.py"
     script.write_text(CODE.format(call=call))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
     assert (done.stdout[: len(shown)], done.stderr, done.returncode) == (shown, "", 0)

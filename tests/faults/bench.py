@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # more threads would not survive a fork
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -129,6 +130,19 @@ def problem(case: Case, pristine: Path, folder: Path) -> str | None:
         shutil.rmtree(workplace)
 
 
+def warm_up() -> None:
+    """Load libraries and compiled loops before the forks, which then start at once."""
+    import timm  # noqa: F401
+    import torch
+
+    import adbench.models.training  # noqa: F401
+    from adbench.detectors import make_detector
+    from adbench.features.feature_maps import FeatureMaps
+
+    maps = FeatureMaps((np.random.default_rng(0).random((8, 4, 8, 8), dtype=np.float32),))
+    make_detector("patchcore", {}, 0).fit(maps, device=torch.device("cpu")).score(maps, device=torch.device("cpu"))
+
+
 def main() -> int:
     """Run the chosen cases and print a line for each that fails, then the count."""
     parser = argparse.ArgumentParser()
@@ -136,8 +150,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1)
     given = parser.parse_args()
     chosen = [case for case in all_cases() if all(word in case.name for word in given.words)][:: given.every]
-    import adbench.models.training  # noqa: F401  imported before the forks, which then start at once
-
+    warm_up()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         pristine = template(Path(folder) / "pristine")

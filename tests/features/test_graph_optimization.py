@@ -24,7 +24,8 @@ INPUT = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module", params=BACKBONES)
 def network(request: pytest.FixtureRequest) -> Network:
     """A backbone whose batch norms do something."""
-    made = Network(request.param, resolve(request.param, "imagenet" if request.param == "efficientnet_lite0" else "random"))
+    weights = resolve(request.param, "imagenet" if request.param == "efficientnet_lite0" else "random")
+    made = Network(request.param, weights).drawn_by(1)
     draw = torch.Generator().manual_seed(1)
     for module in made.module.modules():
         if isinstance(module, nn.BatchNorm2d) and request.param != "efficientnet_lite0":
@@ -143,7 +144,7 @@ def test_the_graph_is_traced_once_for_extraction_and_latency(monkeypatch: pytest
         return cut(self, module, layers)
 
     monkeypatch.setattr(TorchvisionModels, "cut", counted)
-    made = Network("resnet18", resolve("resnet18", "random"))
+    made = Network("resnet18", resolve("resnet18", "random")).drawn_by(2)
     for size in (32, 64):
         inference_module(made, ["layer1.0.relu"], (size, size), CPU, torch.float32)
     forward_times(made, ["layer1.0.relu"], Tiling.whole(View(32)), "float32", CPU, tmp_path)

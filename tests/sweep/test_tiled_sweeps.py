@@ -29,7 +29,7 @@ def metrics(run: Run, out: str) -> dict[Any, Any]:
     return {(r["image_size"], r["tile"]): r["metrics"] for r in records}
 
 
-def test_every_way_to_the_numbers_gives_the_same(run: Run, wide: Path, tmp_path: Path) -> None:
+def test_every_way_to_the_numbers_gives_the_same(run: Run, wide: Path, tmp_path: Path, workers_here: None) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC)
     sweep = ("sweep", "--spec", tmp_path / "spec.yaml", "--data", wide, "--json")
     first = run(*sweep, "--out", "a", "--cache", "one", "--limit", "1")

@@ -44,7 +44,9 @@ def test_other_commands_answer_the_size_before_any_work(command: list[str], run:
     assert one_line(done, 2) == MISFIT
 
 
-def test_the_same_metrics_from_two_workers_and_from_a_cold_cache(run: Run, parts: Path, tmp_path: Path) -> None:
+def test_the_same_metrics_from_two_workers_and_from_a_cold_cache(
+    run: Run, parts: Path, tmp_path: Path, workers_here: None
+) -> None:
     write(SPEC.replace(", 50", ""))
     first = run("sweep", "--spec", "spec.yaml", "--data", parts, "--out", "one", "--json")
     assert (first.code, first.json["done"]) == (0, 3)
