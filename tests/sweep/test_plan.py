@@ -14,7 +14,7 @@ from adbench.sweep.plan import job_for, make_plan
 from adbench.sweep.spec import parse
 from adbench.types import SMOOTHED, Category, Job
 
-INPUTS: Any = SimpleNamespace(category=Category("mvtec", "bolt", (), ()), fingerprint="f")
+INPUTS: Any = SimpleNamespace(category=Category("mvtec", "bolt", (), ()), fingerprint="f", native=lambda view: (0, 0))
 
 
 def jobs(text: str, memo: Path) -> list[Job]:
