@@ -149,21 +149,23 @@ def cost(name: str, data: Path, folder: Path) -> str:
     sets = {
         b.name: len(b.weights or spec.weights) for b in spec.backbones
     }  # of weights, which cost the same; random ones are at hand
+    seeds, spec = len(spec.seeds), replace(spec, seeds=spec.seeds[:1])  # one extraction serves all, but not of random weights
     spec = replace(spec, data=None, weights=("random",), backbones=tuple(replace(b, weights=()) for b in spec.backbones))
     planned = plan_sweep(Workspace(str(data), folder), spec, folder / "results")
     forecaster, counts = Forecaster(planned.workspace.runtime(), planned.workspace.memo), Counter()
     hours = {kind: Counter() for kind in GPUS}
     for group in planned.plan.groups:
         times = sets[group.network.backbone]
+        runs = times * seeds
         passes, written = forecaster.counts(group)
-        counts.update(jobs=times * len(group.jobs), passes=times * passes, bytes=times * written)
+        counts.update(jobs=runs * len(group.jobs), passes=times * passes, bytes=times * written)
         images = len(group.inputs.category.train) + len(group.inputs.category.test)
         work = images * of_backbone(group.network.backbone, group.jobs[0].image_size)
         for kind, gpu in GPUS.items():
             hours[kind]["backbone"] += times * work / gpu.rate("float32") / 3600
             for job in group.jobs:
-                hours[kind].update({part: times * value / 3600 for part, value in seconds(job, group, folder, gpu).items()})
-                hours[kind]["CPU"] += times * CPU_SECONDS_PER_JOB / 3600
+                hours[kind].update({part: runs * value / 3600 for part, value in seconds(job, group, folder, gpu).items()})
+                hours[kind]["CPU"] += runs * CPU_SECONDS_PER_JOB / 3600
     shown = "; ".join(
         f"{kind} {sum(parts.values()):.2g} h ({', '.join(f'{part} {value:.2g}' for part, value in parts.items())})"
         for kind, parts in hours.items()
