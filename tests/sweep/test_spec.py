@@ -192,7 +192,15 @@ def test_the_cost_of_turned_training_images_is_in_the_head_of_a_preset() -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["layers-small", "layers-vit-small", "image-size-small", "pretraining-resnet50-small", "seeds-small", "few-shot-small"],
+    [
+        "layers-small",
+        "layers-vit-small",
+        "image-size-small",
+        "pretraining-resnet50-small",
+        "seeds-small",
+        "few-shot-small",
+        "asymst-small",
+    ],
 )
 def test_the_cost_of_a_small_preset_is_that_of_its_grid_on_the_demo(name: str) -> None:
     spec = parse(preset_text(name))
