@@ -123,8 +123,8 @@ def _mask_problems(sample: Sample, facts: Facts) -> Iterator[str]:
 
 def check_values(categories: Sequence[Category], facts: Facts, stated: Range | None) -> None:
     """Raise DataError for images whose values fit no range that is known, UsageError for a stated range that fits no image."""
-    found = {s.path: facts[s.path].deep for c in categories for s in (*c.train, *c.validation, *c.test) if facts[s.path].deep}
-    deep = {path: values for path, values in found.items() if values}
+    samples = (sample for c in categories for sample in (*c.train, *c.validation, *c.test))
+    deep = {sample.path: values for sample in samples if (values := facts[sample.path].deep)}
     if stated:
         low, high = stated
         if not deep:

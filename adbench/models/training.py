@@ -171,9 +171,8 @@ def evaluate_model(workspace: Workspace, model: Path, heatmaps: Path | None = No
     limits = [saved.threshold.limits] if saved.threshold else []
     result, scores = assess(runtime, network, inputs, job, detector, saved.cost, field, limits)
     if heatmaps and scores:
-        draw_heatmaps(
-            heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop, job.value_range or inputs.white
-        )
+        levels = tiling.view.levels
+        draw_heatmaps(heatmaps, category.test, scores, detector.gaussian, workspace.on_step, job.crop, levels)
     return replace(result, details={**result.details, "fitted_images": len(saved.fitted)})  # fewer if some were held out
 
 
