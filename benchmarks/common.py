@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from adbench.core.pages import use_huge_pages
+
 
 def arguments(description: str, threads: int = 1) -> argparse.Namespace:
     """Return the options; call it before numpy and torch are imported, as they read the thread count from the environment.
@@ -27,9 +29,12 @@ def arguments(description: str, threads: int = 1) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-python", metavar="PATH", help="a Python that has anomalib, timed in the same run")
+    parser.add_argument("--peer-pages", action="store_true", help="give peers huge pages, which the command line takes")
     parser.add_argument("--patchcore-inspection", metavar="DIR", help="its source folder (coreset only)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="a category's folder, MVTec's layout (scoring only)")
     options = parser.parse_args()
+    use_huge_pages()  # as the command line does
+    Peer.pages = options.peer_pages
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         if options.threads:
             os.environ[variable] = str(options.threads)
@@ -54,10 +59,13 @@ def timed(call: Callable[[], object]) -> Timing:
 class Peer:
     """A case of peers.py in a process of its own, which runs it once per call."""
 
+    pages = False
+
     def __init__(self, python: str, case: str, threads: int, **given: object) -> None:
         script = str(Path(__file__).with_name("peers.py"))
         command = [python, script, case, json.dumps({"threads": threads, **given})]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        known = {name: value for name, value in os.environ.items() if self.pages or name != "GLIBC_TUNABLES"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=known)
 
     def __call__(self) -> Timing:
         assert self._process.stdin and self._process.stdout
@@ -75,12 +83,12 @@ class Peer:
         self._process.wait()
 
 
-def in_turn(calls: Mapping[str, Callable[[], Timing]], repeats: int) -> dict[str, list[Timing]]:
-    """Return the timings of calls that follow each other; a first round is not counted."""
+def in_turn(calls: Mapping[str, Callable[[], Timing]], repeats: int, warm: int = 0) -> dict[str, list[Timing]]:
+    """Return the timings of calls that follow each other; a first round is not counted, nor `warm` calls before each."""
     found: dict[str, list[Timing]] = {name: [] for name in calls}
     for number in range(repeats + 1):
         for name, call in calls.items():
-            timing = call()
+            timing = [call() for _ in range(warm + 1)][-1]
             if number:
                 found[name].append(timing)
     return found

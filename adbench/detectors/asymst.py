@@ -32,12 +32,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adbench.core.environment import memory_bytes
 from adbench.core.registry import match
 from adbench.detectors import register
 from adbench.detectors.training.flows import Flow, TwoSidedStep, negative_log_likelihood, position_map
 from adbench.detectors.training.loop import TrainedDetector, TrainingSet
 from adbench.detectors.training.precision import Mixed
-from adbench.features.feature_maps import FeatureMaps, join
+from adbench.features.feature_maps import FeatureMaps, Shape, join, joined_shape
 from adbench.types import OnStep
 
 IMAGE_SCORES = ("mean", "max")
@@ -46,7 +47,7 @@ _POSITIONS = 32  # channels of the position map
 _BLOCKS = 4  # residual blocks of the student
 _BOUND = 1e6  # of the teacher's output
 _BATCH = 16  # images whose targets are computed at once
-_HELD_BYTES = 1 << 30  # of the teacher's outputs over the training set
+_HELD_BYTES, _HELD_SHARE = 4 << 30, 8  # of the teacher's outputs over the training set: at most, and of the machine's memory
 Lesson = tuple[Tensor, Tensor]  # the student's input and the teacher's output, (B, C, h, w) each
 
 
@@ -96,6 +97,10 @@ class AsymST(TrainedDetector):
         self.image_score = match("image_score", self.image_score, IMAGE_SCORES, where=" of asymst")
         self.require_positive("teacher_hidden", "student_hidden", "steps", "clamp")
 
+    def memory_bytes(self, images: int, shapes: Sequence[Shape]) -> int:
+        """Return the bytes of the teacher's outputs, which come after what a trial of the teacher's training measures."""
+        return _held_bytes((images, *joined_shape(shapes)))
+
     def make_networks(self) -> nn.ModuleDict:
         """Return `teacher` and `student` for the channels that vary."""
         channels = self.scales_[""].alive
@@ -131,7 +136,7 @@ class AsymST(TrainedDetector):
             x = self._prepare(layers)
             return x, _targets(teacher, x, where)
 
-        if 4 * math.prod(shape) > _HELD_BYTES:
+        if not _held_bytes(shape):
             return TrainingSet(features, make, where.device)
         targets = np.empty(shape, np.float32)
         for rows, layers in features.batches(_BATCH, where.device):
@@ -158,6 +163,12 @@ class AsymST(TrainedDetector):
         """Return the capacity, the curves and the number of dropped channels."""
         scale = self.scales_[""]
         return super().details() | {"dead_channels": len(scale.mean) - scale.alive}
+
+
+def _held_bytes(shape: tuple[int, ...]) -> int:
+    """Return the bytes of the teacher's outputs (N, C, h, w), 0 if they take too much and are computed in each epoch."""
+    size = 4 * math.prod(shape)
+    return size if size <= min(_HELD_BYTES, memory_bytes() // _HELD_SHARE) else 0
 
 
 @lru_cache(maxsize=8)

@@ -49,7 +49,7 @@ def jobs_of(message: dict[str, Any]) -> tuple[Job, ...]:
 
 def worker_environment(threads: int) -> dict[str, str]:
     """Return the variables that a worker needs before it loads torch or numpy."""
-    known = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY") if name in os.environ}
+    known = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GLIBC_TUNABLES") if name in os.environ}
     return {"OMP_NUM_THREADS": str(threads)} | known
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from adbench.core.errors import DetectorError, UsageError
 from adbench.detectors import asymst, detector_params, make_detector
@@ -55,6 +56,30 @@ def test_the_log_determinant_is_that_of_the_jacobian(make: Callable[[int], nn.Mo
     assert (z - x).abs().max() > 0.1
     assert logdet.shape == (1, 3, 2)  # per location; the total is their sum
     torch.testing.assert_close(logdet.sum(), torch.linalg.slogdet(jacobian)[1])
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_fastflows_step_has_the_gradients_of_its_formula(channels: int) -> None:
+    with repeatable(0):
+        step, x = one_sided(channels), torch.randn(2, channels, 3, 4, requires_grad=True)
+        step.scale_raw.data += torch.randn_like(step.scale_raw)
+        step.offset.data += torch.randn_like(step.offset)
+        weights = torch.randn(2, channels, 3, 4), torch.randn(2, 3, 4)
+
+    def by_formula(x: Tensor) -> tuple[Tensor, Tensor]:
+        x1, x2 = torch.split(x, [channels - channels // 2, channels // 2], dim=1)
+        logs, shift = step.subnet(x1, 0.1).split(channels // 2, dim=1)
+        logs, scale = step.clamp * torch.tanh(logs), 0.1 * F.softplus(step.scale_raw, beta=0.5)
+        moved = torch.cat([x1, torch.addcmul(shift, x2, logs.exp())], dim=1)
+        return step.permutation(torch.addcmul(step.offset, moved, scale)), logs.sum(dim=1) + scale.log().sum()
+
+    def gradients(of: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        z, logdet = of(x)
+        loss = (z * weights[0]).sum() + (logdet * weights[1]).sum()
+        return z, logdet, *torch.autograd.grad(loss, [x, *step.parameters()])
+
+    for ours, formula in zip(gradients(step), gradients(by_formula), strict=True):
+        assert torch.equal(ours, formula)  # the bits of models that were trained before
 
 
 def test_asts_step_starts_as_a_permutation_and_fastflows_scale_as_one() -> None:
@@ -391,7 +416,9 @@ def test_asymsts_scores_are_the_means_of_squared_differences() -> None:
 
 def test_the_teachers_answers_need_not_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
     held = quick_asymst().fit(features(), device=CPU).score(features(2, 1), device=CPU)
-    monkeypatch.setattr(asymst, "_HELD_BYTES", 0)
+    assert quick_asymst().memory_bytes(6, [(4, 4, 4), (3, 2, 2)]) == 4 * 6 * 7 * 4 * 4
+    monkeypatch.setattr(asymst, "memory_bytes", lambda: 1000)
+    assert quick_asymst().memory_bytes(6, [(4, 4, 4)]) == 0
     asked = quick_asymst().fit(features(), device=CPU).score(features(2, 1), device=CPU)
     np.testing.assert_allclose(held.image, asked.image, rtol=1e-4)
 
