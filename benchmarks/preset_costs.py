@@ -1,29 +1,37 @@
 """What a preset costs on MVTec AD, for the heads of the presets. Run: python benchmarks/preset_costs.py layers image-size
 
 Forward passes and bytes of cache are what `sweep --dry-run` says of a stand-in with MVTec AD's number of images. Hours are
-computed, not measured: operations of backbones and detectors, counted, at a share of each GPU's peak for the precision, and
-what the CPU does between them; expect a factor of two either way. Only the time of a coreset's pick was measured, on an H100.
-Detectors other than patchcore, fastflow and asymst are named as not counted.
+computed, not measured: a training step's products, at a share of each GPU's peak for the precision, and the bytes that its
+other operations read and write, at the rate of memory; or what the host takes to start all of them, if that is more. Expect a
+factor of two either way. Only the time of a coreset's pick was measured, on an H100. Detectors other than patchcore, fastflow
+and asymst are named as not counted.
 """
 
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from adbench.backbones.families import bare, find
 from adbench.backbones.layers import describe, map_shapes
 from adbench.detectors import make_detector
 from adbench.detectors.asymst import Student
 from adbench.detectors.patchcore import PatchCore
-from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, position_map
+from adbench.detectors.training.flows import Flow, OneSidedStep, TwoSidedStep, negative_log_likelihood
+from adbench.detectors.training.precision import Mixed
 from adbench.features.feature_maps import Shape, joined_shape
 from adbench.sweep.forecast import Forecaster
 from adbench.sweep.plan import Group
@@ -31,6 +39,8 @@ from adbench.sweep.run import plan_sweep
 from adbench.sweep.spec import Spec, parse, preset_text
 from adbench.sweep.workspace import Workspace
 from adbench.types import ALL, Job
+
+aten = torch.ops.aten
 
 
 class Gpu(NamedTuple):
@@ -49,9 +59,10 @@ class Gpu(NamedTuple):
 
 
 GPUS = {"A100": Gpu(19.5e12, 156e12, 312e12, 1.2e12), "H100": Gpu(67e12, 494e12, 989e12, 2.2e12)}  # classes
-SHARE = 0.2  # of the peak that convolutions of usual networks reach between their passes over memory
-WIDE_SHARE = 0.4  # that convolutions of 512 or more channels reach, AsymST's student at its default: nearly all is products
+SHARE = 0.2  # of the peak that convolutions of usual networks reach
+WIDE_SHARE = 0.5  # that convolutions of 512 or more channels reach
 WIDE = 512
+START_S = 6e-6  # that the host takes to start one operation
 PICK_S, PICK_S_PER_POINT = 20e-6, 6.5e-12  # of a coreset of points of 128 dimensions on an H100 (gpu.py); else by memory's pace
 CPU_SECONDS_PER_JOB = 4.0  # metrics with their intervals, reading features, writing results
 MVTEC_AD = {  # images: train, test
@@ -87,33 +98,81 @@ def of_backbone(name: str, size: int) -> float:
         return flops(family.build(bare(canonical)).eval(), torch.zeros(1, 3, size, size))
 
 
-@cache
-def of_flow(channels: int, side: int, steps: int, hidden_ratio: float, clamp: float) -> float:
-    """Return the operations of FastFlow's forward pass on one image's map."""
-    ratio = hidden_ratio or (1.0 if channels < 1024 else 0.25)
-    with torch.device("meta"):
-        flow = Flow(OneSidedStep(channels, ratio, 1 if i % 2 else 3, clamp) for i in range(steps))
-        return flops(flow, torch.zeros(1, channels, side, side))
+@dataclass
+class Work(TorchDispatchMode):
+    """Counts what is done inside: operations of narrow and of wide products, bytes that all else moves, and calls."""
+
+    narrow: float = 0
+    wide: float = 0
+    bytes: float = 0
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, call: OpOverload, _: object, given: Any = (), named: Any = None) -> Any:
+        out, packet = call(*given, **(named or {})), call.overloadpacket
+        if call.is_view or call.namespace == "prim" or packet in _FREE:
+            return out
+        self.calls += 1
+        tensors = [value for value in tree_leaves((given, named, out)) if isinstance(value, Tensor)]
+        if packet not in flop_registry:
+            self.bytes += sum(value.nbytes for value in tensors)
+            return out
+        weight = given[2 if packet is aten.convolution_backward else 1]
+        work = flop_registry[packet](*given, **(named or {}), out_val=out)
+        if min(weight.shape[:2]) >= WIDE:
+            self.wide += work
+        else:
+            self.narrow += work
+        return out
+
+    def seconds(self, gpu: Gpu, precision: str) -> float:
+        """Return the time on a GPU: of its work, or of the host's if that is more."""
+        products = self.narrow / gpu.rate(precision) + self.wide / gpu.rate(precision, wide=True)
+        return max(products + self.bytes / gpu.memory, self.calls * START_S)
+
+
+_FREE = (aten.detach, aten._unsafe_view, aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
 
 
 @cache
-def of_asymst(channels: int, side: int, teacher_hidden: int, student_hidden: int, clamp: float) -> tuple[float, float]:
-    """Return the operations of the forward passes of teacher and student on one image's map."""
-    with torch.device("meta"):
-        x, where = torch.zeros(1, channels, side, side), position_map(32, side, side)
-        teacher = Flow(TwoSidedStep(channels, teacher_hidden, kernel, clamp, 32) for kernel in (3, 3, 3, 5))
-        return flops(teacher, x, where), flops(Student(channels, student_hidden), x, where)
+def of_step(
+    kind: str, images: int, channels: int, side: int, hidden: float, steps: int, clamp: float, compute: torch.dtype
+) -> Work:
+    """Return the work of a training step on joined or single maps: of a FastFlow, an AsymST's teacher, or its student."""
+    with FakeTensorMode():
+        x, where = torch.empty(images, channels, side, side), torch.empty(1, 32, side, side)
+        if kind == "fastflow":
+            ratio = hidden or (1.0 if channels < 1024 else 0.25)
+            network: nn.Module = Flow(OneSidedStep(channels, ratio, 1 if i % 2 else 3, clamp) for i in range(steps))
+        elif kind == "teacher":
+            network = Flow(TwoSidedStep(channels, int(hidden), kernel, clamp, 32) for kernel in (3, 3, 3, 5))
+        else:
+            network = Student(channels, int(hidden))
+        for part in network.modules():
+            if isinstance(part, Mixed):
+                part.compute = compute
+        with Work() as work:
+            if kind == "student":
+                F.mse_loss(network(x, where), x).backward()
+            else:
+                negative_log_likelihood(*network(x, *[where] * (kind == "teacher"))).mean().backward()
+    work.bytes += 28 * sum(value.numel() for value in network.parameters())  # Adam: reads four float32 numbers, writes three
+    work.calls += 10
+    return work
 
 
-def passes(job: Job, shapes: list[Shape]) -> list[tuple[float, bool]]:
-    """Return the operations of a trained detector's passes over one image, and whether they are of wide convolutions."""
-    params = job.params
+def training_steps(job: Job, shapes: list[Shape]) -> list[Work]:
+    """Return the work of the steps that a trained detector takes with each batch."""
+    params, images = job.params, job.params["batch_size"]
+    compute = torch.float32 if params.get("precision", "float32") == "float32" else torch.bfloat16
     if job.detector == "fastflow":
-        given = params["steps"], params["hidden_ratio"], params["clamp"]
-        return [(sum(of_flow(channels, side, *given) for channels, side, _ in shapes), False)]
+        given = params["hidden_ratio"], params["steps"], params["clamp"], compute
+        return [of_step("fastflow", images, channels, side, *given) for channels, side, _ in shapes]
     channels, side, _ = joined_shape(shapes)
-    teacher, student = of_asymst(channels, side, params["teacher_hidden"], params["student_hidden"], params["clamp"])
-    return [(teacher, False), (student, params["student_hidden"] >= WIDE)]
+    given = params["steps"], params["clamp"], compute
+    return [of_step(kind, images, channels, side, params[f"{kind}_hidden"], *given) for kind in ("teacher", "student")]
 
 
 def of_patchcore(job: Job, shapes: list[Shape], train: int, test: int, gpu: Gpu) -> float:
@@ -129,7 +188,7 @@ def of_patchcore(job: Job, shapes: list[Shape], train: int, test: int, gpu: Gpu)
 
 
 def seconds(job: Job, group: Group, memo: Path, gpu: Gpu) -> dict[str, float]:
-    """Return the parts of a job's time on the GPU: training takes three passes over an image per epoch, two of them backward."""
+    """Return the parts of a job's time on the GPU."""
     shapes = map_shapes(describe(job.backbone, memo), job.layers, job.image_size, memo)
     images, test = len(group.inputs.category.train), len(group.inputs.category.test)
     train = (images if job.shots == ALL else min(images, job.shots)) * max(1, job.rotations)
@@ -139,8 +198,8 @@ def seconds(job: Job, group: Group, memo: Path, gpu: Gpu) -> dict[str, float]:
         return {f"{job.detector} (not counted)": 0.0}
     given = job.params.get("precision", "float32")
     precision = {"float32": "tf32", "auto": "bfloat16"}.get(given, given)
-    per_pass = sum(work / gpu.rate(precision, wide) for work, wide in passes(job, shapes))
-    return {job.detector: per_pass * (3 * train * job.params["epochs"] + test)}
+    per_image = sum(work.seconds(gpu, precision) for work in training_steps(job, shapes)) / job.params["batch_size"]
+    return {job.detector: per_image * (train * job.params["epochs"] + test / 3)}  # scores: a pass forward
 
 
 def cost(name: str, data: Path, folder: Path) -> str:
