@@ -36,7 +36,7 @@ def _be(arguments: list[str], where: str, environment: dict[str, str], out: str,
     """Run a program in this process and return its exit code."""
     os.chdir(where)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({"GLIBC_TUNABLES": ""} | environment)  # or the program would start again, as its parent
     sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
     for target, number in ((os.devnull, 0), (out, 1), (err, 2)):
         os.dup2(os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)

@@ -2,12 +2,12 @@
 
 import gc
 
-from adbench.core.pages import use_huge_pages
+from adbench.core.pages import started_as, use_huge_pages
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line with these arguments (default: those of the process) and end with the documented exit code."""
-    if arguments is None:
+    if arguments is None and started_as("adbench"):
         use_huge_pages()
     from adbench.cli.app import run  # here, so that a worker process does not import every command
 

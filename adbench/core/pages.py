@@ -9,6 +9,15 @@ _VARIABLE, _SETTING = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"  # glibc 2.35; 
 _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
+def started_as(program: str) -> bool:
+    """Return whether this process was started as the script or with `python -m`, and not by a program that calls its function."""
+    main = sys.modules["__main__"]
+    spec = main.__spec__
+    return Path(getattr(main, "__file__", None) or "").name == program or (
+        spec is not None and spec.name == f"{program}.__main__"
+    )
+
+
 def use_huge_pages() -> None:
     """Start this program again, in the same process, with malloc on huge pages where the kernel gives them on request.
 

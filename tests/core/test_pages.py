@@ -29,6 +29,24 @@ def starts(tmp_path: Path, mode: str, given: str | None = None) -> list[list[str
     return [line.split(maxsplit=1) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [
+        (["-m", "adbench", "--version"], True),
+        ([str(Path(sys.executable).with_name("adbench")), "--version"], True),
+        (["-c", "import sys; sys.argv = ['adbench', '--version']; from adbench.cli import main; main()"], False),
+    ],
+)
+def test_only_the_program_itself_starts_again(tmp_path, command, known):
+    # python reads this module when it starts, before the program
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.execv = lambda *_: print('again')")
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    given = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"} | {"PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, *command], env=given, capture_output=True, text=True, check=True)
+    helps = sys.platform == "linux" and pages._MODE.is_file() and "[madvise]" in pages._MODE.read_text()
+    assert done.stdout.startswith("again\n") == (known and helps)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="huge pages on request are Linux's")
 def test_the_program_starts_again_in_the_same_process(tmp_path):
     (first, before), (second, after) = starts(tmp_path, "always [madvise] never")
