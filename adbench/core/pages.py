@@ -12,7 +12,7 @@ _MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def started_as(program: str) -> bool:
     """Return whether this process was started as the script or with `python -m`, and not by a program that calls its function."""
     main = sys.modules["__main__"]
-    spec = main.__spec__
+    spec = getattr(main, "__spec__", None)
     return Path(getattr(main, "__file__", None) or "").name == program or (
         spec is not None and spec.name == f"{program}.__main__"
     )
