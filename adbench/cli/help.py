@@ -34,7 +34,7 @@ def meaning(parameter: Parameter) -> str:
         return text
     if parameter.required:
         return f"{text} Required."
-    if "Default" in text or default is None or default is False or default == () or callable(default):
+    if "Default" in text or default is None or default is False or default in ((), "") or callable(default):
         return text
     if parameter.secondary_opts:
         return f"{text} Default: {parameter.opts[0]}."

@@ -295,6 +295,8 @@ def parameters(texts: Sequence[str] | None) -> dict[str, object]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"--param '{text}': write name=value, e.g. --param coreset_fraction=0.01")
+        if name in found:
+            raise UsageError(f"--param '{text}': {name} is given twice; keep one")
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:

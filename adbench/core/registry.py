@@ -52,7 +52,7 @@ def unknown(kind: str, name: str, names: Iterable[str], see: str = "", where: st
         hint = f"did you mean {', '.join(parts[:-1])} or {parts[-1]}?"
     elif near:
         hint = f"did you mean '{next(n for n in names if squeeze(n) == near[0])}'?"
-    elif len(names) <= 12:
+    elif len(names) <= 12 or " " in kind:  # `adbench list` has no row keys
         hint = f"choose from: {', '.join(names) or '(none)'}"
     else:
         hint = f"'adbench list {see or kind.removesuffix('s') + 's'}' shows all"

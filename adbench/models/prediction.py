@@ -219,10 +219,15 @@ def predict_images(
         log.warning("%s has no threshold: scores come without decisions; %s", file, remedy)
     predictor = Predictor(scorer, threshold, wish or ("anomalous" if threshold else "all"), out / "overlays")
     started, counts = time.perf_counter(), Counter[str]()
+    earlier = {str(path) for path in predictor.folder.rglob("*.jpg")}
     # overlays are drawn in threads while the next images are scored
     predictions = ordered_map(predictor.finish, predictor.scored(images, workspace.on_step), _THREADS, _AHEAD)
-    rows = _write_rows(predictions, out / "predictions.csv", counts)
+    rows = _write_rows(predictions, out / "predictions.csv", counts, earlier)
     kept = list(rows) if shown is None else heapq.nlargest(shown, rows, key=lambda r: -math.inf if r.score is None else r.score)
+    if earlier:
+        log.warning(
+            "%s also holds pictures of earlier runs (%d, e.g. %s)", predictor.folder, len(earlier), Path(min(earlier)).name
+        )
     return {
         "images": len(images),
         **{outcome: counts[outcome] for outcome in OUTCOMES},
@@ -233,14 +238,18 @@ def predict_images(
     }
 
 
-def _write_rows(rows: Iterable[Prediction], target: Path, counts: Counter[str]) -> Iterator[Prediction]:
-    """Yield the rows while they are written and their outcomes counted; the CSV appears when the last one is written."""
+def _write_rows(rows: Iterable[Prediction], target: Path, counts: Counter[str], earlier: set[str]) -> Iterator[Prediction]:
+    """Yield the rows while they are written, their outcomes counted and their overlays taken out of those of `earlier` runs.
+
+    The CSV appears when the last one is written.
+    """
     with replacing(target) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([column.name for column in fields(Prediction)])
         for row in rows:
             writer.writerow(astuple(row))
             counts["failed" if row.error else row.decision or "undecided"] += 1
+            earlier.discard(row.overlay or "")
             if row.error:
                 log.warning("%s", row.error)
             yield row

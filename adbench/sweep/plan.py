@@ -204,7 +204,7 @@ def make_plan(
             misfits.append(misfit := misfit_of(view, item))
             held_out = bool(spec.thresholds)
             why_not = {s: misfit or reason or shots_shortage(item, s, held_out, spec.seeds[0]) for s in spec.shots}
-            for own, seeds in _by_seed(network, spec.seeds):
+            for own, seeds in _by_seed(network, tuple(dict.fromkeys(spec.seeds))):
                 cells = product(chosen, dict.fromkeys(spec.shots), seeds, dict.fromkeys(layers))
                 fits = [job_for(item, own, cell, seed, shots=shots, **method, **rest) for method, shots, seed, cell in cells]
                 jobs = [replace(job, shift=shift) for job in fits for shift in ("", *spec.shifts)]  # in turn: they share a fit

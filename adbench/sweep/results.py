@@ -195,7 +195,7 @@ def _keys(folder: Path) -> set[str]:
 
 
 def _load(path: Path, parse: Callable[[BinaryIO], T], consequence: str = "its job counts as not run") -> T | None:
-    """Return what `parse` makes of a file, or None if there is no such file or it was damaged and had to be deleted."""
+    """Return what `parse` makes of a file, or None if there is no such file or it was damaged and set aside."""
     try:
         with path.open("rb") as file:
             return parse(file)
@@ -206,9 +206,9 @@ def _load(path: Path, parse: Callable[[BinaryIO], T], consequence: str = "its jo
     except NewerVersionError as error:
         raise DataError(f"{path} was written by a newer version of adbench ({error}); update adbench to read it") from error
     except (ValueError, TypeError, EOFError, MemoryError, RecursionError) as error:
-        _LOG.warning("deleted the damaged file %s (%s); %s", path, error, consequence)
         with suppress(OSError):  # a read-only folder can still be reported on
-            path.unlink()
+            path = path.replace(path.with_name(f"{path.name}.damaged"))
+        _LOG.warning("set aside as %s: damaged (%s); %s", path, error, consequence)
         return None
 
 

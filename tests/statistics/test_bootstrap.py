@@ -140,13 +140,13 @@ def test_replicates_lie_beside_the_record(tmp_path: Path) -> None:
     assert store.replicates("0" * 20) is None
 
 
-def test_damaged_replicates_are_told_and_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_replicates_are_told_and_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = ResultStore(tmp_path)
     path = tmp_path / "replicates" / f"{JOB.key}.npy"
     store.write(Result(JOB, "done", metrics=dict.fromkeys(ORDER, 0.5), replicates=np.zeros((6, 5), np.float32)))
     assert store.replicates(JOB.key) is None and not path.exists()
     problem = "float32 of shape (6, 5), not float32 of 7 rows"
-    assert caplog.messages == [f"deleted the damaged file {path} ({problem}); no differences are tested with it"]
+    assert caplog.messages == [f"set aside as {path}.damaged: damaged ({problem}); no differences are tested with it"]
 
 
 def test_a_sweep_keeps_intervals_and_replicates(run: Run, parts: Path, tmp_path: Path) -> None:

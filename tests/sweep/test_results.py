@@ -95,7 +95,7 @@ def damaged(record: dict) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("why", list(damaged({})))
-def test_a_damaged_file_is_reported_once_and_deleted(store: ResultStore, caplog, why: str) -> None:
+def test_a_damaged_file_is_reported_once_and_set_aside(store: ResultStore, caplog, why: str) -> None:
     store.write(DONE)
     path = path_of(store)
     record = json.loads(path.read_text())
@@ -103,8 +103,10 @@ def test_a_damaged_file_is_reported_once_and_deleted(store: ResultStore, caplog,
     path.write_text(damaged(record)[why])
     with caplog.at_level(logging.WARNING, "adbench"):
         assert store.read(JOB.key) is None
-    assert [r.getMessage() for r in caplog.records] == [f"deleted the damaged file {path} ({why}); its job counts as not run"]
-    assert not path.exists()
+    assert [r.getMessage() for r in caplog.records] == [
+        f"set aside as {path}.damaged: damaged ({why}); its job counts as not run"
+    ]
+    assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
 
 
 def written(store: ResultStore, **changes: object) -> Path:
