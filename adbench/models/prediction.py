@@ -225,9 +225,7 @@ def predict_images(
     rows = _write_rows(predictions, out / "predictions.csv", counts, earlier)
     kept = list(rows) if shown is None else heapq.nlargest(shown, rows, key=lambda r: -math.inf if r.score is None else r.score)
     if earlier:
-        log.warning(
-            "%s also holds pictures of earlier runs (%d, e.g. %s)", predictor.folder, len(earlier), Path(min(earlier)).name
-        )
+        log.warning("%d pictures in %s are of earlier runs, such as %s", len(earlier), predictor.folder, min(earlier))
     return {
         "images": len(images),
         **{outcome: counts[outcome] for outcome in OUTCOMES},

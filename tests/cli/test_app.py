@@ -64,6 +64,10 @@ NAMES = {
         train("--data", "DATA", "--category", "alpha", "--param", "coreset_fraction"),
         "--param 'coreset_fraction': write name=value, e.g. --param coreset_fraction=0.01",
     ),
+    "value twice": (
+        train("--data", "DATA", "--category", "alpha", "--param", "coreset_max=1", "--param", "coreset_max=2"),
+        "--param 'coreset_max=2': coreset_max is given twice; keep one",
+    ),
     "one category": (train("--data", "DATA"), "--category is missing: 'DATA' has alpha, beta"),
     "eval size": (
         train("--data", "DATA", "--category", "alpha", "--eval-size", "big"),

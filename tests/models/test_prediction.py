@@ -83,7 +83,7 @@ def test_each_image_has_a_row_and_a_picture(run: Run, model: Path, images: Path)
 def test_pictures_of_earlier_runs_are_told(run: Run, model: Path, images: Path) -> None:
     run("predict", model, images, "--out", "out", "--overlays", "all")
     again = run("predict", model, images / "spot" / "001.png", "--out", "out", "--json")
-    assert again.err == "adbench: warning: out/overlays also holds pictures of earlier runs (5, e.g. good-000.jpg)\n"
+    assert again.err == "adbench: warning: 6 pictures in out/overlays are of earlier runs, such as out/overlays/good/000.jpg\n"
 
 
 def test_the_csv_says_what_the_json_says(run: Run, model: Path, images: Path) -> None:

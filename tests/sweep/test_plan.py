@@ -68,6 +68,7 @@ def test_a_sigma_that_is_in_no_key_is_known_of_every_detector_that_smooths() -> 
 def test_each_seed_draws_random_weights_of_its_own(tmp_path: Path) -> None:
     spec = "backbones: [resnet18]\nlayers: [layer1]\nweights: [random]\ndetectors: [mahalanobis]\nseeds: [0, 1]\n"
     found = jobs(spec, tmp_path)
+    assert found == jobs(spec.replace("[0, 1]", "[0, 1, 0]"), tmp_path)
     assert [(job.seed, job.weights, job.weights_sha256) for job in found] == [
         (0, "random", "random-0"),
         (1, "random", "random-1"),
