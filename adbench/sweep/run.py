@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from adbench.sweep.results import ResultStore
 from adbench.sweep.spec import Spec
 from adbench.sweep.workspace import Workspace
 from adbench.types import Result
+
+_LOG = logging.getLogger("adbench")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,12 @@ def plan_sweep(
         fill_memo(spec, workspace.memo, workspace.on_step)
     else:
         check_names(spec, workspace.memo)
-    plan = make_plan(spec, workspace.inputs(spec.all_views), workspace.memo, workspace.offline, workspace.on_step)
+    inputs = workspace.inputs(spec.all_views)
+    if bare := [item.category.name for item in inputs if not item.category.test]:
+        _LOG.warning(
+            "no labeled test images in %s: nothing is measured there; 'adbench select' ranks on good images", ", ".join(bare)
+        )
+    plan = make_plan(spec, inputs, workspace.memo, workspace.offline, workspace.on_step)
     pending = plan.pending(results)
     todo = pending if limit is None else pending.first(limit)
     return Sweep(workspace, plan, todo.keeping(keep_maps, cache_limit), results, plan.runnable - pending.runnable, command)

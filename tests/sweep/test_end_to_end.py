@@ -186,6 +186,7 @@ def test_good_images_alone_give_null_metrics_with_a_reason(run: Run, tmp_path: P
     make_category(tmp_path / "good" / "part", 3, good=0, bad=0)
     done = run("sweep", "--spec", spec, "--data", tmp_path / "good", "--out", "good-only", "--json")
     assert (done.code, done.json["done"]) == (0, 2)
+    assert "no labeled test images in part: nothing is measured there; 'adbench select' ranks on good images\n" in done.err
     record = run("report", "good-only", "--json").json[0]
     assert record["metrics"] == dict.fromkeys(METRICS)
     assert record["reason"] == "no labeled test images: nothing to measure"
