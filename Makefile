@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON_FILES := adbench tests benchmarks
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4  # of tests
-ONE_THREAD := OMP_NUM_THREADS=1 GLIBC_TUNABLES=glibc.malloc.hugetlb=1  # for each: they share the cores; pages as the command has
+ONE_THREAD := OMP_NUM_THREADS=1  # for each of them: they share the cores
 
 .PHONY: quickstart test test-cluster check format docs clean
 
