@@ -139,6 +139,13 @@ def _shapes_and_order(name: str, params: Params) -> None:
 
 
 @_check("detectors")
+def _memory(name: str, params: Params) -> None:
+    """It bounds the memory of a fit from shapes alone, 0 if it does not know."""
+    found = _fitted(name, params).memory_bytes(12, example_features(1, 1).shapes)
+    _expect(isinstance(found, int) and found >= 0, f"memory_bytes gives {found!r}, not a whole number of bytes")
+
+
+@_check("detectors")
 def _repeatable(name: str, params: Params) -> None:
     """The same seed gives the same bits."""
     _expect_same_scores(_fit(name, params, 3), _fit(name, params, 3), "two fits with one seed give other scores")

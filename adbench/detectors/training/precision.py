@@ -6,6 +6,7 @@ float32. Hence no autocast around a whole step, whose list of float32 operations
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -71,7 +72,8 @@ def _first(values: Any) -> Tensor:
 
 def in_float32(network: nn.Module, x: Tensor) -> Tensor:
     """Return a network's output computed in float32, inside `answer`: of a last layer whose rounding would make scores tie."""
-    with torch.autocast(x.device.type, enabled=False):
+    without = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)  # there is none on "meta"
+    with without:
         return cast(Tensor, network(x.float()))
 
 
