@@ -16,7 +16,8 @@ Deviations:
 - `noise` is in units of the features' standard deviation: each layer is divided by its own (one number for all of its channels).
   The published sigma, 0.015, is absolute. It suits layers 2 and 3 of one Wide ResNet-50, and means nothing for features that
   are ten times as large. `noise=0.015` with `noise_unit=absolute` is the published setting. 0.3 was chosen among 0.1, 0.2, 0.3
-  and 1 on the test images of two categories: a short training does not find weaker noise, and finds stronger noise too easily;
+  and 1 on the test images of two categories: a short training does not find weaker noise, and finds stronger noise too easily.
+  On synthetic defects on good images of six categories (`adbench select`, 20 epochs at 128 px) 0.6 ranks first, 0.3 second;
 - layers are enlarged with half-pixel centers, not with aligned corners, which would move the map against the image;
 - they are enlarged to twice the finest grid as published (`upscale`), but maps come back on the finest grid, as the
   mean of 2 x 2 logits;

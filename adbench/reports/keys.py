@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -70,13 +70,14 @@ def keyed_jobs(jobs: Sequence[tuple[Job, Result | None]]) -> list[KeyedJob]:
 
     `params` names the parameters in which jobs of one detector differ, `smoothing` a sigma that is not the usual one.
     """
-    label, smoothing = (make([job for job, _ in jobs]) for make in (_params_label, _smoothing_label))
+    smoothing = _smoothing_label([job for job, _ in jobs])
+    labels = params_labels({(job.detector, job.params_text) for job, _ in jobs})
     names, keyed = [key for key in dict.fromkeys((*KEYS, *NEVER_MIXED)) if key != "params"], []
     for job, result in jobs:
         values = {key: getattr(job, key) for key in names}
         values |= {
             "weights_sha256": _same_over_seeds(job),
-            "params": label(job),
+            "params": labels[job.detector, job.params_text],
             "thresholds": ", ".join(job.thresholds) or NONE,
             "shift": job.shift or NONE,
             "smoothing": smoothing(job),
@@ -100,17 +101,18 @@ def _same_over_seeds(job: Job) -> str:
     return job.weights if job.weights_sha256 == f"{job.weights}-{job.seed}" else job.weights_sha256
 
 
-def _params_label(jobs: Iterable[Job]) -> Callable[[Job], str]:
+def params_labels(methods: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return, for each detector with its parameters in JSON, those in which the methods with this detector differ."""
     seen: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)  # detector -> params as text -> params
-    for job in jobs:
-        seen[job.detector].setdefault(job.params_text, job.params)
+    for detector, text in methods:
+        seen[detector][text] = json.loads(text)
     labels = {}
     for detector, variants in seen.items():
         names = sorted({name for params in variants.values() for name in params})
         differing = [n for n in names if len({json.dumps(p.get(n)) for p in variants.values()}) > 1]
         for text, params in variants.items():
             labels[detector, text] = ", ".join(f"{n}={params[n]}" for n in differing if n in params)
-    return lambda job: labels[job.detector, job.params_text]
+    return labels
 
 
 def _smoothing_label(jobs: Iterable[Job]) -> Callable[[Job], str]:

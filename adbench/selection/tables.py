@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from adbench.models.command import FPR, attainable_rate
 from adbench.reports.comparison import APPROXIMATE, fraction
 from adbench.reports.formats import Cell, Figure, Report, Section, Table
-from adbench.reports.keys import keyed_jobs, natural, varies
+from adbench.reports.keys import keyed_jobs, natural, params_labels, varies
 from adbench.reports.plotting import PAGE, looks, panels
 from adbench.selection.advice import advice
 from adbench.selection.ranking import SCORED, Candidate, Excluded, Ranked, score_of
@@ -119,9 +119,10 @@ def forecast_table(ready: Selecting, words: Callable[[float], str]) -> tuple[lis
         rows.setdefault(one.without_view, {})[one.view] = cost.seconds()
     names = [name for name in Candidate._fields if len({getattr(one, name) for one in rows}) > 1]
     names = names if "layer" in names else [*names, "layer"]
-    headings = [*names, *sizes]
+    headings, labels = [*names, *sizes], params_labels({(one.detector, one.params) for one in rows})
+    shown = (one._replace(params=labels[one.detector, one.params]) for one in rows)
     times = ([words(costs[size]) if size in costs else "-" for size in sizes] for costs in rows.values())
-    return headings, [[*(str(getattr(one, name)) for name in names), *row] for one, row in zip(rows, times, strict=True)]
+    return headings, [[*(str(getattr(one, name)) for name in names), *row] for one, row in zip(shown, times, strict=True)]
 
 
 def _caption(selection: Selection, names: Sequence[str]) -> str:

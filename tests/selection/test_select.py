@@ -169,6 +169,9 @@ def test_a_dry_run_tells_the_time_and_runs_nothing(run: Run, nuts: Path) -> None
     text = run(*command, "--dry-run")
     assert re.match(r"layer +64 px\n", text.out)
     assert "2 candidates to run, 0 done before, 0 cut; 12 synthetic defects; about " in text.out
+    banks = "detectors=[{name: patchcore, params: {coreset_max: 5}}, {name: patchcore, params: {coreset_max: 7}}]"
+    text = run(*command, "--layers", "blocks.1.1.add", "--set", banks, "--dry-run").out
+    assert re.match(r"params +layer +64 px\n[- ]+\ncoreset_max=5 +blocks.1.1.add .*\ncoreset_max=7 +blocks.1.1.add ", text)
     assert not Path("planned").exists()
     assert run(*command, "--json").err.startswith("2 candidates to run: about ")
     assert run(*command, "--dry-run", "--json").json["done"] == 2
