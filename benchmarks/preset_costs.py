@@ -83,19 +83,14 @@ def stand_in(root: Path) -> Path:
     return root
 
 
-def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> float:
-    """Return the operations of one forward pass on the meta device, a multiply-add counted as two."""
-    module.requires_grad_(False)  # the counter looks for gradients of what is expanded from a parameter
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*inputs)
-    return float(counter.get_total_flops())
-
-
 @cache
 def of_backbone(name: str, size: int) -> float:
+    """Return the operations of one forward pass, a multiply-add counted as two."""
     family, canonical = find(name)
-    with torch.device("meta"):
-        return flops(family.build(bare(canonical)).eval(), torch.zeros(1, 3, size, size))
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network = family.build(bare(canonical)).eval().requires_grad_(False)  # the counter looks at what parameters expand to
+        network(torch.zeros(1, 3, size, size))
+    return float(counter.get_total_flops())
 
 
 @dataclass

@@ -206,9 +206,11 @@ def _load(path: Path, parse: Callable[[BinaryIO], T], consequence: str = "its jo
     except NewerVersionError as error:
         raise DataError(f"{path} was written by a newer version of adbench ({error}); update adbench to read it") from error
     except (ValueError, TypeError, EOFError, MemoryError, RecursionError) as error:
+        done = "left as"
         with suppress(OSError):  # a read-only folder can still be reported on
             path = path.replace(path.with_name(f"{path.name}.damaged"))
-        _LOG.warning("set aside as %s: damaged (%s); %s", path, error, consequence)
+            done = "set aside as"
+        _LOG.warning("%s %s: damaged (%s); %s", done, path, error, consequence)
         return None
 
 

@@ -109,6 +109,20 @@ def test_a_damaged_file_is_reported_once_and_set_aside(store: ResultStore, caplo
     assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
 
 
+def test_a_damaged_file_in_a_read_only_folder_is_left(store: ResultStore, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(DONE)
+    path = path_of(store)
+    path.write_text("{")
+
+    def refuse(*_: object) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert store.read(JOB.key) is None
+    assert caplog.messages[0].startswith(f"left as {path}: damaged (")
+    assert path.exists()
+
+
 def written(store: ResultStore, **changes: object) -> Path:
     """The file of DONE with other fields, as another version might write it."""
     record = {name: value for name, value in DONE.record().items() if name not in changes} | {"schema": 1} | changes
